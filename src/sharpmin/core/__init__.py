@@ -1,0 +1,1 @@
+"""What the optimizer and the laboratory share: rho schedules, references, errors. No I/O, no `torch.nn`."""

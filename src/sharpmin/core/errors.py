@@ -1,0 +1,19 @@
+"""The two exceptions of sharpmin; everything else is a `ValueError` (bad numbers) or a `TypeError` (wrong kinds)."""
+
+from __future__ import annotations
+
+
+class PhaseError(RuntimeError):
+    """A call came in a phase of the SAM step in which it cannot be right, such as `step()` on perturbed weights."""
+
+
+class MissingExtraError(ImportError):
+    """A feature needs an optional dependency; the message holds the pip line that brings it."""
+
+    def __init__(self, module: str, extra: str):
+        super().__init__(f"{module!r} is not installed; this part of sharpmin needs it: pip install 'sharpmin[{extra}]'")
+        self.module = module
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        return type(self), (self.module, self.extra)

@@ -1,0 +1,111 @@
+"""One SAM step's worth of mutable state: where the weights are, and the way back.
+
+All of it lives in one inner object, so that wrappers which re-class or proxy the optimizer share it instead of copying it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.hooks import RemovableHandle
+
+from sharpmin.core.rho import RhoSchedule, Scalar
+
+from .geometry import Geometry
+from .tensors import displace, inner, is_low_precision, sum_of_squares
+
+
+class Phase(Enum):
+    """Where a SAM step stands."""
+
+    CLEAN = "clean"  # weights are w; the first gradient is being computed
+    PERTURBED = "perturbed"  # weights are w + e
+    READY = "ready"  # weights are w again, the gradient at w + e is in place
+
+
+@dataclass
+class Climber:
+    """A parameter group that takes part in the ascent of this step."""
+
+    group: dict[str, Any]
+    schedule: RhoSchedule
+    weights: list[Tensor]
+    grads: list[Tensor]
+    radius: Scalar = 0.0
+
+
+@dataclass
+class Cycle:
+    """The state of one step.
+
+    Attributes:
+        phase: see `Phase`.
+        backup: w of everything that was perturbed, keyed by the parameter itself.
+        kept: the first gradients, held only when the second pass must not count (nothing was perturbed).
+        nonfinite: the first gradient held an inf or a nan, so the step must change nothing.
+        record: the raw numbers of `opt.last`.
+        guard: the handle of the hook that stops other optimizers from stepping on perturbed weights.
+    """
+
+    phase: Phase = Phase.CLEAN
+    backup: dict[Tensor, Tensor] = field(default_factory=dict)
+    kept: list[tuple[Tensor, Tensor]] | None = None
+    nonfinite: bool = False
+    record: dict[str, Any] = field(default_factory=dict)
+    guard: RemovableHandle | None = None
+
+    def begin(self, **record: Any) -> None:
+        """Start a step: forget the last one."""
+        self.kept, self.nonfinite = None, False
+        self.record = {"passes": 1, **record}
+
+    def climb(self, climbers: Sequence[Climber], geometry: Geometry, total: Scalar) -> None:
+        """Move the weights to w + e; if that fails half way, they are back at w when the error leaves."""
+        norm = geometry.dual_norm(total)
+        radii = [climber.radius for climber in climbers]
+        rounded = any(is_low_precision(w) for climber in climbers for w in climber.weights)
+        measured = rounded or (len(radii) > 1 and (any(isinstance(r, Tensor) for r in radii) or len(set(radii)) > 1))
+        rho = max(radii) if len(radii) > 1 else radii[0]
+        asked: Scalar = 0.0
+        try:
+            for climber in climbers:
+                self.backup.update((w, w.detach().clone()) for w in climber.weights)
+            for climber in climbers:
+                directions = geometry.steepest(climber.weights, climber.grads, total)
+                for w, g, v in zip(climber.weights, climber.grads, directions, strict=True):
+                    if measured:
+                        asked = asked + climber.radius * inner([v.to_dense()], [g.to_dense()])
+                    displace(w, v, climber.radius)
+        except BaseException:
+            self.come_back()
+            raise
+        self.record |= {"rho": rho, "radius": rho, "dual_norm": norm, "gain": 1.0}
+        if measured:
+            grads = [g for climber in climbers for g in climber.grads]
+            moves = [_difference(w, was) for w, was in self.backup.items()]
+            gained = inner(moves, [g.to_dense() for g in grads])
+            self.record |= {"radius": sum_of_squares(moves) ** 0.5, "gain": _ratio(gained, asked)}
+
+    def come_back(self) -> None:
+        """Put every perturbed weight back, bit for bit, at its address."""
+        with torch.no_grad():
+            for w, was in self.backup.items():
+                w.copy_(was)
+        self.backup.clear()
+        if self.guard is not None:
+            self.guard.remove()
+            self.guard = None
+
+
+def _difference(w: Tensor, was: Tensor) -> Tensor:
+    """The move that rounding left of the one that was asked for."""
+    return w.float() - was.float() if is_low_precision(w) else w.detach() - was
+
+
+def _ratio(part: Scalar, whole: Scalar) -> Scalar:
+    return part / whole if isinstance(whole, Tensor) or whole > 0 else 1.0

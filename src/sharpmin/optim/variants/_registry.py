@@ -1,0 +1,67 @@
+"""Variants by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch.optim.optimizer import Optimizer
+
+from sharpmin.core.reference import Reference
+
+from ..sam import SAM
+
+F = TypeVar("F", bound=Callable[..., SAM])
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A named composition: the function that builds it and the papers that it comes from."""
+
+    build: Callable[..., SAM]
+    references: tuple[Reference, ...]
+
+
+_VARIANTS: dict[str, Variant] = {}
+
+
+def variant(*references: Reference) -> Callable[[F], F]:
+    """Register a function under its own name."""
+
+    def register(build: F) -> F:
+        if build.__name__ in _VARIANTS:
+            raise ValueError(f"a variant named {build.__name__!r} exists already; choose another name")
+        _VARIANTS[build.__name__] = Variant(build, references)
+        return build
+
+    return register
+
+
+def variants() -> dict[str, Variant]:
+    """All variants by name.
+
+    >>> sorted(variants())
+    ['capped_sam', 'sam', 'usam']
+    """
+    return dict(_VARIANTS)
+
+
+def create(name: str, base: Optimizer, **options: Any) -> SAM:
+    """Build a variant by name; `options` are its keywords.
+
+    Raises:
+        ValueError: if there is no such variant; the message names the nearest ones.
+
+    >>> import torch
+    >>> create("usam", torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1), rho=0.05).param_groups[0]["rho"]
+    Unnormalized(rho=0.05)
+    """
+    if name not in _VARIANTS:
+        near = difflib.get_close_matches(name, _VARIANTS, cutoff=0.4)
+        raise ValueError(
+            f"no variant {name!r}; {'did you mean ' + ' or '.join(near) if near else 'there are'}"
+            f"{'?' if near else ' ' + ', '.join(sorted(_VARIANTS))}"
+        )
+    return _VARIANTS[name].build(base, **options)

@@ -1,0 +1,26 @@
+"""SAM: constant radius, normalised perturbation, the L2 ball."""
+
+from __future__ import annotations
+
+from torch.optim.optimizer import Optimizer
+
+from sharpmin.core.reference import FORET_2021
+from sharpmin.core.rho import Rho
+
+from ..sam import SAM
+from ._registry import variant
+
+
+@variant(FORET_2021)
+def sam(base: Optimizer, rho: Rho = 0.05) -> SAM:
+    """e = rho g / ||g||_2 (Foret et al., ICLR 2021, arXiv:2010.01412, eq. 2).
+
+    Args:
+        base: the optimizer instance that steps.
+        rho: the radius, or a schedule.
+
+    >>> import torch
+    >>> sam(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)).param_groups[0]["rho"]
+    0.05
+    """
+    return SAM(base, rho)
