@@ -66,17 +66,17 @@ class RhoSchedule(ABC):
 
     def active(self, step: int, lr: float) -> bool:
         """Whether the radius can be positive at this step; `False` promises `0.0` whatever the norm."""
-        return bool(self(StepInfo(step, lr, 1.0)) > 0)
+        return bool(self(StepInfo(step, lr, 1.0)) != 0)  # a negative or nan radius is active, and refused when it is asked
 
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]  # every concrete schedule is a dataclass
             value, name, owner = getattr(self, item.name), item.name, type(self).__name__
-            if name in ("steps", "k"):
+            if item.type in ("int", int):
                 positive_integer(value, name, owner)
-            elif name == "lr":
-                finite(value, name, owner, low=0, strict=True)
-            elif not isinstance(value, RhoSchedule):
-                finite(value, name, owner, low=0)
+            elif item.type in ("float", float):
+                finite(value, name, owner, low=0, strict=name == "lr")
+            elif item.type in ("Rho", Rho):
+                as_schedule(value, owner)
 
 
 Rho: TypeAlias = float | RhoSchedule

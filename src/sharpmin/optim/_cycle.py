@@ -5,6 +5,7 @@ All of it lives in one inner object, so that wrappers which re-class or proxy th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from sharpmin.core.rho import RhoSchedule, Scalar
+from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
 
 from .geometry import Geometry
 from .tensors import displace, inner, is_low_precision, sum_of_squares
@@ -35,8 +36,32 @@ class Climber:
     group: dict[str, Any]
     schedule: RhoSchedule
     weights: list[Tensor]
-    grads: list[Tensor]
+    grads: list[Tensor]  # of the loss: the sign is turned where the base maximizes
     radius: Scalar = 0.0
+
+    @classmethod
+    def of(cls, group: dict[str, Any], schedule: RhoSchedule) -> Climber:
+        """What has a gradient in `group`, each parameter once."""
+        weights = list(dict.fromkeys(p for p in group["params"] if p.grad is not None))
+        return cls(group, schedule, weights, [-p.grad if group.get("maximize") else p.grad for p in weights])
+
+    def ask(self, step: int, norm: Scalar) -> None:
+        """Ask the schedule for the radius; where the norm is not finite, a radius that follows it is 0."""
+        radius = self.schedule(StepInfo(step, self.group.get("lr", 0.0), norm, self.group))
+        if isinstance(radius, Tensor):
+            radius = torch.nan_to_num(radius, nan=0.0, posinf=0.0, neginf=0.0)
+        elif not 0 <= radius < math.inf:
+            if isinstance(norm, Tensor) or math.isfinite(norm):
+                raise ValueError(
+                    f"SAM: {self.schedule!r} gave the radius {radius!r} at step {step}; a radius must be finite and >= 0"
+                )
+            radius = 0.0
+        self.radius = radius
+
+    @property
+    def may_move(self) -> bool:
+        """Whether the radius is positive, as far as the host knows."""
+        return isinstance(self.radius, Tensor) or self.radius > 0
 
 
 @dataclass
@@ -50,6 +75,7 @@ class Cycle:
         nonfinite: the first gradient held an inf or a nan, so the step must change nothing.
         record: the raw numbers of `opt.last`.
         guard: the handle of the hook that stops other optimizers from stepping on perturbed weights.
+        steps: the steps taken, for groups that were put in place of the ones which carried the count.
     """
 
     phase: Phase = Phase.CLEAN
@@ -58,10 +84,11 @@ class Cycle:
     nonfinite: bool = False
     record: dict[str, Any] = field(default_factory=dict)
     guard: RemovableHandle | None = None
+    steps: int = 0
 
     def begin(self, **record: Any) -> None:
         """Start a step: forget the last one."""
-        self.kept, self.nonfinite = None, False
+        self.phase, self.kept, self.nonfinite = Phase.CLEAN, None, False
         self.record = {"passes": 1, **record}
 
     def climb(self, climbers: Sequence[Climber], geometry: Geometry, total: Scalar) -> None:
@@ -70,7 +97,6 @@ class Cycle:
         radii = [climber.radius for climber in climbers]
         rounded = any(is_low_precision(w) for climber in climbers for w in climber.weights)
         measured = rounded or (len(radii) > 1 and (any(isinstance(r, Tensor) for r in radii) or len(set(radii)) > 1))
-        rho = max(radii) if len(radii) > 1 else radii[0]
         asked: Scalar = 0.0
         try:
             for climber in climbers:
@@ -84,7 +110,8 @@ class Cycle:
         except BaseException:
             self.come_back()
             raise
-        self.record |= {"rho": rho, "radius": rho, "dual_norm": norm, "gain": 1.0}
+        moved = _moved(norm)
+        self.record |= {"radius": self.record["rho"] * moved, "gain": moved / moved}
         if measured:
             grads = [g for climber in climbers for g in climber.grads]
             moves = [_difference(w, was) for w, was in self.backup.items()]
@@ -105,6 +132,20 @@ class Cycle:
 def _difference(w: Tensor, was: Tensor) -> Tensor:
     """The move that rounding left of the one that was asked for."""
     return w.float() - was.float() if is_low_precision(w) else w.detach() - was
+
+
+def largest(radii: Sequence[Scalar]) -> Scalar:
+    """The largest radius, without a read from the device."""
+    tensors = [r for r in radii if isinstance(r, Tensor)]
+    if not tensors or len(radii) == 1:
+        return max(radii)
+    like = tensors[0].double()
+    return torch.stack([r.to(like) if isinstance(r, Tensor) else torch.full_like(like, r) for r in radii]).max()
+
+
+def _moved(norm: Scalar) -> Scalar:
+    """1 if the weights moved, else 0; only the device may know."""
+    return ((norm > 0) & torch.isfinite(norm)).to(norm.dtype) if isinstance(norm, Tensor) else 1.0
 
 
 def _ratio(part: Scalar, whole: Scalar) -> Scalar:

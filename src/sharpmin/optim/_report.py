@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ class StepReport:
         dual_norm: `||g||_*`, the dual norm of the first gradient over all groups with rho > 0; None if no group has.
         passes: gradient evaluations of the step, 1 or 2.
         gain: `<e, g> / <asked e, g>`, with one group `<e, g> / (rho ||g||_*)`: the share of the ascent that survives the
-            rounding of the weights, 1 in float32 and float64.
+            rounding of the weights, 1 in float32 and float64; None if nothing was asked for.
         clean_loss: what the closure returned at w.
         perturbed_loss: what the closure returned at w + e.
     """
@@ -38,4 +39,5 @@ class StepReport:
 def read(record: dict[str, Any]) -> StepReport:
     """A report from raw values; tensors become floats here, which is where a device is waited for."""
     values: dict[str, Any] = {k: float(v) if isinstance(v, Tensor) else v for k, v in record.items()}
-    return StepReport(**values)
+    gain = values.get("gain")
+    return StepReport(**{**values, "gain": None if gain is None or math.isnan(gain) else gain})

@@ -13,7 +13,10 @@ from typing import Any
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer
 
+from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import Rho, RhoSchedule, as_schedule
+
+from ._cycle import Cycle, Phase
 
 COUNT = "sharpmin_step"  # steps taken, in every param group: plain numbers survive every way of saving a checkpoint
 _PICKLED = ("base", "geometry", "skip_nonfinite", "_rho", "_cycle")
@@ -28,24 +31,39 @@ class Wrapper(Optimizer):
     def __init__(self, base: Optimizer, rho: Rho):
         _check_base(base)
         as_schedule(rho, "SAM")
+        for group in base.param_groups:
+            _check_group(group, rho, base)
         self.base = base
         self._rho = rho
+        self._cycle = Cycle()
         super().__setstate__({})
         for group in self.param_groups:
             self._adopt(group)
 
     def _adopt(self, group: dict[str, Any]) -> None:
         """Give a group its radius and its place in the schedules, where it has none."""
-        as_schedule(group.setdefault("rho", self._rho), "SAM")
+        group.setdefault("rho", self._rho)
         group.setdefault(COUNT, self._count())
 
     def _count(self) -> int:
         """The number of steps taken so far, which is where the schedules stand."""
-        return max((group.get(COUNT, 0) for group in self.param_groups), default=0)
+        return max((group[COUNT] for group in self.param_groups if COUNT in group), default=self._cycle.steps)
 
     def _demand_unperturbed(self, call: str) -> None:
         """Raise `PhaseError` if the weights are perturbed."""
-        raise NotImplementedError
+        if self._cycle.phase is Phase.PERTURBED:
+            raise PhaseError(
+                f"{call} came while the weights are perturbed (w + e); leave the perturbed() block, or call restore(), first"
+            )
+
+    def _guard(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """A hook on every optimizer's step, alive while the weights are perturbed."""
+        mine = {id(p) for group in self.param_groups for p in group["params"]}
+        if any(id(p) in mine for group in optimizer.param_groups for p in group["params"]):
+            raise PhaseError(
+                f"{type(optimizer).__name__}.step() came while SAM holds its weights perturbed (w + e); "
+                "step after the perturbed() block"
+            )
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -76,18 +94,20 @@ class Wrapper(Optimizer):
 
     @_disable_dynamo
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forward to the base optimizer."""
+        """Forward to the base optimizer; a second pass that was not stepped with is given up."""
         self.base.zero_grad(set_to_none)
+        if self._cycle.phase is Phase.READY:
+            self._cycle.phase = Phase.CLEAN
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer; it takes this SAM's rho unless it brings one.
 
         Raises:
             TypeError: if the group's rho is neither a number nor a schedule.
-            ValueError: if it is a negative or non-finite number.
+            ValueError: if it is a negative or non-finite number, or the group is `differentiable`.
         """
         self._demand_unperturbed("add_param_group()")
-        as_schedule(param_group.get("rho", self._rho), "SAM")
+        _check_group(param_group, self._rho, self.base)
         self.base.add_param_group(param_group)
         self._adopt(self.param_groups[-1])
 
@@ -100,8 +120,7 @@ class Wrapper(Optimizer):
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
         state = self.base.state_dict()
-        groups = [{k: v for k, v in group.items() if not isinstance(v, RhoSchedule)} for group in state["param_groups"]]
-        state = {**state, "param_groups": groups}
+        state = {**state, "param_groups": [_plain(group) for group in state["param_groups"]]}
         for after in self._optimizer_state_dict_post_hooks.values():
             changed = after(self, state)
             state = state if changed is None else changed
@@ -128,6 +147,12 @@ class Wrapper(Optimizer):
         return {name: self.__dict__[name] for name in _PICKLED}
 
 
+def _plain(group: dict[str, Any]) -> dict[str, Any]:
+    """A group without schedules, its rho a Python float: what `torch.load(weights_only=True)` accepts."""
+    kept = {k: v for k, v in group.items() if not isinstance(v, RhoSchedule)}
+    return {**kept, "rho": float(kept["rho"])} if "rho" in kept else kept
+
+
 def _check_base(base: object) -> None:
     """Refuse what cannot be a base, with the reason and the fix."""
     if isinstance(base, Wrapper):
@@ -145,8 +170,13 @@ def _check_base(base: object) -> None:
             f"SAM: {name}.step() needs a closure, so it evaluates gradients at points of its own choice, where no "
             "perturbation is defined; use a base that steps from given gradients, such as SGD or Adam"
         )
-    if any(group.get("differentiable") for group in base.param_groups):
+
+
+def _check_group(group: dict[str, Any], rho: Rho, base: Optimizer) -> None:
+    """Refuse a group that cannot be perturbed, before anything has changed."""
+    as_schedule(group.get("rho", rho), "SAM")
+    if group.get("differentiable", base.defaults.get("differentiable")):
         raise ValueError(
-            f"SAM: {name} was made with differentiable=True, which forbids moving the weights in place; "
+            f"SAM: {type(base).__name__} has a group with differentiable=True, which forbids moving the weights in place; "
             "make it with differentiable=False"
         )

@@ -58,7 +58,8 @@ class L2:
         for grad in grads:
             if grad.is_sparse:
                 g = grad.coalesce()
-                yield torch.sparse_coo_tensor(g.indices(), _divide(wide(g.values()), norm), g.shape, is_coalesced=True)
+                values = _divide(wide(g.values()), norm)
+                yield torch.sparse_coo_tensor(g.indices(), values, g.shape, is_coalesced=True, check_invariants=False)
             else:
                 yield _divide(wide(grad), norm)
 

@@ -16,13 +16,13 @@ from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from sharpmin.core.errors import PhaseError
-from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo, as_schedule
+from sharpmin.core.rho import RhoSchedule, as_schedule
 
-from ._cycle import Climber, Cycle, Phase
+from ._cycle import Climber, Phase, largest
 from ._report import StepReport, read
 from ._wrapper import COUNT, Wrapper
 from .geometry import L2, Geometry
-from .tensors import on_host, sum_of_squares
+from .tensors import all_finite, on_host, sum_of_squares
 
 _RECIPES = """step() needs the gradient at the perturbed weights first. Either
     with opt.perturbed():
@@ -84,7 +84,6 @@ class SAM(Wrapper):
     ):
         self.geometry: Geometry = L2() if geometry is None else geometry
         self.skip_nonfinite = skip_nonfinite
-        self._cycle = Cycle()
         super().__init__(base, rho)
 
     # -- what the step can tell -----------------------------------------------------------------------------------
@@ -99,7 +98,7 @@ class SAM(Wrapper):
         """Whether any group has a positive rho at this step; if not, the block may be skipped, or run without effect."""
         if self._cycle.phase is Phase.PERTURBED:
             return self._cycle.kept is None
-        return any(self._is_active(group) for group in self.param_groups)
+        return bool(self._active())
 
     # -- the three doors ------------------------------------------------------------------------------------------
 
@@ -140,18 +139,16 @@ class SAM(Wrapper):
         self._demand_unperturbed("perturb()")
         cycle = self._cycle
         cycle.begin()
-        climbers = [climber for group in self.param_groups if (climber := self._climber(group)) is not None]
-        total = self.geometry.measure(
-            [w for climber in climbers for w in climber.weights], [g for climber in climbers for g in climber.grads]
-        )
+        climbers = self._climbers()
+        total = self.geometry.measure([w for c in climbers for w in c.weights], [g for c in climbers for g in c.grads])
         norm = self.geometry.dual_norm(total)
         for climber in climbers:
-            climber.radius = self._radius(climber, norm)
-        climbs = any(isinstance(climber.radius, Tensor) or climber.radius > 0 for climber in climbers)
+            climber.ask(self._count(), norm)
         if climbers:
-            cycle.record |= {"dual_norm": norm}
-        if isinstance(norm, float):
-            cycle.nonfinite = not math.isfinite(norm)
+            cycle.record |= {"dual_norm": norm, "rho": largest([climber.radius for climber in climbers])}
+        climbs = any(climber.may_move for climber in climbers)
+        if not isinstance(norm, Tensor):
+            cycle.nonfinite = not (math.isfinite(norm) and all_finite(self._gradients_at_rest(climbers)))
             climbs = climbs and norm > 0 and not cycle.nonfinite
         if climbs:
             cycle.climb(climbers, self.geometry, total)
@@ -232,6 +229,7 @@ class SAM(Wrapper):
         else:
             count = self._count() + 1
             self.base.step()
+            cycle.steps = count
             for group in self.param_groups:
                 group[COUNT] = count
             cycle.record["stepped"] = True
@@ -239,28 +237,19 @@ class SAM(Wrapper):
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
-    def _climber(self, group: dict[str, Any]) -> Climber | None:
-        """The part of a group that takes part in this step's ascent, if any."""
-        if not self._is_active(group):
-            return None
-        with_grad = [p for p in group["params"] if p.grad is not None]
-        return Climber(group, self._schedule(group), with_grad, [p.grad for p in with_grad])
+    def _active(self) -> list[tuple[dict[str, Any], RhoSchedule]]:
+        """The groups whose radius can be positive at this step, with their schedules."""
+        pairs = [(group, as_schedule(group.get("rho", self._rho), "SAM")) for group in self.param_groups]
+        return [(group, rho) for group, rho in pairs if rho.active(self._count(), group.get("lr", 0.0))]
 
-    def _schedule(self, group: dict[str, Any]) -> RhoSchedule:
-        return as_schedule(group.get("rho", self._rho), "SAM")
+    def _climbers(self) -> list[Climber]:
+        return [Climber.of(group, rho) for group, rho in self._active()]
 
-    def _is_active(self, group: dict[str, Any]) -> bool:
-        return self._schedule(group).active(self._count(), group.get("lr", 0.0))
-
-    def _radius(self, climber: Climber, norm: Scalar) -> Scalar:
-        radius = climber.schedule(StepInfo(self._count(), climber.group.get("lr", 0.0), norm, climber.group))
-        finite_norm = isinstance(norm, float) and math.isfinite(norm)
-        if finite_norm and isinstance(radius, float) and not 0 <= radius < math.inf:
-            raise ValueError(
-                f"SAM: {climber.schedule!r} gave the radius {radius!r} at step {self._count()}; "
-                "a radius must be finite and >= 0"
-            )
-        return radius
+    def _gradients_at_rest(self, climbers: list[Climber]) -> list[Tensor]:
+        """The gradients of the groups that do not climb."""
+        climbing = {id(climber.group) for climber in climbers}
+        resting = (p for group in self.param_groups if id(group) not in climbing for p in group["params"])
+        return [p.grad for p in resting if p.grad is not None]
 
     def _parameters(self) -> Iterator[Tensor]:
         return (p for group in self.param_groups for p in group["params"])
@@ -273,36 +262,20 @@ class SAM(Wrapper):
 
     def _would_climb(self) -> bool:
         """Whether the gradients at hand would move the weights, so that a second pass is missing."""
-        climbers = [climber for group in self.param_groups if (climber := self._climber(group)) is not None]
-        return bool(sum_of_squares([g for climber in climbers for g in climber.grads]) != 0)
+        return bool(sum_of_squares([g for climber in self._climbers() for g in climber.grads]) != 0)
 
     def _gradients_are_finite(self) -> bool:
         grads = [p.grad for p in self._parameters() if p.grad is not None]
         if not self.skip_nonfinite and not on_host(grads):
             return True
-        return math.isfinite(float(sum_of_squares(grads)))
+        norm = self._cycle.record.get("dual_norm")  # a tensor where only the device knows it: one read for both passes
+        return all_finite(grads, norm if isinstance(norm, Tensor) else 0.0)
 
     def _abort(self) -> None:
         """Leave a step that failed half way: weights back, half-made gradients dropped."""
         self._cycle.come_back()
         self._cycle.begin()
         self._put_gradients([])
-        self._cycle.phase = Phase.CLEAN
-
-    def _demand_unperturbed(self, call: str) -> None:
-        if self._cycle.phase is Phase.PERTURBED:
-            raise PhaseError(
-                f"{call} came while the weights are perturbed (w + e); leave the perturbed() block, or call restore(), first"
-            )
-
-    def _guard(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """A hook on every optimizer's step, alive while the weights are perturbed."""
-        mine = {id(p) for p in self._parameters()}
-        if any(id(p) in mine for group in optimizer.param_groups for p in group["params"]):
-            raise PhaseError(
-                f"{type(optimizer).__name__}.step() came while SAM holds its weights perturbed (w + e); "
-                "step after the perturbed() block"
-            )
 
     def __repr__(self) -> str:
         return f"SAM(rho={self._rho!r}, geometry={self.geometry!r}, base={self.base!r})"

@@ -69,9 +69,20 @@ def _entries(t: Tensor) -> Tensor:
     return torch.view_as_real(t) if t.is_complex() else t
 
 
+def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
+    """Whether neither `first_norm` nor any entry is inf or nan: one wait for the device, unless something is not finite.
+
+    >>> all_finite([torch.tensor([1e200, -1e200], dtype=torch.float64)]), all_finite([torch.tensor([1.0, math.nan])])
+    (True, False)
+    """
+    if math.isfinite(float(sum_of_squares(tensors) + first_norm)):
+        return True
+    return math.isfinite(float(first_norm)) and all(bool(torch.isfinite(_entries(t)).all()) for t in tensors)
+
+
 def displace(weight: Tensor, direction: Tensor, radius: Scalar) -> None:
     """weight += radius * direction, in place, rounded once to the dtype of `weight`; `direction` is consumed."""
-    direction.mul_(radius)
+    direction.mul_(radius.to(direction.device) if isinstance(radius, Tensor) else radius)
     if is_low_precision(weight) and not direction.is_sparse:
         weight.copy_(weight.float() + direction)
     else:

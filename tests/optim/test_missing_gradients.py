@@ -1,0 +1,140 @@
+"""A gradient may be missing in either pass: no exception, an exact return, a step only along a descent gradient."""
+
+import pytest
+import torch
+from torch import nn
+
+import sharpmin as sm
+
+
+def parameters(n=2):
+    return [nn.Parameter(torch.tensor([3.0 + i, 1.1], dtype=torch.float64)) for i in range(n)]
+
+
+def one_step(opt, first, second):
+    """One step with gradients set by hand, None where there is none; returns the weights inside the block."""
+    for p, g in zip(opt.param_groups[0]["params"], first, strict=True):
+        p.grad = None if g is None else torch.tensor(g, dtype=p.dtype)
+    with opt.perturbed():
+        inside = [p.detach().clone() for p in opt.param_groups[0]["params"]]
+        for p, g in zip(opt.param_groups[0]["params"], second, strict=True):
+            p.grad = None if g is None else torch.tensor(g, dtype=p.dtype)
+    opt.step()
+    return inside
+
+
+CASES = [
+    ([[3.0, 4.0], None], [[1.0, 1.0], None]),
+    ([[3.0, 4.0], None], [None, [1.0, 1.0]]),
+    ([[3.0, 4.0], [1.0, 2.0]], [None, [1.0, 1.0]]),
+    ([[3.0, 4.0], None], [[1.0, 1.0], [1.0, 1.0]]),
+    ([[3.0, 4.0], [1.0, 2.0]], [None, None]),
+]
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize(("first", "second"), CASES, ids=str)
+def test_stepped_iff_the_descent_gradient_exists(path, make, first, second):
+    ps = parameters()
+    was = [p.detach().clone() for p in ps]
+    opt = sm.SAM(make(ps, lr=0.1), rho=0.5)
+    inside = one_step(opt, first, second)
+    expected = parameters()
+    base = make(expected, lr=0.1)
+    for p, g in zip(expected, second, strict=True):
+        p.grad = None if g is None else torch.tensor(g, dtype=p.dtype)
+    base.step()
+    for now, w, then, want, g in zip(ps, was, inside, expected, first, strict=True):
+        assert torch.equal(now, want)
+        assert torch.equal(then, w) == (g is None)
+
+
+def test_a_gradient_in_the_second_pass_only_cannot_climb():
+    """Without a first gradient nothing is perturbed; the block is then without effect."""
+    ps = parameters(1)
+    was = ps[0].detach().clone()
+    opt = sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5)
+    one_step(opt, [None], [[1.0, 1.0]])
+    assert ps[0].grad is None
+    assert torch.equal(ps[0], was)
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.AdamW])
+def test_every_gradient_missing(path, door, make, bits):
+    ps = parameters()
+    was = bits(ps)
+    opt = sm.SAM(make(ps, lr=0.1, weight_decay=0.1), rho=0.5)
+    door(opt, lambda: None)
+    opt.step()
+    opt.step(lambda: None)
+    assert bits(ps) == was
+    assert opt.last.stepped
+
+
+@pytest.mark.parametrize("zeros", [[0.0, 0.0], [-0.0, 0.0]])
+def test_zero_gradients_need_no_second_pass(path, zeros):
+    (p,) = ps = parameters(1)
+    opt = sm.SAM(torch.optim.SGD(ps, lr=0.1, weight_decay=0.5), rho=0.5)
+    p.grad = torch.tensor(zeros, dtype=p.dtype)
+    opt.step()
+    assert p.tolist() == pytest.approx([2.85, 1.045], abs=1e-12)
+
+
+def test_a_closure_with_zero_gradients_runs_once():
+    (p,) = ps = parameters(1)
+    opt, calls = sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5), []
+
+    def closure():
+        calls.append(1)
+        p.grad = torch.zeros_like(p)
+        return torch.tensor(2.0)
+
+    assert opt.step(closure) == 2.0
+    assert len(calls) == opt.last.passes == 1
+
+
+def test_no_drift_at_zero_learning_rate(path, bits):
+    """Heads that take turns, 30 steps at lr 0: a stale perturbation that is undone twice would show."""
+    ps = parameters(3)
+    was = bits(ps)
+    opt = sm.SAM(torch.optim.SGD(ps, lr=0.0), rho=0.3)
+    gradients = torch.randn(30, 2, 3, 2, dtype=torch.float64).tolist()
+    for step, (first, second) in enumerate(gradients):
+        one_step(
+            opt,
+            [None if (step + i) % 3 == 0 else g for i, g in enumerate(first)],
+            [None if (step + i) % 2 == 0 else g for i, g in enumerate(second)],
+        )
+        assert bits(ps) == was
+
+
+def test_a_layer_that_is_dropped_in_the_second_pass():
+    used, dropped = nn.Linear(2, 2), nn.Linear(2, 2)
+    was = [p.detach().clone() for p in dropped.parameters()]
+    opt = sm.SAM(torch.optim.SGD([*used.parameters(), *dropped.parameters()], lr=0.1), rho=0.5)
+    x = torch.randn(3, 2)
+    dropped(used(x)).square().mean().backward()
+    with opt.perturbed():
+        assert not any(torch.equal(p, w) for p, w in zip(dropped.parameters(), was, strict=True))
+        used(x).square().mean().backward()
+    opt.step()
+    assert all(torch.equal(p, w) for p, w in zip(dropped.parameters(), was, strict=True))
+
+
+def test_frozen_parameters_and_flips_of_requires_grad():
+    a, b = parameters()
+    a.requires_grad_(False)
+    opt = sm.SAM(torch.optim.SGD([a, b], lr=0.1), rho=0.5)
+    for frozen, free in ((a, b), (b, a)):
+        frozen.requires_grad_(False)
+        free.requires_grad_(True)
+        was = frozen.detach().clone(), free.detach().clone()
+        opt.zero_grad()
+        (free * free).sum().backward()
+        with opt.perturbed():
+            assert torch.equal(frozen, was[0])
+            assert (free - was[1]).norm().item() == pytest.approx(0.5, abs=1e-12)
+            (free * free).sum().backward()
+        opt.step()
+        assert torch.equal(frozen, was[0])
+        assert not torch.equal(free, was[1])
