@@ -254,7 +254,7 @@ def test_a_failed_climb_is_no_second_pass(quadratic):
     with opt.perturbed():
         f()
     opt.param_groups[0]["rho"] = -1.0
-    with pytest.raises(ValueError, match="rho=-1.0"):
+    with pytest.raises(ValueError, match=r"rho=-1\.0"):
         opt.perturb()
     opt.param_groups[0]["rho"] = 0.5
     with pytest.raises(sm.PhaseError):

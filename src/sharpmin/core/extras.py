@@ -21,6 +21,8 @@ class _Optional:
         except ModuleNotFoundError as error:
             if error.name and module.split(".")[0] != error.name.split(".")[0]:
                 raise  # something else is broken: say what
+            if name.startswith("__"):  # `inspect` and doctest ask any object for these; that is no use of the module
+                raise AttributeError(name) from None
             raise MissingExtraError(module, extra) from None
         self.__dict__[name] = value
         return value
