@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -113,7 +114,7 @@ def test_what_a_schedule_is_told(door):
         assert {(told[0], told[1]) for told in Reading.told} == {(step, 0.125)}
 
 
-@pytest.mark.parametrize("value", [-0.1, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("value", [-0.1, -1, float("nan"), float("inf"), np.float32(-1)])
 @pytest.mark.parametrize("second_group", [False, True])
 def test_a_schedule_may_not_give_a_bad_radius(path, bits, value, second_group):
     class Bad(sm.rho.Constant):
@@ -129,3 +130,17 @@ def test_a_schedule_may_not_give_a_bad_radius(path, bits, value, second_group):
         backward()
     assert bits([a, b]) == was
     assert a.grad.item() == 3.0
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
+def test_on_the_host_a_bad_tensor_radius_is_refused_too(value):
+    """A schedule may hand through a learning rate that is a tensor."""
+
+    class Bad(sm.rho.Constant):
+        def __call__(self, info):
+            return torch.tensor(value)
+
+    opt, *_, backward = pair(rho=Bad(1.0))
+    backward()
+    with pytest.raises(ValueError, match="must be finite and >= 0"):
+        opt.perturb()

@@ -226,3 +226,42 @@ def test_bases(training, door, bits, name):
 def test_repr_says_what_it_wraps(stepped):
     text = repr(stepped[0])
     assert text.startswith("SAM(rho=0.5, geometry=L2(), base=Adam (")
+
+
+class Noted(sm.SAM):
+    """A subclass with something of its own."""
+
+    def __init__(self, base, note):
+        super().__init__(base)
+        self.note = note
+
+
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))], ids=["deepcopy", "pickle"])
+def test_what_a_subclass_adds_is_copied_and_hooks_are_not(quadratic, door, clone):
+    f = quadratic()
+    opt, fired = Noted(torch.optim.SGD([f.w], lr=0.1), note="x"), []
+    opt.register_step_pre_hook(lambda *_: fired.append(1))
+    torch.optim.lr_scheduler.StepLR(opt, 1)
+    other = clone(opt)
+    assert (type(other), other.note) == (Noted, "x")
+    door(other, lambda: None)
+    assert fired == []
+    door(opt, f)
+    assert fired == [1]
+
+
+def test_a_proxy_that_copies_the_attributes_shares_the_step(quadratic):
+    """As Lightning's wrapper does: a class made from ours, with a copy of `__dict__`."""
+    f = quadratic()
+    opt = sm.SAM(torch.optim.SGD([f.w], lr=0.1), rho=0.5)
+    proxy = object.__new__(type("Proxy", (sm.SAM,), {}))
+    proxy.__dict__.update({k: v for k, v in opt.__dict__.items() if k != "step"})
+    f()
+    with proxy.perturbed():
+        with pytest.raises(sm.PhaseError):
+            opt.state_dict()
+        f()
+    opt.step()
+    assert f.w.tolist() == pytest.approx([2.67, 0.44], abs=1e-9)
+    assert proxy.last == opt.last
+    assert proxy.last.stepped

@@ -48,6 +48,8 @@ class Climber:
     def ask(self, step: int, norm: Scalar) -> None:
         """Ask the schedule for the radius; where the norm is not finite, a radius that follows it is 0."""
         radius = self.schedule(StepInfo(step, self.group.get("lr", 0.0), norm, self.group))
+        if not isinstance(norm, Tensor):
+            radius = float(radius)  # the learning rate may be a tensor
         if isinstance(radius, Tensor):
             radius = torch.nan_to_num(radius, nan=0.0, posinf=0.0, neginf=0.0)
         elif not 0 <= radius < math.inf:

@@ -19,7 +19,7 @@ from sharpmin.core.rho import Rho, RhoSchedule, as_schedule
 from ._cycle import Cycle, Phase
 
 COUNT = "sharpmin_step"  # steps taken, in every param group: plain numbers survive every way of saving a checkpoint
-_PICKLED = ("base", "geometry", "skip_nonfinite", "_rho", "_cycle")
+_REMADE = ("_optimizer_", "_zero_grad_profile_name")  # what `__setstate__` makes anew: hooks and profiling; `step` is patched
 
 
 class Wrapper(Optimizer):
@@ -144,7 +144,7 @@ class Wrapper(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         self._demand_unperturbed("copying or pickling the optimizer")
-        return {name: self.__dict__[name] for name in _PICKLED}
+        return {k: v for k, v in self.__dict__.items() if k != "step" and not k.startswith(_REMADE)}
 
 
 def _plain(group: dict[str, Any]) -> dict[str, Any]:
