@@ -1,1 +1,5 @@
-"""Reports."""
+"""Reports: pure functions from verdicts to pages."""
+
+from .html import page
+
+__all__ = ["page"]

@@ -1,0 +1,56 @@
+"""The commands, as a Typer app; errors become one line on stderr."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import click
+import typer
+
+from sharpmin import __version__
+
+from ._reproduce import reproduce as run_reproduce
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def root() -> None:
+    """sharpmin: sharpness-aware minimization, and how far it converges."""
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+@app.command()
+def reproduce(
+    out: Annotated[Path, typer.Option(help="Where verdicts.json and report.html go.")] = Path("out"),
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer functions, seeds and steps.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Only this statement; may be repeated.")] = None,
+) -> None:
+    """Confront every claim P1 to P7 with running code.
+
+    Exit code 0: all hold. 1: a claim is refuted. 2: bad use.
+    """
+    raise typer.Exit(run_reproduce(out, quick=quick, only=only or []))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command; its exit code."""
+    try:
+        code = app(arguments, prog_name="sharpmin", standalone_mode=False)
+    except click.ClickException as error:
+        sys.stderr.write(f"sharpmin: {error.format_message()}\n")
+        return 2
+    except (ValueError, TypeError, OSError) as error:
+        sys.stderr.write(f"sharpmin: {error}\n")
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("sharpmin: interrupted\n")
+        return 130
+    return int(code or 0)

@@ -1,0 +1,62 @@
+"""Conditions of validity. Outside them a statement is not wrong but absent, so the code refuses with one clear error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Integral, Real
+from typing import Any
+
+_POSITIVE = frozenset({"beta", "mu", "lr", "beta_component", "curvature", "w", "c", "d"})
+_NON_NEGATIVE = frozenset({"sigma", "rho", "rho0", "delta", "distance", "s", "constant_gap"})
+_FRACTIONS = {"p": 0.5, "theta": 0.5}  # in (0, limit); theta may not reach its limit, p may
+
+
+def require(holds: bool, owner: str, what: str) -> None:
+    """Raise `ValueError` naming the statement unless the condition holds."""
+    if not holds:
+        raise ValueError(f"{owner}: {what}")
+
+
+def numbers(owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of a statement, checked by name: finite, in their domain, `mu <= beta`; None and objects pass.
+
+    Raises:
+        TypeError: where a number is needed and something else came.
+        ValueError: where the number is outside its domain.
+    """
+    checked = {name: _number(owner, name, value) for name, value in values.items()}
+    beta, mu = checked.get("beta"), checked.get("mu")
+    if beta is not None and mu is not None:
+        require(
+            mu <= beta, owner, f"mu={mu:g} exceeds beta={beta:g}; a beta-smooth, mu-strongly convex function needs mu <= beta"
+        )
+    return checked
+
+
+def _number(owner: str, name: str, value: Any) -> Any:
+    if name == "steps":
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise TypeError(f"{owner}: steps={value!r} must be an integer >= 1")
+        require(int(value) >= 1, owner, f"steps={value} must be an integer >= 1")
+        return int(value)
+    if name not in _POSITIVE | _NON_NEGATIVE | _FRACTIONS.keys() or value is None or callable(value):
+        return value
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{owner}: {name}={value!r} is a {type(value).__name__}; {name} must be a number")
+    number = float(value)
+    if name in _FRACTIONS:
+        limit = _FRACTIONS[name]
+        inside = 0 < number < limit or (name == "p" and number == limit)
+        require(inside, owner, f"{name}={number:g} must be in (0, {limit:g}{']' if name == 'p' else ')'}")
+    else:
+        sign = "> 0" if name in _POSITIVE else ">= 0"
+        inside = math.isfinite(number) and (number > 0 if name in _POSITIVE else number >= 0)
+        require(inside, owner, f"{name}={number:g} must be finite and {sign}")
+    return number
+
+
+def step_below(owner: str, lr: float, limit: float, formula: str, *, strict: bool) -> None:
+    """Require `lr < limit` or `lr <= limit`; the prescribed step sizes may sit on the limit to rounding."""
+    holds = lr < limit if strict else lr <= limit * (1 + 1e-12)
+    require(holds, owner, f"lr={lr:g} must be {'below' if strict else 'at most'} {formula}={limit:g}")

@@ -1,0 +1,235 @@
+"""One representation of 1-D problems: per sample, a piecewise linear derivative as a sum of hinges.
+
+`l'(x) = a + b x + sum_k c_k max(0, x - t_k)`. Nearly every worst case is one of these, and every constant of it (f*, beta,
+mu, PL, sigma) is exact: extremes of piecewise linear and quadratic functions sit at the knots.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+from sharpmin.core.extras import optional
+
+from ._problem import Problem
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ._problem import Array
+else:
+    np = optional("numpy", extra="lab")
+
+
+@dataclass(frozen=True)
+class Hinge:
+    """The derivative `a + b x + sum_k c_k max(0, x - t_k)`; adds, subtracts and scales like the function that it is.
+
+    >>> h = Hinge.through([(-1.0, -1.0), (1.0, 1.0)], left=0.0, right=0.0)   # clip(x, -1, 1)
+    >>> [h(x) for x in (-5.0, 0.5, 7.0)]
+    [-1.0, 0.5, 1.0]
+    """
+
+    a: float = 0.0
+    b: float = 0.0
+    hinges: tuple[tuple[float, float], ...] = ()  # (t_k, c_k), t ascending
+
+    @classmethod
+    def through(cls, points: Sequence[tuple[float, float]], *, left: float, right: float) -> Hinge:
+        """Piecewise linear through `points` (x ascending), with slopes `left` and `right` outside."""
+        xs = [x for x, _ in points]
+        if any(x >= y for x, y in pairwise(xs)):
+            raise ValueError(f"Hinge.through: points must have strictly ascending x, got {xs}")
+        inner = [(v - u) / (y - x) for (x, u), (y, v) in pairwise(points)]
+        slopes = [left, *inner, right]
+        jumps = tuple((x, after - before) for x, before, after in zip(xs, slopes, slopes[1:], strict=False))
+        (x0, y0) = points[0]
+        return cls(y0 - left * x0, left, tuple((t, c) for t, c in jumps if c != 0.0))
+
+    def __call__(self, x: float) -> float:
+        """The derivative at one point."""
+        return self.a + self.b * x + math.fsum(c * max(0.0, x - t) for t, c in self.hinges)
+
+    def value(self, x: float) -> float:
+        """An antiderivative at one point."""
+        return self.a * x + self.b * x * x / 2 + math.fsum(c * max(0.0, x - t) ** 2 / 2 for t, c in self.hinges)
+
+    def __add__(self, other: Hinge) -> Hinge:
+        return combine([(1.0, self), (1.0, other)])
+
+    def __sub__(self, other: Hinge) -> Hinge:
+        return combine([(1.0, self), (-1.0, other)])
+
+    def slopes(self) -> list[float]:
+        """The slopes of the derivative, from left to right; one more than there are knots."""
+        out = [self.b]
+        for _, c in self.hinges:
+            out.append(out[-1] + c)
+        return out
+
+    def knots(self) -> list[float]:
+        """Where the slope changes."""
+        return [t for t, _ in self.hinges]
+
+    def zeros(self) -> list[float]:
+        """Where the derivative vanishes: crossings, and the knots of flat pieces that lie at 0."""
+        knots, found = self.knots(), []
+        edges = [-math.inf, *knots, math.inf]
+        for slope, low, high in zip(self.slopes(), edges, edges[1:], strict=False):
+            anchor = low if math.isfinite(low) else high if math.isfinite(high) else 0.0
+            at = self(anchor)
+            if slope == 0.0:
+                found += [anchor] if at == 0.0 else []
+            elif low <= (root := anchor - at / slope) <= high:
+                found.append(root)
+        return sorted(set(found))
+
+
+def combine(terms: Iterable[tuple[float, Hinge]]) -> Hinge:
+    """The weighted sum of derivatives; hinges at the same knot merge, and vanish if they cancel."""
+    terms = list(terms)
+    at: dict[float, list[float]] = {}
+    for weight, h in terms:
+        for t, c in h.hinges:
+            at.setdefault(t, []).append(weight * c)
+    merged = ((t, math.fsum(at[t])) for t in sorted(at))
+    return Hinge(
+        math.fsum(weight * h.a for weight, h in terms),
+        math.fsum(weight * h.b for weight, h in terms),
+        tuple((t, c) for t, c in merged if c != 0.0),
+    )
+
+
+@dataclass(frozen=True, repr=False)
+class HingeProblem(Problem):
+    """A 1-D problem as data: one `Hinge` a sample, with probabilities.
+
+    Raises:
+        ValueError: if the probabilities are not positive with sum 1, or f is not bounded below.
+
+    >>> trap = HingeProblem("square", (Hinge(b=2.0),))
+    >>> trap.beta, trap.mu, trap.f_star, trap.gradient(np.array([3.0]))
+    (2.0, 2.0, 0.0, array([6.]))
+    """
+
+    name: str
+    components: tuple[Hinge, ...]
+    probabilities: tuple[float, ...] = (1.0,)
+    dim: int = 1
+
+    def __post_init__(self) -> None:
+        p = self.probabilities
+        if len(p) != len(self.components) or min(p, default=0.0) <= 0 or abs(math.fsum(p) - 1) > 1e-12:
+            raise ValueError(f"{self.name}: probabilities={p} must be positive, one a sample, with sum 1")
+        left, right = self.mean.slopes()[0], self.mean.slopes()[-1]
+        edges = self.mean.knots() or [0.0]
+        falls_left = left < 0 or (left == 0 and self.mean(edges[0]) > 0)
+        falls_right = right < 0 or (right == 0 and self.mean(edges[-1]) < 0)
+        if falls_left or falls_right:
+            raise ValueError(f"{self.name}: f is not bounded below; f' must point outwards at both ends")
+
+    @cached_property
+    def mean(self) -> Hinge:
+        """f'."""
+        return combine(zip(self.probabilities, self.components, strict=True))
+
+    @property
+    def beta(self) -> float:
+        """The steepest slope of f'."""
+        return max(abs(slope) for slope in self.mean.slopes())
+
+    @property
+    def mu(self) -> float:
+        """The least slope of f', or 0."""
+        return max(0.0, min(self.mean.slopes()))
+
+    @cached_property
+    def pl(self) -> float:
+        """f'^2 / (2 (f - f*)) is monotone between knots and zeros of f', so its infimum is at one of them, or at an end."""
+        h, ratios = self.mean, []
+        edges = [-math.inf, *h.knots(), math.inf]
+        for slope, low, high in zip(h.slopes(), edges, edges[1:], strict=False):
+            points = [x for x in (low, high) if math.isfinite(x)] + [x for x in h.zeros() if low <= x <= high]
+            gaps = [h.value(x) - self._least for x in points]
+            at_minimum = [gap <= 1e-13 * max(1.0, abs(self._least)) for gap in gaps]
+            ratios += [h(x) ** 2 / (2 * gap) for x, gap, least in zip(points, gaps, at_minimum, strict=True) if not least]
+            if slope > 0:
+                ratios += [slope] * (any(at_minimum) or math.inf in (-low, high))
+            elif math.inf in (-low, high) and not all(at_minimum):
+                ratios.append(0.0)
+        return min(ratios)
+
+    @property
+    def beta_component(self) -> float:
+        """The steepest slope of any sample."""
+        return max(abs(slope) for h in self.components for slope in h.slopes())
+
+    @cached_property
+    def sigma(self) -> float:
+        """The largest root mean square deviation; it is convex between knots, so it peaks at one, or grows for ever."""
+        parts = [(p, combine([(1.0, h), (-1.0, self.mean)])) for p, h in zip(self.probabilities, self.components, strict=True)]
+        scale = 1e-12 * max(1.0, self.beta_component)
+        if any(abs(h.slopes()[end]) > scale for _, h in parts for end in (0, -1)):
+            return math.inf
+        knots = sorted({t for _, h in parts for t in h.knots()}) or [0.0]
+        return math.sqrt(max(math.fsum(p * h(t) ** 2 for p, h in parts) for t in knots))
+
+    @cached_property
+    def minimizers(self) -> list[float]:
+        """The stationary points with the least value, ascending; the ends of a flat piece count as points."""
+        return [x for x in self.mean.zeros() if self.mean.value(x) <= self._least + 1e-13 * max(1.0, abs(self._least))]
+
+    @cached_property
+    def _least(self) -> float:
+        return min(self.mean.value(x) for x in self.mean.zeros())
+
+    @property
+    def resolution(self) -> float:
+        """Hinge sums cancel unless f is one parabola around 0."""
+        return 1e-14 * max(1.0, abs(self._least)) if self.mean.hinges or self._least else 0.0
+
+    def value(self, x: Array) -> Array:
+        """f, shape (lanes,); a derivative leaves a constant open, which is chosen so that f* = 0."""
+        a, b, t, c = self._mean_arrays
+        return np.asarray(a[0] * x + b[0] * x * x / 2 + (np.maximum(x[..., None] - t[0], 0.0) ** 2 / 2) @ c[0] - self._least)
+
+    def gradient(self, x: Array) -> Array:
+        """f', shape (lanes,)."""
+        a, b, t, c = self._mean_arrays
+        return np.asarray(a[0] + b[0] * x + np.maximum(x[..., None] - t[0], 0.0) @ c[0])
+
+    def sample_gradient(self, x: Array, draw: Any) -> Array:
+        """l' of the drawn sample, shape (lanes,)."""
+        if len(self.components) == 1:
+            return self.gradient(x)
+        a, b, t, c = self._component_arrays
+        i = draw[:, 0]
+        return np.asarray(a[i] + b[i] * x + np.einsum("ij,ij->i", np.maximum(x[:, None] - t[i], 0.0), c[i]))
+
+    def draw(self, u: Array) -> NDArray[np.int64]:
+        """The sample whose slice of [0, 1) holds u."""
+        edges = np.cumsum(np.asarray(self.probabilities))[:-1]
+        return np.searchsorted(edges, u, side="right").astype(np.int64)
+
+    @cached_property
+    def _mean_arrays(self) -> tuple[Array, Array, Array, Array]:
+        return _arrays([self.mean])
+
+    @cached_property
+    def _component_arrays(self) -> tuple[Array, Array, Array, Array]:
+        return _arrays(self.components)
+
+
+def _arrays(hinges: Sequence[Hinge]) -> tuple[Array, Array, Array, Array]:
+    """a, b of shape (samples,), t, c of shape (samples, knots), padded with c = 0."""
+    width = max(len(h.hinges) for h in hinges)
+    t, c = np.zeros((len(hinges), width)), np.zeros((len(hinges), width))
+    for i, h in enumerate(hinges):
+        for k, (knot, jump) in enumerate(h.hinges):
+            t[i, k], c[i, k] = knot, jump
+    return np.array([h.a for h in hinges]), np.array([h.b for h in hinges]), t, c

@@ -1,0 +1,28 @@
+"""The statements. A new one is one file here, made from `templates/theorem.py`, and one import line below."""
+
+from . import (
+    _c1,
+    _d1,
+    _digits_decay,
+    _digits_t1,
+    _digits_t1d,
+    _digits_t6,
+    _e1,
+    _e3,
+    _e5,
+    _t1,
+    _t1d,
+    _t2,
+    _t3,
+    _t3b,
+    _t4,
+    _t4pl,
+    _t5,
+    _t6,
+    _t7,
+    _trap,
+    _trap_lipschitz,
+    _u1,
+    _u1pl,
+    _u4,
+)

@@ -1,0 +1,73 @@
+"""T3b. The best iterate of deterministic SAM on a convex function converges faster than the average of T3.
+
+**Assumptions.** f is convex and beta-smooth; 0 < lr < 1/beta.
+
+**Statement.** With u_t = ||grad f(x_t)||,
+
+    min_{t<T} u_t^2 <= max{ beta^4 lr^2 rho^2/(4 (1 - beta lr)^2), Delta/(lr (1 - beta lr/2) T) }.
+
+The prescribed lr = min{1/(2 beta), (4 Delta/(3 beta^4 rho^2 T))^(1/3)} gives the rate T^(-2/3).
+
+**Where it is attained.** On the two-cycle (C1) of a quadratic of curvature beta as lr -> 0.
+
+**For training.** Keep the best checkpoint: it is closer to stationary than the last or the average one.
+
+**Source.** Derived here; matches claim P2 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from .._assume import step_below
+from .._problems import problems
+from .._simulate import simulate
+from .._theorem import Cell, Theorem, moved, register, without
+from .._trials import trials
+
+
+def step_size(*, beta: float, rho: float, steps: int, delta: float) -> float:
+    """min{1/(2 beta), (4 Delta/(3 beta^4 rho^2 T))^(1/3)}; 0 where Delta is, since then every step size is right."""
+    return 1 / (2 * beta) if rho == 0 else min(1 / (2 * beta), (4 * delta / (3 * beta**4 * rho**2 * steps)) ** (1 / 3))
+
+
+def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None = None) -> float:
+    """max{floor, Delta/(lr (1 - beta lr/2) T)}."""
+    lr = step_size(beta=beta, rho=rho, steps=steps, delta=delta) if lr is None else lr
+    step_below("t3b", lr, 1 / beta, "1/beta", strict=True)
+    start = delta / (lr * (1 - beta * lr / 2) * steps) if delta else 0.0
+    return max(beta**4 * lr**2 * rho**2 / (4 * (1 - beta * lr) ** 2), start)
+
+
+def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
+    """Families; the two-cycle at beta lr = 0.005, where the floor is attained to 0.5 %."""
+    for trial in trials("convex", quick=quick, top=0.95):
+        f, delta = trial.problem, trial.gap()
+        for steps in (10, 300):
+            least = trial.run("sam", steps).min_square_gradient.values
+            at = partial(theorem.bound, beta=f.beta, steps=steps)
+            settings = zip(trial.rho, delta, trial.lr, strict=True)
+            bounds = [at(rho=float(r), delta=float(d), lr=float(lr)) for r, d, lr in settings]
+            yield from trial.cells(f"sam, best of T {steps}", least, bounds, 2 * f.beta * delta)
+    beta, rho, steps = 2.0, 0.3, 1000
+    lr = 0.005 / beta
+    quadratic, start = problems()["quadratic"](curvatures=[beta]), lr * beta * rho / (2 - lr * beta)
+    run = simulate(quadratic, method="sam", lr=lr, rho=rho, steps=steps, x0=start)
+    limit = theorem.bound(beta=beta, rho=rho, steps=steps, delta=beta * start**2 / 2, lr=lr)
+    yield Cell(f"two-cycle, beta lr 0.005, T {steps}", float(run.min_square_gradient[0]), "<=", limit)
+
+
+T3B = register(
+    Theorem(
+        id="t3b",
+        title="SAM, convex: the best iterate converges at T^(-2/3)",
+        claims=("P2",),
+        kind="upper",
+        statement=__doc__,
+        formula=bound,
+        prescribed=step_size,
+        check=check,
+        mutants={"1 % lower": moved(bound, 0.99), "no rho term": without(bound, rho=0.0)},
+    )
+)
