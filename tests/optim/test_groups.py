@@ -144,3 +144,12 @@ def test_on_the_host_a_bad_tensor_radius_is_refused_too(value):
     backward()
     with pytest.raises(ValueError, match="must be finite and >= 0"):
         opt.perturb()
+
+
+@pytest.mark.parametrize("given", [{}, {"rho": 0.25}], ids=str)
+def test_an_added_group_shows_its_radius_and_place_at_once(given, door):
+    opt, *_, backward = pair()
+    door(opt, backward)
+    opt.add_param_group({"params": [nn.Parameter(torch.ones(1))], **given})
+    saved = opt.state_dict()["param_groups"][-1]
+    assert (saved["rho"], saved["sharpmin_step"]) == (given.get("rho", 0.5), 1)

@@ -125,3 +125,18 @@ def test_ready_after_a_step_that_never_came(quadratic, block_door):
     assert opt.last.stepped is False
     block_door(opt, f)
     assert f.w.tolist() == pytest.approx([2.67, 0.44], abs=1e-9)
+
+
+@pytest.mark.parametrize("value", BAD)
+def test_a_spoiled_first_gradient_counts_whatever_becomes_of_it(quadratic, bits, value):
+    """Cleaning up after the block does not make the step one of SAM."""
+    f = quadratic()
+    opt = sm.SAM(torch.optim.SGD([f.w], lr=0.1), rho=sm.rho.Unnormalized(0.5))
+    was = bits(f.w)
+    spoiling(f, 0, value)()
+    with opt.perturbed():
+        f()
+    torch.nan_to_num_(f.w.grad, nan=1.0, posinf=1.0, neginf=1.0)
+    opt.step()
+    assert bits(f.w) == was
+    assert (opt.last.stepped, opt.last.rho, opt.last.radius) == (False, 0.0, 0.0)

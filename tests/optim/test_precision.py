@@ -164,3 +164,20 @@ def test_unusual_shapes(path, shape):
     inside, _ = climb([p, q], [torch.ones(shape, dtype=torch.float64), torch.ones(1, dtype=torch.float64)])
     assert sum(w.square().sum().item() for w in inside) == pytest.approx(0.25, abs=1e-15)
     assert inside[0].shape == shape
+
+
+def test_complex_parameters_in_groups_of_different_radii(path):
+    ps = [nn.Parameter(torch.tensor([1 + 1j], dtype=torch.complex128)) for _ in range(2)]
+    ps[0].grad, ps[1].grad = (torch.tensor([g], dtype=torch.complex128) for g in (3j, 4.0))
+    opt = sm.SAM(torch.optim.SGD([{"params": [ps[0]]}, {"params": [ps[1]], "rho": 1.0}], lr=0.0), rho=0.5)
+    with opt.perturbed():
+        assert [p.item() for p in ps] == pytest.approx([1 + 1.3j, 1.8 + 1j], abs=1e-12)
+    assert opt.last.radius == pytest.approx((0.3**2 + 0.8**2) ** 0.5, abs=1e-12)
+    assert opt.last.gain == pytest.approx(1.0, abs=1e-12)
+
+
+def test_squares_are_added_in_float64(path):
+    """Each square fits float32, their sum does not."""
+    ps = [nn.Parameter(torch.ones(1)) for _ in range(2)]
+    _, opt = climb(ps, [torch.full((1,), 1.5e19) for _ in ps])
+    assert opt.last.dual_norm == pytest.approx(1.5e19 * 2**0.5, rel=1e-6)
