@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from sharpmin import __version__
 
 from ._reproduce import reproduce as run_reproduce
+
+# Typer brings its own copy of click in some versions, click itself in others; the base of its usage errors is the same.
+UsageError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -44,13 +46,13 @@ def run(arguments: list[str]) -> int:
     """Run a command; its exit code."""
     try:
         code = app(arguments, prog_name="sharpmin", standalone_mode=False)
-    except click.ClickException as error:
-        sys.stderr.write(f"sharpmin: {error.format_message()}\n")
+    except UsageError as error:
+        sys.stderr.write(f"sharpmin: {getattr(error, 'message', error)}\n")
         return 2
     except (ValueError, TypeError, OSError) as error:
         sys.stderr.write(f"sharpmin: {error}\n")
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("sharpmin: interrupted\n")
         return 130
     return int(code or 0)

@@ -56,6 +56,11 @@ def _number(owner: str, name: str, value: Any) -> Any:
     return number
 
 
+def over(numerator: float, denominator: float) -> float:
+    """The quotient, and inf for a denominator that is 0 or underflows to it: a minimum over an infinite term."""
+    return numerator / denominator if denominator else math.inf
+
+
 def step_below(owner: str, lr: float, limit: float, formula: str, *, strict: bool) -> None:
     """Require `lr < limit` or `lr <= limit`; the prescribed step sizes may sit on the limit to rounding."""
     holds = lr < limit if strict else lr <= limit * (1 + 1e-12)

@@ -66,7 +66,7 @@ def samples(problem: Problem, seed: int, step: int) -> tuple[Any, Any]:
 
     >>> from sharpmin import theory
     >>> theory.samples(theory.problems()["e1"](beta=1.0, mu=0.1, rho=1.0), seed=3, step=5)
-    (0, 1)
+    (1, 0)
     """
     for name, value in (("seed", seed), ("step", step)):
         if isinstance(value, bool) or not hasattr(value, "__index__"):

@@ -84,7 +84,13 @@ def find(name: str) -> Theorem:
 
 
 def judge(theorem: Theorem, cells: list[Cell], seconds: float = 0.0) -> Verdict:
-    """Sum up the cells: any failure is the verdict; else the closest call that is not vacuous speaks for all."""
+    """Sum up the cells: any failure is the verdict; else the closest call that is not vacuous speaks for all.
+
+    Raises:
+        RuntimeError: if there is no cell, since such a check could not fail.
+    """
+    if not cells:
+        raise RuntimeError(f"{theorem.id}: the check made no cell, so it proves nothing")
     failed = [cell for cell in cells if not cell.holds]
     telling = [cell for cell in cells if not cell.vacuous] or cells
     shown = failed[0] if failed else min(telling, key=lambda cell: abs(cell.ratio - 1))

@@ -21,7 +21,7 @@ def e5(*, theta: float, s: float, beta: float, rho: float) -> HingeProblem:
     Raises:
         ValueError: outside the conditions of statement E5.
 
-    >>> e5(theta=0.25, s=0.1, beta=1.0, rho=1.0).sigma
+    >>> round(e5(theta=0.25, s=0.1, beta=1.0, rho=1.0).sigma, 12)
     0.1
     """
     numbers("e5", {"theta": theta, "s": s, "beta": beta, "rho": rho})

@@ -26,7 +26,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
-from .._assume import step_below
+from .._assume import over, step_below
 from .._problems import problems
 from .._simulate import simulate
 from .._theorem import Cell, Theorem, register, without
@@ -48,7 +48,7 @@ def log_term(beta: float, mu: float, rho: float, steps: int, delta: float) -> fl
     """Lg = max{1, log(mu^3 Delta T^2/(beta^4 rho^2))}: inf at rho = 0, 1 at Delta = 0."""
     if delta == 0:
         return 1.0
-    return math.inf if rho == 0 else max(1.0, math.log(mu**3 * delta * steps**2 / (beta**4 * rho**2)))
+    return max(1.0, math.log(over(mu**3 * delta * steps**2, beta**4 * rho**2) or 1.0))
 
 
 def step_size(*, beta: float, mu: float, rho: float, steps: int, delta: float) -> float:
@@ -66,9 +66,9 @@ def bound(*, beta: float, mu: float, rho: float, steps: int, delta: float, lr: f
 def closed_form(*, beta: float, mu: float, rho: float, steps: int, delta: float) -> float:
     """The three terms at the prescribed step size."""
     start = math.exp(-3 * mu * steps / (4 * beta)) * delta
-    if rho == 0:
-        return start
     unit = beta**4 * rho**2 / (mu**3 * steps**2)
+    if unit == 0:
+        return start
     return max(start, 2 / 9 * unit * log_term(beta, mu, rho, steps, delta) ** 2, unit)
 
 

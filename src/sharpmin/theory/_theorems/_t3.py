@@ -21,7 +21,7 @@ import math
 from collections.abc import Iterator
 from functools import partial
 
-from .._assume import step_below
+from .._assume import over, step_below
 from .._problems import problems
 from .._simulate import simulate
 from .._theorem import Cell, Theorem, moved, register, without
@@ -30,7 +30,7 @@ from .._trials import trials
 
 def step_size(*, beta: float, rho: float, steps: int, delta: float) -> float:
     """min{1/beta, sqrt(2 Delta/(beta^3 rho^2 T))}; 0 where Delta is, since then every step size is right."""
-    return 1 / beta if rho == 0 else min(1 / beta, math.sqrt(2 * delta / (beta**3 * rho**2 * steps)))
+    return min(1 / beta, math.sqrt(over(2 * delta, beta**3 * rho**2 * steps)))
 
 
 def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None = None) -> float:

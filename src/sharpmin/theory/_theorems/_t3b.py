@@ -17,10 +17,11 @@ The prescribed lr = min{1/(2 beta), (4 Delta/(3 beta^4 rho^2 T))^(1/3)} gives th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
-from .._assume import step_below
+from .._assume import over, step_below
 from .._problems import problems
 from .._simulate import simulate
 from .._theorem import Cell, Theorem, moved, register, without
@@ -29,7 +30,7 @@ from .._trials import trials
 
 def step_size(*, beta: float, rho: float, steps: int, delta: float) -> float:
     """min{1/(2 beta), (4 Delta/(3 beta^4 rho^2 T))^(1/3)}; 0 where Delta is, since then every step size is right."""
-    return 1 / (2 * beta) if rho == 0 else min(1 / (2 * beta), (4 * delta / (3 * beta**4 * rho**2 * steps)) ** (1 / 3))
+    return min(1 / (2 * beta), math.cbrt(over(4 * delta, 3 * beta**4 * rho**2 * steps)))
 
 
 def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None = None) -> float:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
 
-from .._assume import step_below
+from .._assume import over, step_below
 from .._noise import smoothness, variance
 from .._problems import problems
 from .._simulate import simulate
@@ -53,7 +53,7 @@ def step_size(
 ) -> float:
     """min{1/beta, sqrt(2 Delta/(beta V T))}; 0 where Delta is and V is not."""
     v = variance(beta, sigma, rho, oracle, beta_component)
-    return 1 / beta if v == 0 else min(1 / beta, math.sqrt(2 * delta / (beta * v * steps)))
+    return min(1 / beta, math.sqrt(over(2 * delta, beta * v * steps)))
 
 
 def bound(

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from sharpmin.core.extras import optional
 
-from .._assume import step_below
+from .._assume import over, step_below
 from .._noise import smoothness, variance
 from .._problems import problems
 from .._simulate import simulate
@@ -52,10 +52,8 @@ def step_size(
 ) -> float:
     """min{1/beta, max{1, log(2 mu^2 Delta T/(beta V))}/(mu T)}; 1/beta without noise."""
     v = variance(beta, sigma, rho, oracle, beta_component)
-    if v == 0:
-        return 1 / beta
-    log = math.log(2 * mu**2 * delta * steps / (beta * v)) if delta else -math.inf
-    return min(1 / beta, max(1.0, log) / (mu * steps))
+    ratio = over(2 * mu**2 * delta * steps, beta * v)
+    return min(1 / beta, max(1.0, math.log(ratio) if ratio else 1.0) / (mu * steps))
 
 
 def bound(

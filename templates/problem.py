@@ -1,0 +1,24 @@
+"""What this function is for: the statement whose worst case it is, and what happens on it."""
+
+# Copy to src/sharpmin/theory/_problems/_x1.py and add `_x1` to the import in that folder's __init__.py.
+
+from __future__ import annotations
+
+from sharpmin.theory._assume import numbers
+from sharpmin.theory._hinge import Hinge, HingeProblem
+from sharpmin.theory._problems._registry import problem
+
+
+@problem("x1")
+def x1(*, beta: float, rho: float) -> HingeProblem:
+    """The derivative, in words or as a formula; the optimum.
+
+    Raises:
+        ValueError: outside its conditions.
+
+    >>> x1(beta=2.0, rho=0.5).beta
+    2.0
+    """
+    numbers("x1", {"beta": beta, "rho": rho})
+    f = Hinge.through([(-rho, -beta * rho), (rho, beta * rho)], left=0.0, right=0.0)
+    return HingeProblem("x1", (f,))

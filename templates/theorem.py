@@ -1,0 +1,56 @@
+"""X1. One line that says what the statement means.
+
+**Assumptions.** What f, lr, rho and the noise must satisfy.
+
+**Statement.** The inequality, every symbol defined.
+
+**Where it is attained.** The instance, or how far the known ones stay away.
+
+**For training.** What follows for somebody who trains a network.
+
+**Source.** Derived here, or author, year, title, arXiv id; which of the claims P1 to P7 it executes.
+"""
+
+# Copy to src/sharpmin/theory/_theorems/_x1.py and add `_x1` to the import in that folder's __init__.py. The table of
+# `sharpmin reproduce`, the contract tests and the teeth follow; tests/theory/test_bounds.py asks for golden numbers.
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from sharpmin.theory._assume import step_below
+from sharpmin.theory._problems import problems
+from sharpmin.theory._simulate import simulate
+from sharpmin.theory._theorem import Cell, Theorem, moved, register, without
+from sharpmin.theory._trials import trials
+
+
+def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float) -> float:
+    """The right-hand side. Keywords of known names arrive checked: finite, in their domain, mu <= beta."""
+    step_below("x1", lr, 1 / beta, "1/beta", strict=False)  # the conditions that are this statement's own
+    return 2 * delta / (lr * steps) + beta**2 * rho**2
+
+
+def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
+    """Families, and the instance that attains the bound. Ask `theorem`, not `bound`: it may be a mutant."""
+    for trial in trials("nonconvex", quick=quick):
+        yield from trial.mean_squares("sam", partial(theorem.bound, beta=trial.problem.beta))
+    f = problems()["quadratic"](curvatures=[2.0])
+    run = simulate(f, method="sam", lr=0.5, rho=0.3, steps=1000, x0=0.3)
+    limit = theorem.bound(beta=2.0, rho=0.3, steps=1000, delta=0.09, lr=0.5)
+    yield Cell("quadratic, lr 1/beta", float(run.mean_square_gradient[0]), "<=", limit)
+
+
+X1 = register(
+    Theorem(
+        id="x1",
+        title="one line for the table",
+        claims=("P3",),
+        kind="upper",
+        statement=__doc__,
+        formula=bound,
+        check=check,
+        mutants={"1 % lower": moved(bound, 0.99), "no rho term": without(bound, rho=0.0)},
+    )
+)

@@ -1,0 +1,122 @@
+"""`sharpmin reproduce` as a user meets it: real processes, exit codes, files that are always whole."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from sharpmin.cli import main
+from sharpmin.theory import theorems
+from sharpmin.theory._theorem import _THEOREMS
+
+FIELDS = {"id", "claim", "kind", "measured", "bound", "ratio", "holds", "vacuous", "n_cells"}
+SHARPMIN = [sys.executable, "-m", "sharpmin"]
+
+
+def run(*arguments, **options):
+    return subprocess.run([*SHARPMIN, *arguments], capture_output=True, text=True, check=False, **options)
+
+
+def only(*names):
+    return [word for name in names for word in ("--only", name)]
+
+
+def verdicts(folder):
+    return json.loads((folder / "verdicts.json").read_text())
+
+
+def test_two_statements_end_to_end(tmp_path):
+    done = run("reproduce", "--quick", "--out", str(tmp_path / "new" / "out"), *only("c1", "t2"))
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = verdicts(tmp_path / "new" / "out")
+    assert [row["id"] for row in rows] == ["c1", "t2"]
+    assert all(row.keys() >= FIELDS and row["holds"] for row in rows)
+    report = (tmp_path / "new" / "out" / "report.html").read_text()
+    assert "c1" in report
+    assert "all hold" in report
+    assert [line.split()[:2] for line in done.stdout.splitlines() if line.startswith("P")] == [["P1", "c1"], ["P1", "t2"]]
+    assert all(len(line) <= 80 for line in done.stdout.splitlines()[:-1])
+    assert sorted(p.name for p in (tmp_path / "new" / "out").iterdir()) == ["report.html", "verdicts.json"]
+
+
+def test_a_repeated_id_runs_once(tmp_path):
+    assert main(["reproduce", "--quick", "--out", str(tmp_path), *only("c1", "c1")]) == 0
+    assert len(verdicts(tmp_path)) == 1
+
+
+def test_a_refuted_claim_is_exit_code_1(tmp_path, capsys, monkeypatch):
+    wrong = replace(theorems()["c1"], formula=theorems()["c1"].mutants["1 % lower"])
+    monkeypatch.setitem(_THEOREMS, "c1", wrong)
+    assert main(["reproduce", "--quick", "--out", str(tmp_path), *only("c1")]) == 1
+    out = capsys.readouterr().out
+    assert "REFUTED" in out
+    assert "refuted: c1" in out
+    assert verdicts(tmp_path)[0]["holds"] is False
+    assert "refuted: c1" in (tmp_path / "report.html").read_text()
+
+
+def test_an_error_in_a_check_keeps_what_is_finished(tmp_path, capsys, monkeypatch):
+    def broken(theorem, quick):
+        raise ValueError("the instance is broken")
+
+    monkeypatch.setitem(_THEOREMS, "t2", replace(theorems()["t2"], check=broken))
+    assert main(["reproduce", "--quick", "--out", str(tmp_path), *only("c1", "t2")]) == 2
+    assert "the instance is broken" in capsys.readouterr().err
+    assert [row["id"] for row in verdicts(tmp_path)] == ["c1"]
+
+
+BAD = [
+    (["reproduce", "--only", "trapp"], "no statement 'trapp'; nearest: trap"),
+    (["reproduce", "--fast"], "No such option: --fast"),
+    (["reproduse"], "No such command 'reproduse'"),
+    (["reproduce", "--out"], "requires an argument"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_bad_use_is_one_line_and_exit_code_2(arguments, message, tmp_path):
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("sharpmin: ")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_runs(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        done = run("reproduce", "--quick", "--out", str(out))
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert done.stderr.startswith(f"sharpmin: cannot write to --out {out}: ")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path):
+    process = subprocess.Popen(
+        [*SHARPMIN, "reproduce", "--out", str(tmp_path), *only("c1", "t2", "digits-t1")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    for _ in range(600):  # until both short ones are on disk and the long one runs
+        time.sleep(0.1)
+        if (tmp_path / "verdicts.json").exists() and len(verdicts(tmp_path)) == 2:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err == f"sharpmin: interrupted after 2 of 3 statements; they are in {tmp_path}\n"
+    assert [row["id"] for row in verdicts(tmp_path)] == ["c1", "t2"]
+    assert "Interrupted: 2 of 3" in (tmp_path / "report.html").read_text()
+    assert "c1" in out
+
+
+def test_help_and_version(capsys):
+    assert main(["--help"]) == 0
+    assert "reproduce" in capsys.readouterr().out
+    assert main(["version"]) == 0
+    assert capsys.readouterr().out.strip()

@@ -1,0 +1,99 @@
+"""Everything imports with torch alone, in a Python that has nothing else, and `import sharpmin` stays light."""
+
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import sharpmin
+
+HEAVY = {"numpy", "scipy", "xarray", "pandas", "sklearn", "threadpoolctl", "typer", "rich", "jinja2", "numba", "plotly"}
+
+
+def closure(name, found):
+    """The distributions that `name` needs without extras."""
+    if name in found:
+        return
+    try:
+        requirements = metadata.requires(name) or []
+    except metadata.PackageNotFoundError:  # needed on another platform only
+        return
+    found.add(name)
+    for line in requirements:
+        if "extra ==" not in line:
+            closure(re.match(r"[\w.-]+", line)[0], found)
+
+
+@pytest.fixture(scope="module")
+def torch_only(tmp_path_factory):
+    """Runs code in a Python that sees the standard library, torch with what it requires, and sharpmin."""
+    names: set[str] = set()
+    closure("torch", names)
+    folder = tmp_path_factory.mktemp("torch-only")
+    for name in names:
+        for file in metadata.files(name) or []:
+            top = file.parts[0]
+            if top not in ("..", "__pycache__") and not (folder / top).exists():
+                (folder / top).symlink_to(Path(str(file.locate())).parents[len(file.parts) - 1] / top)
+    (folder / "sharpmin").symlink_to(Path(sharpmin.__file__).parent)
+
+    def run(code, *, check=True):
+        prelude = f"import sys; sys.path.append({str(folder)!r})\n"
+        command = [sys.executable, "-S", "-E", "-W", "ignore", "-c", prelude + code]
+        return subprocess.run(command, capture_output=True, text=True, check=check)
+
+    return run
+
+
+def test_every_module_imports(torch_only):
+    code = """
+import importlib, pkgutil, sharpmin
+for module in pkgutil.walk_packages(sharpmin.__path__, "sharpmin."):
+    try:
+        importlib.import_module(module.name)
+    except ImportError as error:
+        print(module.name, error)
+"""
+    needs_typer = ["sharpmin.cli._app No module named 'typer'", "sharpmin.cli._reproduce No module named 'rich'"]
+    assert torch_only(code).stdout.splitlines() == needs_typer
+
+
+def test_training_and_bounds_work(torch_only):
+    code = """
+import torch, sharpmin as sm
+w = torch.nn.Parameter(torch.tensor([3.0, 1.0]))
+opt = sm.SAM(torch.optim.SGD([w], lr=0.1), rho=0.5)
+def closure():
+    opt.zero_grad()
+    loss = (w[0] ** 2 + 4 * w[1] ** 2) / 2
+    loss.backward()
+    return loss
+opt.step(closure)
+print([round(v, 5) for v in w.tolist()], sm.theory.theorems()["t4"].bound(beta=1.0, rho=0.5, steps=1000, delta=1.0))
+"""
+    assert torch_only(code).stdout.strip() == "[2.67, 0.44] 0.252"
+
+
+def test_what_needs_the_lab_says_the_pip_line(torch_only):
+    code = """
+from sharpmin import theory
+problem = theory.problems()["e1"](beta=1.0, mu=0.1, rho=1.0)
+theory.simulate(problem, method="sam", lr=0.1, steps=1, x0=1.0)
+"""
+    run = torch_only(code, check=False)
+    assert run.stderr.strip().splitlines()[-1].endswith("pip install 'sharpmin[lab]'")
+
+
+def test_the_command_line_says_the_pip_line(torch_only):
+    run = torch_only("from sharpmin.cli import main; sys.exit(main(['reproduce']))", check=False)
+    assert run.returncode == 2
+    assert run.stderr == "sharpmin: 'typer' is not installed; this part of sharpmin needs it: pip install 'sharpmin[lab]'\n"
+
+
+def test_import_is_light():
+    code = "import torch, sys; before = set(sys.modules); import sharpmin; print(*(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {name.split(".")[0] for name in loaded} & HEAVY == set()
