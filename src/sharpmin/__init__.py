@@ -5,7 +5,8 @@ from ._version import __version__
 from .core import rho
 from .core.errors import MissingExtraError, PhaseError
 from .core.rho import StepInfo
-from .optim import L2, SAM, StepReport, capped_sam, create, sam, usam, variants
+from .optim import L2, SAM, StepReport
+from .optim.variants import capped_sam, create, sam, usam, variants
 
 __all__ = [
     "L2",

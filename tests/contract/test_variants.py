@@ -83,7 +83,7 @@ def test_its_references_have_bibtex(name):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_it_is_exported(name):
-    for module in (sm, sm.optim, PACKAGE):
+    for module in (sm, PACKAGE):
         assert getattr(module, name) is VARIANTS[name].build
         assert name in module.__all__
     assert VARIANTS[name].build.__name__ == name

@@ -127,3 +127,19 @@ def test_an_added_group_may_not_be_differentiable(extra):
 def test_misspelt_keywords_are_refused(keyword):
     with pytest.raises(TypeError, match=keyword):
         sm.SAM(sgd(), **{keyword: 0.05})
+
+
+@pytest.mark.parametrize("rho", [0.1, sm.rho.Cosine(0.05, steps=10)])
+def test_another_rho_on_a_base_that_was_wrapped_before(rho):
+    base = sgd()
+    sm.SAM(base, rho=0.05)
+    with pytest.raises(ValueError, match=r'holds rho=0.05 from an earlier SAM.*del group\["rho"\]'):
+        sm.SAM(base, rho=rho)
+    assert sm.SAM(base, rho=0.05).param_groups[0]["rho"] == 0.05
+    del base.param_groups[0]["rho"]
+    assert sm.SAM(base, rho=rho).param_groups[0]["rho"] == rho
+
+
+def test_a_group_of_a_fresh_base_keeps_its_own_rho():
+    base = torch.optim.SGD([{"params": [weight()], "rho": 0.0}, {"params": [weight()]}], lr=0.1)
+    assert [group["rho"] for group in sm.SAM(base, rho=0.1).param_groups] == [0.0, 0.1]

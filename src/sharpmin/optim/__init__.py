@@ -1,8 +1,7 @@
-"""The optimizer: `SAM`, the geometries it climbs in, and its variants, each a composition in one short file."""
+"""The optimizer: `SAM` and the geometries it climbs in; `variants/` holds the named compositions, one short file each."""
 
 from ._report import StepReport
 from .geometry import L2, Geometry
 from .sam import SAM
-from .variants import capped_sam, create, sam, usam, variants
 
-__all__ = ["L2", "SAM", "Geometry", "StepReport", "capped_sam", "create", "sam", "usam", "variants"]
+__all__ = ["L2", "SAM", "Geometry", "StepReport"]

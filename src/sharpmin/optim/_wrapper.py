@@ -33,6 +33,7 @@ class Wrapper(Optimizer):
         as_schedule(rho, "SAM")
         for group in base.param_groups:
             _check_group(group, rho, base)
+            _check_earlier(group, rho)
         self.base = base
         self._rho = rho
         self._cycle = Cycle()
@@ -179,4 +180,13 @@ def _check_group(group: dict[str, Any], rho: Rho, base: Optimizer) -> None:
         raise ValueError(
             f"SAM: {type(base).__name__} has a group with differentiable=True, which forbids moving the weights in place; "
             "make it with differentiable=False"
+        )
+
+
+def _check_earlier(group: dict[str, Any], rho: Rho) -> None:
+    """Refuse a base that an earlier SAM, or its checkpoint, has left with another rho: it would win silently."""
+    if COUNT in group and group.get("rho", rho) != rho:
+        raise ValueError(
+            f"SAM: rho={rho!r} was given, but a group of the base holds rho={group['rho']!r} from an earlier SAM or its "
+            'checkpoint, and group["rho"] overrides; give that rho, or remove it first: del group["rho"]'
         )

@@ -118,7 +118,7 @@ T5 = register(
     Theorem(
         id="t5",
         title="stochastic SAM, nonconvex: stationary up to beta^2 rho^2",
-        claims=("P6", "P5"),
+        claims=("P5", "P6"),
         kind="upper",
         statement=__doc__,
         formula=bound,
