@@ -95,6 +95,8 @@ RADII = [
     schedules.InverseSqrt(0.3),
     schedules.ProportionalToLR(0.3, lr=0.1, power=0.5),
     schedules.Every(0.3, k=3),
+    schedules.Tail(0.3, start=40),
+    schedules.Until(0.3, stop=40),
     schedules.Capped(0.3, c=0.4),
     schedules.Unnormalized(0.3),
     schedules.Every(schedules.Capped(schedules.InverseSqrt(0.3), c=0.4), k=2),

@@ -12,6 +12,8 @@ CPU run), 0-dim tensors (an accelerator, without a host sync) and NumPy arrays (
 | `InverseSqrt(rho)` | rho / sqrt(t + 1) | yes |
 | `ProportionalToLR(rho, lr, power)` | rho (lr_t / lr)^power | if lr_t decays |
 | `Every(rho, k)` | rho on every k-th step, else 0 | no |
+| `Tail(rho, start)` | 0 before the step `start`, then rho | no: the floor of rho |
+| `Until(rho, stop)` | rho before the step `stop`, then 0 | yes |
 | `Unnormalized(rho)` | rho n | yes, if beta rho < 1 |
 | `Capped(rho, c)` | min(rho, c n) | yes, if beta c < 1 |
 """
@@ -187,6 +189,40 @@ class Every(RhoSchedule):
     def __call__(self, info: StepInfo) -> Scalar:
         """The radius at `info.step`."""
         return 0.0 if info.step % self.k else _radius(self.rho, info)
+
+
+@dataclass(frozen=True)
+class Tail(RhoSchedule):
+    """`rho` (a number or a schedule) from the step `start` on, and 0 before: a warm start with the base optimizer.
+
+    A schedule inside keeps the clock of the run: it is asked with the step, not with the steps since `start`.
+
+    >>> [Tail(0.05, start=2)(StepInfo(step=t)) for t in range(4)]
+    [0.0, 0.0, 0.05, 0.05]
+    """
+
+    rho: Rho
+    start: int
+
+    def __call__(self, info: StepInfo) -> Scalar:
+        """The radius at `info.step`."""
+        return _radius(self.rho, info) if info.step >= self.start else 0.0
+
+
+@dataclass(frozen=True)
+class Until(RhoSchedule):
+    """`rho` (a number or a schedule) before the step `stop`, and 0 from then on: a late switch (statement R3).
+
+    >>> [Until(0.05, stop=2)(StepInfo(step=t)) for t in range(4)]
+    [0.05, 0.05, 0.0, 0.0]
+    """
+
+    rho: Rho
+    stop: int
+
+    def __call__(self, info: StepInfo) -> Scalar:
+        """The radius at `info.step`."""
+        return _radius(self.rho, info) if info.step < self.stop else 0.0
 
 
 @dataclass(frozen=True)
