@@ -1,15 +1,19 @@
 """The laboratory: problems, the simulator, and every statement as code that could be refuted.
 
 `theorems()` and `problems()` list what there is; `simulate` runs SAM on many lanes at once; `verify` confronts a
-statement with runs. Bounds and step sizes need only the standard library; the rest needs `pip install 'sharpmin[lab]'`.
+statement with runs. `plan` turns the statements around: what they promise for constants of your own. Bounds, step sizes and
+plans need only the standard library; the rest needs `pip install 'sharpmin[lab]'`.
 """
 
 from . import _theorems as _theorems  # registers the statements
 from ._hinge import Hinge, HingeProblem
 from ._lr import InverseTime
+from ._measure import Measured, measure_settings
 from ._oracle import Oracle, samples
+from ._plan import Plan, plan
 from ._problem import Problem
 from ._problems import problems
+from ._settings import Setting, settings
 from ._simulate import simulate
 from ._theorem import CLAIMS, Cell, Theorem
 from ._theorem import registered as theorems
@@ -21,12 +25,18 @@ __all__ = [
     "Hinge",
     "HingeProblem",
     "InverseTime",
+    "Measured",
     "Oracle",
+    "Plan",
     "Problem",
+    "Setting",
     "Theorem",
     "Verdict",
+    "measure_settings",
+    "plan",
     "problems",
     "samples",
+    "settings",
     "simulate",
     "theorems",
     "verify",
