@@ -155,8 +155,8 @@ class HingeProblem(Problem):
         edges = [-math.inf, *h.knots(), math.inf]
         for slope, low, high in zip(h.slopes(), edges, edges[1:], strict=False):
             points = [x for x in (low, high) if math.isfinite(x)] + [x for x in h.zeros() if low <= x <= high]
-            gaps = [h.value(x) - self._least for x in points]
-            at_minimum = [gap <= 1e-13 * max(1.0, abs(self._least)) for gap in gaps]
+            gaps = [h.value(x) - self.least for x in points]
+            at_minimum = [gap <= 1e-13 * max(1.0, abs(self.least)) for gap in gaps]
             ratios += [h(x) ** 2 / (2 * gap) for x, gap, least in zip(points, gaps, at_minimum, strict=True) if not least]
             if slope > 0:
                 ratios += [slope] * (any(at_minimum) or math.inf in (-low, high))
@@ -182,21 +182,22 @@ class HingeProblem(Problem):
     @cached_property
     def minimizers(self) -> list[float]:
         """The stationary points with the least value, ascending; the ends of a flat piece count as points."""
-        return [x for x in self.mean.zeros() if self.mean.value(x) <= self._least + 1e-13 * max(1.0, abs(self._least))]
+        return [x for x in self.mean.zeros() if self.mean.value(x) <= self.least + 1e-13 * max(1.0, abs(self.least))]
 
     @cached_property
-    def _least(self) -> float:
+    def least(self) -> float:
+        """What the antiderivative at its least is, so that f* can be put to 0."""
         return min(self.mean.value(x) for x in self.mean.zeros())
 
     @property
     def resolution(self) -> float:
         """Hinge sums cancel unless f is one parabola around 0."""
-        return 1e-14 * max(1.0, abs(self._least)) if self.mean.hinges or self._least else 0.0
+        return 1e-14 * max(1.0, abs(self.least)) if self.mean.hinges or self.least else 0.0
 
     def value(self, x: Array) -> Array:
         """f, shape (lanes,); a derivative leaves a constant open, which is chosen so that f* = 0."""
         a, b, t, c = self._mean_arrays
-        return np.asarray(a[0] * x + b[0] * x * x / 2 + (np.maximum(x[..., None] - t[0], 0.0) ** 2 / 2) @ c[0] - self._least)
+        return np.asarray(a[0] * x + b[0] * x * x / 2 + (np.maximum(x[..., None] - t[0], 0.0) ** 2 / 2) @ c[0] - self.least)
 
     def gradient(self, x: Array) -> Array:
         """f', shape (lanes,)."""

@@ -38,6 +38,13 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return z ^ (z >> np.uint64(31))
 
 
+def lane_keys(seeds: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """What a lane's draws start from, shape of `seeds`."""
+    golden = np.uint64(_GOLDEN)
+    with np.errstate(over="ignore"):
+        return _mix(seeds.astype(np.uint64) * golden + golden)
+
+
 def uniforms(seeds: Any, steps: Any, slots: int) -> NDArray[np.float64]:
     """Uniform numbers in [0, 1), shape (len(steps), len(seeds), slots): a function of each (seed, step, slot) alone.
 
@@ -45,12 +52,11 @@ def uniforms(seeds: Any, steps: Any, slots: int) -> NDArray[np.float64]:
     >>> u.shape, bool((u[2, 1] == uniforms([1], [2], slots=2)).all())
     ((3, 2, 2), True)
     """
-    seed = np.atleast_1d(np.asarray(seeds)).astype(np.uint64)[None, :, None]
+    key = lane_keys(np.atleast_1d(np.asarray(seeds)))[None, :, None]
     step = np.atleast_1d(np.asarray(steps)).astype(np.uint64)[:, None, None]
     slot = np.arange(1, slots + 1, dtype=np.uint64)[None, None, :]
     golden = np.uint64(_GOLDEN)
     with np.errstate(over="ignore"):
-        key = _mix(seed * golden + golden)
         bits = _mix(_mix(key + (step + np.uint64(1)) * golden) + slot * golden)
     return np.asarray((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
