@@ -57,7 +57,8 @@ for module in pkgutil.walk_packages(sharpmin.__path__, "sharpmin."):
     except ImportError as error:
         print(module.name, error)
 """
-    needs_typer = ["sharpmin.cli._app No module named 'typer'", "sharpmin.cli._reproduce No module named 'rich'"]
+    needs_typer = [f"sharpmin.cli.{name} No module named 'typer'" for name in ("_app", "_cite", "_list", "_plan", "_simulate")]
+    needs_typer.insert(4, "sharpmin.cli._reproduce No module named 'rich'")
     assert torch_only(code).stdout.splitlines() == needs_typer
 
 

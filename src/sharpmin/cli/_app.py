@@ -10,7 +10,11 @@ import typer
 
 from sharpmin import __version__
 
+from ._cite import cite
+from ._list import list_all
+from ._plan import plan
 from ._reproduce import reproduce as run_reproduce
+from ._simulate import simulate
 
 # Typer brings its own copy of click in some versions, click itself in others; the base of its usage errors is the same.
 UsageError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -40,6 +44,12 @@ def reproduce(
     Exit code 0: all hold. 1: a claim is refuted. 2: bad use.
     """
     raise typer.Exit(run_reproduce(out, quick=quick, only=only or []))
+
+
+app.command("simulate")(simulate)
+app.command("plan")(plan)
+app.command("list")(list_all)
+app.command("cite")(cite)
 
 
 def run(arguments: list[str]) -> int:

@@ -6,10 +6,12 @@ plans need only the standard library; the rest needs `pip install 'sharpmin[lab]
 """
 
 from . import _theorems as _theorems  # registers the statements
+from ._examine import Examination, examine
 from ._hinge import Hinge, HingeProblem
 from ._lr import InverseTime
 from ._measure import Measured, measure_settings
 from ._oracle import Oracle, samples
+from ._own import own
 from ._plan import Plan, plan
 from ._problem import Problem
 from ._problems import problems
@@ -22,6 +24,7 @@ from ._verify import Verdict, verify
 __all__ = [
     "CLAIMS",
     "Cell",
+    "Examination",
     "Hinge",
     "HingeProblem",
     "InverseTime",
@@ -32,7 +35,9 @@ __all__ = [
     "Setting",
     "Theorem",
     "Verdict",
+    "examine",
     "measure_settings",
+    "own",
     "plan",
     "problems",
     "samples",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from ._evaluate import Inputs, Outcome, evaluate, floor
+from ._theorem import registered
 
 MOST_STEPS = 10**15  # what needs more is no advice
 
@@ -16,7 +17,7 @@ class Advice:
     """One change, and the bound after it.
 
     Attributes:
-        change: "rho", "steps", "rho and steps", "radius" or "oracle".
+        change: "rho", "steps", "rho and steps", "switch", "radius" or "oracle".
         rho: the radius after the change; the strength of USAM for radius "unnormalised".
         steps: the horizon after the change.
         radius: the radius rule after the change.
@@ -24,6 +25,7 @@ class Advice:
         bound: what the statement then says.
         id: the statement.
         text: one line.
+        switch: the step from which on rho is 0, for change "switch"; else None.
     """
 
     change: str
@@ -34,6 +36,7 @@ class Advice:
     bound: float
     id: str
     text: str
+    switch: int | None = None
 
 
 def advise(inputs: Inputs, target: float) -> tuple[Advice, ...]:
@@ -58,6 +61,7 @@ def _changes(inputs: Inputs, here: Outcome, target: float) -> Iterator[Advice]:
         if both is not None:
             text = f"rho = {both.rho:.4g} and {both.steps} steps: rho alone leaves the rest, steps alone leave {stays:.4g}"
             yield _advice("rho and steps", both, text)
+    yield from _late_switch(inputs, here, target)
     for change, other, words in _alternatives(inputs):
         try:
             fewest = _fewest_steps(other, target)
@@ -83,6 +87,19 @@ def _alternatives(inputs: Inputs) -> Iterator[tuple[str, Inputs, str]]:
             yield "radius", other, words
     if inputs.oracle == "m-sam":
         yield "oracle", replace(plain, oracle="n-sam", radius=inputs.radius, c=inputs.c, clip=inputs.clip), "n-SAM"
+
+
+def _late_switch(inputs: Inputs, here: Outcome, target: float) -> Iterator[Advice]:
+    """The latest step at which rho may become 0, where r3 speaks: constant rho, full gradients, the mean squared gradient."""
+    r3 = registered().get("r3")
+    if r3 is None or (inputs.oracle, inputs.radius, here.rule.quantity) != ("exact", "constant", "squared-gradient"):
+        return
+    k = {"beta": inputs.beta, "rho": inputs.rho, "steps": inputs.steps, "delta": inputs.delta, "lr": inputs.lr}
+    if r3.bound(**k, switch=1) > target:
+        return
+    switch = _first(lambda step: r3.bound(**k, switch=step + 1) > target or step >= inputs.steps, 1) or 1
+    text = f"rho = 0 from step {switch} on, at the same number of steps"
+    yield Advice("switch", inputs.rho, inputs.steps, "constant", "exact", r3.bound(**k, switch=switch), "r3", text, switch)
 
 
 def _advice(change: str, after: Inputs, text: str) -> Advice:

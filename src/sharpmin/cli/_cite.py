@@ -1,0 +1,44 @@
+"""`sharpmin cite`: BibTeX of the papers behind statements and variants."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from typing import Annotated
+
+import typer
+
+from sharpmin.core.reference import Reference
+
+
+def cite(
+    names: Annotated[list[str] | None, typer.Argument(help="Statements or variants, as `list` prints them.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON: key, authors, title, year, venue, arxiv.")] = False,
+) -> None:
+    """Print the BibTeX of what is named; without arguments, of everything."""
+    papers = references(names or [])
+    if as_json:
+        typer.echo(json.dumps([vars(paper) for paper in papers], indent=2))
+    else:
+        typer.echo("\n\n".join(paper.bibtex() for paper in papers))
+
+
+def references(names: list[str]) -> list[Reference]:
+    """The papers, each once, in the order in which they are named.
+
+    Raises:
+        ValueError: for a name that is neither a statement nor a variant.
+    """
+    from sharpmin.optim.variants import variants
+    from sharpmin.theory import theorems
+
+    known = {name: t.references for name, t in theorems().items()} | {name: v.references for name, v in variants().items()}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name.lower(), known, cutoff=0.4)
+            raise ValueError(f"cite {name!r}: no statement or variant of that name; {_hint(near)}")
+    return list(dict.fromkeys(paper for name in names or known for paper in known[name]))
+
+
+def _hint(near: list[str]) -> str:
+    return f"nearest: {', '.join(near)}" if near else "see sharpmin list"
