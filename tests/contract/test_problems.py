@@ -12,13 +12,18 @@ from sharpmin.theory import problems
 ARGUMENTS = {
     "digits": {},
     "e1": {"beta": 1.0, "mu": 0.1, "rho": 1.0},
+    "e2": {"beta": 2.0, "mu": 0.5, "rho": 0.3},
     "e3": {"p": 0.1, "rho": 1.0},
+    "e4": {"beta": 1.0, "rho": 1.0, "d": 3.0},
     "e5": {"theta": 0.25, "s": 0.1, "beta": 1.0, "rho": 1.0},
     "logcosh": {"beta": 1.0, "mu": 0.1, "dim": 3},
+    "pl-trap": {"mu": 0.5, "rho": 1.0},
     "product": {},
     "quadratic": {"curvatures": [1.0, 4.0]},
     "trap": {"theta": 0.125, "beta": 2.0, "rho": 0.5},
     "trap-lipschitz": {"theta": 0.125, "beta": 2.0, "rho": 0.5},
+    "trap-smooth": {"beta": 2.0, "rho": 0.5},
+    "us": {"h1": 1.0, "h2": 0.2},
 }
 
 

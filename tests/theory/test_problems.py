@@ -58,6 +58,61 @@ def test_e3_is_centred_with_the_stated_variance():
     assert f.gradient(np.zeros(1))[0] == pytest.approx(0, abs=1e-12)
 
 
+def test_e2_falls_with_slope_m_around_its_drift_s_zero():
+    beta, mu, rho = 2.0, 0.5, 0.3
+    f, xb = P["e2"](beta=beta, mu=mu, rho=rho), (beta / mu - 1) * rho
+    x, upper = np.linspace(-xb, 3 * xb, 41), np.zeros((41, 1), dtype=np.int64)
+    up, down = f.sample_gradient(x, upper), f.sample_gradient(x, upper + 1)
+    assert (up > 0).all()
+    assert (down < 0).all()
+    drift = (f.sample_gradient(x + rho, upper) + f.sample_gradient(x - rho, upper + 1)) / 2
+    assert np.allclose(drift, mu * (x - xb), atol=1e-12)
+    assert (f.beta, f.beta_component) == pytest.approx((mu, beta))
+
+
+@pytest.mark.parametrize(("beta", "mu"), [(2.0, 1.0), (1.0, 0.1), (1.1, 1.0)])
+def test_e2_has_one_zero_of_the_mean_drift(beta, mu):
+    """Where W is below xb - 2 rho the optimum is a second one."""
+    rho = 0.7
+    f, xb = P["e2"](beta=beta, mu=mu, rho=rho), (beta / mu - 1) * rho
+    x, upper = np.linspace(-40 * xb, 40 * xb, 40_000), np.zeros((40_000, 1), dtype=np.int64)
+    drift = 0.0
+    for sample in (upper, upper + 1):
+        drift = drift + f.sample_gradient(x + rho * np.sign(f.sample_gradient(x, sample)), sample) / 2
+    assert ((drift > 0) == (x > xb)).all()
+
+
+@pytest.mark.parametrize("sample", [0, 1])
+def test_e4_has_no_gradient_at_the_perturbed_point(sample):
+    f, x = P["e4"](beta=1.0, rho=1.0, d=50.0), np.linspace(50 - 1 / 32, 50 + 1 / 32, 21)
+    draw = np.full((len(x), 1), sample)
+    assert np.allclose(f.sample_gradient(x + np.sign(f.sample_gradient(x, draw)), draw), 0.0, atol=1e-12)
+    assert f.gap(np.array([50.0]))[0] == pytest.approx(22.39875)
+    assert f.gradient(np.array([50.0]))[0] ** 2 == pytest.approx(0.2025)
+    assert (f.beta, f.beta_component) == pytest.approx((1.0, 1.0))
+
+
+def test_smooth_trap_is_the_cosine_of_its_definition():
+    beta, rho = 2.0, 0.5
+    f, x, w = P["trap-smooth"](beta=beta, rho=rho), np.linspace(-3, 3, 301), 3 * np.pi / (2 * rho)
+    assert np.allclose(f.value(x), beta / w**2 - beta / w**2 * np.cos(w * x), atol=1e-15)
+    assert f.gradient(np.array([-rho]))[0] == pytest.approx(2 * beta * rho / (3 * np.pi))
+
+
+def test_pl_trap_is_pl_and_scales_with_rho():
+    f, g = P["pl-trap"](mu=1.0, rho=3.5), P["pl-trap"](mu=0.3, rho=7.0)
+    x = np.random.default_rng(0).normal(0, 3, (500, 2))
+    assert np.allclose(f.value(x), (x[:, 1] - 3 * np.cos(x[:, 0])) ** 2 / 2)
+    assert (f.norm(f.gradient(x)) ** 2 >= 2 * f.pl * f.value(x) * (1 - 1e-12)).all()
+    assert np.allclose(g.gradient(2 * x), 0.6 * f.gradient(x))
+
+
+def test_us_has_its_optimum_between_the_samples():
+    f = P["us"](h1=1.0, h2=0.2)
+    assert f.minimizers == pytest.approx([0.8 / 1.2])
+    assert f.gradient(np.array([0.5]))[0] == pytest.approx((0.5 - 1.0) / 2 + 0.2 * 1.5 / 2)
+
+
 def test_product_is_xy_minus_one_squared():
     f, x = P["product"](), np.array([[2.0, 1.0], [-1.0, 3.0]])
     h = 1e-6
@@ -83,7 +138,14 @@ def test_logcosh_curvature_lies_between_mu_and_beta():
         ("e1", {"beta": 2.373, "mu": 1.0, "rho": 1.0}, "2.3730"),
         ("e1", {"beta": 1.0, "mu": 0.1, "rho": 1.0, "w": 0.6}, "rho/2"),
         ("e1", {"beta": 1.0, "mu": 0.1, "rho": float("nan")}, "rho"),
+        ("e2", {"beta": 1.0, "mu": 1.0, "rho": 1.0}, "below beta"),
+        ("e2", {"beta": 1.0, "mu": 0.1, "rho": 0.0}, "rho=0"),
         ("e3", {"p": 0.6, "rho": 1.0}, "p=0.6"),
+        ("e4", {"beta": 1.0, "rho": 1.0, "d": 1.4}, "1.5 rho"),
+        ("e4", {"beta": 1.0, "rho": 0.0, "d": 1.0}, "rho=0"),
+        ("trap-smooth", {"beta": 1.0, "rho": 0.0}, "no trap"),
+        ("pl-trap", {"mu": 1.0, "rho": 0.0}, "no trap"),
+        ("us", {"h1": 1.0, "h2": -1.0}, "h2=-1"),
         ("e3", {"p": 0.1, "rho": 1.0, "c": 7.0}, "c=7"),
         ("e5", {"theta": 0.1, "s": 0.5, "beta": 1.0, "rho": 1.0}, "s=0.5"),
         ("quadratic", {"curvatures": []}, "at least one"),

@@ -26,7 +26,8 @@ def problem(name: str) -> Callable[[F], F]:
 def problems() -> dict[str, Callable[..., Problem]]:
     """All problem factories by name.
 
-    >>> sorted(problems())
-    ['digits', 'e1', 'e3', 'e5', 'logcosh', 'product', 'quadratic', 'trap', 'trap-lipschitz']
+    >>> sorted(problems())  # doctest: +NORMALIZE_WHITESPACE
+    ['digits', 'e1', 'e2', 'e3', 'e4', 'e5', 'logcosh', 'pl-trap', 'product', 'quadratic', 'trap', 'trap-lipschitz',
+     'trap-smooth', 'us']
     """
     return dict(sorted(_PROBLEMS.items()))
