@@ -1,5 +1,9 @@
-"""Reports: pure functions from verdicts to pages."""
+"""Reports: `page` is a pure function from verdicts, figures and settings to HTML; `build` computes the figures too.
 
-from .html import page
+`datasets.compute` makes the numbers, `figures.draw` the figures, `html.page` the page; `_style` holds every colour.
+"""
 
-__all__ = ["page"]
+from . import datasets, figures
+from .html import build, page
+
+__all__ = ["build", "datasets", "figures", "page"]

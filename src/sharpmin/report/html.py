@@ -1,33 +1,109 @@
-"""Verdicts as one self-contained HTML page."""
+"""Verdicts, figures and settings as one self-contained HTML page."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib import resources
 from typing import TYPE_CHECKING
 
 from sharpmin.core.extras import optional
+from sharpmin.theory import CLAIMS, measure_settings
+from sharpmin.theory import settings as settings_table
+
+from . import _view
+from ._markup import pretty
+from ._style import PALETTE, Plate
+from .datasets import compute
+from .figures import draw
 
 if TYPE_CHECKING:
     import jinja2
+    import markupsafe
+    from plotly import offline
 
     from sharpmin.theory import Verdict
 else:
     jinja2 = optional("jinja2", extra="cli")
+    markupsafe = optional("markupsafe", extra="cli")
+    offline = optional("plotly.offline", extra="lab")
+
+OPENING = "trajectories"
+"""The figure that is shown before the claims."""
 
 
-def page(verdicts: Sequence[Verdict], claims: Mapping[str, str], note: str = "") -> str:
-    """The report: one row a verdict, grouped by the claim that it executes; works offline, in light and dark.
+def build(
+    verdicts: Sequence[Verdict], *, quick: bool = False, note: str = "", settings: Sequence[_view.Setting] | None = None
+) -> str:
+    """The whole report: computes figures and settings (a few seconds), draws and renders them.
 
     Args:
-        verdicts: in the order of the table.
+        verdicts: in the order of the tables.
+        quick: figures from fewer steps and seeds.
+        note: a line on top, such as that the run was interrupted.
+        settings: the cells of the settings table, see `page`; by default those of `theory.settings`, with simulations.
+    """
+    if settings is None:
+        settings = settings_table(verdicts, measure_settings(quick=quick))
+    return page(verdicts, CLAIMS, note, figures=draw(compute(quick)), settings=settings)
+
+
+def page(
+    verdicts: Sequence[Verdict],
+    claims: Mapping[str, str],
+    note: str = "",
+    figures: Sequence[Plate] | None = None,
+    settings: Sequence[_view.Setting] | None = None,
+) -> str:
+    """The report as one HTML file that works offline, in light and dark, on wide and narrow screens.
+
+    Args:
+        verdicts: in the order of the tables; they are grouped by the claims that they execute.
         claims: P1 ... P7 and what they say.
         note: a line on top, such as that the run was interrupted.
+        figures: from `figures.draw`; without them the page is small and costs nothing.
+        settings: cells with the attributes of `_view.Setting`; one row an oracle and setting, one column a radius.
     """
-    source = resources.files(__package__).joinpath("templates", "verdicts.html.j2").read_text(encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    shown, plates = _view.pages(verdicts), list(figures or ())
     groups = {claim: [v for v in verdicts if claim in v.claim] for claim in claims}
-    refuted = [v.id for v in verdicts if not v.holds]
-    return environment.from_string(source).render(
-        groups=groups, claims=claims, n=len(verdicts), refuted=refuted, note=note, cells=sum(v.n_cells for v in verdicts)
+    home = {v.id: next((c for c in groups if c in v.claim), "") for v in verdicts}
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            claims=claims,
+            groups=groups,
+            home=home,
+            verdicts=verdicts,
+            note=note,
+            pages=shown,
+            instances=_view.instances(shown),
+            opening=[p for p in plates if p.id == OPENING],
+            plates={c: [p for p in plates if p.claims[:1] == (c,) and p.id != OPENING] for c in claims},
+            elsewhere={c: [p for p in plates if c in p.claims and (p.claims[0] != c or p.id == OPENING)] for c in claims},
+            plotly=markupsafe.Markup(offline.get_plotlyjs()) if plates else "",
+            grid=_view.grid(settings or ()),
+            versions=_view.versions(),
+            palette=PALETTE,
+        )
     )
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    """Templates of this package; everything is escaped unless it is marked as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters["number"] = lambda value, digits=4: markupsafe.Markup(_view.number(value, digits))
+    environment.filters["figure"] = lambda figure: markupsafe.Markup(figure.to_json().replace("<", "\\u003c"))
+    environment.filters["pretty"] = lambda text: markupsafe.Markup(pretty(html.escape(str(text))))
+    environment.filters["relation"] = lambda sign: _view.RELATIONS.get(sign, sign)
+    return environment
+
+
+def _template(name: str) -> str | None:
+    file = resources.files(__package__).joinpath("templates", name)
+    return file.read_text(encoding="utf-8") if file.is_file() else None
