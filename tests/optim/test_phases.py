@@ -260,14 +260,17 @@ def test_a_failed_climb_is_no_second_pass(quadratic):
         opt.step()
 
 
-def test_no_hook_outlives_the_block(quadratic, block_door):
+def test_nobody_is_watched_after_the_block(quadratic, block_door):
     from torch.optim.optimizer import _global_optimizer_pre_hooks
 
-    f, before = quadratic(), list(_global_optimizer_pre_hooks)
+    from sharpmin.optim._guard import _before_any_step, _holders
+
+    f = quadratic()
     opt = make(f)
     block_door(opt, f)
     f()
     with pytest.raises(ValueError, match="boom"), opt.perturbed():  # noqa: PT012
-        assert list(_global_optimizer_pre_hooks) != before
+        assert list(_holders.values()) == [opt]
         raise ValueError("boom")
-    assert list(_global_optimizer_pre_hooks) == before
+    assert _holders == {}
+    assert list(_global_optimizer_pre_hooks.values()).count(_before_any_step) == 1

@@ -13,10 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
 
+from ._guard import release
 from .geometry import Geometry
 from .tensors import displace, inner, is_low_precision, sum_of_squares
 
@@ -76,7 +76,6 @@ class Cycle:
         kept: the first gradients, held only when the second pass must not count (nothing was perturbed).
         nonfinite: the first gradient held an inf or a nan, so the step must change nothing.
         record: the raw numbers of `opt.last`.
-        guard: the handle of the hook that stops other optimizers from stepping on perturbed weights.
         steps: the steps taken, for groups that were put in place of the ones which carried the count.
     """
 
@@ -85,7 +84,6 @@ class Cycle:
     kept: list[tuple[Tensor, Tensor]] | None = None
     nonfinite: bool = False
     record: dict[str, Any] = field(default_factory=dict)
-    guard: RemovableHandle | None = None
     steps: int = 0
 
     def begin(self, **record: Any) -> None:
@@ -94,24 +92,21 @@ class Cycle:
         self.record = {"passes": 1, **record}
 
     def climb(self, climbers: Sequence[Climber], geometry: Geometry, total: Scalar) -> None:
-        """Move the weights to w + e; if that fails half way, they are back at w when the error leaves."""
+        """Move the weights to w + e. `backup` is complete before the first one moves."""
         norm = geometry.dual_norm(total)
         radii = [climber.radius for climber in climbers]
         rounded = any(is_low_precision(w) for climber in climbers for w in climber.weights)
         measured = rounded or (len(radii) > 1 and (any(isinstance(r, Tensor) for r in radii) or len(set(radii)) > 1))
         asked: Scalar = 0.0
-        try:
-            for climber in climbers:
-                self.backup.update((w, w.detach().clone()) for w in climber.weights)
-            for climber in climbers:
-                directions = geometry.steepest(climber.weights, climber.grads, total)
-                for w, g, v in zip(climber.weights, climber.grads, directions, strict=True):
-                    if measured:
-                        asked = asked + climber.radius * inner([v.to_dense()], [g.to_dense()])
-                    displace(w, v, climber.radius)
-        except BaseException:
-            self.come_back()
-            raise
+        for climber in climbers:
+            self.backup.update((w, w.detach().clone()) for w in climber.weights)
+        for climber in climbers:
+            directions = geometry.steepest(climber.weights, climber.grads, total)
+            for w, g, v in zip(climber.weights, climber.grads, directions, strict=True):
+                if measured:
+                    asked = asked + climber.radius * inner([v.to_dense()], [g.to_dense()])
+                displace(w, v, climber.radius)
+        torch.clear_autocast_cache()  # an autocast around both passes would go on with its copies of w
         moved = _moved(norm)
         self.record |= {"radius": self.record["rho"] * moved, "gain": moved / moved}
         if measured:
@@ -121,14 +116,14 @@ class Cycle:
             self.record |= {"radius": sum_of_squares(moves) ** 0.5, "gain": _ratio(gained, asked)}
 
     def come_back(self) -> None:
-        """Put every perturbed weight back, bit for bit, at its address."""
+        """Put every perturbed weight back, bit for bit, at its address. Interrupted, it can be called again."""
         with torch.no_grad():
             for w, was in self.backup.items():
                 w.copy_(was)
+        if self.backup:
+            torch.clear_autocast_cache()
         self.backup.clear()
-        if self.guard is not None:
-            self.guard.remove()
-            self.guard = None
+        release(self)
 
 
 def _difference(w: Tensor, was: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import Rho, RhoSchedule, as_schedule
 
 from ._cycle import Cycle, Phase
+from ._guard import watch
 
 COUNT = "sharpmin_step"  # steps taken, in every param group: plain numbers survive every way of saving a checkpoint
 _REMADE = ("_optimizer_", "_zero_grad_profile_name")  # what `__setstate__` makes anew: hooks and profiling; `step` is patched
@@ -37,6 +38,7 @@ class Wrapper(Optimizer):
         self.base = base
         self._rho = rho
         self._cycle = Cycle()
+        watch()
         super().__setstate__({})
         for group in self.param_groups:
             self._adopt(group)
@@ -55,15 +57,6 @@ class Wrapper(Optimizer):
         if self._cycle.phase is Phase.PERTURBED:
             raise PhaseError(
                 f"{call} came while the weights are perturbed (w + e); leave the perturbed() block, or call restore(), first"
-            )
-
-    def _guard(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """A hook on every optimizer's step, alive while the weights are perturbed."""
-        mine = {id(p) for group in self.param_groups for p in group["params"]}
-        if any(id(p) in mine for group in optimizer.param_groups for p in group["params"]):
-            raise PhaseError(
-                f"{type(optimizer).__name__}.step() came while SAM holds its weights perturbed (w + e); "
-                "step after the perturbed() block"
             )
 
     @property

@@ -7,23 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor
 from torch._compile import _disable_dynamo
-from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+from torch.optim.optimizer import Optimizer
 
 from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import RhoSchedule, as_schedule
 
+from ._block import Perturbed
 from ._cycle import Climber, Phase, largest
+from ._guard import claim, demand_free
 from ._report import StepReport, read
 from ._wrapper import COUNT, Wrapper
 from .geometry import L2, Geometry
 from .tensors import all_finite, on_host, sum_of_squares
 
+T = TypeVar("T")
 _RECIPES = """step() needs the gradient at the perturbed weights first. Either
     with opt.perturbed():
         loss_fn(model(x), y).backward()
@@ -86,8 +89,6 @@ class SAM(Wrapper):
         self.skip_nonfinite = skip_nonfinite
         super().__init__(base, rho)
 
-    # -- what the step can tell -----------------------------------------------------------------------------------
-
     @property
     def last(self) -> StepReport:
         """What the last step did; reading it on an accelerator waits for the device."""
@@ -100,16 +101,13 @@ class SAM(Wrapper):
             return self._cycle.kept is None
         return bool(self._active())
 
-    # -- the three doors ------------------------------------------------------------------------------------------
-
     @contextmanager
     def clean(self) -> Iterator[None]:
         """The block of the first pass. Optional: it guards against a first pass on perturbed weights."""
         self._demand_unperturbed("clean()")
         yield
 
-    @contextmanager
-    def perturbed(self) -> Iterator[None]:
+    def perturbed(self) -> AbstractContextManager[None]:
         """The block of the second pass: forward and backward inside it run at `w + e`.
 
         On entry the first gradients are set aside; on exit the weights are `w` again, bit for bit, also after an
@@ -119,13 +117,7 @@ class SAM(Wrapper):
         Raises:
             PhaseError: if the weights are already perturbed.
         """
-        self.perturb()
-        try:
-            yield
-        except BaseException:
-            self._abort()
-            raise
-        self.restore()
+        return Perturbed(self)
 
     @_disable_dynamo
     @torch.no_grad()
@@ -138,6 +130,7 @@ class SAM(Wrapper):
         """
         self._demand_unperturbed("perturb()")
         cycle = self._cycle
+        demand_free(self._parameters(), "perturb()", but=cycle)
         cycle.begin()
         climbers = self._climbers()
         total = self.geometry.measure([w for c in climbers for w in c.weights], [g for c in climbers for g in c.grads])
@@ -150,14 +143,19 @@ class SAM(Wrapper):
         if not isinstance(norm, Tensor):
             cycle.nonfinite = not (math.isfinite(norm) and all_finite(self._gradients_at_rest(climbers)))
             climbs = climbs and norm > 0 and not cycle.nonfinite
-        if climbs:
-            cycle.climb(climbers, self.geometry, total)
         first = [(p, p.grad) for p in self._parameters() if p.grad is not None]
         cycle.kept = None if climbs else first
-        for p, _ in first:
-            p.grad = None
-        cycle.phase = Phase.PERTURBED
-        cycle.guard = register_optimizer_step_pre_hook(self._guard)
+        try:
+            cycle.phase = Phase.PERTURBED  # before a weight moves: whoever interrupts from here on finds the way back
+            claim(cycle, self)
+            if climbs:
+                cycle.climb(climbers, self.geometry, total)
+            for p, _ in first:
+                p.grad = None
+        except BaseException:
+            self.abort()
+            self._put_gradients(first)
+            raise
 
     @_disable_dynamo
     def restore(self) -> None:
@@ -178,6 +176,12 @@ class SAM(Wrapper):
             self._put_gradients(cycle.kept)
             cycle.kept = None
         cycle.phase = Phase.READY
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], T]) -> T: ...
 
     @_disable_dynamo
     @torch.no_grad()
@@ -235,8 +239,6 @@ class SAM(Wrapper):
             cycle.record["stepped"] = True
         cycle.phase, cycle.nonfinite = Phase.CLEAN, False
 
-    # -- inside ---------------------------------------------------------------------------------------------------
-
     def _active(self) -> list[tuple[dict[str, Any], RhoSchedule]]:
         """The groups whose radius can be positive at this step, with their schedules."""
         pairs = [(group, as_schedule(group.get("rho", self._rho), "SAM")) for group in self.param_groups]
@@ -271,14 +273,22 @@ class SAM(Wrapper):
         norm = self._cycle.record.get("dual_norm")  # a tensor where only the device knows it: one read for both passes
         return all_finite(grads, norm if isinstance(norm, Tensor) else 0.0)
 
-    def _abort(self) -> None:
-        """Leave a step that failed half way: weights back, half-made gradients dropped."""
-        self._cycle.come_back()
+    def abort(self) -> None:
+        """Leave a step that failed half way: weights back, half-made gradients dropped; without effect at `w`."""
+        if self._cycle.phase is not Phase.PERTURBED:
+            return
+        try:
+            self._cycle.come_back()
+        except BaseException:  # a second interrupt
+            self._cycle.come_back()
+            raise
         self._cycle.begin()
         self._put_gradients([])
 
     def __repr__(self) -> str:
-        return f"SAM(rho={self._rho!r}, geometry={self.geometry!r}, base={self.base!r})"
+        rhos = [group.get("rho", self._rho) for group in self.param_groups]
+        rho = repr(rhos[0]) if all(r == rhos[0] for r in rhos) else repr(rhos)
+        return f"SAM(rho={rho}, geometry={self.geometry!r}, base={self.base!r})"
 
 
 def _detached(loss: Any) -> Any:
