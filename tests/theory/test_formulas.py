@@ -83,6 +83,22 @@ def test_d2_asks_the_schedule_with_its_lr():
     assert T["d2"].bound(**{**k, "rho": rho}) == pytest.approx(T["d2"].bound(**{**k, "rho": 0.25}))
 
 
+@given(kappa=st.floats(1.0, 100), rho0=st.floats(0, 3), sigma=st.floats(0, 3), steps=st.integers(1, 500))
+def test_d3_solves_its_recursion(kappa, rho0, sigma, steps):
+    """d+ = (1 - lr mu) d + (lr^2/2) A: exactly without noise, and with it up to the factor (t + t0 - 1)/(t + t0)."""
+    beta, delta = 2.0, 1.7
+    mu, a = beta / kappa, beta**3 * rho0**2 + beta * sigma**2
+    lr, start, all_terms = T["d3"].step_size(beta=beta, mu=mu), delta, delta
+    for t in range(steps):
+        start = (1 - lr(t) * mu) * start
+        all_terms = (1 - lr(t) * mu) * all_terms + lr(t) ** 2 * a / 2
+    k = {"beta": beta, "mu": mu, "steps": steps, "delta": delta, "oracle": "n-sam"}
+    assert T["d3"].bound(**k, sigma=0.0, rho0=0.0) == pytest.approx(start, rel=1e-9, abs=1e-15)
+    bound = T["d3"].bound(**k, sigma=sigma, rho0=rho0)
+    assert all_terms * (1 - 1e-9) <= bound
+    assert (bound - start) * (1 - 1 / (2 * kappa)) <= (all_terms - start) * (1 + 1e-9) + 1e-12
+
+
 @given(kappa=st.floats(1.0, 2.373))
 def test_e1_is_refused_up_to_its_threshold(kappa):
     with pytest.raises(ValueError, match="e1"):

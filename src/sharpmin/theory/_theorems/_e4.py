@@ -27,8 +27,8 @@ from .._simulate import simulate
 from .._theorem import Cell, Theorem, moved, register
 
 
-def bound(*, beta: float, rho: float, d: float) -> float:
-    """L0 d - L0^2/(2 beta), L0 = 0.45 beta rho; 0 at rho = 0."""
+def bound(*, beta: float, rho: float, d: float, lr: float | None = None) -> float:
+    """L0 d - L0^2/(2 beta), L0 = 0.45 beta rho, whatever lr is; 0 at rho = 0."""
     slope = e4_conditions(beta, rho, d)
     return slope * d - slope**2 / (2 * beta)
 
