@@ -1,10 +1,10 @@
-"""What is a remedy on TRAP and what is not, in numbers; and where T8 is false."""
+"""What is a remedy on TRAP and what is not, in numbers; and where T8, US and D2 are false without a condition."""
 
 import numpy as np
 import pytest
 
 from sharpmin import rho as schedules
-from sharpmin.theory import problems, simulate, theorems
+from sharpmin.theory import Hinge, HingeProblem, problems, simulate, theorems
 from sharpmin.theory._theorems import _d3, _polyak, _t8
 
 P, T = problems(), theorems()
@@ -40,6 +40,28 @@ def test_t8_is_false_beyond_one_over_beta(share):
     assert 2 * rho**2 * (1 + 1 / abs(1 - share)) < square  # nor does an absolute value save it
     with pytest.raises(ValueError, match="below 1/beta"):
         T["t8"].bound(**k)
+
+
+def test_us_m_is_false_with_the_smoothness_of_f_in_place_of_the_samples():
+    """f = 0.05 x^2, samples of curvature up to 1: r is 0.7, not 0.07."""
+    f, s = Hinge(b=0.1), Hinge.through([(2.2, 0.75), (3.6, 0.75 - 0.9 * 1.4)], left=0.0, right=0.0)
+    problem = HingeProblem("steep samples", (f + s, f - s), (0.5, 0.5))
+    k = {"lr": 0.05, "rho": 0.7, "steps": 4000}
+    run = simulate(problem, method="m-usam", x0=2.9, seeds=range(64), **k)
+    measured = float(run.mean_square_gradient.mean())
+    k |= {"beta": problem.beta, "sigma": problem.sigma, "delta": float(problem.gap(np.array([2.9]))[0])}
+    assert T["us-m"].bound(**k) < measured / 4
+    assert T["us-m"].bound(**k, beta_component=problem.beta_component) > measured
+
+
+def test_d2_refuses_a_radius_that_follows_the_gradient():
+    """Asked without a norm, `Unnormalized` says 0; the statement would then be that of plain SGD, which USAM exceeds."""
+    rho = schedules.Unnormalized(0.3)
+    run = simulate(P["quadratic"](curvatures=[2.0]), method="sam", lr=0.5, rho=rho, steps=100, x0=1.0)
+    k = {"beta": 2.0, "sigma": 0.0, "steps": 100, "delta": 1.0, "lr": 0.5}
+    assert T["d2"].bound(**k, rho=0.0) < float(run.mean_square_gradient[0]) / 1.5
+    with pytest.raises(ValueError, match="depends on the gradient"):
+        T["d2"].bound(**k, rho=rho)
 
 
 def test_d3_starts_at_the_radius_that_was_asked_for():
