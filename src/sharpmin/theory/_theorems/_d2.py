@@ -24,7 +24,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sharpmin.core.extras import optional
-from sharpmin.core.rho import Constant, Cosine, InverseSqrt, Rho, StepInfo, as_schedule
+from sharpmin.core.rho import Constant, Cosine, InverseSqrt, RhoSchedule, StepInfo, as_schedule
 
 from .._assume import require, step_below
 from .._noise import smoothness, variance
@@ -39,7 +39,7 @@ else:
     np = optional("numpy", extra="lab")
 
 
-def radii(owner: str, rho: Rho, steps: int, lr: float) -> list[float]:
+def radii(owner: str, rho: float | RhoSchedule, steps: int, lr: float) -> list[float]:
     """rho_0 ... rho_{T-1}; refuses a schedule whose radius depends on the gradient."""
     schedule = as_schedule(rho, owner)
     found = [float(schedule(StepInfo(t, lr, 0.0))) for t in range(steps)]
@@ -52,7 +52,7 @@ def bound(
     *,
     beta: float,
     sigma: float,
-    rho: Rho,
+    rho: float | RhoSchedule,
     steps: int,
     delta: float,
     lr: float,
@@ -69,7 +69,7 @@ def power_bound(
     *,
     beta: float,
     sigma: float,
-    rho: Rho,
+    rho: float | RhoSchedule,
     steps: int,
     delta: float,
     lr: float,
