@@ -57,7 +57,8 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(arguments, prog_name="sharpmin", standalone_mode=False)
     except UsageError as error:
-        sys.stderr.write(f"sharpmin: {getattr(error, 'message', error)}\n")
+        text = error.format_message() if hasattr(error, "format_message") else str(error)
+        sys.stderr.write(f"sharpmin: {' '.join(text.split())}\n")
         return 2
     except (ValueError, TypeError, OSError) as error:
         sys.stderr.write(f"sharpmin: {error}\n")
