@@ -39,7 +39,7 @@ def pretty(safe: str) -> str:
     safe = _MINUS.sub("−", _BEFORE_INDEX.sub(lambda m: _GREEK[m[1]], safe))
     safe = _INDEX.sub(lambda m: f"{m[1]}<sub>{_GREEK.get(m[2] or '', m[2]) or m[3]}</sub>", safe)
     safe = _WORD.sub(lambda m: _GREEK[m[1]], safe)
-    safe = re.sub(r"\bx0\b", "x<sub>0</sub>", safe)
+    safe = re.sub(r"\b([tx])0\b", r"\1<sub>0</sub>", safe)
     return _POWER.sub(lambda m: f"<sup>{m[1] or m[2]}</sup>", safe)
 
 
