@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,14 +18,21 @@ def require(holds: bool, owner: str, what: str) -> None:
         raise ValueError(f"{owner}: {what}")
 
 
-def numbers(owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords of a statement, checked by name: finite, in their domain, `mu <= beta`; None and objects pass.
+def numbers(owner: str, values: Mapping[str, Any], schedules: Container[str] = ()) -> dict[str, Any]:
+    """The keywords of a statement, checked by name: finite, in their domain, `mu <= beta`; None passes.
+
+    Args:
+        owner: who asks, for the message.
+        values: the keywords.
+        schedules: the names that may also be callables, such as a radius over time.
 
     Raises:
         TypeError: where a number is needed and something else came.
         ValueError: where the number is outside its domain.
     """
-    checked = {name: _number(owner, name, value) for name, value in values.items()}
+    checked = {
+        name: value if callable(value) and name in schedules else _number(owner, name, value) for name, value in values.items()
+    }
     beta, mu = checked.get("beta"), checked.get("mu")
     if beta is not None and mu is not None:
         require(
@@ -40,7 +47,7 @@ def _number(owner: str, name: str, value: Any) -> Any:
             raise TypeError(f"{owner}: steps={value!r} must be an integer >= 1")
         require(int(value) >= 1, owner, f"steps={value} must be an integer >= 1")
         return int(value)
-    if name not in _POSITIVE | _NON_NEGATIVE | _FRACTIONS.keys() or value is None or callable(value):
+    if name not in _POSITIVE | _NON_NEGATIVE | _FRACTIONS.keys() or value is None:
         return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{owner}: {name}={value!r} is a {type(value).__name__}; {name} must be a number")

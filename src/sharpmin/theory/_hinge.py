@@ -112,8 +112,8 @@ class HingeProblem(Problem):
     Raises:
         ValueError: if the probabilities are not positive with sum 1, or f is not bounded below.
 
-    >>> trap = HingeProblem("square", (Hinge(b=2.0),))
-    >>> trap.beta, trap.mu, trap.f_star, trap.gradient(np.array([3.0]))
+    >>> f = HingeProblem("square", (Hinge(b=2.0),))
+    >>> f.beta, f.mu, f.f_star, f.gradient(np.array([3.0]))
     (2.0, 2.0, 0.0, array([6.]))
     """
 
@@ -156,24 +156,30 @@ class HingeProblem(Problem):
         for slope, low, high in zip(h.slopes(), edges, edges[1:], strict=False):
             points = [x for x in (low, high) if math.isfinite(x)] + [x for x in h.zeros() if low <= x <= high]
             gaps = [h.value(x) - self.least for x in points]
-            at_minimum = [gap <= 1e-13 * max(1.0, abs(self.least)) for gap in gaps]
+            at_minimum = [gap <= self._flat for gap in gaps]
             ratios += [h(x) ** 2 / (2 * gap) for x, gap, least in zip(points, gaps, at_minimum, strict=True) if not least]
             if slope > 0:
                 ratios += [slope] * (any(at_minimum) or math.inf in (-low, high))
             elif math.inf in (-low, high) and not all(at_minimum):
                 ratios.append(0.0)
-        return min(ratios)
+        return min(ratios, default=math.inf)
 
     @property
     def beta_component(self) -> float:
         """The steepest slope of any sample."""
         return max(abs(slope) for h in self.components for slope in h.slopes())
 
+    @property
+    def beta_batch(self) -> float:
+        """Root mean square over the samples of their steepest slopes."""
+        slopes = [max(map(abs, h.slopes())) for h in self.components]
+        return math.sqrt(math.fsum(p * s * s for p, s in zip(self.probabilities, slopes, strict=True)))
+
     @cached_property
     def sigma(self) -> float:
         """The largest root mean square deviation; it is convex between knots, so it peaks at one, or grows for ever."""
         parts = [(p, combine([(1.0, h), (-1.0, self.mean)])) for p, h in zip(self.probabilities, self.components, strict=True)]
-        scale = 1e-12 * max(1.0, self.beta_component)
+        scale = 1e-12 * self.beta_component
         if any(abs(h.slopes()[end]) > scale for _, h in parts for end in (0, -1)):
             return math.inf
         knots = sorted({t for _, h in parts for t in h.knots()}) or [0.0]
@@ -182,17 +188,28 @@ class HingeProblem(Problem):
     @cached_property
     def minimizers(self) -> list[float]:
         """The stationary points with the least value, ascending; the ends of a flat piece count as points."""
-        return [x for x in self.mean.zeros() if self.mean.value(x) <= self.least + 1e-13 * max(1.0, abs(self.least))]
+        return [x for x in self.mean.zeros() if self.mean.value(x) <= self.least + self._flat]
 
     @cached_property
     def least(self) -> float:
         """What the antiderivative at its least is, so that f* can be put to 0."""
         return min(self.mean.value(x) for x in self.mean.zeros())
 
-    @property
+    @cached_property
+    def _flat(self) -> float:
+        """What counts as no difference of values: relative to the values at knots and zeros, whatever the scale."""
+        points = [*self.mean.knots(), *self.mean.zeros()]
+        return 1e-12 * max(abs(self.mean.value(x) - self.least) for x in points)
+
+    @cached_property
     def resolution(self) -> float:
-        """Hinge sums cancel unless f is one parabola around 0."""
-        return 1e-14 * max(1.0, abs(self.least)) if self.mean.hinges or self.least else 0.0
+        """The rounding of a sum of hinges that cancel; none if f is one parabola around 0."""
+        h = self.mean
+        sizes = [
+            abs(h.a * x) + abs(h.b) * x * x / 2 + math.fsum(abs(c) * max(0.0, x - t) ** 2 / 2 for t, c in h.hinges)
+            for x in [*h.knots(), *h.zeros()]
+        ]
+        return 1e-14 * max(sizes)
 
     def value(self, x: Array) -> Array:
         """f, shape (lanes,); a derivative leaves a constant open, which is chosen so that f* = 0."""

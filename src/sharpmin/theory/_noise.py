@@ -16,10 +16,10 @@ def smoothness(beta: float, oracle: str, beta_component: float | None) -> float:
 
 
 def variance(beta: float, sigma: float, rho: float, oracle: str, beta_component: float | None) -> float:
-    """V = sigma^2 (n-SAM), (sigma + beta_component rho)^2 (m-SAM).
+    """V = sigma^2 (n-SAM), (sigma + beta_component rho)^2 (m-SAM), with the smoothness as above.
 
     Raises:
         ValueError: if `oracle` is neither "m-sam" nor "n-sam".
     """
     require(oracle in (Oracle.M_SAM, Oracle.N_SAM), "oracle", f"oracle={oracle!r} must be 'm-sam' or 'n-sam'")
-    return (sigma + (beta_component or beta) * rho) ** 2 if oracle == Oracle.M_SAM else sigma**2
+    return (sigma + smoothness(beta, oracle, beta_component) * rho) ** 2 if oracle == Oracle.M_SAM else sigma**2

@@ -25,8 +25,8 @@ else:
 class SoftmaxRegression(Problem):
     """f(W) = (1/n) sum_i cross-entropy(W' a_i, label_i) + (l2/2) ||W||^2, W of shape (features, classes), flattened.
 
-    The Hessian of the cross-entropy in the logits is at most 1/2, and the gradient of one sample deviates from the mean
-    by at most ||a_i|| ||p - onehot|| <= ||a_i|| sqrt(2), so
+    The Hessian of the cross-entropy in the logits is at most 1/2; the gradient of one sample's loss has norm at most
+    ||a_i|| ||p - onehot|| <= ||a_i|| sqrt(2), and a variance is at most the second moment, so
 
     ```
     mu = l2    beta = lambda_max(A'A/n)/2 + l2    beta_component = max ||a_i||^2 / 2 + l2

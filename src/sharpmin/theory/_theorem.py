@@ -52,21 +52,32 @@ class Cell:
     resolution: float = 0.0
 
     @property
+    def slack(self) -> float:
+        """What is granted for noise and rounding."""
+        return 4 * self.error + self.tolerance * abs(self.bound) + self.resolution
+
+    @property
+    def room(self) -> float:
+        """How much further off the run may be before the statement is refuted, relative to the bound; negative if it is."""
+        excess = {
+            "<=": self.measured - self.bound,
+            ">=": self.bound - self.measured,
+            "==": abs(self.measured - self.bound),
+            "<": self.measured - self.bound + 2 * self.slack,
+        }[self.relation]
+        return (self.slack - excess) / max(abs(self.bound), 1e-300)
+
+    @property
     def holds(self) -> bool:
         """Whether the run is compatible with the bound; a nan never is."""
-        slack = 4 * self.error + self.tolerance * abs(self.bound) + self.resolution
-        if self.relation == "<=":
-            return self.measured - slack <= self.bound
-        if self.relation == ">=":
-            return self.measured + slack >= self.bound
-        if self.relation == "<":
-            return self.measured + slack < self.bound
-        return abs(self.measured - self.bound) <= slack
+        return self.room > 0 if self.relation == "<" else self.room >= 0
 
     @property
     def vacuous(self) -> bool:
-        """Whether the bound says no more than its value at T = 0."""
-        return self.relation == "<=" and self.trivial is not None and self.bound >= self.trivial
+        """Whether the bound says no more than its value at T = 0, or lies below the rounding of what is measured."""
+        if self.relation != "<=":
+            return False
+        return (self.trivial is not None and self.bound >= self.trivial) or 0 < self.bound <= self.resolution
 
     @property
     def ratio(self) -> float:
@@ -153,7 +164,10 @@ def _call(function: Callable[..., Any], owner: str, name: str, keywords: Mapping
         raise TypeError(f"{owner}.{name}: {error}; it takes {str(signature).split(' ->', maxsplit=1)[0]}") from None
     bound.apply_defaults()
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values())
-    return function(**numbers(owner, keywords if takes_any else bound.arguments))
+    if takes_any:  # a mutant
+        return function(**numbers(owner, keywords, schedules=keywords))
+    schedules = {k for k, parameter in signature.parameters.items() if "RhoSchedule" in str(parameter.annotation)}
+    return function(**numbers(owner, bound.arguments, schedules))
 
 
 def moved(formula: Formula, factor: float) -> Formula:

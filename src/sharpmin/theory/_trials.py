@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 else:
     np = optional("numpy", extra="lab")
 
-HORIZONS = (10, 100, 1000)
+HORIZONS = (1, 10, 100, 1000)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,21 @@ class Trial:
         """f(x0) - f*, shape (settings,)."""
         return self.problem.gap(self.x0)
 
+    def compare(
+        self, label: str, statistic: Array, bound: Callable[..., float], trivial: Array | None = None, **start: Array
+    ) -> Iterator[Cell]:
+        """One `<=` cell a setting: the mean over seeds of a per-lane statistic against `bound(rho=, lr=, ...)`.
+
+        `start` holds what else the bound asks of a setting, such as `distance`; by default `delta`, the gap at x0.
+        """
+        mean, error = self.average(statistic)
+        arrays = {"rho": self.rho, "lr": self.lr, **(start or {"delta": self.gap()})}
+        for i in range(len(self.lr)):
+            k = {name: float(values[i]) for name, values in arrays.items()}
+            where = f"{self.problem.name}: {label}, lr {k['lr']:.3g}, rho {k['rho']:.3g}"
+            known = None if trivial is None else float(trivial[i])
+            yield Cell(where, float(mean[i]), "<=", bound(**k), float(error[i]), known, resolution=self.problem.resolution)
+
     def cells(self, label: str, statistic: Array, bounds: Sequence[float], trivial: Array | None = None) -> Iterator[Cell]:
         """One `<=` cell a setting, from a per-lane statistic."""
         mean, error = self.average(statistic)
@@ -69,24 +85,18 @@ class Trial:
             yield Cell(where, float(mean[i]), "<=", bound, float(error[i]), known, resolution=self.problem.resolution)
 
     def final_gaps(self, method: str, bound: Callable[..., float], horizons: Sequence[int] = HORIZONS) -> Iterator[Cell]:
-        """E f(x_T) - f* against `bound(steps=, rho=, delta=, lr=)` at several T; vacuous if no better than at T = 0."""
+        """E f(x_T) - f* against `bound(steps=, ...)` at several T; vacuous if no better than at T = 0."""
         run = self.run(method, max(horizons), record=horizons, means=False)
-        delta = self.gap()
-        for row, steps in zip(run.value.values, horizons, strict=True):
-            settings = zip(self.rho, delta, self.lr, strict=True)
-            bounds = [bound(steps=steps, rho=float(r), delta=float(d), lr=float(lr)) for r, d, lr in settings]
-            yield from self.cells(f"{method}, T {steps}", row - self.problem.f_star, bounds, delta)
+        for value, steps in zip(run.value.values, horizons, strict=True):
+            gaps, at = value - self.problem.f_star, partial(bound, steps=steps)
+            yield from self.compare(f"{method}, T {steps}", gaps, at, trivial=self.gap())
 
     def mean_squares(self, method: str, bound: Callable[..., float], horizons: Sequence[int] = (10, 300)) -> Iterator[Cell]:
-        """mean E ||grad f||^2 against `bound(...)`; vacuous if no better than 2 beta delta, which smoothness gives at T = 0."""
-        delta = self.gap()
+        """mean E ||grad f||^2 against `bound(steps=, ...)`; vacuous if no better than 2 beta delta, which holds at T = 0."""
         for steps in horizons:
-            run = self.run(method, steps)
-            settings = zip(self.rho, delta, self.lr, strict=True)
-            bounds = [bound(steps=steps, rho=float(r), delta=float(d), lr=float(lr)) for r, d, lr in settings]
-            yield from self.cells(
-                f"{method}, T {steps}", run.mean_square_gradient.values, bounds, 2 * self.problem.beta * delta
-            )
+            squares = self.run(method, steps).mean_square_gradient.values
+            known = 2 * self.problem.beta * self.gap()
+            yield from self.compare(f"{method}, T {steps}", squares, partial(bound, steps=steps), trivial=known)
 
 
 def trials(kind: str, *, quick: bool, top: float = 1.0, seeds: int = 1, settings: int = 8, seed: int = 0) -> Iterator[Trial]:

@@ -84,7 +84,7 @@ def find(name: str) -> Theorem:
 
 
 def judge(theorem: Theorem, cells: list[Cell], seconds: float = 0.0) -> Verdict:
-    """Sum up the cells: any failure is the verdict; else the closest call that is not vacuous speaks for all.
+    """Sum up the cells: any failure is the verdict; else the one with the least room, vacuous ones aside, speaks for all.
 
     Raises:
         RuntimeError: if there is no cell, since such a check could not fail.
@@ -93,7 +93,7 @@ def judge(theorem: Theorem, cells: list[Cell], seconds: float = 0.0) -> Verdict:
         raise RuntimeError(f"{theorem.id}: the check made no cell, so it proves nothing")
     failed = [cell for cell in cells if not cell.holds]
     telling = [cell for cell in cells if not cell.vacuous] or cells
-    shown = failed[0] if failed else min(telling, key=lambda cell: abs(cell.ratio - 1))
+    shown = failed[0] if failed else min(telling, key=lambda cell: round(cell.room, 9))
     return Verdict(
         id=theorem.id,
         claim=list(theorem.claims),

@@ -34,7 +34,10 @@ def bound(*, beta: float, rho: float | RhoSchedule, steps: int, delta: float, lr
     """2 beta Delta + beta^2 sum rho_t^2; a bound on the sum over t < T."""
     require(lr is None or abs(lr * beta - 1) <= 1e-12, "d1", f"lr={lr} must be 1/beta={1 / beta:g}")
     schedule = as_schedule(rho, "d1")
-    return 2 * beta * delta + beta**2 * math.fsum(schedule(StepInfo(t, 1 / beta)) ** 2 for t in range(steps))
+    radii = [schedule(StepInfo(t, 1 / beta, 1.0)) for t in range(steps)]
+    blind = all(schedule(StepInfo(t, 1 / beta, 7.0)) == radius for t, radius in enumerate(radii))
+    require(blind, "d1", f"rho={rho!r} looks at the gradient, so its radii are not known beforehand; see u1")
+    return 2 * beta * delta + beta**2 * math.fsum(radius**2 for radius in radii)
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:

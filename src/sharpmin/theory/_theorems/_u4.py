@@ -18,6 +18,7 @@ Numeric: no proof is known here. It agrees with the performance-estimation probl
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from .._problems import problems
 from .._simulate import simulate
@@ -50,13 +51,11 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
         limit = theorem.bound(beta=beta, mu=mu, rho=rho, lr=lr, steps=steps, delta=1.0)
         yield Cell(f"quadratics, beta {beta:g}, mu {mu:g}, rho {rho:g}, lr {lr:g}, T {steps}", max(gaps), "==", limit)
     for trial in trials("strongly-convex", quick=quick, top=1.5):
-        f, delta = trial.problem, trial.gap()
+        f = trial.problem
         for steps in (1, 3, 10):
             gaps_now = f.gap(trial.run("usam", steps, means=False).x_final.values)
-            settings = zip(trial.rho, delta, trial.lr, strict=True)
-            k = {"beta": f.beta, "mu": f.mu, "steps": steps}
-            bounds = [theorem.bound(rho=float(r), delta=float(d), lr=float(lr), **k) for r, d, lr in settings]
-            yield from trial.cells(f"usam, T {steps}", gaps_now, bounds, delta)
+            at = partial(theorem.bound, beta=f.beta, mu=f.mu, steps=steps)
+            yield from trial.compare(f"usam, T {steps}", gaps_now, at, trial.gap())
 
 
 U4 = register(
