@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 ARGS ?=
 
-.PHONY: install reproduce test lint clean
+.PHONY: install browser reproduce test lint clean
 
 install: $(VENV)/.installed
 
@@ -16,6 +16,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
+# A browser for the tests of the report: one on the PATH, else Debian's, else Playwright's own; the tests skip without one.
+browser: install
+	@command -v chromium chromium-browser google-chrome chrome >/dev/null 2>&1 \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 \
+	  || $(BIN)/playwright install chromium >/dev/null 2>&1 \
+	  || echo "no browser could be had: the tests that open the report in one will be skipped"
+
 reproduce: install
 	$(BIN)/sharpmin reproduce --out $(OUT) $(ARGS)
 
@@ -25,7 +32,7 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: lint
+test: lint browser
 	$(BIN)/python -m pytest -n 2
 
 clean:

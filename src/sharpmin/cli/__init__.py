@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0, 1 if a claim is refuted, 2 for bad use, 130 after Ctrl-C."""
+    """Run the command line and return its exit code.
+
+    0: fine. 1: a claim is refuted. 2: bad use. 130: Ctrl-C. 141: nobody reads the output any more.
+    """
     try:
         from ._app import run
 
-        return run(sys.argv[1:] if arguments is None else arguments)
+        code = run(sys.argv[1:] if arguments is None else arguments)
+        sys.stdout.flush()
     except ImportError as error:  # typer, or what a command needs, is not installed
         sys.stderr.write(f"sharpmin: {_line(error)}\n")
         return 2
+    except KeyboardInterrupt:  # also while the imports run
+        sys.stderr.write("sharpmin: interrupted\n")
+        code = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        code = BROKEN_PIPE
+    if code == INTERRUPTED:
+        # CPython remembers an interrupt that left an exec() inside an import and kills itself by it at exit, although it
+        # was caught here; running any code string clears that memory.
+        exec("0")
+    return code
 
 
 def _line(error: ImportError) -> str:

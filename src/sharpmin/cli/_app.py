@@ -41,7 +41,8 @@ def reproduce(
 ) -> None:
     """Confront every claim P1 to P7 with running code.
 
-    Exit code 0: all hold. 1: a claim is refuted. 2: bad use.
+    Exit code 0: all hold. 1: a claim is refuted. 2: bad use. 130: Ctrl-C; what is finished stays. `sharpmin list
+    theorems` names the statements.
     """
     raise typer.Exit(run_reproduce(out, quick=quick, only=only or []))
 
@@ -60,10 +61,13 @@ def run(arguments: list[str]) -> int:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
         sys.stderr.write(f"sharpmin: {' '.join(text.split())}\n")
         return 2
+    except BrokenPipeError:
+        raise
     except (ValueError, TypeError, OSError) as error:
         sys.stderr.write(f"sharpmin: {error}\n")
         return 2
-    except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("sharpmin: interrupted\n")
-        return 130
+    except typer.Abort:
+        raise KeyboardInterrupt from None
+    except SystemExit:  # how typer answers a closed pipe
+        raise BrokenPipeError from None
     return int(code or 0)

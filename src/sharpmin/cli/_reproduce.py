@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from sharpmin.report import page
+from sharpmin.report import build, page
 from sharpmin.theory import CLAIMS, Verdict, theorems, verify
 from sharpmin.theory._verify import find
+
+FILES = ("verdicts.json", "report.html")
+PART = "A part of the statements, as asked for with --only."
+
+
+class _Console(Console):
+    """A console that lets a closed pipe be an error like any other, and never cuts a row of the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = max(self.width, 80)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def reproduce(out: Path, *, quick: bool, only: Sequence[str]) -> int:
@@ -26,7 +41,7 @@ def reproduce(out: Path, *, quick: bool, only: Sequence[str]) -> int:
     Args:
         out: the folder for `verdicts.json` and `report.html`; made if missing.
         quick: fewer functions, seeds and steps.
-        only: ids; empty means all.
+        only: ids, in any case; empty means all.
 
     Returns:
         0 if all hold, 1 if one is refuted, 130 after Ctrl-C.
@@ -35,29 +50,35 @@ def reproduce(out: Path, *, quick: bool, only: Sequence[str]) -> int:
         ValueError: for an unknown id.
         OSError: if `out` cannot be written; nothing has run then.
     """
-    chosen = [find(name).id for name in only] or list(theorems())
+    chosen = list(dict.fromkeys(find(name.lower()).id for name in only)) or list(theorems())
     _writable(out)
-    console, begin = Console(), time.perf_counter()
+    console, begin = _Console(), time.perf_counter()
     verdicts: list[Verdict] = []
-    interrupted = False
     try:
         with _progress(console, len(chosen)) as advance:
-            for name in dict.fromkeys(chosen):
+            for name in chosen:
                 advance(name)
                 verdicts.append(verify(name, quick=quick))
-                _save(out, verdicts)
+                _save(out, verdicts, page(verdicts, CLAIMS, f"Running: {len(verdicts)} of {len(chosen)} statements."))
+            advance("report.html")
+            _save(out, verdicts, build(verdicts, quick=quick, note="" if len(chosen) == len(theorems()) else PART))
     except KeyboardInterrupt:
-        interrupted = True
-    note = f"Interrupted: {len(verdicts)} of {len(chosen)} statements were checked." if interrupted else ""
-    _save(out, verdicts, note)
+        with _undisturbed():
+            told = f"interrupted after {len(verdicts)} of {len(chosen)} statements"
+            if verdicts:
+                _save(out, verdicts, page(verdicts, CLAIMS, f"{told[0].upper()}{told[1:]}."))
+                console.print(table(verdicts))
+                told += f"; they are in {out}"
+            sys.stderr.write(f"sharpmin: {told}\n")
+            return 130
     console.print(table(verdicts))
-    if interrupted:
-        sys.stderr.write(f"sharpmin: interrupted after {len(verdicts)} of {len(chosen)} statements; they are in {out}\n")
-        return 130
+    vacuous = sum(v.holds and v.vacuous for v in verdicts)
     refuted = [v.id for v in verdicts if not v.holds]
-    summary = f"refuted: {', '.join(refuted)}" if refuted else "all hold"
-    counts = f"{len(verdicts)} statements, {sum(v.n_cells for v in verdicts)} confrontations"
-    console.print(f"{counts}, {time.perf_counter() - begin:.0f} s: {summary}. See {out}/report.html", soft_wrap=True)
+    holding = f"{len(verdicts) - vacuous} hold" + (f", {vacuous} vacuous" if vacuous else "")
+    summary = f"refuted: {', '.join(refuted)}" if refuted else holding
+    counts = f"{len(verdicts)} statement{'s' * (len(verdicts) != 1)}, {sum(v.n_cells for v in verdicts)} confrontations"
+    text = f"{counts}, {time.perf_counter() - begin:.0f} s: {summary}. See {out}/report.html"
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
     return 1 if refuted else 0
 
 
@@ -96,6 +117,16 @@ class _Advance:
         self.started = True
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C waits until what is finished is safe and said."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _writable(out: Path) -> None:
     """Make the folder and try it, before anything is computed."""
     try:
@@ -105,12 +136,18 @@ def _writable(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise OSError(f"cannot write to --out {out}: {error.strerror or error}; choose a folder that can be written") from None
+    for name in FILES:
+        if (out / name).is_dir():
+            raise OSError(f"cannot write to --out {out}: {name} is a folder there; remove it or choose another folder")
 
 
-def _save(out: Path, verdicts: Sequence[Verdict], note: str = "") -> None:
+def _save(out: Path, verdicts: Sequence[Verdict], report: str) -> None:
     """Both files, each replaced in one step, so that a reader never sees half of one."""
     records = json.dumps([v.record() for v in verdicts], indent=2, allow_nan=False) + "\n"
-    for name, text in (("verdicts.json", records), ("report.html", page(verdicts, CLAIMS, note))):
+    for name, text in zip(FILES, (records, report), strict=True):
         draft = out / f".{name}.{os.getpid()}"
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, out / name)
+        try:
+            draft.write_text(text, encoding="utf-8")
+            os.replace(draft, out / name)
+        finally:
+            draft.unlink(missing_ok=True)

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from sharpmin.core.extras import optional
 from sharpmin.core.rho import Capped, RhoSchedule, StepInfo, Unnormalized
 
-from . import _kernel as kernel
 from ._dense import DiagonalQuadratic
 from ._hinge import Hinge, HingeProblem
 from ._oracle import Oracle, lane_keys
@@ -27,9 +26,11 @@ from ._run import Outcome, Run
 if TYPE_CHECKING:
     import numpy as np
 
+    from . import _kernel as kernel
     from ._problem import Array
 else:
     np = optional("numpy", extra="lab")
+    kernel = optional("sharpmin.theory._kernel", extra="lab")  # numba is imported when something is simulated
 
 CHUNK = 8192  # steps between two looks at the schedules
 THREADS = os.cpu_count() or 1

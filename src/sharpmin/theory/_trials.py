@@ -76,14 +76,6 @@ class Trial:
             known = None if trivial is None else float(trivial[i])
             yield Cell(where, float(mean[i]), "<=", bound(**k), float(error[i]), known, resolution=self.problem.resolution)
 
-    def cells(self, label: str, statistic: Array, bounds: Sequence[float], trivial: Array | None = None) -> Iterator[Cell]:
-        """One `<=` cell a setting, from a per-lane statistic."""
-        mean, error = self.average(statistic)
-        for i, bound in enumerate(bounds):
-            where = f"{self.problem.name}: {label}, lr {self.lr[i]:.3g}, rho {self.rho[i]:.3g}"
-            known = None if trivial is None else float(trivial[i])
-            yield Cell(where, float(mean[i]), "<=", bound, float(error[i]), known, resolution=self.problem.resolution)
-
     def final_gaps(self, method: str, bound: Callable[..., float], horizons: Sequence[int] = HORIZONS) -> Iterator[Cell]:
         """E f(x_T) - f* against `bound(steps=, ...)` at several T; vacuous if no better than at T = 0."""
         run = self.run(method, max(horizons), record=horizons, means=False)

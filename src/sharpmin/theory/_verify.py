@@ -30,6 +30,7 @@ class Verdict:
         instance: that cell in words.
         title: of the statement.
         seconds: what the check took.
+        quick: whether it ran on fewer functions, seeds and steps.
     """
 
     id: str
@@ -46,6 +47,7 @@ class Verdict:
     instance: str
     title: str
     seconds: float
+    quick: bool = False
 
     def record(self) -> dict[str, Any]:
         """The verdict as JSON-ready values; numbers that are not finite become None."""
@@ -71,7 +73,7 @@ def verify(theorem: str | Theorem, *, quick: bool = False) -> Verdict:
     chosen = theorem if isinstance(theorem, Theorem) else find(theorem)
     begin = time.perf_counter()
     cells = list(chosen.check(chosen, quick))
-    return judge(chosen, cells, time.perf_counter() - begin)
+    return judge(chosen, cells, time.perf_counter() - begin, quick=quick)
 
 
 def find(name: str) -> Theorem:
@@ -83,7 +85,7 @@ def find(name: str) -> Theorem:
     return known[name]
 
 
-def judge(theorem: Theorem, cells: list[Cell], seconds: float = 0.0) -> Verdict:
+def judge(theorem: Theorem, cells: list[Cell], seconds: float = 0.0, *, quick: bool = False) -> Verdict:
     """Sum up the cells: any failure is the verdict; else the one with the least room, vacuous ones aside, speaks for all.
 
     Raises:
@@ -109,4 +111,5 @@ def judge(theorem: Theorem, cells: list[Cell], seconds: float = 0.0) -> Verdict:
         instance=shown.instance,
         title=theorem.title,
         seconds=seconds,
+        quick=quick,
     )

@@ -30,14 +30,19 @@ from .._trials import trials
 from ._t4 import step_size
 
 
+def radii(owner: str, rho: float | RhoSchedule, steps: int, lr: float) -> list[float]:
+    """rho_0 ... rho_{T-1}; refuses a schedule whose radius depends on the gradient."""
+    schedule = as_schedule(rho, owner)
+    found = [float(schedule(StepInfo(t, lr, 0.0))) for t in range(steps)]
+    blind = all(float(schedule(StepInfo(t, lr, 1e300))) == r for t, r in enumerate(found))
+    require(blind, owner, f"rho={rho!r} depends on the gradient; use a schedule of the step and of lr")
+    return found
+
+
 def bound(*, beta: float, rho: float | RhoSchedule, steps: int, delta: float, lr: float | None = None) -> float:
     """2 beta Delta + beta^2 sum rho_t^2; a bound on the sum over t < T."""
     require(lr is None or abs(lr * beta - 1) <= 1e-12, "d1", f"lr={lr} must be 1/beta={1 / beta:g}")
-    schedule = as_schedule(rho, "d1")
-    radii = [schedule(StepInfo(t, 1 / beta, 1.0)) for t in range(steps)]
-    blind = all(schedule(StepInfo(t, 1 / beta, 7.0)) == radius for t, radius in enumerate(radii))
-    require(blind, "d1", f"rho={rho!r} looks at the gradient, so its radii are not known beforehand; see u1")
-    return 2 * beta * delta + beta**2 * math.fsum(radius**2 for radius in radii)
+    return 2 * beta * delta + beta**2 * math.fsum(radius**2 for radius in radii("d1", rho, steps, 1 / beta))
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
@@ -59,9 +64,8 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 
 def power_bound(*, power: float, **keywords: float) -> float:
     """A mutant: the radii to another power; the statement has 2."""
-    schedule, beta = as_schedule(keywords["rho"], "d1"), keywords["beta"]
-    radii = math.fsum(schedule(StepInfo(t)) ** power for t in range(int(keywords["steps"])))
-    return 2 * beta * keywords["delta"] + beta**2 * radii
+    beta, sizes = keywords["beta"], radii("d1", keywords["rho"], int(keywords["steps"]), 1.0)
+    return 2 * beta * keywords["delta"] + beta**2 * math.fsum(size**power for size in sizes)
 
 
 D1 = register(

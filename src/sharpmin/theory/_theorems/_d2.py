@@ -24,28 +24,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sharpmin.core.extras import optional
-from sharpmin.core.rho import Constant, Cosine, InverseSqrt, RhoSchedule, StepInfo, as_schedule
+from sharpmin.core.rho import Constant, Cosine, InverseSqrt, RhoSchedule
 
-from .._assume import require, step_below
+from .._assume import step_below
 from .._noise import smoothness, variance
 from .._problems import problems
 from .._simulate import simulate
 from .._theorem import Cell, Theorem, moved, register
 from .._trials import trials
+from ._d1 import radii
 
 if TYPE_CHECKING:
     import numpy as np
 else:
     np = optional("numpy", extra="lab")
-
-
-def radii(owner: str, rho: float | RhoSchedule, steps: int, lr: float) -> list[float]:
-    """rho_0 ... rho_{T-1}; refuses a schedule whose radius depends on the gradient."""
-    schedule = as_schedule(rho, owner)
-    found = [float(schedule(StepInfo(t, lr, 0.0))) for t in range(steps)]
-    blind = all(float(schedule(StepInfo(t, lr, 1e300))) == r for t, r in enumerate(found))
-    require(blind, owner, f"rho={rho!r} depends on the gradient; use a schedule of the step and of lr")
-    return found
 
 
 def bound(
@@ -94,7 +86,8 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
                 for rho in (InverseSqrt(float(trial.rho[0])), Cosine(float(trial.rho[0]), steps=steps)):
                     squares = trial.run(method, steps, rho=rho).mean_square_gradient.values
                     limit = at(rho=rho, steps=steps, delta=delta, lr=lr)
-                    yield from trial.cells(f"{method}, {rho}, T {steps}", squares, [limit], 2 * f.beta * trial.gap())
+                    known = 2 * f.beta * trial.gap()
+                    yield from trial.compare(f"{method}, {rho}, T {steps}", squares, lambda limit=limit, **_: limit, known)
     beta, steps, lanes = 2.0, 400, 2000
     f, rho = problems()["e3"](p=0.5, rho=0.0, beta=beta, c=1.0), Cosine(1.5, steps=steps)
     run = simulate(f, method="n-sam", lr=1 / beta, rho=rho, steps=steps, x0=0.0, seeds=np.arange(lanes))

@@ -80,7 +80,8 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
                 k = {"beta": f.beta, "mu": f.pl, "sigma": f.sigma, "oracle": method, "beta_component": f.beta_batch}
                 for steps, value in zip(horizons, run.value.values, strict=True):
                     limit = theorem.bound(rho0=rho0, steps=steps, delta=float(delta[0]), **k)
-                    yield from trial.cells(f"{method}, T {steps}", value - f.f_star, [limit], delta)
+                    gaps = value - f.f_star
+                    yield from trial.compare(f"{method}, T {steps}", gaps, lambda limit=limit, **_: limit, delta)
     beta, lanes = 2.0, 2000
     for rho0, c in ((0.01, 0.0), (0.5, 1.0)):
         f = problems()["e3"](p=0.5, rho=rho0, beta=beta, c=c) if c else problems()["quadratic"](curvatures=[beta])

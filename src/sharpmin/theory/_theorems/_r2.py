@@ -19,6 +19,7 @@ pass. With noisy norms a floor stays, unless theta decays too.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from sharpmin.core.rho import finite
 
@@ -54,10 +55,9 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
             for method in ("sam", "usam"):
                 for steps in (10, 300):
                     run = trial.run(method, steps, clip=theta)
-                    k = {"beta": f.beta, "clip": theta, "steps": steps}
-                    bounds = [theorem.bound(delta=float(d), lr=float(v), **k) for d, v in zip(delta, trial.lr, strict=True)]
-                    where = f"{method}, theta {theta:g}, T {steps}"
-                    yield from trial.cells(where, run.mean_square_gradient.values, bounds, 2 * f.beta * delta)
+                    at = partial(theorem.bound, beta=f.beta, clip=theta, steps=steps)
+                    where, squares = f"{method}, theta {theta:g}, T {steps}", run.mean_square_gradient.values
+                    yield from trial.compare(where, squares, lambda rho, at=at, **k: at(**k), 2 * f.beta * delta)
     beta, theta, steps = 2.0, 0.6, 100
     f = problems()["quadratic"](curvatures=[beta])
     run = simulate(f, method="sam", lr=1 / beta, rho=5.0, steps=steps, x0=1.0, clip=theta)

@@ -17,6 +17,7 @@ factor.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from .._assume import step_below
 from .._problems import problems
@@ -44,9 +45,9 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
             for theta in THETAS:
                 run = trial.run("sam", 100, clip=theta, record=(1, 10, 100), means=False)
                 for steps, value in zip((1, 10, 100), run.value.values, strict=True):
-                    k = {"beta": f.beta, "mu": f.pl, "clip": theta, "steps": steps}
-                    bounds = [theorem.bound(delta=float(d), lr=float(v), **k) for d, v in zip(delta, trial.lr, strict=True)]
-                    yield from trial.cells(f"sam, theta {theta:g}, T {steps}", value - f.f_star, bounds, delta)
+                    at = partial(theorem.bound, beta=f.beta, mu=f.pl, clip=theta, steps=steps)
+                    gaps = value - f.f_star
+                    yield from trial.compare(f"sam, theta {theta:g}, T {steps}", gaps, lambda rho, at=at, **k: at(**k), delta)
     beta, theta, steps = 2.0, 0.6, 10
     f = problems()["quadratic"](curvatures=[beta])
     run = simulate(f, method="sam", lr=1 / beta, rho=5.0, steps=steps, x0=1.0, clip=theta, means=False)

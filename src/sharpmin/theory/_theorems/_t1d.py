@@ -7,7 +7,8 @@
     f(x_T) - f* <= max{ Delta (t0/(T + t0))^3, C/(T - 1 + t0)^2 }.
 
 **Where it is attained.** The second term at T = 1 and kappa = 1, on a quadratic, for a start close to 0. For long T the
-iterates on a quadratic of curvature beta follow the shrinking two-cycle (C1); the gap is C/(4 kappa T^2), so the power of T is right.
+iterates on a quadratic of curvature beta follow the shrinking two-cycle (C1); the gap is C/(4 kappa T^2), so the power of T is
+right.
 
 **For training.** A step size that decays like 1/t takes constant-rho SAM all the way when there is no noise.
 

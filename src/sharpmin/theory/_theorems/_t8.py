@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sharpmin.core.extras import optional
@@ -56,10 +57,8 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
         f, away = trial.problem, distances(trial.problem, trial.x0)
         for steps in (10, 100, 1000):
             squares = distances(f, trial.run("n-sam", steps, means=False).x_final.values) ** 2
-            k = {"beta": f.beta, "mu": f.mu, "sigma": f.sigma, "steps": steps}
-            settings = zip(trial.rho, away, trial.lr, strict=True)
-            bounds = [theorem.bound(rho=float(r), distance=float(d), lr=float(lr), **k) for r, d, lr in settings]
-            yield from trial.cells(f"n-sam, T {steps}", squares, bounds, away**2)
+            at = partial(theorem.bound, beta=f.beta, mu=f.mu, sigma=f.sigma, steps=steps)
+            yield from trial.compare(f"n-sam, T {steps}", squares, at, away**2, distance=away)
     lanes, lr, steps = 256, 0.001, 4000
     for rho in (1.0, 0.01):
         f = problems()["e3"](p=0.1, rho=rho)
