@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     import numpy as np
 
     from . import _kernel as kernel
+    from . import _kernel_quadratic as kernel_quadratic
     from ._problem import Array
 else:
     np = optional("numpy", extra="lab")
+    kernel_quadratic = optional("sharpmin.theory._kernel_quadratic", extra="lab")
     kernel = optional("sharpmin.theory._kernel", extra="lab")  # numba is imported when something is simulated
 
 CHUNK = 8192  # steps between two looks at the schedules
@@ -133,7 +135,9 @@ def _hinge_tiles(problem: HingeProblem, begin: int, modes: Any, clip: float, *la
 def _quadratic_tiles(problem: DiagonalQuadratic, modes: Any, clip: float, *lanes: Any) -> None:
     x, _, lr, scale, lr_t, a_t, c_t, sums, least = lanes
     part = np.ascontiguousarray(x)
-    kernel.quadratic_steps(part, np.asarray(problem.curvatures), lr, scale, scale, lr_t, a_t, c_t, modes, clip, sums, least)
+    kernel_quadratic.quadratic_steps(
+        part, np.asarray(problem.curvatures), lr, scale, scale, lr_t, a_t, c_t, modes, clip, sums, least
+    )
     x[:] = part
 
 

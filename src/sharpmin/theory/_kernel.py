@@ -1,7 +1,7 @@
 """The compiled inner loops: lanes in tiles of 64, the lane loop innermost so that it becomes SIMD, steps outside it.
 
-One function serves every 1-D hinge problem and every method, one more the diagonal quadratics. Both equal the NumPy
-reference (`_reference.py`) up to rounding; the tests hold them to it. Draws are hashed inside the loop, with the same
+One function serves every 1-D hinge problem and every method; `_kernel_quadratic.py` has the diagonal quadratics. Both equal
+the NumPy reference (`_reference.py`) up to rounding; the tests hold them to it. Draws are hashed inside the loop, with the same
 function of (seed, step, slot) as `_oracle.uniforms`, so memory does not grow with the number of steps.
 """
 
@@ -22,7 +22,7 @@ NONE, UNIT, RAW = 0, 1, 2  # the ascent
 FIXED, RELATIVE, CAPPED = 0, 1, 2  # the radius: a, c n, min(a, c n)
 
 
-def _jit(function: Any) -> Any:
+def jit(function: Any) -> Any:
     """Compile, with a cache on disk where there is a place for one."""
     if _njit is None:
         return function
@@ -33,13 +33,20 @@ def _jit(function: Any) -> Any:
         return _njit(**options)(function)
 
 
-@_jit
+@jit
 def _plus(v: float) -> float:
     """max(0, v)."""
     return v if v > 0.0 else 0.0
 
 
-@_jit
+@jit
+def flush(x: Any) -> None:
+    """0 for what is about to become a denormal number, with which a processor is ten times slower."""
+    for i in range(len(x)):
+        x[i] = 0.0 if abs(x[i]) < 1e-280 else x[i]
+
+
+@jit
 def _derivative(x: Any, out: Any, a: float, b: float, t: Any, c: Any) -> None:
     """Out = a + b x + sum_k c_k max(0, x - t_k) over a tile; hinges come in pairs, unrolled."""
     t0, t1, c0, c1 = t[0], t[1], c[0], c[1]
@@ -51,7 +58,7 @@ def _derivative(x: Any, out: Any, a: float, b: float, t: Any, c: Any) -> None:
             out[i] += c0 * _plus(x[i] - t0) + c1 * _plus(x[i] - t1)
 
 
-@_jit
+@jit
 def _value(x: Any, out: Any, a: float, b: float, t: Any, c: Any) -> None:
     """Out = a x + b x^2/2 + sum_k c_k max(0, x - t_k)^2/2 over a tile."""
     for i in range(TILE):
@@ -64,7 +71,7 @@ def _value(x: Any, out: Any, a: float, b: float, t: Any, c: Any) -> None:
             out[i] += ck * (v * v) / 2.0
 
 
-@_jit
+@jit
 def _draw(keys: Any, step: int, slot: int, edges: Any, index: Any) -> None:
     """The sample of every lane: `_oracle.uniforms`, then the slice of [0, 1) that holds it, in integers."""
     golden, one = np.uint64(0x9E3779B97F4A7C15), np.uint64(1)
@@ -88,7 +95,7 @@ def _draw(keys: Any, step: int, slot: int, edges: Any, index: Any) -> None:
             index[i] += 1 if np.int64(keys[i + TILE]) >= edge else 0
 
 
-@_jit
+@jit
 def _of_two(x: Any, out: Any, index: Any, a: Any, b: Any, t: Any, c: Any) -> None:
     """The derivative of the drawn sample, one of two: they share their knots, so this costs little more than one."""
     a0, a1, b0, b1 = a[0], a[1], b[0], b[1]
@@ -103,7 +110,7 @@ def _of_two(x: Any, out: Any, index: Any, a: Any, b: Any, t: Any, c: Any) -> Non
             out[i] += q0 * v + q1 * w if index[i] == 1 else p0 * v + p1 * w
 
 
-@_jit
+@jit
 def _of_many(x: Any, out: Any, other: Any, index: Any, a: Any, b: Any, t: Any, c: Any) -> None:
     """The derivative of the drawn sample: every sample's is computed, and kept where it was drawn."""
     _derivative(x, out, a[0], b[0], t, c[0])
@@ -113,7 +120,7 @@ def _of_many(x: Any, out: Any, other: Any, index: Any, a: Any, b: Any, t: Any, c
             out[i] = other[i] if index[i] == k else out[i]
 
 
-@_jit
+@jit
 def _sampled(x: Any, out: Any, other: Any, index: Any, a: Any, b: Any, t: Any, c: Any) -> None:
     """The derivative of the drawn sample."""
     if len(a) == 2:
@@ -122,21 +129,77 @@ def _sampled(x: Any, out: Any, other: Any, index: Any, a: Any, b: Any, t: Any, c
         _of_many(x, out, other, index, a, b, t, c)
 
 
-@_jit
-def _radii(out: Any, size: Any, kind: int, a: Any, c: Any, a_t: float, c_t: float) -> None:
-    """a, c n or min(a, c n) per lane."""
+@jit
+def radius_of(size: float, kind: int, fixed: float, slope: float) -> float:
+    """a, c n or min(a, c n)."""
+    if kind == FIXED:
+        return fixed
+    relative = slope * size
+    if kind == RELATIVE:
+        return relative
+    return fixed if fixed < relative else relative
+
+
+@jit
+def _climb(x: Any, g: Any, y: Any, r: Any, ascent: int, kind: int, a: Any, c: Any, a_t: float, c_t: float) -> None:
+    """y = x + r sign(g) or x + r g over a tile, with the radius r of every lane."""
+    if ascent == UNIT and kind == FIXED:
+        for i in range(TILE):
+            r[i] = a[i] * a_t
+            y[i] = x[i] + r[i] * (1.0 if g[i] > 0.0 else (-1.0 if g[i] < 0.0 else g[i]))
+    elif ascent == UNIT:
+        for i in range(TILE):
+            r[i] = radius_of(abs(g[i]), kind, a[i] * a_t, c[i] * c_t)
+            y[i] = x[i] + r[i] * (1.0 if g[i] > 0.0 else (-1.0 if g[i] < 0.0 else g[i]))
+    else:
+        for i in range(TILE):
+            r[i] = radius_of(abs(g[i]), kind, a[i] * a_t, c[i] * c_t)
+            y[i] = x[i] + r[i] * g[i]
+
+
+@jit
+def _descend(x: Any, g: Any, big: Any, r: Any, lr: Any, step: float) -> None:
+    """x -= lr G over a tile; lr g where the radius is 0, since there is no second pass then."""
     for i in range(TILE):
-        fixed, relative = a[i] * a_t, c[i] * c_t * size[i]
-        if kind == FIXED:
-            out[i] = fixed
-        elif kind == RELATIVE:
-            out[i] = relative
-        else:
-            out[i] = fixed if fixed < relative else relative
+        x[i] -= lr[i] * step * (g[i] if r[i] == 0.0 else big[i])
 
 
-@_jit
-def _statistics(u: Any, gap: Any, f_star: float, squares: Any, gaps: Any, low: Any) -> None:
+@jit
+def _whole_step(x: Any, r: Any, lr: Any, r_t: float, lr_t: float, a: float, b: float, t: Any, c: Any) -> None:
+    """One exact normalised step with one pair of hinges, in registers from start to end."""
+    t0, t1, c0, c1 = t[0], t[1], c[0], c[1]
+    for i in range(TILE):
+        v, radius = x[i], r[i] * r_t
+        g = a + b * v + c0 * _plus(v - t0) + c1 * _plus(v - t1)
+        y = v + radius * (1.0 if g > 0.0 else (-1.0 if g < 0.0 else g))
+        big = a + b * y + c0 * _plus(y - t0) + c1 * _plus(y - t1)
+        x[i] = v - lr[i] * lr_t * (g if radius == 0.0 else big)
+
+
+@jit
+def _whole_step_of_two(
+    x: Any, r: Any, lr: Any, r_t: float, lr_t: float, first: Any, second: Any, a: Any, b: Any, t: Any, c: Any
+) -> None:
+    """One normalised step with drawn samples, two of them with up to four hinges, in registers from start to end."""
+    a0, a1, b0, b1 = a[0], a[1], b[0], b[1]
+    t0, t1, t2, t3 = t[0], t[1], t[2], t[3]
+    p0, p1, p2, p3, q0, q1, q2, q3 = c[0, 0], c[0, 1], c[0, 2], c[0, 3], c[1, 0], c[1, 1], c[1, 2], c[1, 3]
+    for i in range(TILE):
+        v, radius = x[i], r[i] * r_t
+        h0, h1, h2, h3 = _plus(v - t0), _plus(v - t1), _plus(v - t2), _plus(v - t3)
+        zero = a0 + b0 * v + p0 * h0 + p1 * h1 + p2 * h2 + p3 * h3
+        one = a1 + b1 * v + q0 * h0 + q1 * h1 + q2 * h2 + q3 * h3
+        g = one if first[i] == 1 else zero
+        y = v + radius * (1.0 if g > 0.0 else (-1.0 if g < 0.0 else g))
+        h0, h1, h2, h3 = _plus(y - t0), _plus(y - t1), _plus(y - t2), _plus(y - t3)
+        zero = a0 + b0 * y + p0 * h0 + p1 * h1 + p2 * h2 + p3 * h3
+        one = a1 + b1 * y + q0 * h0 + q1 * h1 + q2 * h2 + q3 * h3
+        big = one if second[i] == 1 else zero
+        x[i] = v - lr[i] * lr_t * (g if radius == 0.0 else big)
+
+
+@jit
+def statistics(u: Any, gap: Any, f_star: float, squares: Any, gaps: Any, low: Any) -> None:
     """Add u^2 and f(y) - f* to their sums, and keep the least u^2."""
     for i in range(TILE):
         square = u[i] * u[i]
@@ -145,7 +208,7 @@ def _statistics(u: Any, gap: Any, f_star: float, squares: Any, gaps: Any, low: A
         low[i] = square if square < low[i] else low[i]
 
 
-@_jit
+@jit
 def hinge_steps(
     x: Any, keys: Any, lr: Any, a_rho: Any, c_rho: Any, lr_t: Any, a_t: Any, c_t: Any, start: int,
     a: Any, b: Any, t: Any, c: Any, mean: Any, edges: Any, modes: Any, clip: float, sums: Any, least: Any, f_star: float,
@@ -158,122 +221,49 @@ def hinge_steps(
     """
     oracle, ascent, radius, clipped, means = modes
     ma, mb, mt, mc = mean
-    g, y, big, n, r, w = np.empty(TILE), np.empty(TILE), np.empty(TILE), np.empty(TILE), np.empty(TILE), np.empty(TILE)
-    key, first, second = np.empty(2 * TILE, np.uint64), np.zeros(TILE, np.int64), np.zeros(TILE, np.int64)
+    plain = ascent == UNIT and radius == FIXED and not clipped and not means
+    g, y, big, n, r, w = np.empty(TILE), np.empty(TILE), np.empty(TILE), np.empty(TILE), np.zeros(TILE), np.empty(TILE)
+    key, first = np.empty(2 * TILE, np.uint64), np.zeros(TILE, np.int64)
+    second = np.zeros(TILE, np.int64) if oracle == INDEPENDENT else first  # m-SAM: the same sample in both passes
     for o in range(0, len(x), TILE):
         p, lr_lane, a_lane, c_lane = x[o : o + TILE], lr[o : o + TILE], a_rho[o : o + TILE], c_rho[o : o + TILE]
         squares, gaps, low = sums[0, o : o + TILE], sums[1, o : o + TILE], least[o : o + TILE]
-        key[:TILE] = keys[o : o + TILE]
+        for i in range(TILE):  # a slice assignment would compile for two seconds, for its error message
+            key[i] = keys[o + i]
         for s in range(len(lr_t)):
+            if s % TILE == 0:
+                flush(p)
+            if oracle != EXACT:
+                _draw(key, start + s, 1, edges, first)
+            if oracle == INDEPENDENT:
+                _draw(key, start + s, 2, edges, second)
+            if plain and oracle == EXACT and len(mt) == 2:
+                _whole_step(p, a_lane, lr_lane, a_t[s], lr_t[s], ma, mb, mt, mc)
+                continue
+            if plain and oracle != EXACT and len(a) == 2 and len(t) == 4:
+                _whole_step_of_two(p, a_lane, lr_lane, a_t[s], lr_t[s], first, second, a, b, t, c)
+                continue
             if oracle == EXACT:
                 _derivative(p, g, ma, mb, mt, mc)
             else:
-                _draw(key, start + s, 1, edges, first)
                 _sampled(p, g, w, first, a, b, t, c)
-            if ascent == NONE:
-                for i in range(TILE):
-                    y[i], big[i] = p[i], g[i]
-            else:
-                for i in range(TILE):
-                    n[i] = abs(g[i])
-                _radii(r, n, radius, a_lane, c_lane, a_t[s], c_t[s])
-                if ascent == UNIT:
-                    for i in range(TILE):
-                        y[i] = p[i] + r[i] * (1.0 if g[i] > 0.0 else (-1.0 if g[i] < 0.0 else g[i]))
-                else:
-                    for i in range(TILE):
-                        y[i] = p[i] + r[i] * g[i]
+            if ascent != NONE:
+                _climb(p, g, y, r, ascent, radius, a_lane, c_lane, a_t[s], c_t[s])
                 if oracle == EXACT:
                     _derivative(y, big, ma, mb, mt, mc)
-                elif oracle == SAME:
-                    _sampled(y, big, w, first, a, b, t, c)
                 else:
-                    _draw(key, start + s, 2, edges, second)
                     _sampled(y, big, w, second, a, b, t, c)
-                for i in range(TILE):
-                    big[i] = g[i] if r[i] == 0.0 else big[i]
             if means:
-                _value(y, w, ma, mb, mt, mc)
+                _value(y if ascent != NONE else p, w, ma, mb, mt, mc)
                 if oracle == EXACT:
-                    _statistics(g, w, f_star, squares, gaps, low)
+                    statistics(g, w, f_star, squares, gaps, low)
                 else:
                     _derivative(p, n, ma, mb, mt, mc)
-                    _statistics(n, w, f_star, squares, gaps, low)
-            if clipped:
+                    statistics(n, w, f_star, squares, gaps, low)
+            if clipped and ascent != NONE:
                 for i in range(TILE):
                     d = big[i] - g[i]
                     size = abs(d)
                     factor = clip * abs(g[i]) / (size if size > 0.0 else 1.0)
                     big[i] = g[i] + (factor if factor < 1.0 and size > 0.0 else 1.0) * d
-            step = lr_t[s]
-            for i in range(TILE):
-                p[i] -= lr_lane[i] * step * big[i]
-
-
-@_jit
-def quadratic_steps(
-    x: Any,
-    lam: Any,
-    lr: Any,
-    a_rho: Any,
-    c_rho: Any,
-    lr_t: Any,
-    a_t: Any,
-    c_t: Any,
-    modes: Any,
-    clip: float,
-    sums: Any,
-    least: Any,
-) -> None:
-    """`len(lr_t)` exact steps on sum_j lam_j x_j^2/2, in place; x has shape (dim, L), everything else as in `hinge_steps`."""
-    _, ascent, radius, clipped, means = modes
-    dim = len(lam)
-    p, g, big = np.empty((dim, TILE)), np.empty((dim, TILE)), np.empty((dim, TILE))
-    n, m, r, w = np.empty(TILE), np.empty(TILE), np.empty(TILE), np.empty(TILE)
-    for o in range(0, x.shape[1], TILE):
-        lr_lane, a_lane, c_lane = lr[o : o + TILE], a_rho[o : o + TILE], c_rho[o : o + TILE]
-        squares, gaps, low = sums[0, o : o + TILE], sums[1, o : o + TILE], least[o : o + TILE]
-        p[:] = x[:, o : o + TILE]
-        for s in range(len(lr_t)):
-            n[:] = 0.0
-            for j in range(dim):
-                pj, gj, curvature = p[j], g[j], lam[j]
-                for i in range(TILE):
-                    gj[i] = curvature * pj[i]
-                    n[i] += gj[i] * gj[i]
-            for i in range(TILE):
-                n[i] = np.sqrt(n[i])
-            r[:] = 0.0
-            if ascent != NONE:
-                _radii(r, n, radius, a_lane, c_lane, a_t[s], c_t[s])
-                if ascent == UNIT:
-                    for i in range(TILE):
-                        r[i] = r[i] / (n[i] if n[i] > 0.0 else 1.0)
-            if means or clipped:
-                w[:] = 0.0
-                m[:] = 0.0
-                for j in range(dim):
-                    pj, gj, bj, curvature = p[j], g[j], big[j], lam[j]
-                    for i in range(TILE):
-                        y = pj[i] + r[i] * gj[i]
-                        bj[i] = curvature * y
-                        w[i] += bj[i] * y / 2.0
-                        m[i] += (bj[i] - gj[i]) * (bj[i] - gj[i])
-            if means:
-                _statistics(n, w, 0.0, squares, gaps, low)
-            step = lr_t[s]
-            if clipped:
-                for i in range(TILE):
-                    size = np.sqrt(m[i])
-                    factor = clip * n[i] / (size if size > 0.0 else 1.0)
-                    m[i] = factor if factor < 1.0 and size > 0.0 else 1.0
-                for j in range(dim):
-                    pj, gj, bj = p[j], g[j], big[j]
-                    for i in range(TILE):
-                        pj[i] -= lr_lane[i] * step * (gj[i] + m[i] * (bj[i] - gj[i]))
-            else:
-                for j in range(dim):
-                    pj, gj, curvature = p[j], g[j], lam[j]
-                    for i in range(TILE):
-                        pj[i] -= lr_lane[i] * step * (curvature * (pj[i] + r[i] * gj[i]))
-        x[:, o : o + TILE] = p
+            _descend(p, g, big, r, lr_lane, lr_t[s])
