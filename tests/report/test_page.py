@@ -1,5 +1,6 @@
 """The page: self-contained, well formed, escaped; statements, instances and settings linked."""
 
+import html
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -189,3 +190,18 @@ def test_light_markdown():
         ("- one\n- two", "<ul><li>one</li><li>two</li></ul>"),
     ]
     assert markup("\n\n".join(text for text, _ in blocks)) == "\n".join(html for _, html in blocks)
+
+
+def test_a_problem_of_ones_own_gets_a_section(verdicts):
+    from sharpmin import theory
+
+    f = theory.own(value=lambda x: 2 * x @ x, gradient=lambda x: 4 * x, name="<bowl>", dim=2, beta=3.9, mu=3.9, f_star=0.0)
+    examined = theory.examine(f, x0=[1.0, -1.0], steps=20)
+    text = page(verdicts, CLAIMS, own=[examined])
+    section = text[text.index('<section id="own">') :].split("</section>")[0]
+    assert "&lt;bowl&gt;" in section
+    assert [c.name for c in examined.wrong] == ["beta"]
+    assert section.count("wrong</span>") == 1
+    assert section.count('class="relation"') == len(examined.bounds) > 0
+    assert all(reason in html.unescape(section) for reason in examined.silent)
+    assert '<section id="own">' not in page(verdicts, CLAIMS)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sharpmin.core.extras import optional
 from sharpmin.theory import CLAIMS, measure_settings
 from sharpmin.theory import settings as settings_table
+from sharpmin.theory._cells import QUANTITIES
 
 from . import _view
 from ._markup import pretty
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from plotly import offline
 
     from sharpmin.theory import Verdict
+    from sharpmin.theory._examine import Examination
 else:
     jinja2 = optional("jinja2", extra="cli")
     markupsafe = optional("markupsafe", extra="cli")
@@ -55,6 +57,7 @@ def page(
     note: str = "",
     figures: Sequence[Plate] | None = None,
     settings: Sequence[_view.Setting] | None = None,
+    own: Sequence[Examination] = (),
 ) -> str:
     """The report as one HTML file that works offline, in light and dark, on wide and narrow screens.
 
@@ -64,6 +67,7 @@ def page(
         note: a line on top, such as that the run was interrupted.
         figures: from `figures.draw`; without them the page is small and costs nothing.
         settings: cells with the attributes of `_view.Setting`; one row an oracle and setting, one column a radius.
+        own: problems of one's own, each from `theory.examine`; they get a section of their own.
     """
     shown, plates = _view.pages(verdicts), list(figures or ())
     groups = {claim: [v for v in verdicts if claim in v.claim] for claim in claims}
@@ -84,6 +88,8 @@ def page(
             elsewhere={c: [p for p in plates if c in p.claims and (p.claims[0] != c or p.id == OPENING)] for c in claims},
             plotly=markupsafe.Markup(offline.get_plotlyjs()) if plates else "",
             grid=_view.grid(settings or ()),
+            own=own,
+            quantities=QUANTITIES,
             versions=_view.versions(),
             palette=PALETTE,
         )
