@@ -82,7 +82,7 @@ def test_what_needs_the_lab_says_the_pip_line(torch_only):
     code = """
 from sharpmin import theory
 problem = theory.problems()["e1"](beta=1.0, mu=0.1, rho=1.0)
-theory.simulate(problem, method="sam", lr=0.1, steps=1, x0=1.0)
+theory.simulate(problem, method="sam", lr=0.1, rho=0.1, steps=1, x0=1.0)
 """
     run = torch_only(code, check=False)
     assert run.stderr.strip().splitlines()[-1].endswith("pip install 'sharpmin[lab]'")

@@ -171,6 +171,8 @@ def test_without_means_the_statistics_are_left_out():
 
 BAD = [
     ({"method": "msam"}, "must be one of"),
+    ({"rho": None}, "method='sam' climbs, so it needs rho"),
+    ({"x0": float("nan")}, "x0=nan must be finite"),
     ({"steps": 0}, "steps=0"),
     ({"record": [6]}, "record"),
     ({"clip": 1.0}, "clip=1.0"),
@@ -187,6 +189,11 @@ def test_bad_input_is_refused(changes, message):
     k = {"method": "sam", "lr": 0.1, "rho": 0.1, "steps": 5, "x0": 1.0, **changes}
     with pytest.raises(ValueError, match=message):
         simulate(P["quadratic"](curvatures=[1.0]), **k)
+
+
+def test_steps_are_an_integer():
+    with pytest.raises(TypeError, match=r"steps=5\.5"):
+        simulate(P["quadratic"](curvatures=[1.0]), method="gd", lr=0.1, steps=5.5, x0=1.0)
 
 
 def test_a_start_needs_the_dimension_of_the_problem():

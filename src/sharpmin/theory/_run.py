@@ -77,16 +77,24 @@ def prepare(
     """Check everything and broadcast it to one lane dimension.
 
     Raises:
+        TypeError: if `steps` is not an integer.
         ValueError: with what was given and what is needed.
     """
     if method not in METHODS:
         raise ValueError(f"simulate: method={method!r} must be one of {', '.join(METHODS)}")
+    if rho is None and METHODS[method].ascent is not None:
+        raise ValueError(f"simulate: method={method!r} climbs, so it needs rho, a number or a schedule")
+    rho = 0.0 if rho is None else rho
+    if isinstance(steps, bool) or not hasattr(steps, "__index__"):
+        raise TypeError(f"simulate: steps={steps!r} must be an integer >= 1")
     wanted = tuple(sorted({int(t) for t in record}))
     if steps < 1 or any(t < 0 or t > steps for t in wanted):
         raise ValueError(f"simulate: steps={steps!r} must be >= 1 and record={list(wanted)} within 0 ... steps")
     if clip is not None and not 0 < clip < 1:
         raise ValueError(f"simulate: clip={clip!r} (theta) must be in (0, 1)")
     start = np.asarray(x0, dtype=np.float64)
+    if not np.isfinite(start).all():
+        raise ValueError(f"simulate: x0={x0!r} must be finite")
     start = start[None] if start.ndim < (1 if problem.dim == 1 else 2) else start
     if problem.dim > 1 and start.shape[-1] != problem.dim:
         raise ValueError(f"simulate: x0 has shape {np.shape(x0)}; {problem.name} needs a last axis of length {problem.dim}")

@@ -26,7 +26,7 @@ def simulate(
     *,
     method: str,
     lr: Any,
-    rho: Any = 0.0,
+    rho: Any = None,
     steps: int,
     x0: Any,
     seeds: Any = 0,
@@ -48,7 +48,7 @@ def simulate(
         problem: see `problems()`.
         method: gd, sgd, sam, usam, m-sam, n-sam, m-usam or n-usam.
         lr: a number, one per lane, or a callable of the step.
-        rho: a number, one per lane, or a schedule from `sharpmin.rho`; the same objects as in training.
+        rho: a number, one per lane, or a schedule from `sharpmin.rho`, the same objects as in training; gd and sgd need none.
         steps: T >= 1.
         x0: the start; a number or one per lane, with a last axis of length `dim` if the problem has `dim` > 1.
         seeds: an integer or one per lane; lanes with equal seeds see equal draws. See `samples`.
@@ -57,7 +57,7 @@ def simulate(
         means: False leaves out the three statistics over t, which on data cost more than the step itself.
 
         engine: "numpy" is the readable reference, which runs everything; "compiled" runs 1-D hinge problems and exact steps on
-            diagonal quadratics, about a thousand times faster per lane; "auto" takes the compiled one where it can.
+            diagonal quadratics, twenty to fifty times faster on many lanes; "auto" takes the compiled one where it can.
 
     Returns:
         Dataset over `lane` (lr, rho, x0 and seeds broadcast to it): x_final; over t < T mean_square_gradient
