@@ -1,12 +1,10 @@
 """The three doors, the two numeric paths, and small models that the tests share."""
 
-import sys
-
 import pytest
 import torch
 from torch import nn
 
-from sharpmin.optim import tensors
+from sharpmin.optim import _wrapper, tensors
 
 
 def block(opt, backward):
@@ -51,8 +49,7 @@ def block_door():
 def accelerator(monkeypatch):
     """The path of an accelerator, on CPU tensors: norms stay 0-dim tensors."""
     monkeypatch.setattr(tensors, "on_host", lambda _: False)
-    sam = sys.modules["sharpmin.optim.sam"]  # as an attribute of the package, that name is the variant
-    monkeypatch.setattr(sam, "on_host", lambda _: False)
+    monkeypatch.setattr(_wrapper, "on_host", lambda _: False)
 
 
 @pytest.fixture(params=["host", "accelerator"])

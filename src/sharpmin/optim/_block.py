@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 class Perturbed(AbstractContextManager[None]):
     """Perturb on entry; restore on exit, or give the step up if the block or the restore fails."""
 
-    def __init__(self, opt: SAM):
+    def __init__(self, opt: SAM, scaler: Any):
         self.opt = opt
+        self.scaler = scaler
 
     def __enter__(self) -> None:
-        self.opt.perturb()
+        self.opt.perturb(self.scaler)
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if kind is not None:

@@ -6,18 +6,21 @@ All of it lives in one inner object, so that wrappers which re-class or proxy th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
 
 from ._guard import release
+from .buffers import BufferFilter, Buffers
 from .geometry import Geometry
+from .rng import RandomState
+from .scaling import Scaling
 from .tensors import displace, inner, is_low_precision, sum_of_squares
 
 
@@ -77,6 +80,9 @@ class Cycle:
         nonfinite: the first gradient held an inf or a nan, so the step must change nothing.
         record: the raw numbers of `opt.last`.
         steps: the steps taken, for groups that were put in place of the ones which carried the count.
+        clean_random: the random state at the start of the first pass, for the second to start from.
+        undo: what puts buffers, random states and hooks back when the second pass is over.
+        scaling: the loss scaling of this step, if any.
     """
 
     phase: Phase = Phase.CLEAN
@@ -85,11 +91,28 @@ class Cycle:
     nonfinite: bool = False
     record: dict[str, Any] = field(default_factory=dict)
     steps: int = 0
+    clean_random: RandomState | None = None
+    undo: list[Callable[[], None]] = field(default_factory=list)
+    scaling: Scaling | None = None
 
     def begin(self, **record: Any) -> None:
         """Start a step: forget the last one."""
-        self.phase, self.kept, self.nonfinite = Phase.CLEAN, None, False
+        self.phase, self.kept, self.nonfinite, self.scaling = Phase.CLEAN, None, False, None
         self.record = {"passes": 1, **record}
+
+    def set_aside(
+        self, parameters: Iterable[Tensor], model: nn.Module | None, keep: BufferFilter | None, refuse: Callable[[], None]
+    ) -> None:
+        """Remember what the second pass must not change, and start it from the random state of the first."""
+        start, self.clean_random = self.clean_random, None
+        if start is not None or self.kept is not None:
+            self.undo.append(RandomState(parameters).put_back)
+        if model is not None:
+            self.undo.append(Buffers(model, keep).put_back)
+            hook: Any = model.register_state_dict_pre_hook  # untyped in torch
+            self.undo.append(hook(lambda *_: refuse()).remove)
+        if start is not None:
+            start.put_back()
 
     def climb(self, climbers: Sequence[Climber], geometry: Geometry, total: Scalar) -> None:
         """Move the weights to w + e. `backup` is complete before the first one moves."""
@@ -116,13 +139,16 @@ class Cycle:
             self.record |= {"radius": sum_of_squares(moves) ** 0.5, "gain": _ratio(gained, asked)}
 
     def come_back(self) -> None:
-        """Put every perturbed weight back, bit for bit, at its address. Interrupted, it can be called again."""
+        """Put every perturbed weight back, bit for bit, at its address, then all else. Interrupted, it can be called again."""
         with torch.no_grad():
             for w, was in self.backup.items():
                 w.copy_(was)
         if self.backup:
             torch.clear_autocast_cache()
         self.backup.clear()
+        while self.undo:
+            self.undo[-1]()
+            self.undo.pop()
         release(self)
 
 

@@ -41,3 +41,8 @@ def read(record: dict[str, Any]) -> StepReport:
     values: dict[str, Any] = {k: float(v) if isinstance(v, Tensor) else v for k, v in record.items()}
     gain = values.get("gain")
     return StepReport(**{**values, "gain": None if gain is None or math.isnan(gain) else gain})
+
+
+def detached(loss: Any) -> Any:
+    """What a closure returned, without its graph."""
+    return loss.detach() if isinstance(loss, Tensor) else loss

@@ -8,16 +8,19 @@ attribute would come apart at the first `load_state_dict`; properties cannot.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
+from torch import Tensor
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer
 
 from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import Rho, RhoSchedule, as_schedule
 
-from ._cycle import Cycle, Phase
+from ._cycle import Climber, Cycle, Phase
 from ._guard import watch
+from .tensors import all_finite, on_host, sum_of_squares
 
 COUNT = "sharpmin_step"  # steps taken, in every param group: plain numbers survive every way of saving a checkpoint
 _REMADE = ("_optimizer_", "_zero_grad_profile_name")  # what `__setstate__` makes anew: hooks and profiling; `step` is patched
@@ -27,6 +30,7 @@ class Wrapper(Optimizer):
     """The part of `SAM` that is about being an optimizer around another one; `SAM` adds the step."""
 
     base: Optimizer
+    skip_nonfinite: bool
     _rho: Rho
 
     def __init__(self, base: Optimizer, rho: Rho):
@@ -58,6 +62,40 @@ class Wrapper(Optimizer):
             raise PhaseError(
                 f"{call} came while the weights are perturbed (w + e); leave the perturbed() block, or call restore(), first"
             )
+
+    def _active(self) -> list[tuple[dict[str, Any], RhoSchedule]]:
+        """The groups whose radius can be positive at this step, with their schedules."""
+        pairs = [(group, as_schedule(group.get("rho", self._rho), "SAM")) for group in self.param_groups]
+        return [(group, rho) for group, rho in pairs if rho.active(self._count(), group.get("lr", 0.0))]
+
+    def _climbers(self) -> list[Climber]:
+        return [Climber.of(group, rho) for group, rho in self._active()]
+
+    def _gradients_at_rest(self, climbers: list[Climber]) -> list[Tensor]:
+        """The gradients of the groups that do not climb."""
+        climbing = {id(climber.group) for climber in climbers}
+        resting = (p for group in self.param_groups if id(group) not in climbing for p in group["params"])
+        return [p.grad for p in resting if p.grad is not None]
+
+    def _parameters(self) -> Iterator[Tensor]:
+        return (p for group in self.param_groups for p in group["params"])
+
+    def _put_gradients(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        for p in self._parameters():
+            p.grad = None
+        for p, grad in pairs:
+            p.grad = grad
+
+    def _would_climb(self) -> bool:
+        """Whether the gradients at hand would move the weights, so that a second pass is missing."""
+        return bool(sum_of_squares([g for climber in self._climbers() for g in climber.grads]) != 0)
+
+    def _gradients_are_finite(self) -> bool:
+        grads = [p.grad for p in self._parameters() if p.grad is not None]
+        if not self.skip_nonfinite and self._cycle.scaling is None and not on_host(grads):
+            return True  # under a scaler the one read comes after the scaler's own
+        norm = self._cycle.record.get("dual_norm")  # a tensor where only the device knows it: one read for both passes
+        return all_finite(grads, norm if isinstance(norm, Tensor) else 0.0)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:

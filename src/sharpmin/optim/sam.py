@@ -8,23 +8,27 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, TypeVar, overload
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer
 
 from sharpmin.core.errors import PhaseError
-from sharpmin.core.rho import RhoSchedule, as_schedule
+from sharpmin.core.rho import RhoSchedule
 
 from ._block import Perturbed
-from ._cycle import Climber, Phase, largest
+from ._cycle import Phase, largest
 from ._guard import claim, demand_free
-from ._report import StepReport, read
+from ._report import StepReport, detached, read
 from ._wrapper import COUNT, Wrapper
+from .buffers import BufferFilter
 from .geometry import L2, Geometry
-from .tensors import all_finite, on_host, sum_of_squares
+from .rng import RandomState
+from .scaling import Scaling, enabled
+from .tensors import all_finite
 
 T = TypeVar("T")
 _RECIPES = """step() needs the gradient at the perturbed weights first. Either
@@ -52,9 +56,11 @@ class SAM(Wrapper):
         base: the optimizer instance that steps, such as `torch.optim.SGD(model.parameters(), lr=0.1)`.
         rho: the radius: a number >= 0, or a schedule from `sharpmin.rho`. `group["rho"]` overrides it per group; a group
             with radius 0 is not perturbed and does not enter the norm.
+        model: with it, buffers such as BatchNorm statistics move once a step: the second pass leaves them alone.
         geometry: the norm in which the ball is round.
         skip_nonfinite: on an accelerator, read the gradients once in `step()` and skip the step if one is not finite. On
             a CPU that is always done.
+        buffers: called with the name and the tensor of every buffer of `model`; False leaves that buffer out.
 
     Raises:
         TypeError: if `base` is no optimizer instance, is itself a SAM, or needs a closure (LBFGS).
@@ -82,11 +88,15 @@ class SAM(Wrapper):
         base: Optimizer,
         rho: float | RhoSchedule = 0.05,
         *,
+        model: nn.Module | None = None,
         geometry: Geometry | None = None,
         skip_nonfinite: bool = False,
+        buffers: BufferFilter | None = None,
     ):
+        self.model = model
         self.geometry: Geometry = L2() if geometry is None else geometry
         self.skip_nonfinite = skip_nonfinite
+        self.buffers = buffers
         super().__init__(base, rho)
 
     @property
@@ -103,26 +113,35 @@ class SAM(Wrapper):
 
     @contextmanager
     def clean(self) -> Iterator[None]:
-        """The block of the first pass. Optional: it guards against a first pass on perturbed weights."""
+        """The block of the first pass: the second one will then see the same random numbers, so the same dropout masks.
+
+        Optional. Around several micro-batches, the first entry of a step counts.
+        """
         self._demand_unperturbed("clean()")
+        self._remember_random()
         yield
 
-    def perturbed(self) -> AbstractContextManager[None]:
+    def perturbed(self, scaler: Any = None) -> AbstractContextManager[None]:
         """The block of the second pass: forward and backward inside it run at `w + e`.
 
         On entry the first gradients are set aside; on exit the weights are `w` again, bit for bit, also after an
         exception (then the half-made gradients are dropped and the next step starts afresh). If nothing had to be
-        perturbed, because rho or the gradient is 0, the block leaves no trace in the gradients.
+        perturbed, because rho or the gradient is 0, the block leaves no trace in gradients, buffers and random states.
+
+        Args:
+            scaler: the `torch.amp.GradScaler` that scaled the loss, if any. Go on with `scaler.step(opt)` then; unscale for
+                clipping, by `scaler.unscale_(opt)`, between the block and the step.
 
         Raises:
             PhaseError: if the weights are already perturbed.
+            TypeError: if `scaler` is no scaler.
         """
-        return Perturbed(self)
+        return Perturbed(self, scaler)
 
     @_disable_dynamo
     @torch.no_grad()
-    def perturb(self) -> None:
-        """Move the weights to `w + e` and set the first gradients aside.
+    def perturb(self, scaler: Any = None) -> None:
+        """Move the weights to `w + e` and set the first gradients aside; `scaler` as in `perturbed`.
 
         Raises:
             PhaseError: if the weights are already perturbed.
@@ -132,6 +151,10 @@ class SAM(Wrapper):
         cycle = self._cycle
         demand_free(self._parameters(), "perturb()", but=cycle)
         cycle.begin()
+        if enabled(scaler):
+            cycle.scaling = Scaling(scaler, self, self.base)
+            if self._active():  # else the base sees these gradients, which scaler.step(opt) will unscale
+                cycle.scaling.first()
         climbers = self._climbers()
         total = self.geometry.measure([w for c in climbers for w in c.weights], [g for c in climbers for g in c.grads])
         norm = self.geometry.dual_norm(total)
@@ -148,6 +171,9 @@ class SAM(Wrapper):
         try:
             cycle.phase = Phase.PERTURBED  # before a weight moves: whoever interrupts from here on finds the way back
             claim(cycle, self)
+            cycle.set_aside(
+                self._parameters(), self.model, self.buffers, partial(self._demand_unperturbed, "model.state_dict()")
+            )
             if climbs:
                 cycle.climb(climbers, self.geometry, total)
             for p, _ in first:
@@ -172,6 +198,8 @@ class SAM(Wrapper):
         cycle.come_back()
         if cycle.kept is None:
             cycle.record["passes"] = 2
+            if cycle.scaling is not None:
+                cycle.scaling.second()
         else:
             self._put_gradients(cycle.kept)
             cycle.kept = None
@@ -216,13 +244,14 @@ class SAM(Wrapper):
     def _run(self, closure: Callable[[], Any]) -> Any:
         """Both passes by closure. A framework may have made the second one inside the first call: then it is READY."""
         cycle = self._cycle
+        self._remember_random()
         with torch.enable_grad():
             loss = closure()
-        losses = {"clean_loss": _detached(loss)}
+        losses = {"clean_loss": detached(loss)}
         if cycle.phase is not Phase.READY:
             with self.perturbed(), torch.enable_grad():
                 if cycle.kept is None:
-                    losses["perturbed_loss"] = _detached(closure())
+                    losses["perturbed_loss"] = detached(closure())
         cycle.record |= losses
         return loss
 
@@ -237,41 +266,11 @@ class SAM(Wrapper):
             for group in self.param_groups:
                 group[COUNT] = count
             cycle.record["stepped"] = True
-        cycle.phase, cycle.nonfinite = Phase.CLEAN, False
+        cycle.phase, cycle.nonfinite, cycle.clean_random = Phase.CLEAN, False, None
 
-    def _active(self) -> list[tuple[dict[str, Any], RhoSchedule]]:
-        """The groups whose radius can be positive at this step, with their schedules."""
-        pairs = [(group, as_schedule(group.get("rho", self._rho), "SAM")) for group in self.param_groups]
-        return [(group, rho) for group, rho in pairs if rho.active(self._count(), group.get("lr", 0.0))]
-
-    def _climbers(self) -> list[Climber]:
-        return [Climber.of(group, rho) for group, rho in self._active()]
-
-    def _gradients_at_rest(self, climbers: list[Climber]) -> list[Tensor]:
-        """The gradients of the groups that do not climb."""
-        climbing = {id(climber.group) for climber in climbers}
-        resting = (p for group in self.param_groups if id(group) not in climbing for p in group["params"])
-        return [p.grad for p in resting if p.grad is not None]
-
-    def _parameters(self) -> Iterator[Tensor]:
-        return (p for group in self.param_groups for p in group["params"])
-
-    def _put_gradients(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
-        for p in self._parameters():
-            p.grad = None
-        for p, grad in pairs:
-            p.grad = grad
-
-    def _would_climb(self) -> bool:
-        """Whether the gradients at hand would move the weights, so that a second pass is missing."""
-        return bool(sum_of_squares([g for climber in self._climbers() for g in climber.grads]) != 0)
-
-    def _gradients_are_finite(self) -> bool:
-        grads = [p.grad for p in self._parameters() if p.grad is not None]
-        if not self.skip_nonfinite and not on_host(grads):
-            return True
-        norm = self._cycle.record.get("dual_norm")  # a tensor where only the device knows it: one read for both passes
-        return all_finite(grads, norm if isinstance(norm, Tensor) else 0.0)
+    def _remember_random(self) -> None:
+        if self._cycle.clean_random is None:
+            self._cycle.clean_random = RandomState(self._parameters())
 
     def abort(self) -> None:
         """Leave a step that failed half way: weights back, half-made gradients dropped; without effect at `w`."""
@@ -283,13 +282,10 @@ class SAM(Wrapper):
             self._cycle.come_back()
             raise
         self._cycle.begin()
+        self._cycle.clean_random = None
         self._put_gradients([])
 
     def __repr__(self) -> str:
         rhos = [group.get("rho", self._rho) for group in self.param_groups]
         rho = repr(rhos[0]) if all(r == rhos[0] for r in rhos) else repr(rhos)
         return f"SAM(rho={rho}, geometry={self.geometry!r}, base={self.base!r})"
-
-
-def _detached(loss: Any) -> Any:
-    return loss.detach() if isinstance(loss, Tensor) else loss

@@ -1,0 +1,65 @@
+"""Buffers that move once a step: what the second pass does to BatchNorm statistics and their like is undone.
+
+By copy, not by tricks with momentum: that serves BatchNorm with any momentum, spectral norm, moving-average codebooks and
+observers alike, and costs no recompilation. A buffer that the forward pass replaces instead of changing is bound again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+BufferFilter = Callable[[str, Tensor], bool]
+"""Called with a buffer's full name and the buffer; False leaves it alone."""
+
+
+@dataclass
+class _Kept:
+    module: nn.Module
+    name: str
+    buffer: Tensor | None
+    copy: Tensor | None
+
+
+class Buffers:
+    """The buffers of a model at one moment.
+
+    >>> bn = nn.BatchNorm1d(1)
+    >>> kept = Buffers(bn)
+    >>> _ = bn(torch.tensor([[1.0], [3.0]]))
+    >>> kept.put_back()
+    >>> bn.running_mean, bn.num_batches_tracked
+    (tensor([0.]), tensor(0))
+    """
+
+    def __init__(self, model: nn.Module, keep: BufferFilter | None = None):
+        self._kept: list[_Kept] = []
+        copies: dict[int, Tensor] = {}  # one copy of a buffer that several modules share
+        for prefix, module in model.named_modules():
+            for name, buffer in module._buffers.items():
+                if buffer is None:
+                    self._kept.append(_Kept(module, name, None, None))
+                elif keep is None or keep(f"{prefix}.{name}" if prefix else name, buffer):
+                    if id(buffer) not in copies:
+                        copies[id(buffer)] = buffer.detach().clone()
+                    self._kept.append(_Kept(module, name, buffer, copies[id(buffer)]))
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Every buffer has its value and its identity again."""
+        for kept in self._kept:
+            if kept.buffer is not None and kept.copy is not None:
+                own = _own_entries(kept.buffer)
+                kept.buffer[own].copy_(kept.copy[own])
+            if kept.module._buffers.get(kept.name) is not kept.buffer:
+                kept.module._buffers[kept.name] = kept.buffer
+
+
+def _own_entries(t: Tensor) -> tuple[slice, ...]:
+    """One entry along every expanded dimension, since copying into an expanded tensor is refused."""
+    return tuple(
+        slice(0, 1) if stride == 0 and size > 1 else slice(None) for stride, size in zip(t.stride(), t.shape, strict=True)
+    )
