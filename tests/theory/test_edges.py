@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sharpmin import rho as schedules
-from sharpmin.theory import Hinge, HingeProblem, problems, samples, simulate, theorems
+from sharpmin.theory import Hinge, HingeProblem, plan, problems, samples, simulate, theorems
 from sharpmin.theory._dense import DiagonalQuadratic, Noisy
 from sharpmin.theory._trials import Trial, random_hinge
 
@@ -122,3 +122,12 @@ def test_the_error_of_a_mean_over_seeds():
 def test_the_batch_smoothness_of_samples_is_a_root_mean_square():
     f = HingeProblem("two", (Hinge(b=1.0), Hinge(b=3.0)), (0.75, 0.25))
     assert (f.beta, f.beta_batch, f.beta_component) == pytest.approx((1.5, 3.0**0.5, 3.0))
+
+
+def test_what_plan_knows_of_the_perturbed_gap_beforehand():
+    """f(y_0) - f* can be (Delta^(1/2) + rho (beta/2)^(1/2))^2, as on this parabola, so T7 is not vacuous below that."""
+    k = {"beta": 1.0, "sigma": 0.0, "rho": 5.0, "steps": 100, "delta": 1e-3, "distance": 0.05}
+    promised = plan(setting="convex", oracle="n-sam", quantity="perturbed-gap", **k)
+    run = simulate(P["quadratic"](curvatures=[1.0]), method="sam", lr=1e-6, rho=5.0, steps=1, x0=(2e-3) ** 0.5)
+    assert promised.trivial == pytest.approx(float(run.mean_perturbed_gap[0]), rel=1e-9)
+    assert not promised.vacuous

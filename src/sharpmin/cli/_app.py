@@ -66,6 +66,9 @@ def run(arguments: list[str]) -> int:
     except (ValueError, TypeError, OSError) as error:
         sys.stderr.write(f"sharpmin: {error}\n")
         return 2
+    except ArithmeticError as error:
+        sys.stderr.write(f"sharpmin: these numbers are too large or too small for floating point ({error})\n")
+        return 2
     except typer.Abort:
         raise KeyboardInterrupt from None
     except SystemExit:  # how typer answers a closed pipe

@@ -33,7 +33,9 @@ def simulate(
     steps: Annotated[int, typer.Option(help="T.")],
     x0: Annotated[list[str], typer.Option(help="A start: numbers with commas, in one dimension one a lane; may be repeated.")],
     method: Annotated[str, typer.Option(help="gd, sgd, sam, usam, m-sam, n-sam, m-usam or n-usam.")] = "sam",
-    rho: Annotated[str, typer.Option(help="A number, numbers with commas, or a schedule such as 'InverseSqrt(0.5)'.")] = "0",
+    rho: Annotated[
+        str | None, typer.Option(help="A number, numbers with commas, or a schedule such as 'InverseSqrt(0.5)'.")
+    ] = None,
     clip: Annotated[float | None, typer.Option(help="theta of the clipped difference, in (0, 1).")] = None,
     seeds: Annotated[int, typer.Option(help="How many seeds every start gets.", min=1)] = 1,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the problem; may be repeated.")] = None,
@@ -50,7 +52,7 @@ def simulate(
 
     from ._schedules import LR, RHO, number_or_schedule
 
-    step, radius = number_or_schedule("--lr", lr, LR), number_or_schedule("--rho", rho, RHO)
+    step, radius = number_or_schedule("--lr", lr, LR), None if rho is None else number_or_schedule("--rho", rho, RHO)
     f = build(problem, settings or [])
     starts = _starts(f, x0)
     count = len(starts)

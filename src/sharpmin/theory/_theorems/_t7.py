@@ -61,7 +61,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
         for steps in (10, 300):
             gaps = trial.run("n-sam", steps).mean_perturbed_gap.values
             at = partial(theorem.bound, beta=f.beta, sigma=f.sigma, steps=steps)
-            yield from trial.compare(f"n-sam, T {steps}", gaps, at, f.beta * away**2 / 2, distance=away)
+            yield from trial.compare(f"n-sam, T {steps}", gaps, at, f.beta * (away + trial.rho) ** 2 / 2, distance=away)
     lanes, lr, steps = 64, 0.002, 5000
     f = problems()["e3"](p=0.5, rho=1.0, c=1.0)
     gaps = simulate(f, method="n-sam", lr=lr, rho=1.0, steps=steps, x0=0.0, seeds=np.arange(lanes)).mean_perturbed_gap.values
