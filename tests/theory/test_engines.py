@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sharpmin import rho as schedules
-from sharpmin.theory import Hinge, HingeProblem, InverseTime, _compiled, problems, simulate
+from sharpmin.theory import Hinge, HingeProblem, InverseTime, _compiled, problems, samples, simulate
 from sharpmin.theory._dense import LogCosh
 from sharpmin.theory._trials import random_hinge
 
@@ -163,3 +163,29 @@ print(float(run.x_final[0]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("0.25", 0), done.stderr
+
+
+def e4_by_hand(x0, seed, steps, lr, rho, d, both_draws):
+    """E4 with beta = 1 from its definition, f' = clip(x, -L0, L0) and s through four points: exactly 0 where a sample rests."""
+    level, w = 0.45 * rho, rho / 32
+    points = ([d - rho + w, d - w, d + w, d + rho - w], [level, rho - 2 * w - level, rho - 2 * w - level, -level])
+
+    def derivative(x, sample):
+        return np.clip(x, -level, level) + (1 - 2 * sample) * np.interp(x, *points)
+
+    f, x = P["e4"](beta=1.0, rho=rho, d=d), x0
+    for step in range(steps):
+        first, second = samples(f, seed=seed, step=step)
+        x -= lr * derivative(x + rho * np.sign(derivative(x, first)), second if both_draws else first)
+    return x
+
+
+@pytest.mark.parametrize("method", ["m-sam", "n-sam"])
+def test_a_sample_gradient_that_is_zero_on_an_interval_does_not_move(method):
+    f, k = P["e4"](beta=1.0, rho=0.5, d=5.0), {"lr": 0.1, "rho": 0.5, "steps": 40}
+    assert all(h.flat() for h in f.components)
+    assert not f.mean.flat()
+    starts = np.concatenate([np.linspace(-9, 4.4, 6), np.linspace(5.6, 12, 6)])
+    expected = [e4_by_hand(x, seed, 40, 0.1, 0.5, 5.0, method == "n-sam") for seed, x in enumerate(starts)]
+    for data in both(f, method=method, x0=starts, seeds=range(len(starts)), **k):
+        np.testing.assert_allclose(data.x_final.values, expected, atol=1e-12)

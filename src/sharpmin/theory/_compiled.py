@@ -101,7 +101,9 @@ def _engine(run: Run, tiles: int, x: Array, sums: Array, least: Array) -> Callab
         lr_t, a_t, c_t, kind = _schedules(run, begin, end)
         modes = (oracle, ascent, kind, run.clip is not None, run.means)
         if isinstance(problem, HingeProblem):
-            table = partial(_hinge_tiles, problem, begin, modes, clip)
+            rows = [problem.mean] if oracle == kernel.EXACT else problem.components
+            flat = any(h.flat() for h in rows)
+            table = partial(_hinge_tiles, problem, begin, (*modes, flat), clip)
         elif isinstance(problem, DiagonalQuadratic):
             table = partial(_quadratic_tiles, problem, modes, clip)
         busy = threads if x.shape[-1] * (end - begin) >= _WORTH_THREADS else 1
@@ -127,8 +129,10 @@ def _hinge_tiles(problem: HingeProblem, begin: int, modes: Any, clip: float, *la
     edges = np.ceil(np.cumsum(np.asarray(problem.probabilities))[:-1] * 2.0**53).astype(np.int64)
     edges = edges if len(edges) else np.array([2**62])
     mean = (float(ma[0]), float(mb[0]), mt, mc[0])
+    bounds = (float(abs(a).max()), float(abs(b).max()), t, abs(c).max(axis=0))
     kernel.hinge_steps(
-        x, keys, lr, scale, scale, lr_t, a_t, c_t, begin, a, b, t, c, mean, edges, modes, clip, sums, least, problem.least
+        x, keys, lr, scale, scale, lr_t, a_t, c_t, begin, a, b, t, c, mean, bounds, edges, modes, clip, sums, least,
+        problem.least,
     )  # fmt: skip
 
 

@@ -26,6 +26,11 @@ else:
     np = optional("numpy", extra="lab")
 
 
+ROUNDING = 8 * 2.0**-52
+"""Below this share of the sum of its terms a sum of hinges is 0: rounding is all that is left where they cancel, and the
+normalised step would turn its sign into a whole rho."""
+
+
 @dataclass(frozen=True)
 class Hinge:
     """The derivative `a + b x + sum_k c_k max(0, x - t_k)`; adds, subtracts and scales like the function that it is.
@@ -53,7 +58,18 @@ class Hinge:
 
     def __call__(self, x: float) -> float:
         """The derivative at one point."""
-        return self.a + self.b * x + math.fsum(c * max(0.0, x - t) for t, c in self.hinges)
+        terms = [self.a, self.b * x, *(c * max(0.0, x - t) for t, c in self.hinges)]
+        total = math.fsum(terms)
+        return 0.0 if abs(total) < ROUNDING * math.fsum(map(abs, terms)) else total
+
+    def flat(self) -> bool:
+        """Whether the derivative vanishes on a whole interval."""
+        knots, steep = self.knots(), abs(self.b) + math.fsum(abs(c) for _, c in self.hinges)
+        edges = zip([*knots[:1], *knots], [*knots, *knots[-1:]], strict=True) if knots else [(0.0, 0.0)]
+        return any(
+            abs(slope) <= ROUNDING * steep and self(low) == self(high) == 0.0
+            for slope, (low, high) in zip(self.slopes(), edges, strict=True)
+        )
 
     def value(self, x: float) -> float:
         """An antiderivative at one point."""
@@ -219,7 +235,7 @@ class HingeProblem(Problem):
     def gradient(self, x: Array) -> Array:
         """f', shape (lanes,)."""
         a, b, t, c = self._mean_arrays
-        return np.asarray(a[0] + b[0] * x + np.maximum(x[..., None] - t[0], 0.0) @ c[0])
+        return _derivative(x, a[0], b[0], t[0], c[0])
 
     def sample_gradient(self, x: Array, draw: Any) -> Array:
         """l' of the drawn sample, shape (lanes,)."""
@@ -227,7 +243,7 @@ class HingeProblem(Problem):
             return self.gradient(x)
         a, b, t, c = self._component_arrays
         i = draw[:, 0]
-        return np.asarray(a[i] + b[i] * x + np.einsum("ij,ij->i", np.maximum(x[:, None] - t[i], 0.0), c[i]))
+        return _derivative(x, a[i], b[i], t[i].T, c[i].T)
 
     def draw(self, u: Array) -> NDArray[np.int64]:
         """The sample whose slice of [0, 1) holds u."""
@@ -241,6 +257,17 @@ class HingeProblem(Problem):
     @cached_property
     def _component_arrays(self) -> tuple[Array, Array, Array, Array]:
         return _arrays(self.components)
+
+
+def _derivative(x: Array, a: Any, b: Any, t: Array, c: Array) -> Array:
+    """a + b x + sum_k c_k max(0, x - t_k) over the first axis of t and c; 0 where the terms cancel up to rounding."""
+    total = a + b * x
+    size = abs(a) + abs(b * x)
+    for knot, jump in zip(t, c, strict=True):
+        above = np.maximum(x - knot, 0.0)
+        total += jump * above
+        size += abs(jump) * above
+    return np.where(abs(total) < ROUNDING * size, 0.0, total)
 
 
 def _arrays(hinges: Sequence[Hinge]) -> tuple[Array, Array, Array, Array]:

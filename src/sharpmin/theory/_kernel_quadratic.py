@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from ._kernel import NONE, TILE, UNIT, flush, jit, radius_of, statistics
+from ._kernel import NONE, TILE, UNIT, entry, flush, jit, radius_of, statistics
 
 with suppress(ModuleNotFoundError):  # nothing is compiled then
     import numpy as np
@@ -57,7 +57,7 @@ def _quadratic_descend(x: Any, lam: Any, r: Any, keep: Any, lr: Any, step: float
             x[j, i] -= lr[i] * step * (g + keep[i] * (curvature * r[i] * g))
 
 
-@jit
+@entry
 def quadratic_steps(
     x: Any,
     lam: Any,
