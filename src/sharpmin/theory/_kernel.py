@@ -38,7 +38,8 @@ def entry(function: Any) -> Any:
 
 def jit(function: Any) -> Any:
     """Compile a part of an entry: Python cannot call it, which saves a quarter of the compilation."""
-    return function if _njit is None else _njit(no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)(function)
+    without: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return function if _njit is None else _njit(**_OPTIONS, **without)(function)
 
 
 @jit
