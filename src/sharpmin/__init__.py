@@ -5,19 +5,46 @@ from ._version import __version__
 from .core import rho
 from .core.errors import MissingExtraError, PhaseError
 from .core.rho import StepInfo
-from .optim import L2, SAM, StepReport
-from .optim.variants import capped_sam, create, sam, usam, variants
+from .optim import (
+    L2,
+    SAM,
+    ClippedDifference,
+    Elementwise,
+    Ema,
+    Gradient,
+    Layerwise,
+    LInf,
+    Masked,
+    Mix,
+    Momentum,
+    Perturbed,
+    StepReport,
+)
+from .optim.variants import asam, capped_sam, clipped_sam, create, decayed_sam, sam, usam, variants
 
 __all__ = [
     "L2",
     "SAM",
+    "ClippedDifference",
+    "Elementwise",
+    "Ema",
+    "Gradient",
+    "LInf",
+    "Layerwise",
+    "Masked",
     "MissingExtraError",
+    "Mix",
+    "Momentum",
+    "Perturbed",
     "PhaseError",
     "StepInfo",
     "StepReport",
     "__version__",
+    "asam",
     "capped_sam",
+    "clipped_sam",
     "create",
+    "decayed_sam",
     "optim",
     "rho",
     "sam",

@@ -12,6 +12,7 @@ from torch import nn
 
 import sharpmin as sm
 from sharpmin.core.reference import Reference
+from sharpmin.optim._axes import Options
 
 VARIANTS = sm.variants()
 PACKAGE = sys.modules["sharpmin.optim.variants"]  # as an attribute of sharpmin.optim, that name is the function
@@ -22,7 +23,7 @@ FILES = sorted(path.stem for path in FOLDER.glob("_*.py") if path.stem not in ("
 def needed(name):
     """0.5 for every parameter without a default."""
     parameters = list(inspect.signature(VARIANTS[name].build).parameters.values())[1:]
-    return {p.name: 0.5 for p in parameters if p.default is p.empty}
+    return {p.name: 0.5 for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
 
 
 def build(name, base):
@@ -52,8 +53,9 @@ def test_it_builds_a_sam_around_the_base_that_was_given(name):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_its_signature(name):
-    first, *rest = inspect.signature(VARIANTS[name].build).parameters.values()
+    first, *rest, last = inspect.signature(VARIANTS[name].build).parameters.values()
     assert first.name == "base"
+    assert (last.kind, last.annotation) == (last.VAR_KEYWORD, "Unpack[Options]")  # which type checkers know by name
     assert all(p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) for p in rest)
     assert inspect.signature(VARIANTS[name].build).return_annotation == "SAM"
 
@@ -61,7 +63,7 @@ def test_its_signature(name):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_misspelt_keywords_are_refused(name):
     with pytest.raises(TypeError, match="misspelt"):
-        sm.create(name, torch.optim.SGD([problem()[0]], lr=0.1), misspelt=1)
+        sm.create(name, torch.optim.SGD([problem()[0]], lr=0.1), **needed(name), misspelt=1)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -119,6 +121,19 @@ def test_rho_zero_is_the_base(name):
     assert opt.last.passes == 1
 
 
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_other_keywords_of_sam_pass_through(name):
+    net = nn.Linear(1, 1)
+    opt = sm.create(name, torch.optim.SGD(net.parameters(), lr=0.1), **needed(name), model=net, scope="microbatch")
+    assert (opt.model, opt.scope) == (net, "microbatch")
+
+
+def test_the_options_are_the_keywords_of_sam():
+    own = inspect.signature(sm.SAM).parameters
+    keywords = {p.name for p in own.values() if p.kind is p.KEYWORD_ONLY}
+    assert keywords - {"geometry", "ascent", "descent"} == Options.__annotations__.keys()
+
+
 def imported(folder):
     """The modules that the package's `__init__.py` imports from."""
     tree = ast.parse((folder / "__init__.py").read_text())
@@ -151,7 +166,10 @@ def test_variants_hands_out_a_copy():
     assert sm.variants() == VARIANTS
 
 
-@pytest.mark.parametrize(("name", "words"), [("samm", "did you mean sam"), ("zzz", "there are capped_sam, sam, usam")])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("samm", "did you mean sam"), ("zzz", "there are asam, capped_sam,")],
+)
 def test_unknown_names(name, words):
     with pytest.raises(ValueError, match=re.escape(words)):
         sm.create(name, torch.optim.SGD([problem()[0]], lr=0.1))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sharpmin.optim import _wrapper, tensors
+from sharpmin.optim import _cycle, _machine, tensors
 
 
 def block(opt, backward):
@@ -48,8 +48,8 @@ def block_door():
 @pytest.fixture
 def accelerator(monkeypatch):
     """The path of an accelerator, on CPU tensors: norms stay 0-dim tensors."""
-    monkeypatch.setattr(tensors, "on_host", lambda _: False)
-    monkeypatch.setattr(_wrapper, "on_host", lambda _: False)
+    for module in (tensors, _machine, _cycle):
+        monkeypatch.setattr(module, "on_host", lambda _: False)
 
 
 @pytest.fixture(params=["host", "accelerator"])

@@ -227,6 +227,9 @@ def test_clean_is_optional_and_without_effect(quadratic):
 class Breaking(L2):
     """Fails on the second tensor, with the first already moved."""
 
+    def multiple(self, total):
+        return None
+
     def steepest(self, weights, grads, total):
         yield from list(super().steepest(weights, grads, total))[:1]
         raise RuntimeError("broken")

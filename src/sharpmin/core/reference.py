@@ -64,3 +64,11 @@ ANDRIUSHCHENKO_2022 = Reference(
     "ICML",
     "2206.06232",
 )
+KWON_2021 = Reference(
+    "kwon2021asam",
+    ("Kwon, Jungmin", "Kim, Jeongseop", "Park, Hyunseo", "Choi, In Kwon"),
+    "ASAM: Adaptive Sharpness-Aware Minimization for Scale-Invariant Learning of Deep Neural Networks",
+    2021,
+    "ICML",
+    "2102.11600",
+)

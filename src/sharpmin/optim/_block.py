@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .sam import SAM
 
 
-class Perturbed(AbstractContextManager[None]):
+class PerturbedBlock(AbstractContextManager[None]):
     """Perturb on entry; restore on exit, or give the step up if the block or the restore fails."""
 
     def __init__(self, opt: SAM, scaler: Any):

@@ -8,7 +8,7 @@ attribute would come apart at the first `load_state_dict`; properties cannot.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -18,9 +18,11 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import Rho, RhoSchedule, as_schedule
 
-from ._cycle import Climber, Cycle, Phase
+from ._climb import Climber
+from ._cycle import Cycle, Gradients, Phase
 from ._guard import watch
-from .tensors import all_finite, on_host, sum_of_squares
+from ._portable import KEY, SCOPE, load_ascent, plain_group, refuse_two_step, save_ascent, warn_of_scope
+from .ascent import Ascent
 
 COUNT = "sharpmin_step"  # steps taken, in every param group: plain numbers survive every way of saving a checkpoint
 _REMADE = ("_optimizer_", "_zero_grad_profile_name")  # what `__setstate__` makes anew: hooks and profiling; `step` is patched
@@ -30,16 +32,18 @@ class Wrapper(Optimizer):
     """The part of `SAM` that is about being an optimizer around another one; `SAM` adds the step."""
 
     base: Optimizer
-    skip_nonfinite: bool
+    ascent: Ascent
+    scope: str
     _rho: Rho
 
-    def __init__(self, base: Optimizer, rho: Rho):
+    def __init__(self, base: Optimizer, rho: Rho, ascent: Ascent, scope: str):
         _check_base(base)
         as_schedule(rho, "SAM")
         for group in base.param_groups:
             _check_group(group, rho, base)
             _check_earlier(group, rho)
-        self.base = base
+        ascent.check(base.param_groups)
+        self.base, self.ascent, self.scope = base, ascent, scope
         self._rho = rho
         self._cycle = Cycle()
         watch()
@@ -68,10 +72,7 @@ class Wrapper(Optimizer):
         pairs = [(group, as_schedule(group.get("rho", self._rho), "SAM")) for group in self.param_groups]
         return [(group, rho) for group, rho in pairs if rho.active(self._count(), group.get("lr", 0.0))]
 
-    def _climbers(self) -> list[Climber]:
-        return [Climber.of(group, rho) for group, rho in self._active()]
-
-    def _gradients_at_rest(self, climbers: list[Climber]) -> list[Tensor]:
+    def _gradients_at_rest(self, climbers: Sequence[Climber]) -> list[Tensor]:
         """The gradients of the groups that do not climb."""
         climbing = {id(climber.group) for climber in climbers}
         resting = (p for group in self.param_groups if id(group) not in climbing for p in group["params"])
@@ -80,22 +81,16 @@ class Wrapper(Optimizer):
     def _parameters(self) -> Iterator[Tensor]:
         return (p for group in self.param_groups for p in group["params"])
 
-    def _put_gradients(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+    def _gradients(self) -> Gradients:
+        """Every parameter that has a gradient, with it."""
+        return [(p, p.grad) for p in self._parameters() if p.grad is not None]
+
+    def _put_gradients(self, pairs: Gradients) -> None:
+        """These gradients and no others."""
         for p in self._parameters():
             p.grad = None
         for p, grad in pairs:
             p.grad = grad
-
-    def _would_climb(self) -> bool:
-        """Whether the gradients at hand would move the weights, so that a second pass is missing."""
-        return bool(sum_of_squares([g for climber in self._climbers() for g in climber.grads]) != 0)
-
-    def _gradients_are_finite(self) -> bool:
-        grads = [p.grad for p in self._parameters() if p.grad is not None]
-        if not self.skip_nonfinite and self._cycle.scaling is None and not on_host(grads):
-            return True  # under a scaler the one read comes after the scaler's own
-        norm = self._cycle.record.get("dual_norm")  # a tensor where only the device knows it: one read for both passes
-        return all_finite(grads, norm if isinstance(norm, Tensor) else 0.0)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
@@ -128,8 +123,11 @@ class Wrapper(Optimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forward to the base optimizer; a second pass that was not stepped with is given up."""
         self.base.zero_grad(set_to_none)
-        if self._cycle.phase is Phase.READY:
-            self._cycle.phase = Phase.CLEAN
+        cycle = self._cycle
+        if cycle.phase is Phase.READY:
+            cycle.phase, cycle.nonfinite = Phase.CLEAN, False
+        if cycle.phase is not Phase.PERTURBED and cycle.earlier is not None:
+            cycle.earlier = []  # what had accumulated is given up too
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer; it takes this SAM's rho unless it brings one.
@@ -140,49 +138,56 @@ class Wrapper(Optimizer):
         """
         self._demand_unperturbed("add_param_group()")
         _check_group(param_group, self._rho, self.base)
+        self.ascent.check([{**self.base.defaults, **param_group}])
         self.base.add_param_group(param_group)
         self._adopt(self.param_groups[-1])
 
     def state_dict(self) -> dict[str, Any]:
-        """The base optimizer's state dict, with rho (where it is a number) and the step count in its groups.
+        """The base optimizer's state dict, with rho (where it is a number), the scope and the step count in its groups.
 
-        A schedule object stays out: it is code, not state, and `torch.load(weights_only=True)` would refuse it.
+        A schedule object stays out: it is code, not state, and `torch.load(weights_only=True)` would refuse it. What an
+        ascent remembers is under the key `sharpmin`.
         """
         self._demand_unperturbed("state_dict()")
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
         state = self.base.state_dict()
-        state = {**state, "param_groups": [_plain(group) for group in state["param_groups"]]}
+        state = {**state, "param_groups": [{**plain_group(group), SCOPE: self.scope} for group in state["param_groups"]]}
+        state |= save_ascent(self._cycle.ascent, self._parameters())
         for after in self._optimizer_state_dict_post_hooks.values():
             changed = after(self, state)
             state = state if changed is None else changed
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a checkpoint of SAM or of the bare base optimizer; a live schedule stays, a saved number replaces a number."""
+        """Load a checkpoint of SAM or of the bare base optimizer; a live schedule stays, a saved number replaces a number.
+
+        Raises:
+            ValueError: if it is the checkpoint of a two-step SAM wrapper, which lacks the state of its base optimizer.
+
+        Warns:
+            UserWarning: if it was saved by a SAM of another scope.
+        """
         self._demand_unperturbed("load_state_dict()")
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             changed = before(self, state_dict)
             state_dict = state_dict if changed is None else changed
+        refuse_two_step(state_dict)
         live = [group.get("rho", self._rho) for group in self.param_groups]
-        self.base.load_state_dict(state_dict)
+        self.base.load_state_dict({k: v for k, v in state_dict.items() if k != KEY})
+        self._cycle.ascent = load_ascent(state_dict, self._parameters(), self.ascent.init())
         for group, rho in zip(self.param_groups, live, strict=True):
             if isinstance(rho, RhoSchedule):
                 group["rho"] = rho
             group.setdefault("rho", rho)
             group.setdefault(COUNT, 0)
+            warn_of_scope(group.pop(SCOPE, self.scope), self.scope)
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 
     def __getstate__(self) -> dict[str, Any]:
         self._demand_unperturbed("copying or pickling the optimizer")
         return {k: v for k, v in self.__dict__.items() if k != "step" and not k.startswith(_REMADE)}
-
-
-def _plain(group: dict[str, Any]) -> dict[str, Any]:
-    """A group without schedules, its rho a Python float: what `torch.load(weights_only=True)` accepts."""
-    kept = {k: v for k, v in group.items() if not isinstance(v, RhoSchedule)}
-    return {**kept, "rho": float(kept["rho"])} if "rho" in kept else kept
 
 
 def _check_base(base: object) -> None:

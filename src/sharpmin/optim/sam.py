@@ -1,34 +1,31 @@
 """`SAM`: sharpness-aware minimization around any torch optimizer, as a state machine CLEAN -> PERTURBED -> READY -> CLEAN.
 
-`_wrapper.py` holds what it takes to be an optimizer around another one, `_cycle.py` the way to `w + e` and back.
+`_wrapper.py` holds what it takes to be an optimizer around another one, `_machine.py` the way to `w + e` and back.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
 from typing import Any, TypeVar, overload
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer
 
 from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import RhoSchedule
 
-from ._block import Perturbed
-from ._cycle import Phase, largest
-from ._guard import claim, demand_free
+from ._axes import check_axes
+from ._block import PerturbedBlock
+from ._cycle import Phase
+from ._machine import Machine, accumulated
 from ._report import StepReport, detached, read
-from ._wrapper import COUNT, Wrapper
+from .ascent import Ascent, Gradient
 from .buffers import BufferFilter
+from .descent import Descent, Perturbed
 from .geometry import L2, Geometry
-from .rng import RandomState
-from .scaling import Scaling, enabled
-from .tensors import all_finite
 
 T = TypeVar("T")
 _RECIPES = """step() needs the gradient at the perturbed weights first. Either
@@ -38,8 +35,15 @@ _RECIPES = """step() needs the gradient at the perturbed weights first. Either
 or, with a closure that does zero_grad, forward, backward and returns the loss,
     loss = opt.step(closure)"""
 
+_ONE_PASS = """step() needs the gradient at the perturbed weights. With this ascent it is the only one:
+    with opt.perturbed():
+        loss_fn(model(x), y).backward()
+    opt.step()
+or, with a closure that does zero_grad, forward, backward and returns the loss,
+    loss = opt.step(closure)"""
 
-class SAM(Wrapper):
+
+class SAM(Machine):
     """Sharpness-aware minimization: step with the gradient taken at `w + e`, `e = rho v`, `||v|| = 1`, `<g, v> = ||g||_*`.
 
     ```
@@ -57,14 +61,20 @@ class SAM(Wrapper):
         rho: the radius: a number >= 0, or a schedule from `sharpmin.rho`. `group["rho"]` overrides it per group; a group
             with radius 0 is not perturbed and does not enter the norm.
         model: with it, buffers such as BatchNorm statistics move once a step: the second pass leaves them alone.
-        geometry: the norm in which the ball is round.
+        geometry: the norm in which the ball is round: `L2()`, `LInf()`, `Elementwise()`, `Layerwise()`, `Masked(...)`.
+        ascent: what to climb along: `Gradient()`, `Ema()`, or `Momentum()`, which needs one pass a step.
+        descent: what the base optimizer sees: `Perturbed()`, `Mix()` or `ClippedDifference()`.
+        scope: where gradients accumulate, "global" perturbs once, against the gradient of the whole batch;
+            "microbatch" perturbs against each micro-batch alone, and needs `clean()` around its first pass.
+        rounding: of float16 and bfloat16 weights at w + e: "nearest", or "stochastic", which keeps small perturbations.
         skip_nonfinite: on an accelerator, read the gradients once in `step()` and skip the step if one is not finite. On
             a CPU that is always done.
         buffers: called with the name and the tensor of every buffer of `model`; False leaves that buffer out.
 
     Raises:
         TypeError: if `base` is no optimizer instance, is itself a SAM, or needs a closure (LBFGS).
-        ValueError: if `rho` is negative or not finite, or the base was made with `differentiable=True`.
+        ValueError: if `rho` is negative or not finite, the base was made with `differentiable=True`, or the parts do
+            not go together.
 
     Source: Foret, Kleiner, Mobahi & Neyshabur, Sharpness-Aware Minimization for Efficiently Improving Generalization,
     ICLR 2021, arXiv:2010.01412. A constant rho stops O(rho^2) away from the optimum: Si & Yun, NeurIPS 2023,
@@ -90,23 +100,35 @@ class SAM(Wrapper):
         *,
         model: nn.Module | None = None,
         geometry: Geometry | None = None,
+        ascent: Ascent | None = None,
+        descent: Descent | None = None,
+        scope: str = "global",
+        rounding: str = "nearest",
         skip_nonfinite: bool = False,
         buffers: BufferFilter | None = None,
     ):
         self.model = model
-        self.geometry: Geometry = L2() if geometry is None else geometry
+        self.geometry = L2() if geometry is None else geometry
+        self.descent = Perturbed() if descent is None else descent
+        self.rounding = rounding
         self.skip_nonfinite = skip_nonfinite
         self.buffers = buffers
-        super().__init__(base, rho)
+        ascent = Gradient() if ascent is None else ascent
+        check_axes(self.geometry, ascent, self.descent, scope, rounding)
+        super().__init__(base, rho, ascent, scope)
 
     @property
     def last(self) -> StepReport:
         """What the last step did; reading it on an accelerator waits for the device."""
-        return read(self._cycle.record)
+        report = read(self._cycle.record)
+        self._warn_of_rounding(report.gain)
+        return report
 
     @property
     def needs_second_pass(self) -> bool:
         """Whether any group has a positive rho at this step; if not, the block may be skipped, or run without effect."""
+        if not self.ascent.needs_clean:
+            return True
         if self._cycle.phase is Phase.PERTURBED:
             return self._cycle.kept is None
         return bool(self._active())
@@ -115,11 +137,26 @@ class SAM(Wrapper):
     def clean(self) -> Iterator[None]:
         """The block of the first pass: the second one will then see the same random numbers, so the same dropout masks.
 
-        Optional. Around several micro-batches, the first entry of a step counts.
+        Optional in scope "global", where around several micro-batches the first entry of a step counts. In scope
+        "microbatch" every micro-batch has its own: what has accumulated so far is set aside for its two passes.
+
+        Raises:
+            PhaseError: if the weights are perturbed.
         """
         self._demand_unperturbed("clean()")
-        self._remember_random()
-        yield
+        apart = self.scope == "microbatch"
+        self._remember_random(again=apart)
+        if not apart or not self._active():
+            yield
+            return
+        earlier = self._cycle.earlier = self._gradients()
+        self._put_gradients([])
+        try:
+            yield
+        except BaseException:
+            self._put_gradients(earlier)
+            self._cycle.earlier = None
+            raise
 
     def perturbed(self, scaler: Any = None) -> AbstractContextManager[None]:
         """The block of the second pass: forward and backward inside it run at `w + e`.
@@ -136,74 +173,7 @@ class SAM(Wrapper):
             PhaseError: if the weights are already perturbed.
             TypeError: if `scaler` is no scaler.
         """
-        return Perturbed(self, scaler)
-
-    @_disable_dynamo
-    @torch.no_grad()
-    def perturb(self, scaler: Any = None) -> None:
-        """Move the weights to `w + e` and set the first gradients aside; `scaler` as in `perturbed`.
-
-        Raises:
-            PhaseError: if the weights are already perturbed.
-            ValueError: if a schedule returns a negative or non-finite radius; the weights have not moved then.
-        """
-        self._demand_unperturbed("perturb()")
-        cycle = self._cycle
-        demand_free(self._parameters(), "perturb()", but=cycle)
-        cycle.begin()
-        if enabled(scaler):
-            cycle.scaling = Scaling(scaler, self, self.base)
-            if self._active():  # else the base sees these gradients, which scaler.step(opt) will unscale
-                cycle.scaling.first()
-        climbers = self._climbers()
-        total = self.geometry.measure([w for c in climbers for w in c.weights], [g for c in climbers for g in c.grads])
-        norm = self.geometry.dual_norm(total)
-        for climber in climbers:
-            climber.ask(self._count(), norm)
-        if climbers:
-            cycle.record |= {"dual_norm": norm, "rho": largest([climber.radius for climber in climbers])}
-        climbs = any(climber.may_move for climber in climbers)
-        if not isinstance(norm, Tensor):
-            cycle.nonfinite = not (math.isfinite(norm) and all_finite(self._gradients_at_rest(climbers)))
-            climbs = climbs and norm > 0 and not cycle.nonfinite
-        first = [(p, p.grad) for p in self._parameters() if p.grad is not None]
-        cycle.kept = None if climbs else first
-        try:
-            cycle.phase = Phase.PERTURBED  # before a weight moves: whoever interrupts from here on finds the way back
-            claim(cycle, self)
-            cycle.set_aside(
-                self._parameters(), self.model, self.buffers, partial(self._demand_unperturbed, "model.state_dict()")
-            )
-            if climbs:
-                cycle.climb(climbers, self.geometry, total)
-            for p, _ in first:
-                p.grad = None
-        except BaseException:
-            self.abort()
-            self._put_gradients(first)
-            raise
-
-    @_disable_dynamo
-    def restore(self) -> None:
-        """Bring the weights back to `w`, bit for bit; the gradient of the second pass stays in place.
-
-        Raises:
-            PhaseError: if the weights are not perturbed.
-        """
-        cycle = self._cycle
-        if cycle.phase is not Phase.PERTURBED:
-            raise PhaseError(
-                f"restore() needs perturbed weights, but the step is in phase {cycle.phase.value!r}; call perturb() first"
-            )
-        cycle.come_back()
-        if cycle.kept is None:
-            cycle.record["passes"] = 2
-            if cycle.scaling is not None:
-                cycle.scaling.second()
-        else:
-            self._put_gradients(cycle.kept)
-            cycle.kept = None
-        cycle.phase = Phase.READY
+        return PerturbedBlock(self, scaler)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -236,15 +206,22 @@ class SAM(Wrapper):
             loss = self._run(closure)
         elif cycle.phase is Phase.CLEAN:
             if self._would_climb():
-                raise PhaseError(_RECIPES)
+                raise PhaseError(_RECIPES if self.ascent.needs_clean else _ONE_PASS)
+            self._put_gradients(accumulated(cycle.earlier, self._gradients()))
             cycle.begin()
         self._descend()
         return loss
 
     def _run(self, closure: Callable[[], Any]) -> Any:
-        """Both passes by closure. A framework may have made the second one inside the first call: then it is READY."""
+        """All passes by closure. A framework may have made the second one inside the first call: then it is READY."""
         cycle = self._cycle
+        if not self.ascent.needs_clean:
+            with self.perturbed(), torch.enable_grad():
+                loss = closure()
+            cycle.record |= {"perturbed_loss": detached(loss)}
+            return loss
         self._remember_random()
+        cycle.earlier = [] if self.scope == "microbatch" else None  # the closure is one micro-batch
         with torch.enable_grad():
             loss = closure()
         losses = {"clean_loss": detached(loss)}
@@ -255,37 +232,29 @@ class SAM(Wrapper):
         cycle.record |= losses
         return loss
 
-    def _descend(self) -> None:
-        cycle = self._cycle
-        if cycle.nonfinite or not self._gradients_are_finite():
-            cycle.record["stepped"] = False
-        else:
-            count = self._count() + 1
-            self.base.step()
-            cycle.steps = count
-            for group in self.param_groups:
-                group[COUNT] = count
-            cycle.record["stepped"] = True
-        cycle.phase, cycle.nonfinite, cycle.clean_random = Phase.CLEAN, False, None
+    def first_step(self, zero_grad: bool = False) -> None:
+        """`perturb()`, under the name of the common two-step API; the first gradients are set aside either way.
 
-    def _remember_random(self) -> None:
-        if self._cycle.clean_random is None:
-            self._cycle.clean_random = RandomState(self._parameters())
+        Args:
+            zero_grad: accepted for scripts that pass it. Gradients of the two passes are never added up.
+        """
+        self.perturb()
 
-    def abort(self) -> None:
-        """Leave a step that failed half way: weights back, half-made gradients dropped; without effect at `w`."""
-        if self._cycle.phase is not Phase.PERTURBED:
-            return
-        try:
-            self._cycle.come_back()
-        except BaseException:  # a second interrupt
-            self._cycle.come_back()
-            raise
-        self._cycle.begin()
-        self._cycle.clean_random = None
-        self._put_gradients([])
+    def second_step(self, zero_grad: bool = False) -> None:
+        """`restore()` and `step()`, under the name of the common two-step API.
+
+        Args:
+            zero_grad: whether to clear the gradients afterwards.
+        """
+        self.restore()
+        self.step()
+        if zero_grad:
+            self.zero_grad()
 
     def __repr__(self) -> str:
         rhos = [group.get("rho", self._rho) for group in self.param_groups]
-        rho = repr(rhos[0]) if all(r == rhos[0] for r in rhos) else repr(rhos)
-        return f"SAM(rho={rho}, geometry={self.geometry!r}, base={self.base!r})"
+        parts = {"rho": rhos[0] if all(r == rhos[0] for r in rhos) else rhos, "geometry": self.geometry}
+        extra: dict[str, tuple[object, object]] = {"ascent": (self.ascent, Gradient()), "descent": (self.descent, Perturbed())}
+        extra |= {"scope": (self.scope, "global"), "rounding": (self.rounding, "nearest")}
+        parts |= {name: value for name, (value, default) in extra.items() if value != default}
+        return f"SAM({', '.join(f'{name}={value!r}' for name, value in parts.items())}, base={self.base!r})"

@@ -1,4 +1,4 @@
-"""Arithmetic on lists of tensors: the readable per-tensor code that any faster path has to equal.
+"""Arithmetic on lists of tensors, each function a plain loop; `_foreach.py` has a faster way for the common case.
 
 Norms are taken in pieces and combined in float64: one float32 norm over 5e7 entries is 1.9 % wrong on a CPU, because its
 partial sums stop growing. On a CPU the result is a Python float; on an accelerator it stays a 0-dim tensor, so that
@@ -8,14 +8,15 @@ nothing waits for the device between the two passes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
 from sharpmin.core.rho import Scalar
 
-PIECE = 65_536
+from . import _foreach
+from ._foreach import PIECE
 
 
 def on_host(tensors: Iterable[Tensor]) -> bool:
@@ -33,6 +34,18 @@ def is_low_precision(t: Tensor) -> bool:
     return t.dtype in (torch.float16, torch.bfloat16)
 
 
+def entries(t: Tensor) -> Tensor:
+    """The stored numbers of a dense, sparse or complex tensor, as a dense real one."""
+    if t.is_sparse:
+        t = t.coalesce().values()
+    return torch.view_as_real(t) if t.is_complex() else t
+
+
+def pieces(t: Tensor) -> Iterator[Tensor]:
+    """The stored numbers in runs of at most `PIECE`."""
+    yield from torch.split(entries(t).reshape(-1), PIECE)
+
+
 def sum_of_squares(tensors: Sequence[Tensor]) -> Scalar:
     """The sum of |entry|^2 over all tensors: shape (), a float if all are on the CPU, else a 0-dim float64 tensor.
 
@@ -43,8 +56,9 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> Scalar:
     """
     if not tensors:
         return 0.0
-    total = _sum_of_squares(tensors, double=False)
-    if not on_host(tensors):
+    host = on_host(tensors)
+    total = _foreach.sum_of_squares(tensors) if host and _foreach.serves(tensors) else _sum_of_squares(tensors, double=False)
+    if not host:
         return total
     value = float(total)
     if value == 0.0 or not math.isfinite(value):
@@ -56,17 +70,37 @@ def _sum_of_squares(tensors: Sequence[Tensor], *, double: bool) -> Tensor:
     device = tensors[0].device
     norms = []
     for t in tensors:
-        for piece in torch.split(_entries(t).reshape(-1), PIECE):
+        for piece in pieces(t):
             dtype = torch.float64 if double else torch.float32 if is_low_precision(piece) else None
             norms.append(torch.linalg.vector_norm(piece, dtype=dtype).to(device, torch.float64))
     return torch.stack(norms).square().sum()
 
 
-def _entries(t: Tensor) -> Tensor:
-    """The stored numbers of a dense, sparse or complex tensor, as a dense real one."""
-    if t.is_sparse:
-        t = t.coalesce().values()
-    return torch.view_as_real(t) if t.is_complex() else t
+def sum_of_magnitudes(tensors: Sequence[Tensor]) -> Scalar:
+    """The sum of |entry|, shape () as in `sum_of_squares`.
+
+    >>> sum_of_magnitudes([torch.tensor([3.0]), torch.tensor([[-4.0]])])
+    7.0
+    """
+    if not tensors:
+        return 0.0
+    device = tensors[0].device
+    sizes = [p for t in tensors for p in torch.split((t.coalesce().values() if t.is_sparse else t).reshape(-1), PIECE)]
+    total = torch.stack([p.abs().sum(dtype=torch.float64).to(device) for p in sizes]).sum()
+    return float(total) if on_host(tensors) else total
+
+
+def largest_entry(tensors: Sequence[Tensor]) -> Scalar:
+    """The largest |entry|, shape () as in `sum_of_squares`.
+
+    >>> largest_entry([torch.tensor([3.0]), torch.tensor([[-4.0]])])
+    4.0
+    """
+    filled = [t.coalesce().values() if t.is_sparse else t for t in tensors if t.numel()]
+    if not filled:
+        return 0.0
+    top = torch.stack([t.abs().max().to(filled[0].device, torch.float64) for t in filled]).max()
+    return float(top) if on_host(filled) else top
 
 
 def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
@@ -75,18 +109,61 @@ def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
     >>> all_finite([torch.tensor([1e200, -1e200], dtype=torch.float64)]), all_finite([torch.tensor([1.0, math.nan])])
     (True, False)
     """
+    if isinstance(first_norm, float) and tensors and on_host(tensors) and _foreach.serves(tensors):
+        return math.isfinite(first_norm) and _foreach.all_finite(tensors)
     if math.isfinite(float(sum_of_squares(tensors) + first_norm)):
         return True
-    return math.isfinite(float(first_norm)) and all(bool(torch.isfinite(_entries(t)).all()) for t in tensors)
+    return math.isfinite(float(first_norm)) and all(bool(torch.isfinite(entries(t)).all()) for t in tensors)
 
 
-def displace(weight: Tensor, direction: Tensor, radius: Scalar) -> None:
-    """weight += radius * direction, in place, rounded once to the dtype of `weight`; `direction` is consumed."""
-    direction.mul_(radius.to(direction.device) if isinstance(radius, Tensor) else radius)
-    if is_low_precision(weight) and not direction.is_sparse:
-        weight.copy_(weight.float() + direction)
+def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
+    """targets = sources, in place."""
+    if targets:
+        torch._foreach_copy_(list(targets), list(sources))
+
+
+def displace_all(weights: Sequence[Tensor], directions: Sequence[Tensor], factor: float) -> None:
+    """weights += factor * directions, in place; one rounding to the dtype of the weight."""
+    if weights and _foreach.serves(weights) and _foreach.serves(directions):
+        torch._foreach_add_(list(weights), list(directions), alpha=factor)
     else:
-        weight.add_(direction.to(weight.dtype))
+        for w, v in zip(weights, directions, strict=True):
+            if is_low_precision(w) or v.dtype != w.dtype:
+                displace(w, times(wide(v), factor))
+            else:
+                w.add_(v, alpha=factor)
+
+
+def displace(weight: Tensor, move: Tensor) -> None:
+    """weight += move, in place, rounded once to the dtype of `weight`."""
+    if is_low_precision(weight) and not move.is_sparse:
+        weight.copy_(weight.float() + move)
+    else:
+        weight.add_(move.to(weight.dtype))
+
+
+def times(t: Tensor, factor: Tensor | float) -> Tensor:
+    """`t` times a number, or times a dense tensor of its shape; half precision becomes float32, sparse stays sparse."""
+    if not isinstance(factor, Tensor) and factor == 1.0:
+        return t
+    if not t.is_sparse:
+        return wide(t) * factor
+    t = t.coalesce()
+    own = factor[tuple(t.indices())] if isinstance(factor, Tensor) and factor.dim() else factor
+    return torch.sparse_coo_tensor(t.indices(), wide(t.values()) * own, t.shape, is_coalesced=True, check_invariants=False)
+
+
+def divide(t: Tensor, norm: Scalar) -> Tensor:
+    """The quotient; 0 where a norm that only the device knows is zero or not finite (0 * inf would be nan)."""
+    if t.is_sparse:
+        t = t.coalesce()
+        values = divide(t.values(), norm)
+        return torch.sparse_coo_tensor(t.indices(), values, t.shape, is_coalesced=True, check_invariants=False)
+    t = wide(t)
+    if not isinstance(norm, Tensor):
+        return t / float(norm)
+    n = norm.to(t.device)
+    return torch.where(torch.isfinite(n) & (n > 0), t / n, torch.zeros((), dtype=t.dtype, device=t.device))
 
 
 def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Scalar:
@@ -98,7 +175,6 @@ def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Scalar:
     device = lefts[0].device
     total = torch.zeros((), dtype=torch.float64, device=device)
     for left, right in zip(lefts, rights, strict=True):
-        flat = (torch.split(_entries(t).reshape(-1), PIECE) for t in (left, right))
-        for a, b in zip(*flat, strict=True):
+        for a, b in zip(pieces(left), pieces(right), strict=True):
             total += torch.dot(a.double(), b.double()).to(device)
     return float(total) if on_host(lefts) else total

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from ._asam import asam
 from ._capped_sam import capped_sam
+from ._clipped_sam import clipped_sam
+from ._decayed_sam import decayed_sam
 from ._registry import create, variants
 from ._sam import sam
 from ._usam import usam
 
-__all__ = ["capped_sam", "create", "sam", "usam", "variants"]
+__all__ = ["asam", "capped_sam", "clipped_sam", "create", "decayed_sam", "sam", "usam", "variants"]

@@ -43,7 +43,7 @@ def variants() -> dict[str, Variant]:
     """All variants by name.
 
     >>> sorted(variants())
-    ['capped_sam', 'sam', 'usam']
+    ['asam', 'capped_sam', 'clipped_sam', 'decayed_sam', 'sam', 'usam']
     """
     return dict(_VARIANTS)
 

@@ -1,0 +1,46 @@
+"""The choices that make a SAM, checked against each other before anything is built."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from torch import nn
+
+from .ascent import Ascent
+from .buffers import BufferFilter
+from .descent import Descent
+from .geometry import Geometry
+
+
+class Options(TypedDict, total=False):
+    """The keywords of `SAM` that every variant passes on: all but the parts, which the variant chooses."""
+
+    model: nn.Module | None
+    scope: str
+    rounding: str
+    skip_nonfinite: bool
+    buffers: BufferFilter | None
+
+
+def check_axes(geometry: object, ascent: object, descent: object, scope: str, rounding: str) -> None:
+    """Refuse a wrong kind, an unknown name, or parts that do not go together.
+
+    Raises:
+        TypeError: if a geometry, ascent or descent is none.
+        ValueError: if a scope or rounding is unknown, or the parts exclude each other.
+    """
+    kinds = [("geometry", geometry, Geometry, "L2()"), ("ascent", ascent, Ascent, "Gradient()")]
+    for name, value, kind, example in [*kinds, ("descent", descent, Descent, "Perturbed()")]:
+        if not isinstance(value, kind):
+            call = f"{value.__name__}()" if isinstance(value, type) and issubclass(value, kind) else f"sharpmin.{example}"
+            raise TypeError(f"SAM: {name}={value!r} is no {name} instance; give one, such as {name}={call}")
+    if scope == "rank":
+        raise ValueError('SAM: scope="rank" needs a model in DistributedDataParallel, which is not supported yet; use "global"')
+    for name, choice, known in [("scope", scope, ("global", "microbatch")), ("rounding", rounding, ("nearest", "stochastic"))]:
+        if choice not in known:
+            raise ValueError(f"SAM: {name}={choice!r}; {name} must be one of {', '.join(map(repr, known))}")
+    if isinstance(ascent, Ascent) and not ascent.needs_clean:
+        if isinstance(descent, Descent) and descent.needs_clean:
+            raise ValueError(f"SAM: {descent!r} needs the gradient at w, which {ascent!r} does not take; use ascent=Gradient()")
+        if scope == "microbatch":
+            raise ValueError(f'SAM: scope="microbatch" perturbs by a micro-batch\'s own gradient, and {ascent!r} needs none')

@@ -1,0 +1,43 @@
+"""The common case, fast: dense real float32 or float64 tensors on the CPU, in a few calls for all of them.
+
+Everything here equals the plain loops of `tensors.py`, which decides who serves. Small tensors are flattened together,
+since a call costs more than their arithmetic; big ones are seen in pieces, so that no float32 sum grows too long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PIECE = 65_536
+_flatten: Any = torch._utils._flatten_dense_tensors  # untyped in torch
+_DTYPES = (torch.float32, torch.float64)
+
+
+def serves(tensors: Sequence[Tensor]) -> bool:
+    """Whether this module can take these tensors."""
+    return all(t.dtype in _DTYPES and t.layout is torch.strided and t.device.type == "cpu" for t in tensors)
+
+
+def sum_of_squares(tensors: Sequence[Tensor]) -> Tensor:
+    """The sum of squares, a float64 tensor of shape ()."""
+    total = torch.zeros((), dtype=torch.float64)
+    for dtype in _DTYPES:
+        own = [t for t in tensors if t.dtype is dtype]
+        small = [t for t in own if t.numel() < PIECE]
+        views = [piece for t in own if t.numel() >= PIECE for piece in torch.split(t.reshape(-1), PIECE)]
+        if small:
+            views += torch.split(_flatten(small), PIECE)
+        if views:
+            total += torch.stack(torch._foreach_norm(views)).double().square().sum()
+    return total
+
+
+def all_finite(tensors: Sequence[Tensor]) -> bool:
+    """Whether no entry is inf or nan."""
+    found, one = torch.zeros(1), torch.ones(1)
+    torch._amp_foreach_non_finite_check_and_unscale_(list(tensors), found, one)
+    return not bool(found)

@@ -1,0 +1,236 @@
+"""The two phases of a step and what lies between: perturb, restore, abort, descend."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._compile import _disable_dynamo
+
+from sharpmin.core.errors import PhaseError
+
+from ._climb import Ascension, Climber, largest
+from ._cycle import Gradients, Phase
+from ._guard import claim, demand_free
+from ._wrapper import COUNT, Wrapper
+from .buffers import BufferFilter
+from .descent import Descent
+from .geometry import Geometry
+from .rng import RandomState
+from .rounding import Dither
+from .scaling import Scaling, enabled, scaled, unscaled
+from .tensors import all_finite, is_low_precision, on_host
+
+LEAST_GAIN = 0.9
+_NO_CLEAN = """scope="microbatch" needs the first pass of every micro-batch in a block of its own, to tell its gradient from
+what has accumulated:
+    with opt.clean():
+        loss_fn(model(x), y).backward()
+    with opt.perturbed():
+        loss_fn(model(x), y).backward()
+and, after the last micro-batch, opt.step()"""
+
+
+class Machine(Wrapper):
+    """CLEAN -> PERTURBED -> READY -> CLEAN; `SAM` adds the doors that lead through it."""
+
+    model: nn.Module | None
+    geometry: Geometry
+    descent: Descent
+    rounding: str
+    skip_nonfinite: bool
+    buffers: BufferFilter | None
+
+    @_disable_dynamo
+    @torch.no_grad()
+    def perturb(self, scaler: Any = None) -> None:
+        """Move the weights to `w + e` and set the first gradients aside; `scaler` as in `perturbed`.
+
+        Raises:
+            PhaseError: if the weights are already perturbed.
+            ValueError: if a schedule returns a negative or non-finite radius; the weights have not moved then.
+        """
+        self._demand_unperturbed("perturb()")
+        cycle = self._cycle
+        demand_free(self._parameters(), "perturb()", but=cycle)
+        earlier = cycle.earlier
+        if earlier is None and self.scope == "microbatch" and self._active():
+            raise PhaseError(_NO_CLEAN)
+        cycle.begin(more=bool(earlier))
+        self._unscale(scaler)
+        ascension = Ascension.of(self._climbers(), self.geometry, self._count())
+        climbers, norm = ascension.climbers, ascension.norm
+        if climbers:
+            cycle.record |= {"dual_norm": norm, "rho": largest([climber.radius for climber in climbers])}
+        climbs = ascension.may_move
+        only_pass = not self.ascent.needs_clean
+        if not isinstance(norm, Tensor) and not only_pass:
+            bad = not (math.isfinite(norm) and all_finite(self._gradients_at_rest(climbers)))
+            cycle.nonfinite = cycle.nonfinite or bad
+            climbs = climbs and not bad
+        first = self._gradients()
+        cycle.kept = None if climbs or only_pass else first
+        cycle.clean = first if climbs and self.descent.needs_clean and not only_pass else None
+        try:
+            cycle.phase = Phase.PERTURBED  # before a weight moves: whoever interrupts from here on finds the way back
+            claim(cycle, self)
+            refuse = partial(self._demand_unperturbed, "model.state_dict()")
+            cycle.set_aside(self._parameters(), self.model, self.buffers, refuse, only_pass=only_pass)
+            if climbs:
+                self._climb(ascension)
+            onto = earlier if cycle.kept is None and cycle.clean is None else None
+            self._put_gradients(onto or [])
+        except BaseException:
+            self.abort()
+            self._put_gradients(first)
+            cycle.earlier = earlier
+            raise
+
+    @_disable_dynamo
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Bring the weights back to `w`, bit for bit, and leave the descent gradient in place.
+
+        Raises:
+            PhaseError: if the weights are not perturbed.
+        """
+        cycle = self._cycle
+        if cycle.phase is not Phase.PERTURBED:
+            raise PhaseError(
+                f"restore() needs perturbed weights, but the step is in phase {cycle.phase.value!r}; call perturb() first"
+            )
+        cycle.come_back()
+        if cycle.kept is None:
+            cycle.record["passes"] = 2 if self.ascent.needs_clean else 1
+            if cycle.scaling is not None:
+                cycle.scaling.second()
+            if cycle.clean is not None:
+                self._put_gradients(accumulated(cycle.earlier, self._combined(cycle.clean)))
+        else:
+            self._put_gradients(accumulated(cycle.earlier, cycle.kept))
+        cycle.kept = cycle.clean = cycle.earlier = None
+        cycle.phase = Phase.READY
+
+    def abort(self) -> None:
+        """Leave a step that failed half way: weights back, half-made gradients dropped; without effect at `w`."""
+        cycle = self._cycle
+        if cycle.phase is not Phase.PERTURBED:
+            return
+        try:
+            cycle.come_back()
+        except BaseException:  # a second interrupt
+            cycle.come_back()
+            raise
+        cycle.begin()
+        cycle.clean_random = cycle.earlier = None
+        self._put_gradients([])
+
+    def _unscale(self, scaler: Any) -> None:
+        """Note the scaler, and unscale the first gradients in the scope that lets a scaler do it: once an update."""
+        if not enabled(scaler) or not self.ascent.needs_clean:
+            return
+        self._cycle.scaling = Scaling(scaler, self, self.base, once=self.scope != "microbatch")
+        if self._active():  # else the base sees these gradients, which scaler.step(opt) will unscale
+            self._cycle.scaling.first()
+
+    def _climbers(self) -> list[Climber]:
+        """The groups that climb, with the vectors that the ascent makes of their gradients."""
+        cycle, out = self._cycle, []
+        state = cycle.ascent if cycle.proposed is None else cycle.proposed
+        for group, schedule in self._active():
+            weights = list(dict.fromkeys(p for p in group["params"] if p.requires_grad))
+            if self.ascent.needs_clean:
+                weights = [p for p in weights if p.grad is not None]
+            sign = -1.0 if group.get("maximize") else 1.0
+            grads = [None if p.grad is None else p.grad if sign > 0 else -p.grad for p in weights]
+            if cycle.scaling is not None and not cycle.scaling.once:
+                grads = unscaled(grads, cycle.scaling.scaler)
+            vectors, state = self.ascent.update(weights, grads, state, self.base.state)
+            pairs = [(w, a) for w, a in zip(weights, vectors, strict=True) if a is not None]
+            out.append(Climber(group, schedule, [w for w, _ in pairs], [a for _, a in pairs]))
+        cycle.proposed = state
+        return out
+
+    def _climb(self, ascension: Ascension) -> None:
+        cycle, weights = self._cycle, ascension.weights
+        cycle.prune(self._parameters())
+        cycle.back_up(weights)
+        dither = None
+        if self.rounding == "stochastic" and any(map(is_low_precision, weights)):
+            dither = Dither((self._count() << 16) + cycle.climbs)
+        ascension.move(dither)
+        cycle.climbs += 1
+        cycle.record |= ascension.report(list(cycle.backup.values()))
+        gain = cycle.record["gain"]
+        if not isinstance(gain, Tensor):
+            self._warn_of_rounding(gain)
+
+    def _warn_of_rounding(self, gain: float | None) -> None:
+        """Say once that the format of the weights swallows the ascent."""
+        if gain is None or not gain < LEAST_GAIN or self._cycle.warned or self.rounding == "stochastic":
+            return
+        self._cycle.warned = True
+        warnings.warn(
+            f"SAM: only {gain:.0%} of the ascent survives the rounding of float16 or bfloat16 weights (opt.last.gain); keep "
+            'the weights in float32 under autocast, or use rounding="stochastic"',
+            UserWarning,
+            stacklevel=4,
+        )
+
+    def _combined(self, clean: Gradients) -> Gradients:
+        """The descent gradient of every parameter that has a second one."""
+        first, scaling = dict(clean), self._cycle.scaling
+        second = self._gradients()
+        before = [first[p] if p in first else torch.zeros_like(big) for p, big in second]
+        if scaling is not None and scaling.once and not scaling.swapped:
+            before = scaled(before, scaling.scaler)
+        return [(p, d) for (p, _), d in zip(second, self.descent.combine(before, [g for _, g in second]), strict=True)]
+
+    def _descend(self) -> None:
+        cycle = self._cycle
+        if cycle.nonfinite or not self._gradients_are_finite():
+            cycle.record["stepped"] = False
+        else:
+            count = self._count() + 1
+            self.base.step()
+            cycle.steps = count
+            for group in self.param_groups:
+                group[COUNT] = count
+            cycle.ascent = cycle.ascent if cycle.proposed is None else cycle.proposed
+            cycle.record["stepped"] = True
+        self._forget()
+
+    def _forget(self) -> None:
+        """The step is over; its record stays."""
+        cycle = self._cycle
+        cycle.phase, cycle.nonfinite, cycle.climbs = Phase.CLEAN, False, 0
+        cycle.clean_random = cycle.earlier = cycle.proposed = None
+
+    def _would_climb(self) -> bool:
+        """Whether the gradients at hand would move the weights, so that a second pass is missing."""
+        return bool(any(self.geometry.measure(c.weights, c.vectors) != 0 for c in self._climbers()))
+
+    def _gradients_are_finite(self) -> bool:
+        grads = [p.grad for p in self._parameters() if p.grad is not None]
+        if not self.skip_nonfinite and self._cycle.scaling is None and not on_host(grads):
+            return True  # under a scaler the one read comes after the scaler's own
+        norm = self._cycle.record.get("dual_norm")  # a tensor where only the device knows it: one read for both passes
+        return all_finite(grads, norm if isinstance(norm, Tensor) else 0.0)
+
+    def _remember_random(self, *, again: bool = False) -> None:
+        if again or self._cycle.clean_random is None:
+            self._cycle.clean_random = RandomState(self._parameters())
+
+
+def accumulated(earlier: Gradients | None, new: Gradients) -> Gradients:
+    """The accumulated gradients with those of one more micro-batch."""
+    if not earlier:
+        return new
+    total = dict(earlier)
+    for p, g in new:
+        total[p] = total[p].add_(g) if p in total and not total[p].is_sparse else total[p] + g if p in total else g
+    return list(total.items())

@@ -1,0 +1,60 @@
+"""What of a SAM travels in a checkpoint besides the state of its base optimizer: plain numbers, and tensors under one key."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from sharpmin.core.rho import RhoSchedule
+
+from .ascent import State
+
+KEY = "sharpmin"
+SCOPE = "sharpmin_scope"
+_TWO_STEP = ("old_p", "e_w")  # what two-step wrappers leave in the state of a parameter
+
+
+def plain_group(group: Mapping[str, Any]) -> dict[str, Any]:
+    """A group without schedules, its rho a Python float: what `torch.load(weights_only=True)` accepts."""
+    kept = {k: v for k, v in group.items() if not isinstance(v, RhoSchedule)}
+    return {**kept, "rho": float(kept["rho"])} if "rho" in kept else kept
+
+
+def save_ascent(state: State, parameters: Iterable[Tensor]) -> dict[str, Any]:
+    """What the ascent remembers, by the number of the parameter; nothing if it remembers nothing."""
+    if not state:
+        return {}
+    return {KEY: {"ascent": {i: state[p] for i, p in enumerate(parameters) if p in state}}}
+
+
+def load_ascent(state_dict: Mapping[str, Any], parameters: Iterable[Tensor], fresh: State) -> State:
+    """The inverse of `save_ascent`, on the device of each parameter; `fresh` where nothing was saved."""
+    saved = state_dict.get(KEY, {}).get("ascent")
+    if saved is None:
+        return fresh
+    return {p: saved[i].to(p.device).clone() for i, p in enumerate(parameters) if i in saved}
+
+
+def refuse_two_step(state_dict: Mapping[str, Any]) -> None:
+    """Refuse the checkpoint of a common two-step wrapper: it holds copies of weights, not the base optimizer's state."""
+    for entry in state_dict.get("state", {}).values():
+        found = [name for name in _TWO_STEP if isinstance(entry, Mapping) and name in entry]
+        if found:
+            raise ValueError(
+                f"load_state_dict: this is the checkpoint of a two-step SAM wrapper: it holds {found[0]!r} for its "
+                "parameters, but not the state of its base optimizer (momentum, exp_avg, ...), which was never saved; load the "
+                "model's weights, and start with a fresh optimizer at the learning rate that you want"
+            )
+
+
+def warn_of_scope(saved: str, own: str) -> None:
+    """Say that the run goes on with another algorithm than it began with."""
+    if saved != own:
+        warnings.warn(
+            f'load_state_dict: the checkpoint was made with scope="{saved}", this SAM has scope="{own}"; the live one is used',
+            UserWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,138 @@
+"""The vector to climb along: this step's gradient, or something that costs less or wobbles less.
+
+| ascent | a_t | passes a step |
+|---|---|---|
+| `Gradient()` | g_t, the gradient at w | 2 |
+| `Ema(theta)` | (1 - theta) a_{t-1} + theta g_t | 2 |
+| `Momentum()` | minus the base optimizer's momentum | 1 |
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from sharpmin.core.rho import finite
+
+from .tensors import wide
+
+State = dict[Tensor, Tensor]
+"""What an ascent remembers of every parameter between steps."""
+
+
+class Ascent(ABC):
+    """A rule for the vector to climb along; `update` is pure, and its new state counts only if the step is taken.
+
+    Attributes:
+        needs_clean: whether it needs this step's gradient at w; if not, the step has one pass, the one at w + e.
+    """
+
+    needs_clean: ClassVar[bool] = True
+
+    def init(self) -> State:
+        """The state before the first step."""
+        return {}
+
+    @abstractmethod
+    def update(
+        self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: State, base: Mapping[Tensor, Any]
+    ) -> tuple[Sequence[Tensor | None], State]:
+        """The vectors, None for a parameter that stays, and the next state; `base` is the base optimizer's, to be read."""
+
+    def check(self, groups: Iterable[Mapping[str, Any]]) -> None:  # noqa: B027  # most rules take any group
+        """Refuse parameter groups that the rule cannot work with."""
+
+
+@dataclass(frozen=True)
+class Gradient(Ascent):
+    """a = g, the gradient of this step (Foret et al., ICLR 2021, arXiv:2010.01412).
+
+    >>> import torch
+    >>> w = torch.zeros(1)
+    >>> Gradient().update([w], [torch.ones(1)], {}, {})
+    ([tensor([1.])], {})
+    """
+
+    def update(
+        self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: State, base: Mapping[Tensor, Any]
+    ) -> tuple[Sequence[Tensor | None], State]:
+        """The gradients."""
+        return grads, state
+
+
+@dataclass(frozen=True)
+class Ema(Ascent):
+    """VaSSO: a_t = (1 - theta) a_{t-1} + theta g_t with a_0 = 0, which suppresses the variance of the direction.
+
+    Li & Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression, NeurIPS 2023, arXiv:2309.15639,
+    eq. 4. Costs one parameter-sized state, float32 for half-precision weights, which travels in `state_dict`.
+
+    Args:
+        theta: the weight of the newest gradient, in (0, 1]; 1 is SAM.
+
+    >>> import torch
+    >>> w, ascent = torch.zeros(1), Ema(theta=0.5)
+    >>> (a,), state = ascent.update([w], [torch.ones(1)], ascent.init(), {})
+    >>> (b,), state = ascent.update([w], [torch.ones(1)], state, {})
+    >>> a, b
+    (tensor([0.5000]), tensor([0.7500]))
+    """
+
+    theta: float = 0.2
+
+    def __post_init__(self) -> None:
+        if finite(self.theta, "theta", "Ema", low=0, strict=True) > 1:
+            raise ValueError(f"Ema: theta={self.theta!r}; theta must be in (0, 1]")
+
+    def update(
+        self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: State, base: Mapping[Tensor, Any]
+    ) -> tuple[Sequence[Tensor | None], State]:
+        """The averages; a parameter without a gradient keeps its own and stays."""
+        new = dict(state)
+        for w, g in zip(weights, grads, strict=True):
+            if g is not None:
+                fresh = wide(g.to_dense()) * self.theta
+                new[w] = fresh.add_(state[w], alpha=1 - self.theta) if w in state else fresh
+        return [None if g is None else new[w] for w, g in zip(weights, grads, strict=True)], new
+
+
+@dataclass(frozen=True)
+class Momentum(Ascent):
+    """MSAM: a_t = -m_t, minus the momentum that the base optimizer keeps anyway, so one gradient a step is enough.
+
+    Becker, Altrock & Risse, Momentum-SAM: Sharpness Aware Minimization without Computational Overhead, 2024,
+    arXiv:2401.12033, algorithm 1: `e = -rho m / ||m||`, against the gradients of the past. The first step has no
+    momentum and is the base's. Write only `with opt.perturbed(): ...backward()`, then `step()`; a closure runs once.
+
+    >>> import torch
+    >>> w = torch.zeros(1)
+    >>> Momentum().update([w], [None], {}, {w: {"momentum_buffer": torch.ones(1)}})[0]
+    [tensor([-1.])]
+    """
+
+    needs_clean: ClassVar[bool] = False
+
+    def update(
+        self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: State, base: Mapping[Tensor, Any]
+    ) -> tuple[Sequence[Tensor | None], State]:
+        """Minus `momentum_buffer` (SGD) or `exp_avg` (Adam and its kin)."""
+        kept = [base.get(w, {}) for w in weights]
+        buffers = [own.get("momentum_buffer", own.get("exp_avg")) for own in kept]
+        return [None if m is None else -m for m in buffers], state
+
+    def check(self, groups: Iterable[Mapping[str, Any]]) -> None:
+        """Refuse a base without momentum.
+
+        Raises:
+            ValueError: if a group has neither a positive `momentum` nor `betas`.
+        """
+        for group in groups:
+            if not group.get("momentum") and "betas" not in group:
+                raise ValueError(
+                    "SAM: ascent=Momentum() climbs along the momentum of the base optimizer, and this base keeps none; use "
+                    "SGD(..., momentum=0.9) or Adam"
+                )
