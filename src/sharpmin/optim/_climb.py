@@ -14,7 +14,7 @@ from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
 
 from .geometry import Geometry
 from .rounding import Dither
-from .tensors import displace, displace_all, inner, is_low_precision, times
+from .tensors import any_low_precision, displace, displace_all, inner, is_low_precision, times
 
 
 @dataclass
@@ -110,7 +110,7 @@ class Ascension:
         radii = [climber.radius for climber in self.climbers]
         weights = self.weights
         mixed = len(radii) > 1 and (any(isinstance(r, Tensor) for r in radii) or len(set(radii)) > 1)
-        if not mixed and not any(map(is_low_precision, weights)):
+        if not mixed and not any_low_precision(weights):
             moved = _moved(self.norm)
             return {"radius": largest(radii) * moved, "gain": moved / moved}
         moves = [_difference(w, was) for w, was in zip(weights, before, strict=True)]

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from ._guard import release
+from ._pool import Pool
 from .ascent import State
 from .buffers import BufferFilter, Buffers
 from .rng import RandomState
 from .scaling import Scaling
 from .tensors import copy_all, on_host
 
-Gradients = list[tuple[Tensor, Tensor]]
-"""Parameters with their gradients."""
+Pairs = list[tuple[Tensor, Tensor]]
+"""Parameters, each with a tensor of its shape: its gradient, or its w."""
 
 
 class Phase(Enum):
@@ -38,7 +39,7 @@ class Cycle:
 
     Attributes:
         phase: see `Phase`.
-        backup: w of everything that was perturbed, keyed by the parameter itself.
+        backup: every parameter that was perturbed, with its w.
         pool: where backups of CPU weights are made, kept from step to step: fresh pages cost six times the copy.
         kept: the first gradients, held only when the second pass must not count (nothing was perturbed).
         clean: the first gradients, held only when the descent needs them.
@@ -55,11 +56,11 @@ class Cycle:
     """
 
     phase: Phase = Phase.CLEAN
-    backup: dict[Tensor, Tensor] = field(default_factory=dict)
-    pool: dict[Tensor, Tensor] = field(default_factory=dict)
-    kept: Gradients | None = None
-    clean: Gradients | None = None
-    earlier: Gradients | None = None
+    backup: Pairs = field(default_factory=list)
+    pool: Pool = field(default_factory=Pool)
+    kept: Pairs | None = None
+    clean: Pairs | None = None
+    earlier: Pairs | None = None
     nonfinite: bool = False
     record: dict[str, Any] = field(default_factory=dict)
     steps: int = 0
@@ -102,39 +103,23 @@ class Cycle:
         if start is not None and not only_pass:
             start.put_back()
 
-    def back_up(self, weights: Sequence[Tensor]) -> None:
-        """Copy w; `backup` is complete before the first weight moves."""
-        if not on_host(weights):  # a device has a caching allocator, and no memory to spare between the steps
-            self.backup.update((w, w.detach().clone()) for w in weights)
-            return
-        for w in weights:
-            if w not in self.pool or not _alike(self.pool[w], w):
-                self.pool[w] = torch.empty_like(w, requires_grad=False)
-        copies = [self.pool[w] for w in weights]
-        copy_all(copies, weights)
-        self.backup.update(zip(weights, copies, strict=True))
+    def back_up(self, weights: Sequence[Tensor], parameters: Iterable[Tensor]) -> None:
+        """Copy w; `backup` is complete before the first weight moves. `parameters` are all that the optimizer has."""
+        if on_host(weights):
+            copies = self.pool.like(weights, parameters)
+            copy_all(copies, weights)
+        else:  # a device has a caching allocator, and no memory to spare between the steps
+            copies = [w.detach().clone() for w in weights]
+        self.backup.extend(zip(weights, copies, strict=True))
 
     def come_back(self) -> None:
         """Put every perturbed weight back, bit for bit, at its address, then all else. Interrupted, it can be called again."""
         if self.backup:
             with torch.no_grad():
-                copy_all(list(self.backup), list(self.backup.values()))
+                copy_all([w for w, _ in self.backup], [was for _, was in self.backup])
             torch.clear_autocast_cache()
         self.backup.clear()
         while self.undo:
             self.undo[-1]()
             self.undo.pop()
         release(self)
-
-    def prune(self, parameters: Iterable[Tensor]) -> None:
-        """Let go of what belongs to parameters that the optimizer no longer has."""
-        own = set(parameters)
-        if not self.pool.keys() <= own:
-            self.pool = {w: copy for w, copy in self.pool.items() if w in own}
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "pool": {}}
-
-
-def _alike(copy: Tensor, w: Tensor) -> bool:
-    return copy.shape == w.shape and copy.dtype == w.dtype and copy.device == w.device

@@ -7,6 +7,7 @@ since a call costs more than their arithmetic; big ones are seen in pieces, so t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -15,11 +16,13 @@ from torch import Tensor
 PIECE = 65_536
 _flatten: Any = torch._utils._flatten_dense_tensors  # untyped in torch
 _DTYPES = (torch.float32, torch.float64)
+_kind = attrgetter("dtype", "layout", "is_cpu")
+_SERVED = {(dtype, torch.strided, True) for dtype in _DTYPES}
 
 
 def serves(tensors: Sequence[Tensor]) -> bool:
     """Whether this module can take these tensors."""
-    return all(t.dtype in _DTYPES and t.layout is torch.strided and t.device.type == "cpu" for t in tensors)
+    return _SERVED.issuperset(map(_kind, tensors))
 
 
 def sum_of_squares(tensors: Sequence[Tensor]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch._compile import _disable_dynamo
 from sharpmin.core.errors import PhaseError
 
 from ._climb import Ascension, Climber, largest
-from ._cycle import Gradients, Phase
+from ._cycle import Pairs, Phase
 from ._guard import claim, demand_free
 from ._wrapper import COUNT, Wrapper
 from .buffers import BufferFilter
@@ -23,7 +24,7 @@ from .geometry import Geometry
 from .rng import RandomState
 from .rounding import Dither
 from .scaling import Scaling, enabled, scaled, unscaled
-from .tensors import all_finite, is_low_precision, on_host
+from .tensors import all_finite, any_low_precision, on_host
 
 LEAST_GAIN = 0.9
 _NO_CLEAN = """scope="microbatch" needs the first pass of every micro-batch in a block of its own, to tell its gradient from
@@ -139,32 +140,32 @@ class Machine(Wrapper):
 
     def _climbers(self) -> list[Climber]:
         """The groups that climb, with the vectors that the ascent makes of their gradients."""
-        cycle, out = self._cycle, []
+        cycle, out, needs_clean = self._cycle, [], self.ascent.needs_clean
         state = cycle.ascent if cycle.proposed is None else cycle.proposed
         for group, schedule in self._active():
-            weights = list(dict.fromkeys(p for p in group["params"] if p.requires_grad))
-            if self.ascent.needs_clean:
-                weights = [p for p in weights if p.grad is not None]
-            sign = -1.0 if group.get("maximize") else 1.0
-            grads = [None if p.grad is None else p.grad if sign > 0 else -p.grad for p in weights]
+            weights = [p for p in distinct(group["params"]) if (p.grad is not None if needs_clean else p.requires_grad)]
+            grads = [p.grad for p in weights]
+            if group.get("maximize"):
+                grads = [None if g is None else -g for g in grads]
             if cycle.scaling is not None and not cycle.scaling.once:
                 grads = unscaled(grads, cycle.scaling.scaler)
             vectors, state = self.ascent.update(weights, grads, state, self.base.state)
-            pairs = [(w, a) for w, a in zip(weights, vectors, strict=True) if a is not None]
-            out.append(Climber(group, schedule, [w for w, _ in pairs], [a for _, a in pairs]))
+            moving = [a for a in vectors if a is not None]
+            if len(moving) < len(weights):
+                weights = [w for w, a in zip(weights, vectors, strict=True) if a is not None]
+            out.append(Climber(group, schedule, weights, moving))
         cycle.proposed = state
         return out
 
     def _climb(self, ascension: Ascension) -> None:
         cycle, weights = self._cycle, ascension.weights
-        cycle.prune(self._parameters())
-        cycle.back_up(weights)
+        cycle.back_up(weights, self._parameters())
         dither = None
-        if self.rounding == "stochastic" and any(map(is_low_precision, weights)):
+        if self.rounding == "stochastic" and any_low_precision(weights):
             dither = Dither((self._count() << 16) + cycle.climbs)
         ascension.move(dither)
         cycle.climbs += 1
-        cycle.record |= ascension.report(list(cycle.backup.values()))
+        cycle.record |= ascension.report([was for _, was in cycle.backup])
         gain = cycle.record["gain"]
         if not isinstance(gain, Tensor):
             self._warn_of_rounding(gain)
@@ -181,7 +182,7 @@ class Machine(Wrapper):
             stacklevel=4,
         )
 
-    def _combined(self, clean: Gradients) -> Gradients:
+    def _combined(self, clean: Pairs) -> Pairs:
         """The descent gradient of every parameter that has a second one."""
         first, scaling = dict(clean), self._cycle.scaling
         second = self._gradients()
@@ -226,7 +227,12 @@ class Machine(Wrapper):
             self._cycle.clean_random = RandomState(self._parameters())
 
 
-def accumulated(earlier: Gradients | None, new: Gradients) -> Gradients:
+def distinct(parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Each parameter once."""
+    return parameters if len(set(map(id, parameters))) == len(parameters) else list(dict.fromkeys(parameters))
+
+
+def accumulated(earlier: Pairs | None, new: Pairs) -> Pairs:
     """The accumulated gradients with those of one more micro-batch."""
     if not earlier:
         return new

@@ -19,7 +19,7 @@ from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import Rho, RhoSchedule, as_schedule
 
 from ._climb import Climber
-from ._cycle import Cycle, Gradients, Phase
+from ._cycle import Cycle, Pairs, Phase
 from ._guard import watch
 from ._portable import KEY, SCOPE, load_ascent, plain_group, refuse_two_step, save_ascent, warn_of_scope
 from .ascent import Ascent
@@ -81,11 +81,11 @@ class Wrapper(Optimizer):
     def _parameters(self) -> Iterator[Tensor]:
         return (p for group in self.param_groups for p in group["params"])
 
-    def _gradients(self) -> Gradients:
+    def _gradients(self) -> Pairs:
         """Every parameter that has a gradient, with it."""
         return [(p, p.grad) for p in self._parameters() if p.grad is not None]
 
-    def _put_gradients(self, pairs: Gradients) -> None:
+    def _put_gradients(self, pairs: Pairs) -> None:
         """These gradients and no others."""
         for p in self._parameters():
             p.grad = None

@@ -98,6 +98,10 @@ class L2(_Scaled):
         """1."""
         return 1.0
 
+    def measure(self, weights: Sequence[Tensor], vectors: Sequence[Tensor]) -> Scalar:
+        """sum a_i^2."""
+        return sum_of_squares(vectors)
+
     def multiple(self, total: Scalar) -> float | None:
         """1 / sqrt(total), where float32 has room for it."""
         norm = self.dual_norm(total)

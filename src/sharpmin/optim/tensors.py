@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -18,10 +19,13 @@ from sharpmin.core.rho import Scalar
 from . import _foreach
 from ._foreach import PIECE
 
+_is_cpu, _dtype = attrgetter("is_cpu"), attrgetter("dtype")
+_LOW = {torch.float16, torch.bfloat16}
+
 
 def on_host(tensors: Iterable[Tensor]) -> bool:
     """Whether reading a value of these tensors costs no device synchronisation."""
-    return all(t.device.type == "cpu" for t in tensors)
+    return all(map(_is_cpu, tensors))
 
 
 def wide(t: Tensor) -> Tensor:
@@ -31,7 +35,12 @@ def wide(t: Tensor) -> Tensor:
 
 def is_low_precision(t: Tensor) -> bool:
     """Whether `t` is float16 or bfloat16."""
-    return t.dtype in (torch.float16, torch.bfloat16)
+    return t.dtype in _LOW
+
+
+def any_low_precision(tensors: Iterable[Tensor]) -> bool:
+    """Whether one of them is float16 or bfloat16."""
+    return not _LOW.isdisjoint(map(_dtype, tensors))
 
 
 def entries(t: Tensor) -> Tensor:
@@ -56,9 +65,9 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> Scalar:
     """
     if not tensors:
         return 0.0
-    host = on_host(tensors)
-    total = _foreach.sum_of_squares(tensors) if host and _foreach.serves(tensors) else _sum_of_squares(tensors, double=False)
-    if not host:
+    fast = _foreach.serves(tensors)
+    total = _foreach.sum_of_squares(tensors) if fast else _sum_of_squares(tensors, double=False)
+    if not fast and not on_host(tensors):
         return total
     value = float(total)
     if value == 0.0 or not math.isfinite(value):
@@ -109,7 +118,7 @@ def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
     >>> all_finite([torch.tensor([1e200, -1e200], dtype=torch.float64)]), all_finite([torch.tensor([1.0, math.nan])])
     (True, False)
     """
-    if isinstance(first_norm, float) and tensors and on_host(tensors) and _foreach.serves(tensors):
+    if isinstance(first_norm, float) and tensors and _foreach.serves(tensors):
         return math.isfinite(first_norm) and _foreach.all_finite(tensors)
     if math.isfinite(float(sum_of_squares(tensors) + first_norm)):
         return True

@@ -1,0 +1,23 @@
+"""Every Python block of a page in docs/ runs, in order, and prints what its comments say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+PRINTED = {"migration.md": ["0.02"], "parts.md": ["1"]}
+
+
+@pytest.mark.parametrize("page", PRINTED)
+def test_the_page_runs(page, capsys):
+    namespace: dict[str, object] = {}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL):
+        exec(compile(block, page, "exec"), namespace)
+    assert capsys.readouterr().out.split() == PRINTED[page]
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*DOCS.glob("*.md"), DOCS.parent / "README.md"]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
