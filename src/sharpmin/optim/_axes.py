@@ -17,6 +17,7 @@ class Options(TypedDict, total=False):
 
     model: nn.Module | None
     scope: str
+    telemetry: bool
     rounding: str
     skip_nonfinite: bool
     buffers: BufferFilter | None

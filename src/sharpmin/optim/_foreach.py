@@ -39,6 +39,20 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> Tensor:
     return total
 
 
+def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Tensor:
+    """The inner product of two lists of equal shapes and dtypes, a float64 tensor of shape ()."""
+    dots: list[Tensor] = []
+    small = [i for i, t in enumerate(lefts) if t.numel() < PIECE]
+    sides = [(lefts[i].reshape(-1), rights[i].reshape(-1)) for i in range(len(lefts)) if lefts[i].numel() >= PIECE]
+    for dtype in _DTYPES:
+        own = [i for i in small if lefts[i].dtype is dtype]
+        if own:
+            sides.append((_flatten([lefts[i] for i in own]), _flatten([rights[i] for i in own])))
+    for a, b in sides:
+        dots += [torch.dot(x, y).double() for x, y in zip(torch.split(a, PIECE), torch.split(b, PIECE), strict=True)]
+    return torch.stack(dots).sum()
+
+
 def all_finite(tensors: Sequence[Tensor]) -> bool:
     """Whether no entry is inf or nan."""
     found, one = torch.zeros(1), torch.ones(1)

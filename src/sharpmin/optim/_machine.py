@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from torch._compile import _disable_dynamo
 
 from sharpmin.core.errors import PhaseError
+from sharpmin.core.rho import Scalar
 
 from ._climb import Ascension, Climber, largest
+from ._compare import Pair, pair, ratios
 from ._cycle import Pairs, Phase
 from ._guard import claim, demand_free
 from ._wrapper import COUNT, Wrapper
@@ -23,8 +25,8 @@ from .descent import Descent
 from .geometry import Geometry
 from .rng import RandomState
 from .rounding import Dither
-from .scaling import Scaling, enabled, scaled, unscaled
-from .tensors import all_finite, any_low_precision, on_host
+from .scaling import Scaling, enabled, factor, scaled, unscaled
+from .tensors import all_finite, any_low_precision, inner, on_host, sum_of_squares
 
 LEAST_GAIN = 0.9
 _NO_CLEAN = """scope="microbatch" needs the first pass of every micro-batch in a block of its own, to tell its gradient from
@@ -45,6 +47,8 @@ class Machine(Wrapper):
     rounding: str
     skip_nonfinite: bool
     buffers: BufferFilter | None
+    telemetry: bool
+    watchers: list[Callable[[Pair], None]]
 
     @_disable_dynamo
     @torch.no_grad()
@@ -75,7 +79,8 @@ class Machine(Wrapper):
             climbs = climbs and not bad
         first = self._gradients()
         cycle.kept = None if climbs or only_pass else first
-        cycle.clean = first if climbs and self.descent.needs_clean and not only_pass else None
+        compares = self.telemetry or bool(self.watchers)
+        cycle.clean = first if climbs and not only_pass and (self.descent.needs_clean or compares) else None
         try:
             cycle.phase = Phase.PERTURBED  # before a weight moves: whoever interrupts from here on finds the way back
             claim(cycle, self)
@@ -104,13 +109,14 @@ class Machine(Wrapper):
             raise PhaseError(
                 f"restore() needs perturbed weights, but the step is in phase {cycle.phase.value!r}; call perturb() first"
             )
+        moves = self._moves() if self.telemetry and cycle.clean is not None else None
         cycle.come_back()
         if cycle.kept is None:
             cycle.record["passes"] = 2 if self.ascent.needs_clean else 1
             if cycle.scaling is not None:
                 cycle.scaling.second()
             if cycle.clean is not None:
-                self._put_gradients(accumulated(cycle.earlier, self._combined(cycle.clean)))
+                self._put_gradients(accumulated(cycle.earlier, self._combined(cycle.clean, moves)))
         else:
             self._put_gradients(accumulated(cycle.earlier, cycle.kept))
         cycle.kept = cycle.clean = cycle.earlier = None
@@ -182,14 +188,33 @@ class Machine(Wrapper):
             stacklevel=4,
         )
 
-    def _combined(self, clean: Pairs) -> Pairs:
-        """The descent gradient of every parameter that has a second one."""
+    def _combined(self, clean: Pairs, moves: Pairs | None) -> Pairs:
+        """The descent gradient of every parameter that has a second one; the two are compared on the way, if anybody asks."""
         first, scaling = dict(clean), self._cycle.scaling
-        second = self._gradients()
-        before = [first[p] if p in first else torch.zeros_like(big) for p, big in second]
-        if scaling is not None and scaling.once and not scaling.swapped:
-            before = scaled(before, scaling.scaler)
-        return [(p, d) for (p, _), d in zip(second, self.descent.combine(before, [g for _, g in second]), strict=True)]
+        parameters, second = [p for p, _ in self._gradients()], [g for _, g in self._gradients()]
+        before = [first[p] if p in first else torch.zeros_like(big) for p, big in zip(parameters, second, strict=True)]
+        scale: Scalar = 1.0
+        if scaling is not None and not (scaling.once and scaling.swapped):
+            scale = factor(scaling.scaler, second)
+            before = scaled(before, scaling.scaler) if scaling.once else before
+        descent = self.descent.combine(before, second)
+        if moves is not None or self.watchers:
+            compared = pair(parameters, before, second, scale)
+            if moves is not None:
+                self._cycle.record |= self._compared(compared, dict(moves))
+            for watcher in self.watchers:
+                watcher(compared)
+        return list(zip(parameters, descent, strict=True))
+
+    def _moves(self) -> Pairs:
+        """e, as the weights have it."""
+        return [(w, w.detach() - was) for w, was in self._cycle.backup]
+
+    def _compared(self, both: Pair, moves: dict[Tensor, Tensor]) -> dict[str, Scalar]:
+        """The telemetry of a step."""
+        climbed = [(d, moves[p]) for p, d in zip(both.parameters, both.difference, strict=True) if p in moves]
+        inner_e = inner([d for d, _ in climbed], [e for _, e in climbed]) / both.scale
+        return ratios(both.products(), inner_e, sum_of_squares(list(moves.values())))
 
     def _descend(self) -> None:
         cycle = self._cycle

@@ -24,6 +24,10 @@ class StepReport:
             rounding of the weights, 1 in float32 and float64; None if nothing was asked for.
         clean_loss: what the closure returned at w.
         perturbed_loss: what the closure returned at w + e.
+        cosine: of the two gradients, `<G, g> / (||G|| ||g||)`; this and what follows with `telemetry=True` only.
+        amplification: `<G - g, g> / ||g||^2`, by how much a step along G descends faster than one along g.
+        curvature: `<G - g, e> / ||e||^2`, of the loss along e.
+        smoothness: `||G - g|| / ||e||`, a lower bound of the smoothness of the loss of this batch.
     """
 
     stepped: bool = False
@@ -34,13 +38,20 @@ class StepReport:
     gain: float | None = None
     clean_loss: float | None = None
     perturbed_loss: float | None = None
+    cosine: float | None = None
+    amplification: float | None = None
+    curvature: float | None = None
+    smoothness: float | None = None
+
+
+_RATIOS = ("gain", "cosine", "amplification", "curvature", "smoothness")  # nan, on a device, for 0 / 0
 
 
 def read(record: dict[str, Any]) -> StepReport:
     """A report from raw values; tensors become floats here, which is where a device is waited for."""
     values: dict[str, Any] = {k: float(v) if isinstance(v, Tensor) else v for k, v in record.items()}
-    gain = values.get("gain")
-    return StepReport(**{**values, "gain": None if gain is None or math.isnan(gain) else gain})
+    unknown = {k: None for k in _RATIOS if isinstance(values.get(k), float) and math.isnan(values[k])}
+    return StepReport(**{**values, **unknown})
 
 
 def detached(loss: Any) -> Any:

@@ -19,6 +19,7 @@ from sharpmin.core.rho import RhoSchedule
 
 from ._axes import check_axes
 from ._block import PerturbedBlock
+from ._compare import Pair
 from ._cycle import Phase
 from ._machine import Machine, accumulated
 from ._report import StepReport, detached, read
@@ -66,6 +67,8 @@ class SAM(Machine):
         descent: what the base optimizer sees: `Perturbed()`, `Mix()` or `ClippedDifference()`.
         scope: where gradients accumulate, "global" perturbs once, against the gradient of the whole batch;
             "microbatch" perturbs against each micro-batch alone, and needs `clean()` around its first pass.
+        telemetry: compare the two gradients of every step: `opt.last` then has `cosine`, `amplification`, `curvature` and
+            `smoothness`. Keeps the first gradient through the second pass.
         rounding: of float16 and bfloat16 weights at w + e: "nearest", or "stochastic", which keeps small perturbations.
         skip_nonfinite: on an accelerator, read the gradients once in `step()` and skip the step if one is not finite. On
             a CPU that is always done.
@@ -103,6 +106,7 @@ class SAM(Machine):
         ascent: Ascent | None = None,
         descent: Descent | None = None,
         scope: str = "global",
+        telemetry: bool = False,
         rounding: str = "nearest",
         skip_nonfinite: bool = False,
         buffers: BufferFilter | None = None,
@@ -111,6 +115,8 @@ class SAM(Machine):
         self.geometry = L2() if geometry is None else geometry
         self.descent = Perturbed() if descent is None else descent
         self.rounding = rounding
+        self.telemetry = telemetry
+        self.watchers: list[Callable[[Pair], None]] = []
         self.skip_nonfinite = skip_nonfinite
         self.buffers = buffers
         ascent = Gradient() if ascent is None else ascent

@@ -19,7 +19,9 @@ from torch import Tensor
 from torch.amp.grad_scaler import OptState
 from torch.optim.optimizer import Optimizer
 
-from .tensors import wide
+from sharpmin.core.rho import Scalar
+
+from .tensors import on_host, wide
 
 
 @dataclass
@@ -53,6 +55,13 @@ class Scaling:
         """Unscale the gradients of the second pass, where nobody else will."""
         if self.swapped:
             self.scaler.unscale_(self.base)
+
+
+def factor(scaler: Any, grads: Sequence[Tensor]) -> Scalar:
+    """The scale: a float where reading it costs nothing, else a tensor of shape ()."""
+    if on_host(grads):
+        return float(scaler.get_scale())
+    return scaler.scale(torch.ones((), device=grads[0].device)).double()
 
 
 def scaled(grads: Sequence[Tensor], scaler: Any) -> list[Tensor]:

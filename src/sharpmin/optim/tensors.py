@@ -181,6 +181,10 @@ def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Scalar:
     >>> inner([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
     11.0
     """
+    if not lefts:
+        return 0.0
+    if _foreach.serves(lefts) and list(map(_dtype, lefts)) == list(map(_dtype, rights)) and _foreach.serves(rights):
+        return float(_foreach.inner(lefts, rights))
     device = lefts[0].device
     total = torch.zeros((), dtype=torch.float64, device=device)
     for left, right in zip(lefts, rights, strict=True):
