@@ -1,10 +1,10 @@
 """sharpmin: sharpness-aware minimization (SAM) that is right in real training, and a laboratory for its theory."""
 
-from . import optim, theory
+from . import diagnostics, optim, rho, theory
 from ._version import __version__
-from .core import rho
 from .core.errors import MissingExtraError, PhaseError
 from .core.rho import StepInfo
+from .diagnostics import diagnose, watch
 from .optim import (
     L2,
     SAM,
@@ -45,10 +45,13 @@ __all__ = [
     "clipped_sam",
     "create",
     "decayed_sam",
+    "diagnose",
+    "diagnostics",
     "optim",
     "rho",
     "sam",
     "theory",
     "usam",
     "variants",
+    "watch",
 ]

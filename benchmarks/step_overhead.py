@@ -1,0 +1,299 @@
+"""What does a SAM step cost beyond its two passes? Every method is measured against the floor, round by round.
+
+    python benchmarks/step_overhead.py [--nets mlp resnet transformer] [--rounds N] [--seed 0] [--json PATH]
+
+Floor: 2 x (forward + backward) + 1 base step (SGD with momentum), written out by hand.
+Memory traffic on top of it, to which no way round was found on a CPU, in streams over all weights: norm 1 + copy 3 + add 3
++ restore 3 + finite check 1. A stream is one read or write of every entry; a write into memory that is not in the cache
+reads it first, hence 3 for a copy.
+
+One process, one thread. Each method steps its own copy of the net on the same data, once a round, in a new random order
+every round, so that all start with the same cold caches. Each clears the gradients before a pass, to None; SAM does so
+itself before the second. The ratio is taken within a round; its median over the rounds is reported with a 95 % bootstrap
+interval, and beside it the ratio of the medians. The learning rate is tiny, so that all rounds do the same work. No
+dropout, or the methods could not be compared: the price of `clean()` is that of the generator's state.
+
+Before anything is timed, three steps at a real learning rate must lead all methods to the same weights, to 1e-6 of the
+distance between SAM's and the base optimizer's in float64, and grossly in float32. The time in SAM alone is that inside
+`perturb()`, `restore()` and `step()` less the base step; it counts the clearing of the gradients between the passes, which
+the floor does too, but not what a colder cache costs the passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import platform
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from _nets import CASES, Task, prepare
+from torch import Tensor, nn
+
+import sharpmin as sm
+
+RHO, LR, CHECK_LR, WARM_UP = 0.05, 1e-5, 0.02, 3
+TOLERANCES = {torch.float64: 1e-6, torch.float32: 0.1}  # kinks and BatchNorm over few entries blow float32 rounding up
+Step = Callable[[], Any]
+
+
+# --- methods ------------------------------------------------------------------------------------------------------------
+
+
+def by_hand(task: Task, passes: int = 2) -> Step:
+    """The passes at w and one base step: the floor, or with one pass the base optimizer alone."""
+    base = task.base()
+
+    def step() -> None:
+        for _ in range(passes):
+            base.zero_grad(set_to_none=True)
+            task.passes()
+        base.step()
+
+    return step
+
+
+def block(task: Task, options: Callable[[nn.Module], dict[str, Any]] = lambda net: {}, clean: bool = False) -> Step:
+    """sharpmin by `perturbed()`; `options` gives the keywords of `SAM` for a net."""
+    opt = sm.SAM(task.base(), rho=RHO, **options(task.net))
+    first = opt.clean if clean else nullcontext
+
+    def step() -> None:
+        opt.zero_grad(set_to_none=True)
+        with first():
+            task.passes()
+        with opt.perturbed():
+            task.passes()
+        opt.step()
+
+    return step
+
+
+def by_closure(task: Task) -> Step:
+    """sharpmin by `step(closure)`."""
+    opt = sm.SAM(task.base(), rho=RHO)
+
+    def closure() -> Tensor:
+        opt.zero_grad(set_to_none=True)
+        return task.passes()
+
+    return partial(opt.step, closure)
+
+
+class Phased:
+    """sharpmin by its raw phases, each with a stopwatch: `laps` holds perturb, restore, and step less the base step."""
+
+    def __init__(self, task: Task):
+        self.task, self.opt = task, sm.SAM(task.base(), rho=RHO)
+        self.laps: list[tuple[float, float, float]] = []
+        self._base_step, self._in_base = self.opt.base.step, 0.0
+        self.opt.base.step = self._timed_base_step
+
+    def _timed_base_step(self) -> None:
+        self._in_base = timed(self._base_step)
+
+    def __call__(self) -> None:
+        self.opt.zero_grad(set_to_none=True)
+        self.task.passes()
+        perturb = timed(self.opt.perturb)
+        self.task.passes()
+        restore = timed(self.opt.restore)
+        step = timed(self.opt.step)
+        self.laps.append((perturb, restore, step - self._in_base))
+
+
+def two_step(task: Task) -> Step:
+    """The common wrapper: a norm a tensor, a clone of w in the state, e tensor by tensor, and `p.data = old_p`."""
+    base = task.base()
+    params: list[Tensor] = base.param_groups[0]["params"]
+    state: dict[Tensor, dict[str, Tensor]] = {p: {} for p in params}
+
+    @torch.no_grad()
+    def first_step() -> None:
+        norm = torch.stack([p.grad.norm(p=2) for p in params if p.grad is not None]).norm(p=2)
+        scale = RHO / (norm + 1e-12)
+        for p in params:
+            if p.grad is not None:
+                state[p]["old_p"] = p.data.clone()
+                p.add_(p.grad * scale.to(p))
+
+    @torch.no_grad()
+    def second_step() -> None:
+        for p in params:
+            if p.grad is not None:
+                p.data = state[p]["old_p"]
+        base.step()
+
+    def step() -> None:
+        base.zero_grad(set_to_none=True)
+        task.passes()
+        first_step()
+        base.zero_grad(set_to_none=True)
+        task.passes()
+        second_step()
+
+    return step
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method's step is made, and the method whose weights it must reproduce (None: no other's)."""
+
+    make: Callable[[Task], Step]
+    like: str | None = "two-step wrapper"
+
+
+METHODS = {  # a new feature is one line: "SAM telemetry": Method(partial(block, options=lambda net: {"telemetry": True}))
+    "floor": Method(by_hand, like="base alone"),
+    "floor again": Method(by_hand, like="base alone"),
+    "base alone": Method(partial(by_hand, passes=1), like=None),
+    "two-step wrapper": Method(two_step, like=None),
+    "SAM": Method(block),
+    "SAM closure": Method(by_closure),
+    "SAM model=": Method(partial(block, options=lambda net: {"model": net})),
+    "SAM clean()": Method(partial(block, clean=True)),
+    "SAM phases": Method(Phased),
+}
+
+
+# --- the check before, and the clock ------------------------------------------------------------------------------------
+
+
+def weights_after(method: Method, task: Task, steps: int = 3) -> Tensor:
+    step = method.make(task)
+    for _ in range(steps):
+        step()
+    return nn.utils.parameters_to_vector(task.net.parameters()).detach().double()
+
+
+def demand_agreement(new_task: Callable[..., Task], methods: dict[str, Method]) -> None:
+    """Refuse to time a method that computes something else than it should.
+
+    Raises:
+        SystemExit: if one does.
+    """
+    for dtype, tolerance in TOLERANCES.items():
+        known = {k: weights_after(METHODS[k], new_task(CHECK_LR, dtype)) for k in ("base alone", "two-step wrapper")}
+        scale = (known["two-step wrapper"] - known["base alone"]).norm()
+        for name, method in methods.items():
+            if method.like is None:
+                continue
+            off = float((weights_after(method, new_task(CHECK_LR, dtype)) - known[method.like]).norm() / scale)
+            if not off <= tolerance:
+                raise SystemExit(f"{name} is not {method.like}: {off:.1e} of a SAM's way from its base apart, in {dtype}")
+
+
+def timed(call: Step) -> float:
+    """Seconds."""
+    begin = time.perf_counter()
+    call()
+    return time.perf_counter() - begin
+
+
+def one_round(steps: dict[str, Step], order: Sequence[str]) -> dict[str, float]:
+    """Every method once; the garbage collector runs only in between."""
+    took = {}
+    for name in order:
+        gc.disable()
+        try:
+            took[name] = timed(steps[name])
+        finally:
+            gc.enable()
+    return took
+
+
+def measure(steps: dict[str, Step], rounds: int, seed: int) -> dict[str, np.ndarray]:
+    """The seconds of every method in every round."""
+    shuffle, names = random.Random(seed), list(steps)
+    took = [one_round(steps, shuffle.sample(names, len(names))) for _ in range(rounds + WARM_UP)][WARM_UP:]
+    return {name: np.array([row[name] for row in took]) for name in names}
+
+
+# --- what came out ------------------------------------------------------------------------------------------------------
+
+
+def interval(ratios: np.ndarray, seed: int) -> tuple[float, float]:
+    """95 % bootstrap interval of the median."""
+    rows = np.random.default_rng(seed).integers(len(ratios), size=(2000, len(ratios)))
+    low, high = np.quantile(np.median(ratios[rows], axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def summary(seconds: np.ndarray, floor: np.ndarray, seed: int) -> dict[str, float]:
+    """A method against the floor of the same rounds."""
+    low, high = interval(seconds / floor, seed)
+    medians = float(np.median(seconds) / np.median(floor))
+    return {"ms": 1e3 * float(np.median(seconds)), "ratio": float(np.median(seconds / floor)), "low": low, "high": high,
+            "ratio_of_medians": medians}  # fmt: skip
+
+
+def quiet(again: dict[str, float]) -> bool:
+    """Whether the floor against itself was within 2 %: else a ratio is noise, and its lower end reaches any target."""
+    return again["low"] >= 0.98 and again["high"] <= 1.02
+
+
+def shares(laps: Sequence[tuple[float, float, float]], floor: np.ndarray) -> dict[str, float]:
+    """The time in each phase of SAM, as a share of the floor of the same round."""
+    parts = np.array(laps) / floor[:, None]
+    names = ("perturb", "restore", "step less base step")
+    return {k: float(v) for k, v in zip((*names, "total"), np.median(np.c_[parts, parts.sum(1)], axis=0), strict=True)}
+
+
+def run(name: str, rounds: int | None, seed: int) -> dict[str, Any]:
+    """Check, warm up and measure one net."""
+    case = CASES[name]
+    new_task = prepare(case, seed)
+    demand_agreement(new_task, METHODS)
+    count = rounds or case.rounds
+    steps = {k: method.make(new_task(LR)) for k, method in METHODS.items()}
+    seconds = measure(steps, count, seed)
+    methods = {k: summary(v, seconds["floor"], seed) for k, v in seconds.items()}
+    sizes = [p.numel() for p in new_task(LR).net.parameters()]
+    return {"net": name, "tensors": len(sizes), "parameters": sum(sizes), "rounds": count, "target": case.target,
+            "reached": methods["SAM"]["low"] <= case.target, "quiet": quiet(methods["floor again"]), "methods": methods,
+            "phases": shares(steps["SAM phases"].laps[-count:], seconds["floor"])}  # fmt: skip
+
+
+def show(result: dict[str, Any]) -> None:
+    """One net as a table."""
+    print("\n{net}: {tensors} tensors, {parameters:,} parameters, {rounds} rounds".format(**result))
+    print(f"  {'method':18}{'ms':>9}{'ratio':>8}  {'95 % interval':15}{'of medians':>11}")
+    for name, row in result["methods"].items():
+        between = f"{row['low']:.3f} .. {row['high']:.3f}"
+        print(f"  {name:18}{row['ms']:9.2f}{row['ratio']:8.3f}  {between:15}{row['ratio_of_medians']:11.3f}")
+    print("  time in SAM alone, of the floor: " + ", ".join(f"{k} {v:.1%}" for k, v in result["phases"].items()))
+    verdict = "reached" if result["reached"] else "not reached"
+    noise = "" if result["quiet"] else " (too noisy to count: see the floor against itself)"
+    low = result["methods"]["SAM"]["low"]
+    print(f"  SAM, lower end of the interval {low:.3f}, target {result['target']:.2f}: {verdict}{noise}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print one table a net; with --json, write all numbers as well."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--nets", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--rounds", type=int, help="default: " + ", ".join(f"{k} {v.rounds}" for k, v in CASES.items()))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="file for the numbers")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    results = []
+    for name in options.nets:
+        results.append(run(name, options.rounds, options.seed))
+        show(results[-1])
+    if options.json:
+        about = {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine(), "threads": 1}
+        options.json.write_text(json.dumps({**about, "seed": options.seed, "nets": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

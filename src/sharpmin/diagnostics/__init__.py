@@ -1,0 +1,12 @@
+"""Is rho what holds a run up? Statistics of a run's own two gradients, the verdict, and the experiment that settles it."""
+
+from ._rows import JsonLines, Log
+from ._state import State
+from .floor import Floor
+from .sketch import Sketch
+from .stall import Diagnosis, diagnose
+from .statistics import Numbers
+from .watch import Probe, watch
+from .window import Window
+
+__all__ = ["Diagnosis", "Floor", "JsonLines", "Log", "Numbers", "Probe", "Sketch", "State", "Window", "diagnose", "watch"]

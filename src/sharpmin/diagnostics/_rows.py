@@ -1,0 +1,126 @@
+"""What a watched run writes down: one row for the run, one a step, one a block of steps; JSON lines that survive a kill.
+
+A `step` row has the scalars of one step; a `block` row their means over a block of steps, with the mean sketches. Sketches are
+base64 of little-endian float32. A reader takes what is whole: a half-written last line is left out, and said.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+Row: TypeAlias = dict[str, Any]
+Writer: TypeAlias = Callable[[Row], None]
+VERSION = 1
+
+
+def encode(sketch: Tensor) -> str:
+    """256 numbers as text.
+
+    >>> decode(encode(torch.tensor([1.0, -0.5])))
+    tensor([ 1.0000, -0.5000], dtype=torch.float64)
+    """
+    return base64.b64encode(bytes(sketch.detach().to("cpu", torch.float32).contiguous().view(torch.uint8).tolist())).decode()
+
+
+def decode(text: str) -> Tensor:
+    """The inverse of `encode`, in float64."""
+    return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.float32).double()
+
+
+class JsonLines:
+    """Appends rows to a file, each in one write that is flushed: readable while it grows, whole up to its last line.
+
+    Args:
+        path: the file; its folder must exist. An existing one is continued.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def __call__(self, row: Row) -> None:
+        """Write one row."""
+        self._file.write(json.dumps(_finite(row), allow_nan=False) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _finite(row: Mapping[str, Any]) -> Row:
+    """JSON knows no nan and no inf: they become text."""
+    return {k: repr(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
+
+
+class Log:
+    """The rows of a run, sorted by kind, with remarks on what could not be read.
+
+    Args:
+        room: how many rows of each kind are kept, the newest; None for all.
+    """
+
+    def __init__(self, room: int | None = None):
+        self.run: Row = {}
+        self.steps: deque[Row] = deque(maxlen=room)
+        self.blocks: deque[Row] = deque(maxlen=room)
+        self.remarks: list[str] = []
+
+    def add(self, row: Row) -> None:
+        """Take one row."""
+        if row["kind"] == "run":
+            if self.run and _setting(row) != _setting(self.run):
+                self.remarks.append(
+                    f"the run was resumed at step {row.get('step', 0)} with another setting; the last one counts"
+                )
+                self.steps.clear()
+                self.blocks.clear()
+            self.run = row
+        else:
+            (self.steps if row["kind"] == "step" else self.blocks).append(row)
+
+
+def _setting(row: Row) -> Row:
+    return {k: v for k, v in row.items() if k not in ("time", "step")}
+
+
+def read(path: str | Path) -> Log:
+    """The log of a file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if no line of it is a row of a watched run.
+    """
+    lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    return collect(lines, str(path))
+
+
+def collect(lines: Iterable[str], name: str) -> Log:
+    """The log of lines; foreign or broken ones are counted, not fatal."""
+    log, broken = Log(), []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            kinds = {"run": ("version",), "step": ("step", "gg", "dg", "dd"), "block": ("first", "last", "n", "g", "d")}
+            if any(key not in row for key in kinds[row["kind"]]):
+                raise KeyError(row["kind"])
+            log.add({k: float(v) if v in ("nan", "inf", "-inf") else v for k, v in row.items()})
+        except (ValueError, KeyError, TypeError):
+            broken.append(number)
+    if not log.steps and not log.run:
+        raise ValueError(f"{name}: no line is a row of a watched run; write one with sharpmin.watch(..., to={name!r})")
+    if broken:
+        shown = ", ".join(map(str, broken[:3])) + (", ..." if len(broken) > 3 else "")
+        log.remarks.append(f"{len(broken)} of the lines could not be read (number {shown}) and are left out")
+    return log

@@ -1,0 +1,19 @@
+"""The verdicts by name."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class State(Enum):
+    """What a window says."""
+
+    HOLDS = "rho holds the loss up"
+    FREE = "SAM is not what limits the loss"
+    HELPS = "SAM speeds the descent up"
+    UNDECIDED = "undecided"
+    TWO_CYCLE = "two-cycle"
+    TRAP = "trap"
+    RHO_FLOOR = "rho floor"
+    NOISE_FLOOR = "noise floor"
+    MIXED = "mixed floor"

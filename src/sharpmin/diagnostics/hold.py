@@ -1,0 +1,64 @@
+"""`OnHold`: halve rho whenever the verdict is that rho holds the training loss up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sharpmin.core.rho import RhoSchedule
+from sharpmin.optim.sam import SAM
+
+from ._state import State
+from .stall import Diagnosis, diagnose
+from .watch import Probe
+from .window import LEAST_BLOCKS
+
+_HOLDS = (State.HOLDS, State.RHO_FLOOR, State.TWO_CYCLE, State.TRAP)
+
+
+class OnHold:
+    """Multiplies rho by a factor when it holds the training loss up; like a scheduler, `step()` goes after every epoch.
+
+    A tool for the training objective, not for accuracy: under label noise, what converges memorises (docs/plateau.md). After
+    a change it waits until the window has enough blocks at the new rho. It goes into checkpoints by `state_dict`.
+
+    Args:
+        opt: a `sharpmin.SAM` whose rho is a number in every group.
+        probe: what watches it.
+        factor: in (0, 1).
+        blocks: of the window, at least 5.
+
+    Raises:
+        ValueError: if rho is a schedule, which decides by itself, or a number makes no sense.
+    """
+
+    def __init__(self, opt: SAM, probe: Probe, *, factor: float = 0.5, blocks: int = 10):
+        if any(isinstance(group["rho"], RhoSchedule) for group in opt.param_groups):
+            raise ValueError("OnHold: rho is a schedule, which decides by itself; give SAM a number, such as rho=0.05")
+        if not 0 < factor < 1:
+            raise ValueError(f"OnHold: factor={factor!r}; factor must be in (0, 1)")
+        if blocks < LEAST_BLOCKS:
+            raise ValueError(f"OnHold: blocks={blocks!r}; a window has at least {LEAST_BLOCKS}")
+        self.opt, self.probe, self.factor, self.blocks = opt, probe, factor, blocks
+        self.changes = 0
+        self._seen = probe.step
+
+    def step(self) -> Diagnosis | None:
+        """Look, and halve; the diagnosis, or None while the window is too short."""
+        since = [row for row in self.probe.log.blocks if row["first"] >= self._seen]
+        if len(since) < self.blocks:
+            return None
+        found = diagnose(self.probe, blocks=self.blocks)
+        if found.state in _HOLDS:
+            for group in self.opt.param_groups:
+                group["rho"] = group["rho"] * self.factor
+            self.changes += 1
+            self._seen = self.probe.step
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """How often it has changed rho; rho itself is in the optimizer's."""
+        return {"changes": self.changes}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on; the window starts anew."""
+        self.changes, self._seen = int(state["changes"]), self.probe.step

@@ -1,0 +1,118 @@
+"""The verdict: does rho hold the training loss up, which way, by how much, and what would it cost to do without?
+
+The size and the sign of the effect decide; a p-value is a pre-filter, since the mean of D differs from 0 in every run. The
+rules were fixed on one half of the cells and tried on the other (docs/diagnosis.md); "undecided" is an answer.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ._rows import Log, read
+from ._state import State
+from ._words import words
+from .floor import Floor
+from .statistics import Numbers
+from .watch import Probe
+from .window import Window
+
+SHARE = 0.005  # of the loss: what counts as a fall worth having
+CLEAR = 0.01  # the pre-filter on p
+HALF = 0.5  # of the gradient cancelled
+HELPS = -0.05
+
+
+EXIT_CODES = {State.HOLDS: 10, State.TWO_CYCLE: 10, State.TRAP: 10, State.RHO_FLOOR: 10, State.UNDECIDED: 20, State.MIXED: 20}
+"""Of `sharpmin diagnose`: 10 if rho holds the run up, 20 if that is open, else 0."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A verdict, with the numbers that it rests on.
+
+    Attributes:
+        state: the verdict.
+        sentences: two, for a practitioner.
+        numbers: the statistics.
+        window: the stretch of the run that it is about.
+        floor: the parts of the gap, where the strong convexity of the loss was declared.
+        remarks: what was left out, and what is not claimed.
+    """
+
+    state: State
+    sentences: tuple[str, str]
+    numbers: Numbers
+    window: Window
+    floor: Floor | None = None
+    remarks: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"{self.state.value}.", *self.sentences, *(f"Note: {remark}." for remark in self.remarks)]
+        return "\n".join(lines)
+
+    @property
+    def exit_code(self) -> int:
+        """For scripts; see `EXIT_CODES`."""
+        return EXIT_CODES.get(self.state, 0)
+
+
+def diagnose(source: Probe | Log | str | Path, *, blocks: int | None = None) -> Diagnosis:
+    """Say whether rho is what holds a run up, from its own two gradients.
+
+    Args:
+        source: a `Probe`, or the path of the JSON lines that it wrote.
+        blocks: look at that many of the newest blocks; by default at all with the present rho and learning rate.
+
+    Returns:
+        The `Diagnosis`; `print` it.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it holds no SAM steps, or too short a window of them.
+    """
+    log = source.log if isinstance(source, Probe) else source if isinstance(source, Log) else read(source)
+    window = Window.of(log, blocks)
+    numbers = Numbers.of(window)
+    floor = Floor.of(window, numbers) if window.run.get("mu") else None
+    state = decide(numbers, floor)
+    remarks = [*window.remarks, *_not_claimed(window, numbers, state)]
+    return Diagnosis(state, words(state, numbers, floor), numbers, window, floor, remarks)
+
+
+def decide(n: Numbers, floor: Floor | None = None) -> State:
+    """The rules, in their order."""
+    if n.lag is not None and n.bounce > 1.5 and n.lag < -0.5:
+        return State.TWO_CYCLE
+    if n.lag is not None and n.ascending is not None and n.lag > 0.99 and n.ascending < 0.05:
+        return State.TRAP
+    if floor is not None:
+        return {"rho": State.RHO_FLOOR, "noise": State.NOISE_FLOOR}.get(floor.larger, State.MIXED)
+    return _of_net(n)
+
+
+def _of_net(n: Numbers) -> State:
+    """Where no optimum is known: the fall of the loss against the loss."""
+    clear = n.p_value < CLEAR and n.cancelled is not None
+    if clear and n.cancelled is not None and n.cancelled < HELPS:
+        return State.HELPS
+    if n.loss is None or not n.loss > 0:
+        return State.UNDECIDED
+    if clear and n.cancelled is not None and n.cancelled >= HALF and n.drop >= SHARE * n.loss:
+        return State.HOLDS
+    return State.FREE if n.upper < SHARE * n.loss else State.UNDECIDED
+
+
+def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:
+    """What the reader might think that was said."""
+    remarks, epoch = [], window.run.get("epoch")
+    if numbers.loss is None:
+        remarks.append("no loss was recorded, so no fall could be called large; give it by probe.note(loss), or use a closure")
+    if epoch and window.steps < 5 * epoch:
+        remarks.append(f"the window has {window.steps / epoch:.1f} epochs; with fewer than 5 the verdict is less sure")
+    if window.run.get("reshuffled") is not False and window.run.get("mu"):
+        remarks.append("the noise part is an upper bound, up to 25 times too high, unless samples are drawn with replacement")
+    if state is State.HOLDS and math.isinf(numbers.drop_interval[0]):
+        remarks.append("the predicted fall has no interval: too few blocks")
+    return remarks

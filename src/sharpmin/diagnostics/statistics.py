@@ -1,0 +1,152 @@
+"""The statistics of a window, each a function of it, in the notation of its block means: g_a, D_a, window means gb, Db.
+
+| name | formula | meaning |
+|---|---|---|
+| `cancelled` | - sum <g_a, D_b> / sum <g_a, g_b> over a != b | share of the gradient that SAM cancels; < 0: it helps |
+| `p_value` | sign flips of D_a in U = sum <D_a, D_b> / (B (B - 1)) | whether D has a mean at all: a pre-filter |
+| `drop` | sqrt(tau (1 - exp(-2 lam tau)) / (2 lam)) push | predicted fall of the loss within k steps of rho := 0 |
+| `upper`, `lower` | tau push, (1 - exp(-2 b tau)) / (2 b) push | its bracket: no curvature, the largest that D shows |
+| `amplification` | mean <D, g> / mean ||g||^2 | how much longer SAM's steps are along g: a noise floor rises with it |
+| `bounce` | mean lr h (1 + <D, g> / ||g||^2), h = <D, g> / (rho ||g||) | 2 on a two-cycle |
+
+push = - <gb, Db>, tau = lr_eff k, k = 3/16 of the window, lam = mean h, b = mean ||D|| / rho.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from .window import Window
+
+HORIZON = 3 / 16  # of the window: predictions beyond a quarter were wrong
+FLIPS = 2000
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a verdict is made of; an interval is a 95 % jackknife over blocks. `None`: not determined.
+
+    Attributes:
+        p_value: of the mean difference, by sign flips.
+        cancelled: kappa, with its interval.
+        drop: predicted fall of the training loss within `horizon` steps of rho = 0, with its interval; `lower`, `upper`.
+        horizon: k, in steps.
+        amplification: a.
+        bounce: S; `lag`: the cosine of one gradient and the next.
+        curvature: lam; `smoothness`: b.
+        ascending: ||mean G|| / ||mean g||: 0 where SAM is trapped.
+        loss: the mean training loss of the window, if it was recorded.
+    """
+
+    p_value: float
+    cancelled: float | None
+    cancelled_interval: tuple[float, float] | None
+    drop: float
+    drop_interval: tuple[float, float]
+    lower: float
+    upper: float
+    horizon: int
+    amplification: float
+    bounce: float
+    lag: float | None
+    curvature: float
+    smoothness: float
+    ascending: float | None
+    loss: float | None
+
+    @classmethod
+    def of(cls, window: Window, seed: int = 0) -> Numbers:
+        """All of them."""
+        s = window.scalars
+        drops = _drops(window)
+        return cls(
+            p_value(window, seed),
+            cancelled(*window.gram[:2]),
+            _interval(window, cancelled),
+            drops[0],
+            _interval(window, lambda gg, gd: drop_of(window, gd)[0]) or (-math.inf, math.inf),
+            drops[1],
+            drops[2],
+            round(HORIZON * window.steps),
+            s["dg"] / s["gg"] if s["gg"] > 0 else math.nan,
+            s.get("bounce", 0.0),
+            s.get("lag"),
+            s.get("curvature", 0.0),
+            s["norm_d"] / window.rho if window.rho else 0.0,
+            _ascending(window),
+            s.get("loss"),
+        )
+
+    def asdict(self) -> dict[str, object]:
+        """Plain values."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+def pairs(gram: Tensor) -> float:
+    """The sum over a != b."""
+    return float(gram.sum() - gram.trace())
+
+
+def p_value(window: Window, seed: int = 0) -> float:
+    """The share of sign flips of the block means D_a with a U as large as the one observed."""
+    gram = window.gram[2]
+    observed, blocks = pairs(gram), window.blocks
+    if observed / (blocks * (blocks - 1)) <= 1e-12 * window.scalars["dd"]:
+        return 1.0
+    generator = torch.Generator().manual_seed(seed)
+    signs = torch.randint(0, 2, (FLIPS, blocks), generator=generator, dtype=torch.float64) * 2 - 1
+    flipped = ((signs @ gram) * signs).sum(1) - gram.trace()
+    return float((1 + (flipped >= observed * (1 - 1e-12)).sum()) / (1 + FLIPS))
+
+
+def cancelled(gg: Tensor, gd: Tensor) -> float | None:
+    """kappa; None where the window does not resolve the gradient."""
+    whole = pairs(gg)
+    return -pairs(gd) / whole if whole > 0 else None
+
+
+def _drops(window: Window) -> tuple[float, float, float]:
+    return drop_of(window, window.gram[1])
+
+
+def drop_of(window: Window, gd: Tensor) -> tuple[float, float, float]:
+    """(drop, lower, upper) for a Gram matrix of g and D."""
+    push = -float(gd.mean())
+    tau = window.effective_lr * HORIZON * window.steps
+    curvature = max(0.0, window.scalars.get("curvature", 0.0))
+    steepest = window.scalars["norm_d"] / window.rho if window.rho else 0.0
+    return math.sqrt(tau * _decayed(curvature, tau)) * push, _decayed(steepest, tau) * push, tau * push
+
+
+def _decayed(rate: float, tau: float) -> float:
+    """(1 - exp(-2 rate tau)) / (2 rate), tau for rate 0: how far a decaying force carries."""
+    return -math.expm1(-2 * rate * tau) / (2 * rate) if rate * tau > 1e-12 else tau
+
+
+def _interval(window: Window, statistic: Callable[[Tensor, Tensor], float | None]) -> tuple[float, float] | None:
+    """95 %, by leaving out one block at a time."""
+    gg, gd, _ = window.gram
+    blocks = window.blocks
+    full = statistic(gg, gd)
+    values = []
+    for out in range(blocks):
+        kept = [a for a in range(blocks) if a != out]
+        values.append(statistic(gg[kept][:, kept], gd[kept][:, kept]))
+    known = [v for v in values if v is not None]
+    if full is None or len(known) < blocks:
+        return None
+    mean = math.fsum(known) / blocks
+    error = math.sqrt((blocks - 1) / blocks * math.fsum((v - mean) ** 2 for v in known))
+    return full - 1.96 * error, full + 1.96 * error
+
+
+def _ascending(window: Window) -> float | None:
+    """||mean G|| / ||mean g|| over pairs of blocks."""
+    gg, gd, dd = window.gram
+    whole, big = pairs(gg), pairs(gg) + 2 * pairs(gd) + pairs(dd)
+    return math.sqrt(max(0.0, big) / whole) if whole > 0 else None

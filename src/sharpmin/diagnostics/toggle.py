@@ -1,0 +1,193 @@
+"""The experiment that settles it: copies of a run go on from here with rho, without it, with half of it, on the same batches.
+
+The copies share nothing with the run, and the random generators are put back, so the run goes on bit for bit as if nobody had
+looked.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
+from sharpmin.optim.rng import RandomState
+from sharpmin.optim.sam import SAM
+
+Step = Callable[[nn.Module, SAM, Any], Any]
+"""One training step on a model, its optimizer and a batch, as in the run; returns the loss at w."""
+
+
+@dataclass(frozen=True)
+class Scaled(RhoSchedule):
+    """`factor` times another radius: a branch of a toggle.
+
+    >>> Scaled(0.1, 0.5)(StepInfo(step=0))
+    0.05
+    """
+
+    rho: Any
+    factor: float
+
+    def __call__(self, info: StepInfo) -> Scalar:
+        """The scaled radius."""
+        if self.factor == 0:
+            return 0.0
+        return self.factor * (self.rho(info) if isinstance(self.rho, RhoSchedule) else float(self.rho))
+
+
+BRANCHES: Mapping[str, tuple[float, float]] = {"rho": (1, 1), "rho = 0": (0, 1), "rho / 2": (0.5, 1), "lr / 2": (1, 0.5)}
+"""Name -> (factor of rho, factor of lr)."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The fall of the loss against the branch that goes on unchanged, over the second half of the steps.
+
+    Attributes:
+        mean: positive where this branch has the lower loss.
+        interval: 95 %, from paired differences on the same batches, in blocks.
+        final: the fall by `evaluate` at the end, if it was given.
+    """
+
+    mean: float
+    interval: tuple[float, float]
+    final: float | None = None
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        return self.interval[0] > 0 or self.interval[1] < 0
+
+
+@dataclass(frozen=True)
+class Toggle:
+    """What the branches did.
+
+    Attributes:
+        losses: for each branch the loss of every step, at w.
+        differences: for each branch but "rho" its fall against it.
+    """
+
+    losses: dict[str, list[float]]
+    differences: dict[str, Difference]
+
+    def __str__(self) -> str:
+        lines = []
+        for name, d in self.differences.items():
+            what = "lower" if d.mean > 0 else "higher"
+            low, high = sorted(abs(v) for v in d.interval) if d.clear else d.interval
+            told = (
+                f"{abs(d.mean):.3g} {what} (95 %: {low:.3g} to {high:.3g})"
+                if d.clear
+                else f"no clear difference ({d.mean:+.2g})"
+            )
+            lines.append(f"{name}: training loss {told}")
+        return "\n".join(lines)
+
+
+def toggle(
+    model: nn.Module,
+    opt: SAM,
+    step: Step,
+    batches: Sequence[Any],
+    *,
+    branches: Sequence[str] = ("rho = 0",),
+    evaluate: Callable[[nn.Module], float] | None = None,
+) -> Toggle:
+    """Let copies of a run go on with another rho or learning rate, on the same batches, and compare.
+
+    Args:
+        model: the model; it is copied together with `opt`, and neither changes.
+        opt: its `sharpmin.SAM`.
+        step: does what one step of the run does: `step(model, opt, batch)` with the copies; returns the loss at w.
+        batches: what the steps are fed, in order; a quarter of the window that was diagnosed is enough.
+        branches: any of "rho = 0", "rho / 2", "lr / 2"; "rho" goes along.
+        evaluate: called with each branch's model at the end, such as the loss over the whole training set.
+
+    Returns:
+        The `Toggle`; `print` it.
+
+    Raises:
+        ValueError: if there are fewer than 20 batches, or a branch is unknown.
+        TypeError: if `opt` is no `sharpmin.SAM`, or `step` returns no loss.
+
+    >>> import torch
+    >>> w = torch.nn.Linear(1, 1, bias=False).double()
+    >>> opt = SAM(torch.optim.SGD(w.parameters(), lr=0.1), rho=0.5)
+    >>> def step(model, opt, x):
+    ...     def closure():
+    ...         opt.zero_grad()
+    ...         loss = (model(x) ** 2).mean()
+    ...         loss.backward()
+    ...         return loss
+    ...     return opt.step(closure)
+    >>> toggle(w, opt, step, [torch.ones(1, 1).double()] * 40).differences["rho = 0"].mean > 0
+    True
+    """
+    unknown = [name for name in branches if name not in BRANCHES]
+    if unknown:
+        raise ValueError(f"toggle: branches={unknown!r}; there are {', '.join(map(repr, BRANCHES))}")
+    if len(batches) < 20:
+        raise ValueError(f"toggle: {len(batches)} batches; at least 20 are needed to tell a difference from noise")
+    if not isinstance(opt, SAM):
+        raise TypeError(f"toggle: opt is a {type(opt).__name__}; give the sharpmin.SAM of the run")
+    losses, finals = {}, {}
+    for name in ["rho", *(name for name in branches if name != "rho")]:
+        with _aside(opt):
+            net, branch = _branch(model, opt, *BRANCHES[name])
+            losses[name] = [_loss(step(net, branch, batch)) for batch in batches]
+            finals[name] = None if evaluate is None else float(evaluate(net))
+    return Toggle(losses, {name: _difference(losses, finals, name) for name in losses if name != "rho"})
+
+
+@contextmanager
+def _aside(opt: SAM) -> Iterator[None]:
+    """Every branch starts from the random state of the run, and leaves it as it was."""
+    state = RandomState(p for group in opt.param_groups for p in group["params"])
+    try:
+        yield
+    finally:
+        state.put_back()
+
+
+def _branch(model: nn.Module, opt: SAM, rho: float, lr: float) -> tuple[nn.Module, SAM]:
+    """A copy of model and optimizer, joint, so that the one trains the other; whoever watches `opt` does not see it."""
+    watchers, opt.watchers = opt.watchers, []
+    try:
+        net, branch = copy.deepcopy((model, opt))
+    finally:
+        opt.watchers = watchers
+    for group in branch.param_groups:
+        group["lr"] = group["lr"] * lr
+        if rho != 1:
+            group["rho"] = Scaled(group["rho"], rho)
+    return net, branch
+
+
+def _loss(value: Any) -> float:
+    if not isinstance(value, (int, float, Tensor)):
+        raise TypeError(f"toggle: step returned {value!r}; it must return the loss at w, as opt.step(closure) does")
+    return float(value)
+
+
+def _difference(losses: Mapping[str, list[float]], finals: Mapping[str, float | None], name: str) -> Difference:
+    half = len(losses["rho"]) // 2
+    falls = [a - b for a, b in zip(losses["rho"][half:], losses[name][half:], strict=True)]
+    last, own = finals["rho"], finals[name]
+    mean, error = math.fsum(falls) / len(falls), _error(falls)
+    return Difference(mean, (mean - error, mean + error), None if last is None or own is None else last - own)
+
+
+def _error(values: Sequence[float], blocks: int = 10) -> float:
+    """Half of a 95 % interval of the mean, from block means, since neighbours depend on each other."""
+    size = len(values) // blocks
+    means = [math.fsum(values[at : at + size]) / size for at in range(0, size * blocks, size)]
+    middle = math.fsum(means) / blocks
+    spread = math.sqrt(math.fsum((m - middle) ** 2 for m in means) / (blocks - 1))
+    return 2.262 * spread / math.sqrt(blocks)  # Student's t with 9 degrees of freedom

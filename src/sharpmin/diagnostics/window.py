@@ -1,0 +1,139 @@
+"""The stretch of a run that a verdict is about, and its statistics: the last blocks at constant rho and learning rate.
+
+With block means g_a, D_a of the gradient and of the difference D = G - g, sums over pairs a != b have no bias from the noise
+within a block. Everything below comes from the three Gram matrices of the block sketches, so leaving a block out is cheap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ._rows import Log, Row, decode
+
+LEAST_BLOCKS = 5
+MOST_BLOCKS = 40
+
+
+@dataclass(frozen=True)
+class Window:
+    """The last blocks of a log with one rho and one learning rate.
+
+    Attributes:
+        run: the setting of the run.
+        first: number of the first step.
+        steps: how many steps.
+        rho, lr: their constant values.
+        scalars: the blocks' scalar means, step-weighted over the window.
+        g, d: the block sketches of the gradient and of the difference, shape (blocks, 256).
+        pd, pg: the same divided by Adam's root mean square, if the base is adaptive.
+        remarks: what was left out.
+    """
+
+    run: Row
+    first: int
+    steps: int
+    rho: float
+    lr: float
+    scalars: dict[str, float]
+    g: Tensor
+    d: Tensor
+    pd: Tensor | None = None
+    pg: Tensor | None = None
+    x: Tensor | None = None
+    remarks: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, log: Log, blocks: int | None = None) -> Window:
+        """The window at the end of a log.
+
+        Args:
+            log: the rows.
+            blocks: use at most that many of the newest blocks.
+
+        Raises:
+            ValueError: if there are no SAM steps, or too few blocks at constant rho and lr.
+        """
+        rows, remarks = _usable(log)
+        rows = rows[-blocks:] if blocks else rows
+        if len(rows) < LEAST_BLOCKS:
+            raise ValueError(
+                f"diagnose: {len(rows)} blocks at constant rho and lr at the end of the run, and at least {LEAST_BLOCKS} are "
+                "needed; watch longer, or in smaller blocks: watch(..., block=...)"
+            )
+        weights = [float(row["steps"]) for row in rows]
+        names = {key for row in rows for key, value in row.items() if isinstance(value, float)}
+        scalars = {}
+        for key in sorted(names):
+            known = [(float(row[key]), w) for row, w in zip(rows, weights, strict=True) if key in row]
+            scalars[key] = math.fsum(v * w for v, w in known) / math.fsum(w for _, w in known)
+        merged = _merged(rows)
+        sketches = {key: torch.stack([row[key] for row in merged]) for key in ("g", "d", "pd", "pg", "x") if key in merged[0]}
+        rho, lr = rows[-1]["rho"][0], rows[-1]["lr"][0]
+        return cls(log.run, int(rows[0]["first"]), int(sum(weights)), rho, lr, scalars, remarks=remarks, **sketches)
+
+    @cached_property
+    def gram(self) -> tuple[Tensor, Tensor, Tensor]:
+        """(g g', g D', D D'), each of shape (blocks, blocks)."""
+        return self.g @ self.g.T, self.g @ self.d.T, self.d @ self.d.T
+
+    @property
+    def blocks(self) -> int:
+        """How many."""
+        return len(self.g)
+
+    @property
+    def effective_lr(self) -> float:
+        """The step per unit of gradient: lr, lr / (1 - momentum), or Adam's along the mean difference."""
+        if self.pd is not None:
+            gb, db, pdb = self.g.mean(0), self.d.mean(0), self.pd.mean(0)
+            whole = float(gb @ db)
+            return self.lr * abs(float(gb @ pdb) / whole) if whole else 0.0
+        return self.lr / (1 - float(self.run.get("momentum") or 0.0))
+
+
+def _usable(log: Log) -> tuple[list[Row], list[str]]:
+    """The newest blocks with one rho and one lr, and what was left out."""
+    if not log.blocks:
+        seen = f"{len(log.steps)} SAM steps, but no whole block of them" if log.steps else "no SAM step"
+        raise ValueError(f"diagnose: the log holds {seen}; watch at least {LEAST_BLOCKS} blocks of a run with rho > 0")
+    blocks, remarks = list(log.blocks), list(log.remarks)
+    sound = [row for row in blocks if all(math.isfinite(float(row.get(key, 0.0))) for key in ("gg", "dg", "dd", "loss"))]
+    if len(sound) < len(blocks):
+        remarks.append(f"{len(blocks) - len(sound)} blocks with gradients or losses that are not finite are left out")
+    rows: list[Row] = []
+    for row in reversed(sound):
+        if not all(_same(*row[key]) and (not rows or _same(row[key][0], rows[0][key][0])) for key in ("rho", "lr")):
+            break
+        rows.insert(0, row)
+    if len(rows) < len(sound):
+        remarks.append(
+            f"the last {len(rows)} of {len(sound)} blocks are used: before them rho or the learning rate was another"
+        )
+    return rows, remarks
+
+
+def _same(a: float, b: float) -> bool:
+    return math.isclose(a, b, rel_tol=1e-6)
+
+
+def _merged(rows: Sequence[Row]) -> list[dict[str, Tensor]]:
+    """At most `MOST_BLOCKS` blocks of neighbouring ones, their sketches averaged by sketched steps."""
+    size = -(-len(rows) // MOST_BLOCKS)
+    out = []
+    for at in range(0, len(rows), size):
+        group = rows[at : at + size]
+        total = math.fsum(float(row["n"]) for row in group)
+        out.append(
+            {
+                key: sum((decode(row[key]) * (row["n"] / total) for row in group), torch.zeros(()))
+                for key in ("g", "d", "pd", "pg", "x")
+                if all(key in row for row in group)
+            }
+        )
+    return out
