@@ -173,7 +173,7 @@ def _branch(model: nn.Module, opt: SAM, rho: float, lr: float) -> tuple[nn.Modul
 def _loss(value: Any) -> float:
     if not isinstance(value, (int, float, Tensor)):
         raise TypeError(f"toggle: step returned {value!r}; it must return the loss at w, as opt.step(closure) does")
-    return float(value)
+    return float(value.detach()) if isinstance(value, Tensor) else float(value)
 
 
 def _difference(losses: Mapping[str, list[float]], finals: Mapping[str, float | None], name: str) -> Difference:
