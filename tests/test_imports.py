@@ -58,7 +58,8 @@ for module in pkgutil.walk_packages(sharpmin.__path__, "sharpmin."):
         print(module.name, error)
 """
     needs_typer = [f"sharpmin.cli.{name} No module named 'typer'" for name in ("_app", "_cite", "_list", "_plan", "_simulate")]
-    needs_typer.insert(4, "sharpmin.cli._reproduce No module named 'rich'")
+    needs_typer.insert(2, "sharpmin.cli._console No module named 'rich'")
+    needs_typer.insert(5, "sharpmin.cli._reproduce No module named 'rich'")
     assert torch_only(code).stdout.splitlines() == needs_typer
 
 

@@ -140,7 +140,7 @@ def test_an_interrupt_while_a_command_is_imported(capsys, monkeypatch):
 
     monkeypatch.setattr(app, "run", interrupted)
     assert main(["reproduce"]) == 130
-    assert capsys.readouterr().err == "sharpmin: interrupted\n"
+    assert capsys.readouterr().err == "sharpmin: interrupted; nothing was written\n"
 
 
 def test_an_interrupt_inside_an_import_does_not_kill_the_process_at_exit():
@@ -148,7 +148,7 @@ def test_an_interrupt_inside_an_import_does_not_kill_the_process_at_exit():
         "from sharpmin.cli import _app, main; _app.run = lambda a: exec('raise KeyboardInterrupt'); raise SystemExit(main([]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (130, "sharpmin: interrupted\n")
+    assert (done.returncode, done.stderr) == (130, "sharpmin: interrupted; nothing was written\n")
 
 
 @pytest.mark.parametrize("arguments", [["reproduce", "--quick", *only("c1"), "--out"], ["--help"], ["version"]])

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import importlib
 import math
 import pickle
 
@@ -181,3 +182,14 @@ def test_a_schedule_of_one_s_own():
     schedule = Table((0.5, 0.0, -1.0, math.nan))
     assert [schedule.active(step, 0.1) for step in range(4)] == [True, False, True, True]
     assert rho.Every(schedule, k=1)(StepInfo(0)) == 0.5
+
+
+def test_sharpmin_rho_is_a_module_with_every_schedule():
+    import sharpmin
+    from sharpmin.core import rho as core
+
+    kinds = {n for n, v in vars(core).items() if isinstance(v, type) and issubclass(v, RhoSchedule)}
+    assert kinds | {"Rho", "StepInfo"} == set(rho.__all__)
+    assert all(getattr(rho, name) is getattr(core, name) for name in rho.__all__)
+    assert importlib.import_module("sharpmin.rho") is rho is sharpmin.rho
+    assert pickle.loads(pickle.dumps(rho.Constant(0.5))) == core.Constant(0.5)

@@ -29,8 +29,8 @@ def test_on_the_way_up(count, door, monkeypatch):
     ps = model()
     opt, was = sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5), [p.detach().clone() for p in ps]
 
-    def part(weights, directions, factor, real=_climb.displace_all):
-        real(weights[:count], directions[:count], factor)
+    def part(weights, directions, factor, put, real=_climb.displace_all):
+        real(weights[:count], directions[:count], factor, put)
         raise Interrupt
 
     monkeypatch.setattr(_climb, "displace_all", part)

@@ -7,6 +7,7 @@ import pytest
 
 from sharpmin import rho as schedules
 from sharpmin.theory import InverseTime, problems, samples, simulate
+from sharpmin.theory._dense import DiagonalQuadratic, Noisy
 
 P = problems()
 METHODS = ["gd", "sgd", "sam", "usam", "m-sam", "n-sam", "m-usam", "n-usam"]
@@ -154,6 +155,13 @@ def test_divergence_is_a_result():
     assert not np.isfinite(run.x_final.values).any()
 
 
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+def test_divergence_is_no_warning_where_values_are_recorded(engine):
+    f = P["trap"](theta=0.125, beta=2.0, rho=0.5)
+    run = simulate(f, method="usam", lr=3.0, rho=9.0, steps=999, x0=1.0, record=[999], engine=engine)
+    assert not np.isfinite(run.value.values).any()
+
+
 def test_record_holds_x_and_value_at_the_steps_asked_for():
     f = P["quadratic"](curvatures=[1.0, 4.0])
     run = simulate(f, method="gd", lr=0.1, steps=7, x0=[1.0, 1.0], record=[7, 0, 3])
@@ -199,3 +207,23 @@ def test_steps_are_an_integer():
 def test_a_start_needs_the_dimension_of_the_problem():
     with pytest.raises(ValueError, match="last axis of length 2"):
         simulate(P["quadratic"](curvatures=[1.0, 2.0]), method="gd", lr=0.1, steps=1, x0=[1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(("name", "lanes"), [("seeds", range(10**11)), ("seeds", range(10**30)), ("rho", range(10**12))])
+def test_lanes_that_memory_cannot_hold_are_refused_before_one_is_made(name, lanes):
+    k = {"method": "m-sam", "lr": 0.1, "rho": 0.1, "steps": 3, "x0": 1.0}
+    with pytest.raises(ValueError, match=r"lanes need at least .* GiB of memory.*at most \d+ lanes at a time"):
+        simulate(P["e1"](beta=1.0, mu=0.1, rho=1.0), **{**k, name: lanes})
+
+
+def test_what_a_lane_needs(monkeypatch):
+    """Room for 1 MiB: (12 + 10 dim) numbers a lane, and three a draw where the reference engine draws."""
+    monkeypatch.setattr("sharpmin.theory._simulate._memory", lambda: 2**21)
+    f, k = P["e1"](beta=1.0, mu=0.1, rho=1.0), {"lr": 0.1, "rho": 0.1, "x0": 1.0}
+    assert simulate(f, method="m-sam", steps=2, seeds=range(5957), **k).sizes["lane"] == 2**20 // (22 * 8) == 5957
+    with pytest.raises(ValueError, match=r"5958 lanes .* at most 5957 lanes at a time"):
+        simulate(f, method="m-sam", steps=2, seeds=range(5958), **k)
+    noisy = Noisy(DiagonalQuadratic((1.0, 4.0)), ((0.5, -1.0), (-0.5, 1.0)))
+    most = 2**20 // ((32 + 3 * 2 * 100) * 8)
+    with pytest.raises(ValueError, match=f"at most {most} lanes at a time"):
+        simulate(noisy, method="n-sam", steps=100, seeds=range(1000), lr=0.1, rho=0.1, x0=[1.0, 1.0])

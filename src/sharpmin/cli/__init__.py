@@ -8,6 +8,10 @@ import sys
 INTERRUPTED, BROKEN_PIPE = 130, 141
 
 
+class Interrupted(Exception):
+    """Ctrl-C, after a command has seen to what is finished; the message says what is kept."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
@@ -22,7 +26,7 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"sharpmin: {_line(error)}\n")
         return 2
     except KeyboardInterrupt:  # also while the imports run
-        sys.stderr.write("sharpmin: interrupted\n")
+        sys.stderr.write("sharpmin: interrupted; nothing was written\n")
         code = INTERRUPTED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end

@@ -10,6 +10,7 @@ import typer
 
 from sharpmin import __version__
 
+from . import INTERRUPTED, Interrupted
 from ._cite import cite
 from ._list import list_all
 from ._plan import plan
@@ -69,8 +70,13 @@ def run(arguments: list[str]) -> int:
     except ArithmeticError as error:
         sys.stderr.write(f"sharpmin: these numbers are too large or too small for floating point ({error})\n")
         return 2
+    except Interrupted as error:
+        sys.stderr.write(f"sharpmin: {error}\n")
+        return INTERRUPTED
     except typer.Abort:
         raise KeyboardInterrupt from None
     except SystemExit:  # how typer answers a closed pipe
         raise BrokenPipeError from None
+    if code == INTERRUPTED:  # what typer makes of a Ctrl-C
+        raise KeyboardInterrupt
     return int(code or 0)

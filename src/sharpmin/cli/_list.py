@@ -25,10 +25,11 @@ def list_all(
     if as_json:
         typer.echo(json.dumps(chosen[kind] if kind else chosen, indent=2))
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from ._console import Whole
+
+    console = Whole()
     for name, entries in chosen.items():
         grid = Table(box=None, pad_edge=False, title=None if kind else name, title_justify="left", header_style="bold")
         for column in entries[0]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,19 +19,11 @@ from sharpmin.report import build, page
 from sharpmin.theory import CLAIMS, Verdict, theorems, verify
 from sharpmin.theory._verify import find
 
+from . import Interrupted
+from ._console import Whole
+
 FILES = ("verdicts.json", "report.html")
 PART = "A part of the statements, as asked for with --only."
-
-
-class _Console(Console):
-    """A console that lets a closed pipe be an error like any other, and never cuts a row of the table."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.width = max(self.width, 80)
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
 
 
 def reproduce(out: Path, *, quick: bool, only: Sequence[str]) -> int:
@@ -44,15 +35,16 @@ def reproduce(out: Path, *, quick: bool, only: Sequence[str]) -> int:
         only: ids, in any case; empty means all.
 
     Returns:
-        0 if all hold, 1 if one is refuted, 130 after Ctrl-C.
+        0 if all hold, 1 if one is refuted.
 
     Raises:
+        Interrupted: after Ctrl-C; what is finished is in `out`.
         ValueError: for an unknown id.
         OSError: if `out` cannot be written; nothing has run then.
     """
     chosen = list(dict.fromkeys(find(name.lower()).id for name in only)) or list(theorems())
     _writable(out)
-    console, begin = _Console(), time.perf_counter()
+    console, begin = Whole(), time.perf_counter()
     verdicts: list[Verdict] = []
     try:
         with _progress(console, len(chosen)) as advance:
@@ -69,15 +61,22 @@ def reproduce(out: Path, *, quick: bool, only: Sequence[str]) -> int:
                 _save(out, verdicts, page(verdicts, CLAIMS, f"{told[0].upper()}{told[1:]}."))
                 console.print(table(verdicts))
                 told += f"; they are in {out}"
-            sys.stderr.write(f"sharpmin: {told}\n")
-            return 130
+            raise Interrupted(told) from None
+    try:
+        return _conclude(console, verdicts, time.perf_counter() - begin, out)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; all is in {out}") from None
+
+
+def _conclude(console: Console, verdicts: Sequence[Verdict], seconds: float, out: Path) -> int:
+    """The table and the summary; the exit code."""
     console.print(table(verdicts))
     vacuous = sum(v.holds and v.vacuous for v in verdicts)
     refuted = [v.id for v in verdicts if not v.holds]
     holding = f"{len(verdicts) - vacuous} hold" + (f", {vacuous} vacuous" if vacuous else "")
     summary = f"refuted: {', '.join(refuted)}" if refuted else holding
     counts = f"{len(verdicts)} statement{'s' * (len(verdicts) != 1)}, {sum(v.n_cells for v in verdicts)} confrontations"
-    text = f"{counts}, {time.perf_counter() - begin:.0f} s: {summary}. See {out}/report.html"
+    text = f"{counts}, {seconds:.0f} s: {summary}. See {out}/report.html"
     console.print(text, soft_wrap=True, markup=False, highlight=False)
     return 1 if refuted else 0
 

@@ -46,6 +46,10 @@ def _build(node: ast.expr, classes: dict[str, Any]) -> Any:
     if not isinstance(node.func, ast.Name) or node.func.id not in classes or any(item.arg is None for item in node.keywords):
         raise _Unknown
     arguments = [_build(item, classes) for item in node.args]
+    names = [str(item.arg) for item in node.keywords]
+    for name in names:
+        if names.count(name) > 1:
+            raise TypeError(f"{name} is given {names.count(name)} times; keep one of them")
     return classes[node.func.id](*arguments, **{str(item.arg): _build(item.value, classes) for item in node.keywords})
 
 

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import Interrupted
+
 if TYPE_CHECKING:
     import xarray as xr
 
     from sharpmin.theory import Problem
+    from sharpmin.theory._problem import Array
 
 WORDS = {
     "final_gap": "f(x_T) - f*",
@@ -39,36 +42,36 @@ def simulate(
     clip: Annotated[float | None, typer.Option(help="theta of the clipped difference, in (0, 1).")] = None,
     seeds: Annotated[int, typer.Option(help="How many seeds every start gets.", min=1)] = 1,
     settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the problem; may be repeated.")] = None,
-    out: Annotated[Path | None, typer.Option(help="run.nc (netCDF, all of the run) or run.csv (one row a lane).")] = None,
+    out: Annotated[str | None, typer.Option(help="run.nc (netCDF, all of the run) or run.csv (one row a lane).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The statistics as JSON.")] = False,
 ) -> None:
     """Run SAM on a problem of the laboratory and print statistics over the lanes.
 
     Example: sharpmin simulate trap --set theta=0.125 --set beta=2 --set rho=0.5 --lr 0.25 --rho 0.5 --steps 400 --x0 0.2,-0.05
     """
-    if out is not None:
-        _writable(out)
+    target = None if out is None else _writable(out)
+    import numpy as np
+
     from sharpmin import theory
+    from sharpmin.theory._simulate import refuse_lanes
 
     from ._schedules import LR, RHO, number_or_schedule
 
     step, radius = number_or_schedule("--lr", lr, LR), None if rho is None else number_or_schedule("--rho", rho, RHO)
     f = build(problem, settings or [])
     starts = _starts(f, x0)
-    count = len(starts)
+    refuse_lanes(f, method, steps, len(starts) * seeds)
     run = theory.simulate(
         f, method=method, lr=step, rho=radius, clip=clip, steps=steps,
-        x0=[start for start in starts for _ in range(seeds)], seeds=list(range(seeds)) * count,
+        x0=np.repeat(starts, seeds, axis=0), seeds=np.tile(np.arange(seeds), len(starts)),
     )  # fmt: skip
     table = statistics(f, run)
-    if out is not None:
-        _save(out, run, table)
-    summary = {name: _summary(values) for name, values in table.items()}
-    if as_json:
-        record = {"problem": problem, "method": method, "steps": steps, "lanes": count * seeds, "statistics": summary}
-        typer.echo(json.dumps(record, indent=2, allow_nan=False))
-    else:
-        _print(f"{f.name}, {method}, {steps} steps, {count * seeds} lane{'s' * (count * seeds > 1)}", summary)
+    if target is not None:
+        _save(target, run, table)
+    try:
+        _show(problem, method, steps, table, as_json=as_json)
+    except KeyboardInterrupt:
+        raise Interrupted(f"interrupted; {'nothing was written' if target is None else f'the run is in {target}'}") from None
 
 
 def build(name: str, settings: list[str]) -> Problem:
@@ -84,11 +87,13 @@ def build(name: str, settings: list[str]) -> Problem:
     if name not in known:
         near = difflib.get_close_matches(name.lower(), known, cutoff=0.3) or list(known)
         raise ValueError(f"no problem {name!r}; nearest: {', '.join(near)}")
-    arguments = {}
+    arguments: dict[str, Any] = {}
     for item in settings:
         key, equals, text = item.partition("=")
         if not equals or not key.isidentifier():
             raise ValueError(f"--set {item!r} must be key=value, such as beta=2")
+        if key in arguments:
+            raise ValueError(f"--set {key}= is given more than once; keep one of them")
         try:
             arguments[key] = ast.literal_eval(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
@@ -96,12 +101,14 @@ def build(name: str, settings: list[str]) -> Problem:
     return known[name](**arguments)
 
 
-def statistics(f: Problem, run: xr.Dataset) -> dict[str, list[float]]:
-    """Per statistic one number a lane."""
+def statistics(f: Problem, run: xr.Dataset) -> dict[str, Array]:
+    """Per statistic one number a lane; inf or nan where it diverged."""
+    import numpy as np
+
     x = run.x_final.values
-    table = {"final_gap": f.gap(x), "final_gradient": f.norm(f.gradient(x))}
-    table |= {name: run[name].values for name in WORDS if name in run}
-    return {name: [float(v) for v in values] for name, values in table.items()}
+    with np.errstate(over="ignore", invalid="ignore"):
+        table = {"final_gap": f.gap(x), "final_gradient": f.norm(f.gradient(x))}
+    return table | {name: run[name].values for name in WORDS if name in run}
 
 
 def _starts(f: Problem, texts: list[str]) -> list[Any]:
@@ -121,36 +128,68 @@ def _starts(f: Problem, texts: list[str]) -> list[Any]:
     return starts
 
 
-def _summary(values: list[float]) -> dict[str, float | None]:
+def _summary(values: Array) -> dict[str, float | None]:
     """Mean, its standard error, least and largest; None where a run diverged."""
-    n, mean = len(values), math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan
-    error = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1) / n) if n > 1 else 0.0
-    row = {"mean": mean, "standard_error": error, "least": min(values), "largest": max(values)}
-    return {name: v if math.isfinite(v) else None for name, v in row.items()}
+    import numpy as np
+
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = np.abs(values).max() or 1.0  # squares of the numbers themselves may overflow, or vanish
+        shares = values / size
+        error = size * shares.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    row = {"mean": size * shares.mean(), "standard_error": error, "least": values.min(), "largest": values.max()}
+    return {name: float(v) if math.isfinite(v) else None for name, v in row.items()}
+
+
+def _show(problem: str, method: str, steps: int, table: dict[str, Array], *, as_json: bool) -> None:
+    import numpy as np
+
+    summary = {name: _summary(values) for name, values in table.items()}
+    lanes = len(table["final_gap"])
+    diverged = lanes - int(np.isfinite(np.stack(list(table.values()))).all(axis=0).sum())
+    if as_json:
+        record = {
+            "problem": problem,
+            "method": method,
+            "steps": steps,
+            "lanes": lanes,
+            "diverged": diverged,
+            "statistics": summary,
+        }
+        typer.echo(json.dumps(record, indent=2, allow_nan=False))
+        return
+    title = f"{problem}, {method}, {steps} steps, {lanes} lane{'s' * (lanes > 1)}"
+    _print(title + (f", {diverged} diverged" if diverged else ""), summary)
 
 
 def _print(title: str, summary: dict[str, dict[str, float | None]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from ._console import Whole
 
     grid = Table(box=None, pad_edge=False, title=title, title_justify="left", header_style="bold")
     grid.add_column("statistic", no_wrap=True)
     for name in ("mean", "standard error", "least", "largest"):
         grid.add_column(name, justify="right", no_wrap=True)
     for name, row in summary.items():
-        grid.add_row(WORDS[name], *("not finite" if v is None else f"{v:.6g}" for v in row.values()))
-    Console().print(grid)
+        grid.add_row(WORDS[name], *("not finite" if v is None else f"{v:.5g}" for v in row.values()))
+    Whole().print(grid)
 
 
-def _writable(out: Path) -> None:
-    """Refuse before anything runs."""
+def _writable(name: str) -> Path:
+    """The file to write; refuse before anything runs."""
+    out, end = Path(name), "choose a file in a folder that exists and can be written, such as run.nc"
     if out.suffix not in (".nc", ".csv"):
-        raise ValueError(f"--out {out} must end in .nc or .csv")
-    if not out.parent.is_dir() or out.is_dir() or not os.access(out.parent, os.W_OK):
-        raise OSError(f"cannot write to --out {out}; choose a file in a folder that exists and can be written")
+        raise ValueError(f"--out {name} must end in .nc or .csv")
+    if name.endswith(("/", os.sep)) or out.is_dir():
+        raise ValueError(f"--out {name} names a folder; name a file, such as {out / 'run.nc' if out.is_dir() else out}")
+    if not out.parent.is_dir():
+        raise OSError(f"cannot write to --out {name}: there is no folder {out.parent}; {end}")
+    if not os.access(out.parent, os.W_OK):
+        raise OSError(f"cannot write to --out {name}: {out.parent} cannot be written; {end}")
+    return out
 
 
-def _save(out: Path, run: xr.Dataset, table: dict[str, list[float]]) -> None:
+def _save(out: Path, run: xr.Dataset, table: dict[str, Array]) -> None:
     """In one step, so that a reader never sees half a file."""
     draft = out.with_name(f".{out.name}.{os.getpid()}")
     try:
@@ -162,7 +201,7 @@ def _save(out: Path, run: xr.Dataset, table: dict[str, list[float]]) -> None:
                 x = run.x_final.values.reshape(len(run.x_final), -1)
                 names = ["x_final"] if run.x_final.ndim == 1 else [f"x_final_{i}" for i in range(x.shape[1])]
                 writer.writerow(["lane", *names, *table])
-                for lane, row in enumerate(zip(x.tolist(), *table.values(), strict=True)):
+                for lane, row in enumerate(zip(x.tolist(), *(v.tolist() for v in table.values()), strict=True)):
                     writer.writerow([lane, *row[0], *row[1:]])
         os.replace(draft, out)
     finally:

@@ -24,10 +24,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from numbers import Real
 from typing import Any, TypeAlias
 
 Scalar: TypeAlias = Any
 """A float, a 0-dim tensor, or a NumPy array over lanes."""
+
+COUNTABLE = 2**63
+"""No count of steps, seeds or samples reaches this."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +44,23 @@ class StepInfo:
     group: Mapping[str, Any] = field(default_factory=dict)
 
 
-def finite(value: object, name: str, owner: str, *, low: float, strict: bool = False) -> float:
+def real(value: Any) -> float:
+    """A number as a float; one that no float can hold, such as `10**400`, is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
+def finite(value: object, name: str, owner: str, *, low: float = -math.inf, strict: bool = False) -> float:
     """`value` as a float in `[low, inf)`, or `(low, inf)` if strict; else one clear error."""
-    need = f"a finite number {'>' if strict else '>='} {low:g}"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    need = "a finite number" + (f" {'>' if strict else '>='} {low:g}" if low > -math.inf else "")
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{owner}: {name}={value!r} is a {type(value).__name__}; {name} must be {need}")
-    if not math.isfinite(value) or value < low or (strict and value == low):
-        raise ValueError(f"{owner}: {name}={value!r}; {name} must be {need}")
-    return float(value)
+    number = real(value)
+    if not math.isfinite(number) or number < low or (strict and number == low):
+        raise ValueError(f"{owner}: {name}={value if math.isfinite(number) else number!r}; {name} must be {need}")
+    return number
 
 
 def positive_integer(value: object, name: str, owner: str) -> int:
@@ -56,6 +69,8 @@ def positive_integer(value: object, name: str, owner: str) -> int:
         raise TypeError(f"{owner}: {name}={value!r} is a {type(value).__name__}; {name} must be an integer >= 1")
     if value < 1:
         raise ValueError(f"{owner}: {name}={value!r}; {name} must be an integer >= 1")
+    if value >= COUNTABLE:
+        raise ValueError(f"{owner}: {name} has {value.bit_length()} bits; {name} must be an integer below 2**63")
     return value
 
 
@@ -76,7 +91,9 @@ class RhoSchedule(ABC):
             if item.type in ("int", int):
                 positive_integer(value, name, owner)
             elif item.type in ("float", float):
-                finite(value, name, owner, low=0, strict=name == "lr")
+                number = finite(value, name, owner, low=0, strict=name == "lr")
+                if not isinstance(value, (int, float)):  # a NumPy float32, say: its arithmetic would be that of float32
+                    object.__setattr__(self, name, number)
             elif item.type in ("Rho", Rho):
                 as_schedule(value, owner)
 
@@ -93,7 +110,7 @@ def as_schedule(rho: object, owner: str = "rho") -> RhoSchedule:
     """
     if isinstance(rho, RhoSchedule):
         return rho
-    if isinstance(rho, (int, float)) and not isinstance(rho, bool):
+    if isinstance(rho, Real) and not isinstance(rho, bool):
         return Constant(finite(rho, "rho", owner, low=0))
     raise TypeError(
         f"{owner}: rho={rho!r} is a {type(rho).__name__}; give a number such as 0.05 or a schedule such as "

@@ -3,10 +3,27 @@
 from ._rows import JsonLines, Log
 from ._state import State
 from .floor import Floor
+from .hold import OnHold
 from .sketch import Sketch
 from .stall import Diagnosis, diagnose
 from .statistics import Numbers
+from .toggle import Toggle, toggle
 from .watch import Probe, watch
 from .window import Window
 
-__all__ = ["Diagnosis", "Floor", "JsonLines", "Log", "Numbers", "Probe", "Sketch", "State", "Window", "diagnose", "watch"]
+__all__ = [
+    "Diagnosis",
+    "Floor",
+    "JsonLines",
+    "Log",
+    "Numbers",
+    "OnHold",
+    "Probe",
+    "Sketch",
+    "State",
+    "Toggle",
+    "Window",
+    "diagnose",
+    "toggle",
+    "watch",
+]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -46,6 +47,7 @@ class JsonLines:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self._file = self.path.open("a", encoding="utf-8")
+        weakref.finalize(self, self._file.close)
 
     def __call__(self, row: Row) -> None:
         """Write one row."""

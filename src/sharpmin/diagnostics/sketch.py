@@ -116,5 +116,5 @@ def _runs(tensors: Sequence[Tensor], starts: Sequence[int]) -> Iterator[tuple[in
 def _line(t: Tensor) -> Tensor:
     """The entries one after the other, real, in float32 at least."""
     t = t.detach()
-    t = torch.view_as_real(t) if t.is_complex() else t
+    t = torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
     return t.float().reshape(-1) if t.dtype in (torch.float16, torch.bfloat16) else t.reshape(-1)

@@ -110,10 +110,9 @@ class Probe:
         row: Row = {"kind": "step", "step": self.step, "lr": base.lr(), **record, **both.products()}
         if self._loss is not None:
             row["loss"], self._loss = self._loss, None
-        if self.step % self._every == 0:
-            self._take(both, base)
-        elif self._last is not None and self._last[0] == self.step - 1:
-            self._lag(both, row)
+        takes, follows = self.step % self._every == 0, self._last is not None and self._last[0] == self.step - 1
+        if takes or follows:
+            self._take(both, base, row, adds=takes)
         self._pending.append(row)
         self.step += 1
         if not any(isinstance(v, Tensor) and v.device.type != "cpu" for v in row.values()):
@@ -121,14 +120,19 @@ class Probe:
         if self.step - self._begun >= self._block:
             self._close_block()
 
-    def _take(self, both: Pair, base: Base) -> None:
-        """Add the sketches of a step to the block."""
+    def _take(self, both: Pair, base: Base, row: Row, *, adds: bool) -> None:
+        """Sketch a step: for the cosine of its gradient and the one before, and for the block if it `adds`."""
         difference = self._sketch(both.difference) / both.scale
         g = self._sketch(both.perturbed) / both.scale - difference
-        self._last = (self.step, g)
-        if base.decay():
-            g = g + self._sketch(base.decayed(both.parameters))
-        found = {"g": g, "d": difference}
+        before, self._last = self._last, (self.step, g)
+        if before is not None and before[0] == self.step - 1:
+            row["lag"] = (before[1] @ g) / (before[1].norm() * g.norm())
+        if adds:
+            self._means.sketched(self._found(both, base, g, difference))
+
+    def _found(self, both: Pair, base: Base, g: Tensor, difference: Tensor) -> dict[str, Tensor]:
+        """What a block adds up on a sketched step."""
+        found = {"g": g + self._sketch(base.decayed(both.parameters)) if base.decay() else g, "d": difference}
         if base.adaptive():
             found["pd"] = self._sketch(base.preconditioned(both.parameters, both.difference)) / both.scale
             found["pg"] = self._sketch(base.preconditioned(both.parameters, both.perturbed)) / both.scale - found["pd"]
@@ -137,15 +141,7 @@ class Probe:
             found["x"] = self._sketch(weights)
             products = [big - d for big, d in zip(both.perturbed, both.difference, strict=True)]
             found["gx"] = torch.as_tensor(inner(products, weights), dtype=torch.float64).reshape(1) / both.scale
-        self._means.sketched(found)
-
-    def _lag(self, both: Pair, row: Row) -> None:
-        """The cosine of this step's gradient and the one before."""
-        if self._last is None:
-            return
-        g = self._sketch(both.perturbed) / both.scale - self._sketch(both.difference) / both.scale
-        before = self._last[1]
-        row["lag"] = (before @ g) / (before.norm() * g.norm())
+        return found
 
     def _close_block(self) -> None:
         self.flush()

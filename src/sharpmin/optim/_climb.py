@@ -59,11 +59,10 @@ class Climber:
 
     def move(self, geometry: Geometry, total: Scalar, dither: Dither | None) -> None:
         """w += radius v, with the unit vector v of steepest ascent."""
-        multiple = geometry.multiple(total)
-        if dither is None and multiple is not None and not isinstance(self.radius, Tensor):
-            displace_all(self.weights, self.vectors, self.radius * multiple)
+        multiple, put = geometry.multiple(total), displace if dither is None else dither.displace
+        if multiple is not None and not isinstance(self.radius, Tensor):
+            displace_all(self.weights, self.vectors, self.radius * multiple, put)
             return
-        put = displace if dither is None else dither.displace
         for w, v in zip(self.weights, geometry.steepest(self.weights, self.vectors, total), strict=True):
             put(w, times(v, self.radius))
 

@@ -31,7 +31,7 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> Tensor:
     for dtype in _DTYPES:
         own = [t for t in tensors if t.dtype is dtype]
         small = [t for t in own if t.numel() < PIECE]
-        views = [piece for t in own if t.numel() >= PIECE for piece in torch.split(t.reshape(-1), PIECE)]
+        views = [piece.contiguous() for t in own if t.numel() >= PIECE for piece in torch.split(t.reshape(-1), PIECE)]
         if small:
             views += torch.split(_flatten(small), PIECE)
         if views:

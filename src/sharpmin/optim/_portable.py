@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sharpmin.core.rho import RhoSchedule
 
-from .ascent import State
+from .ascent import Ascent, State
 
 KEY = "sharpmin"
 SCOPE = "sharpmin_scope"
@@ -30,11 +30,11 @@ def save_ascent(state: State, parameters: Iterable[Tensor]) -> dict[str, Any]:
     return {KEY: {"ascent": {i: state[p] for i, p in enumerate(parameters) if p in state}}}
 
 
-def load_ascent(state_dict: Mapping[str, Any], parameters: Iterable[Tensor], fresh: State) -> State:
-    """The inverse of `save_ascent`, on the device of each parameter; `fresh` where nothing was saved."""
+def load_ascent(state_dict: Mapping[str, Any], parameters: Iterable[Tensor], ascent: Ascent) -> State:
+    """The inverse of `save_ascent`, on the device of each parameter; a fresh state where nothing was saved."""
     saved = state_dict.get(KEY, {}).get("ascent")
-    if saved is None:
-        return fresh
+    if saved is None or not ascent.stateful:
+        return ascent.init()
     return {p: saved[i].to(p.device).clone() for i, p in enumerate(parameters) if i in saved}
 
 

@@ -18,7 +18,8 @@ class StepReport:
         rho: the radius that was asked for, the largest over the groups; after `Unnormalized` and `Capped` had their say.
         radius: the realised `||e||`; measured on the weights where they are float16 or bfloat16, since rounding eats small
             perturbations there.
-        dual_norm: `||g||_*`, the dual norm of the first gradient over all groups with rho > 0; None if no group has.
+        dual_norm: `||a||_*`, the dual norm of what is climbed along, the first gradient unless an ascent says otherwise, over
+            all groups with rho > 0; None if no group has.
         passes: gradient evaluations of the step, 1 or 2.
         gain: `<e, g> / <asked e, g>`, with one group `<e, g> / (rho ||g||_*)`: the share of the ascent that survives the
             rounding of the weights, 1 in float32 and float64; None if nothing was asked for.

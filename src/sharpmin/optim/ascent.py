@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from sharpmin.core.rho import finite
@@ -29,9 +30,11 @@ class Ascent(ABC):
 
     Attributes:
         needs_clean: whether it needs this step's gradient at w; if not, the step has one pass, the one at w + e.
+        stateful: whether it remembers anything, which then goes into checkpoints.
     """
 
     needs_clean: ClassVar[bool] = True
+    stateful: ClassVar[bool] = False
 
     def init(self) -> State:
         """The state before the first step."""
@@ -69,7 +72,8 @@ class Ema(Ascent):
     """VaSSO: a_t = (1 - theta) a_{t-1} + theta g_t with a_0 = 0, which suppresses the variance of the direction.
 
     Li & Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression, NeurIPS 2023, arXiv:2309.15639,
-    eq. 4. Costs one parameter-sized state, float32 for half-precision weights, which travels in `state_dict`.
+    eq. 4. Costs one parameter-sized state, float32 for half-precision weights, which travels in `state_dict`. In scope
+    "microbatch" every micro-batch is a t. A gradient that is not finite leaves the average alone.
 
     Args:
         theta: the weight of the newest gradient, in (0, 1]; 1 is SAM.
@@ -82,6 +86,7 @@ class Ema(Ascent):
     (tensor([0.5000]), tensor([0.7500]))
     """
 
+    stateful: ClassVar[bool] = True
     theta: float = 0.2
 
     def __post_init__(self) -> None:
@@ -92,12 +97,17 @@ class Ema(Ascent):
         self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: State, base: Mapping[Tensor, Any]
     ) -> tuple[Sequence[Tensor | None], State]:
         """The averages; a parameter without a gradient keeps its own and stays."""
-        new = dict(state)
+        new, vectors = dict(state), list[Tensor | None]()
         for w, g in zip(weights, grads, strict=True):
-            if g is not None:
-                fresh = wide(g.to_dense()) * self.theta
-                new[w] = fresh.add_(state[w], alpha=1 - self.theta) if w in state else fresh
-        return [None if g is None else new[w] for w, g in zip(weights, grads, strict=True)], new
+            if g is None:
+                vectors.append(None)
+                continue
+            fresh = wide(g.to_dense()) * self.theta
+            before = state.get(w)
+            a = fresh if before is None else fresh.add_(before, alpha=1 - self.theta)
+            vectors.append(a)
+            new[w] = torch.where(torch.isfinite(a).all(), a, torch.zeros_like(a) if before is None else before)
+        return vectors, new
 
 
 @dataclass(frozen=True)

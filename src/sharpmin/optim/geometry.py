@@ -78,7 +78,8 @@ class _Scaled(Geometry):
         scaled = []
         for w, v in zip(weights, vectors, strict=True):
             t = self.scale(w)
-            scaled.append(torch.where(v == 0, 0.0, wide(v) / t) if isinstance(t, Tensor) else wide(v) / t)
+            own = v.to_dense()
+            scaled.append(own if isinstance(t, float) and t == 1.0 else torch.where(own == 0, 0.0, wide(own) / t))
         return sum_of_squares(scaled) ** 0.5
 
 
@@ -207,12 +208,13 @@ class LInf(Geometry):
 class Masked(Geometry):
     """Only some weights move: the geometry `inner` on the coordinates that the mask lets through, 0 on the others.
 
-    With a mask drawn at random or by Fisher information this is the sparse perturbation of Mi et al., Make
-    Sharpness-Aware Minimization Stronger: A Sparsified Perturbation Approach, NeurIPS 2022, arXiv:2210.05177. To leave
-    whole parameters out, a group with rho = 0 does the same and costs less.
+    With a mask by Fisher information this is the sparse perturbation of Mi et al., Make Sharpness-Aware Minimization
+    Stronger: A Sparsified Perturbation Approach, NeurIPS 2022, arXiv:2210.05177. To leave whole parameters out, a group
+    with rho = 0 does the same and costs less.
 
     Args:
-        mask: called with each tensor of weights; a bool, or a tensor of 0 and 1 of its shape.
+        mask: called with each tensor of weights; a bool, or a tensor of 0 and 1 of its shape. It is asked more than once a
+            step and must answer the same: draw a random mask beforehand, and let `mask` look it up.
         inner: the geometry of the rest.
 
     >>> geometry = Masked(lambda w: w.abs() > 1, L2())

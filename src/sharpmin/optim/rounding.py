@@ -6,10 +6,12 @@ proportion to what is left over, every weight moves by the right amount in the m
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-_BITS = {torch.bfloat16: 16, torch.float16: 13}  # of the float32 fraction that the format has no room for
+_HALF = (torch.bfloat16, torch.float16)
 
 
 class Dither:
@@ -29,18 +31,39 @@ class Dither:
 
     def displace(self, weight: Tensor, move: Tensor) -> None:
         """weight += move, in place; float16 and bfloat16 weights are rounded at random."""
-        bits = _BITS.get(weight.dtype)
-        if bits is None or move.is_sparse:
-            weight.add_(move.to(weight.dtype))
-            return
-        target = weight.float() + move
-        noise = torch.randint(
-            1 << bits, target.shape, generator=self._on(weight.device), device=weight.device, dtype=torch.int32
-        )
-        dithered = (target.view(torch.int32) + noise).bitwise_and_(-(1 << bits)).view(torch.float32)
-        weight.copy_(torch.where(torch.isfinite(target), dithered, target))
+        if weight.dtype not in _HALF:
+            weight.add_(move.to(weight.dtype) if move.is_sparse else move)
+        elif move.is_sparse:
+            move = move.coalesce()
+            rows = weight[tuple(move.indices())]
+            weight[tuple(move.indices())] = self._rounded(rows, rows.float() + move.values())
+        else:
+            weight.copy_(self._rounded(weight, weight.float() + move))
+
+    def _rounded(self, weight: Tensor, target: Tensor) -> Tensor:
+        """`target`, in float32, as one of its two neighbours in the format of `weight`."""
+        most = torch.finfo(weight.dtype).max
+        down = _bfloat16(target, self._draw) if weight.dtype is torch.bfloat16 else _float16(target, self._draw)
+        inside = target.abs() <= most  # also false for nan: what is not finite stays what it is
+        return torch.where(inside, down.clamp(-most, most), target).to(weight.dtype)
+
+    def _draw(self, like: Tensor) -> Tensor:
+        """Whole numbers in [0, 2^16), one an entry."""
+        on = like.device
+        return torch.randint(1 << 16, like.shape, generator=self._on(on), device=on, dtype=torch.int32)
 
     def _on(self, device: torch.device) -> torch.Generator:
         if device not in self._generators:
             self._generators[device] = torch.Generator(device).manual_seed(self._seed)
         return self._generators[device]
+
+
+def _bfloat16(t: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
+    """bfloat16 is the upper half of float32: add 16 random bits, and drop the lower half."""
+    return (t.view(torch.int32) + draw(t)).bitwise_and_(-(1 << 16)).view(torch.float32)
+
+
+def _float16(t: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
+    """Its numbers lie 2^-places apart, evenly below 2^-14: add a random part of that, and round down."""
+    places = 11 - torch.frexp(t).exponent.clamp(min=-13)
+    return torch.ldexp(torch.floor(torch.ldexp(t, places) + draw(t) / (1 << 16)), -places)

@@ -234,6 +234,7 @@ class SAM(Machine):
         if cycle.phase is not Phase.READY:
             with self.perturbed(), torch.enable_grad():
                 if cycle.kept is None:
+                    cycle.record |= losses  # a watcher is called when the block ends
                     losses["perturbed_loss"] = detached(closure())
         cycle.record |= losses
         return loss

@@ -7,8 +7,9 @@ nothing waits for the device between the two passes.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 
 import torch
@@ -47,12 +48,13 @@ def entries(t: Tensor) -> Tensor:
     """The stored numbers of a dense, sparse or complex tensor, as a dense real one."""
     if t.is_sparse:
         t = t.coalesce().values()
-    return torch.view_as_real(t) if t.is_complex() else t
+    return torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
 
 
 def pieces(t: Tensor) -> Iterator[Tensor]:
     """The stored numbers in runs of at most `PIECE`."""
-    yield from torch.split(entries(t).reshape(-1), PIECE)
+    for piece in torch.split(entries(t).reshape(-1), PIECE):
+        yield piece.contiguous()  # with a stride the norm would be added up naively
 
 
 def sum_of_squares(tensors: Sequence[Tensor]) -> Scalar:
@@ -119,7 +121,8 @@ def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
     (True, False)
     """
     if isinstance(first_norm, float) and tensors and _foreach.serves(tensors):
-        return math.isfinite(first_norm) and _foreach.all_finite(tensors)
+        with contextlib.suppress(RuntimeError):  # an expanded gradient cannot be written to, which the fast check does
+            return math.isfinite(first_norm) and _foreach.all_finite(tensors)
     if math.isfinite(float(sum_of_squares(tensors) + first_norm)):
         return True
     return math.isfinite(float(first_norm)) and all(bool(torch.isfinite(entries(t)).all()) for t in tensors)
@@ -131,14 +134,16 @@ def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
         torch._foreach_copy_(list(targets), list(sources))
 
 
-def displace_all(weights: Sequence[Tensor], directions: Sequence[Tensor], factor: float) -> None:
-    """weights += factor * directions, in place; one rounding to the dtype of the weight."""
+def displace_all(
+    weights: Sequence[Tensor], directions: Sequence[Tensor], factor: float, put: Callable[[Tensor, Tensor], None] | None = None
+) -> None:
+    """weights += factor * directions, in place, one rounding to the dtype of the weight; `put` rounds half precision."""
     if weights and _foreach.serves(weights) and _foreach.serves(directions):
         torch._foreach_add_(list(weights), list(directions), alpha=factor)
     else:
         for w, v in zip(weights, directions, strict=True):
-            if is_low_precision(w) or v.dtype != w.dtype:
-                displace(w, times(wide(v), factor))
+            if is_low_precision(w):
+                (put or displace)(w, times(v, factor))
             else:
                 w.add_(v, alpha=factor)
 
@@ -148,7 +153,7 @@ def displace(weight: Tensor, move: Tensor) -> None:
     if is_low_precision(weight) and not move.is_sparse:
         weight.copy_(weight.float() + move)
     else:
-        weight.add_(move.to(weight.dtype))
+        weight.add_(move.to(weight.dtype) if move.is_sparse else move)
 
 
 def times(t: Tensor, factor: Tensor | float) -> Tensor:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
+from inspect import Signature
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
+from sharpmin.core.rho import COUNTABLE, real
+
+T = TypeVar("T")
 _POSITIVE = frozenset({"beta", "mu", "lr", "beta_component", "curvature", "w", "c", "d"})
 _NON_NEGATIVE = frozenset({"sigma", "rho", "rho0", "delta", "distance", "s", "constant_gap"})
 _FRACTIONS = {"p": 0.5, "theta": 0.5}  # in (0, limit); theta may not reach its limit, p may
@@ -45,13 +49,14 @@ def _number(owner: str, name: str, value: Any) -> Any:
     if name == "steps":
         if isinstance(value, bool) or not isinstance(value, Integral):
             raise TypeError(f"{owner}: steps={value!r} must be an integer >= 1")
+        require(value < COUNTABLE, owner, f"steps has {int(value).bit_length()} bits; it must be below 2**63")
         require(int(value) >= 1, owner, f"steps={value} must be an integer >= 1")
         return int(value)
     if name not in _POSITIVE | _NON_NEGATIVE | _FRACTIONS.keys() or value is None:
         return value
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{owner}: {name}={value!r} is a {type(value).__name__}; {name} must be a number")
-    number = float(value)
+    number = real(value)
     if name in _FRACTIONS:
         limit = _FRACTIONS[name]
         inside = 0 < number < limit or (name == "p" and number == limit)
@@ -61,6 +66,28 @@ def _number(owner: str, name: str, value: Any) -> Any:
         inside = math.isfinite(number) and (number > 0 if name in _POSITIVE else number >= 0)
         require(inside, owner, f"{name}={number:g} must be finite and {sign}")
     return number
+
+
+def no_none(owner: str, signature: Signature, keywords: Mapping[str, Any]) -> None:
+    """Raise `TypeError` for a None where the signature has no such default."""
+    for name, value in keywords.items():
+        parameter = signature.parameters.get(name)
+        if value is None and parameter is not None and parameter.default is not None:
+            raise TypeError(f"{owner}: {name}=None is a NoneType; {name} must be given")
+
+
+def within_floats(owner: str, given: Mapping[str, Any], compute: Callable[[], T]) -> T:
+    """What `compute` gives; a `ValueError` that names the numbers where it overflows, divides by 0, or is not finite."""
+    try:
+        result = compute()
+        if not isinstance(result, float) or math.isfinite(result):
+            return result
+    except ArithmeticError:
+        pass
+    shown = ", ".join(f"{name}={value:.6g}" for name, value in given.items() if isinstance(value, Real)) or "the numbers"
+    raise ValueError(
+        f"{owner}: {shown} lead beyond floating point (1e-308 to 1e308); measure f and x in units that bring them near 1"
+    )
 
 
 def over(numerator: float, denominator: float) -> float:

@@ -135,8 +135,9 @@ def _points(problem: Problem, starts: Array, reach: float, count: int, rng: Gene
         if step in (3, 20, 80, 199):
             path.append(x)
     found = np.concatenate(path)
-    finite = np.isfinite(found) if problem.dim == 1 else np.isfinite(found).all(axis=1)
-    return np.asarray(found[finite])
+    within = problem.norm(found) < 1e150  # beyond, squares overflow
+    found = found[within]
+    return np.asarray(found[np.isfinite(problem.value(found)) & (problem.norm(problem.gradient(found)) < 1e150)])
 
 
 def _pairs(problem: Problem, gradient: Gradient, points: Array, reach: float, rng: Generator) -> tuple[Array, Array]:
@@ -222,7 +223,7 @@ def _consistent(problem: Problem, points: Array, rng: Generator) -> Constant:
     inner = product if problem.dim == 1 else product.sum(axis=1)
     kink = problem.beta * size if math.isfinite(problem.beta) else 1e-3 * np.abs(slope)
     slack = 1e-5 * (1 + np.abs(slope)) + kink + 1e-14 * np.maximum(np.abs(up), 1.0) / size
-    excess = np.abs(slope - inner) - slack
+    excess = np.nan_to_num(np.abs(slope - inner) - slack, nan=-np.inf)
     at = int(np.argmax(excess))
     text = f"<grad f(x), v> = {inner[at]:.6g}, the slope of f along v is {slope[at]:.6g}"
     return Constant("gradient", float(slope[at]), float(inner[at]), bool(excess[at] <= 0), (_tuple(points[at]),), text)
@@ -236,10 +237,9 @@ def _ratios(problem: Problem, gradient: Gradient, x: Array, y: Array) -> tuple[A
     product = (gx - gy) * (x - y)
     inner = product if problem.dim == 1 else product.sum(axis=1)
     rounding = 4e-16 * (problem.norm(gx) + problem.norm(gy)) * (1 + math.sqrt(problem.dim)) / safe
-    return (
-        np.where(distance > 0, problem.norm(gx - gy) / safe - rounding, -np.inf),
-        np.where(distance > 0, inner / safe**2 + rounding, np.inf),
-    )
+    stretch, monotone = problem.norm(gx - gy) / safe - rounding, inner / safe**2 + rounding
+    told = (distance > 0) & np.isfinite(stretch) & np.isfinite(monotone)
+    return np.where(told, stretch, -np.inf), np.where(told, monotone, np.inf)
 
 
 def _extreme(name: str, claimed: float, ratios: Array, x: Array, y: Array, *, upper: bool, what: str) -> Constant:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sharpmin.core.rho import Capped, Constant, InverseSqrt, ProportionalToLR, RhoSchedule, Unnormalized
 
+from ._assume import within_floats
 from ._cells import CASES, RULES, Rule, known
 from ._lr import LRSchedule
 from ._noise import smoothness, variance
@@ -87,9 +88,9 @@ def bound_at(rule: Rule, inputs: Inputs, lr: float | LRSchedule) -> float:
     theorem = registered()[rule.id]
     if rule.schedule == "inverse-sqrt" and inputs.steps > LONG:
         bound_at(rule, replace(inputs, steps=1), lr)  # refuses what the statement refuses
-        return _long(rule, inputs, lr)
+        return within_floats(rule.id, vars(inputs), lambda: _long(rule, inputs, lr))
     keywords = _keywords(theorem, rule, inputs)
-    if "lr" in _parameters(theorem) and isinstance(lr, float) and lr > 0:
+    if "lr" in _parameters(theorem) and isinstance(lr, float):
         keywords["lr"] = lr
     return theorem.bound(**keywords) / (inputs.steps if rule.per_step else 1)
 
@@ -138,7 +139,7 @@ def _at_optimum(inputs: Inputs) -> Inputs:
 
 def _attempt(rule: Rule, inputs: Inputs) -> Outcome:
     theorem = registered()[rule.id]
-    takes_lr = "lr" in _parameters(theorem)
+    takes_lr, start = "lr" in _parameters(theorem), "distance" if "distance" in _parameters(theorem) else "delta"
     lr: float | LRSchedule
     if inputs.lr is not None:
         if not takes_lr:
@@ -149,9 +150,11 @@ def _attempt(rule: Rule, inputs: Inputs) -> Outcome:
     elif rule.step:
         lr = registered()[rule.step].step_size(**_keywords(registered()[rule.step], None, inputs, prescribed(rule.step)))
     else:
-        lr = _best_lr(rule, inputs)
-    if lr == 0 and theorem.prescribed is None:
-        lr = _TINY
+        lr = _best_lr(rule, inputs) if getattr(inputs, start) != 0 else 0.0
+    if lr == 0:
+        given = f"{start}={getattr(inputs, start):g}"
+        raise ValueError(f"{rule.id}: {given} says that x0 is a minimizer, so nothing has to be done and the step size is 0; "
+                         "give lr= to bound a run that moves all the same")  # fmt: skip
     return Outcome(rule, lr, bound_at(rule, inputs, lr))
 
 

@@ -8,14 +8,16 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
+from sharpmin.core.rho import finite
 
+from ._assume import over
 from ._cells import ORACLES, QUANTITIES, RADII
 from ._constants import Constant, constants, sample_draws
 from ._dense import LogCosh
 from ._hinge import HingeProblem
 from ._plan import Plan, plan
 from ._problem import Problem
-from ._simulate import simulate
+from ._simulate import refuse_lanes, simulate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +48,8 @@ class Confrontation:
         error: its standard error; 0 where nothing is random.
         bound: what the statement says.
         holds: whether measured - 4 standard errors <= bound.
-        vacuous: whether the bound is no better than what is known before the first step.
+        vacuous: whether the bound is no better than what is known before the first step, or no larger than `rounding`.
+        rounding: what double precision cannot tell from 0 here; granted to the run.
     """
 
     oracle: str
@@ -60,6 +63,16 @@ class Confrontation:
     bound: float
     holds: bool
     vacuous: bool
+    rounding: float
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if not self.holds:
+            return "REFUTED"
+        if self.vacuous and self.bound <= self.rounding:
+            return f"vacuous (rounding alone is {self.rounding:.1g})"
+        return "vacuous" if self.vacuous else "holds"
 
 
 @dataclass(frozen=True)
@@ -114,9 +127,8 @@ class Examination:
             lines.append(f"  after {self.steps} steps")
             lines.append(f"  {'oracle':<6} {'radius':<13} {'statement':<9} {'measured':>10}    {'bound':>10}  verdict")
         for row in self.bounds:
-            verdict = ("vacuous" if row.vacuous else "holds") if row.holds else "REFUTED"
             numbers = f"{row.measured:>10.4g} <= {row.bound:>10.4g}"
-            lines.append(f"  {row.oracle:<6} {row.radius:<13} {row.id:<9} {numbers}  {verdict}: {QUANTITIES[row.quantity]}")
+            lines.append(f"  {row.oracle:<6} {row.radius:<13} {row.id:<9} {numbers}  {row.verdict}: {QUANTITIES[row.quantity]}")
         lines += [f"  no bound: {reason}" for reason in self.silent]
         return "\n".join(lines)
 
@@ -154,16 +166,31 @@ def examine(
     >>> [(c.name, round(c.found, 6)) for c in examine(wrong, x0=1.0).wrong]
     [('beta', 4.0)]
     """
-    start = np.asarray(x0, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges refutes a bound; it is no warning
+        return _examination(problem, x0, rho, steps, seeds, reach, pairs, seed)
+
+
+def _examination(
+    problem: Problem, x0: Any, rho: float, steps: int, seeds: int, reach: float, pairs: int, seed: int
+) -> Examination:
+    try:
+        start = np.asarray(x0, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError):
+        start = np.full(0, np.nan)
     if start.size != problem.dim or start.ndim > 1 or not np.isfinite(start).all():
         needed = "a finite number" if problem.dim == 1 else f"finite numbers of shape ({problem.dim},)"
         raise ValueError(f"examine: x0={x0!r}; {problem.name} needs {needed}")
     for name, value, least in (("steps", steps, 1), ("seeds", seeds, 2), ("pairs", pairs, 1)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"examine: {name}={value!r} must be an integer >= {least}")
-    if not (math.isfinite(reach) and reach > 0 and math.isfinite(rho) and rho >= 0):
-        raise ValueError(f"examine: reach={reach!r} must be finite and > 0, rho={rho!r} finite and >= 0")
+    reach, rho = finite(reach, "reach", "examine", low=0, strict=True), finite(rho, "rho", "examine", low=0)
+    refuse_lanes(problem, "m-sam", steps, seeds)
     start = start.reshape(1) if problem.dim == 1 else start.reshape(1, -1)
+    delta, size = float(problem.gap(start)[0]), float(problem.norm(problem.gradient(start))[0])
+    if not (math.isfinite(delta) and max(abs(float(v)) for v in (*start.flat, size)) < 1e150):
+        raise ValueError(
+            f"examine: at x0={x0!r} f is {delta:g} above f_star and ||grad f|| is {size:g}; choose x0 where both are numbers"
+        )
     found = constants(problem, start, reach=reach, pairs=pairs, seed=seed)
     rows, silent = list[Confrontation](), dict[str, None]()
     for result in _confront(problem, start, rho, steps, seeds):
@@ -171,7 +198,6 @@ def examine(
             rows.append(result)
         else:
             silent[result] = None
-    delta = float(problem.gap(start)[0])
     return Examination(problem.name, problem.dim, setting_of(problem), steps, delta, found, tuple(rows), tuple(silent))
 
 
@@ -201,7 +227,7 @@ def _promise(problem: Problem, start: Array, oracle: str, radius: str, rho: floa
     setting = setting_of(problem)
     mu = {"strongly-convex": problem.mu, "pl": problem.pl}.get(setting)
     if radius == "unnormalised":
-        rho = min(rho, 1 / (2 * problem.beta_component))
+        rho = min(rho, over(1.0, 2 * problem.beta_component))
     return plan(
         setting=setting,
         oracle=oracle,
@@ -235,7 +261,9 @@ def _run(problem: Problem, start: Array, promised: Plan, seeds: int) -> Confront
     values = problem.gap(run.x_final.values) if name is None else run[name].values
     error = float(values.std(ddof=1) / math.sqrt(lanes)) if lanes > 1 else 0.0
     measured = float(values.mean())
-    slack = 4 * error + 1e-9 * promised.bound + 10 * problem.resolution
+    gap = promised.quantity in ("gap", "perturbed-gap")
+    rounding = 10 * problem.resolution * (1.0 if gap else 2 * problem.beta)  # ||grad f||^2 <= 2 beta (f - f*)
+    slack = 4 * error + 1e-9 * promised.bound + rounding
     return Confrontation(
         oracle=promised.oracle,
         radius=promised.radius,
@@ -247,7 +275,8 @@ def _run(problem: Problem, start: Array, promised: Plan, seeds: int) -> Confront
         error=error,
         bound=promised.bound,
         holds=measured - slack <= promised.bound,
-        vacuous=promised.vacuous,
+        vacuous=promised.vacuous or (rounding > 0 and promised.bound <= rounding),
+        rounding=rounding,
     )
 
 

@@ -44,6 +44,12 @@ class Hinge:
     b: float = 0.0
     hinges: tuple[tuple[float, float], ...] = ()  # (t_k, c_k), t ascending
 
+    def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.a, self.b, *(v for pair in self.hinges for v in pair)))):
+            raise ValueError(
+                f"Hinge: a={self.a}, b={self.b}, hinges={list(self.hinges)}; every a, b, t and c must be a finite number"
+            )
+
     @classmethod
     def through(cls, points: Sequence[tuple[float, float]], *, left: float, right: float) -> Hinge:
         """Piecewise linear through `points` (x ascending), with slopes `left` and `right` outside."""
@@ -140,7 +146,7 @@ class HingeProblem(Problem):
 
     def __post_init__(self) -> None:
         p = self.probabilities
-        if len(p) != len(self.components) or min(p, default=0.0) <= 0 or abs(math.fsum(p) - 1) > 1e-12:
+        if len(p) != len(self.components) or not min(p, default=0.0) > 0 or not abs(math.fsum(p) - 1) <= 1e-12:
             raise ValueError(f"{self.name}: probabilities={p} must be positive, one a sample, with sum 1")
         left, right = self.mean.slopes()[0], self.mean.slopes()[-1]
         edges = self.mean.knots() or [0.0]

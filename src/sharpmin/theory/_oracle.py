@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
+from sharpmin.core.rho import COUNTABLE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,6 +80,8 @@ def samples(problem: Problem, seed: int, step: int) -> tuple[Any, Any]:
             raise TypeError(f"samples: {name}={value!r} must be an integer >= 0")
         if int(value) < 0:
             raise ValueError(f"samples: {name}={value!r} must be an integer >= 0")
+        if int(value) >= COUNTABLE:
+            raise ValueError(f"samples: {name} has {int(value).bit_length()} bits; it must be below 2**63")
     both = problem.draw(uniforms([seed], [step], 2 * problem.batch)[0, 0])
     xi, other = both[: problem.batch], both[problem.batch :]
     return (int(xi[0]), int(other[0])) if problem.batch == 1 else (xi, other)

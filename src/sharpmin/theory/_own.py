@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from sharpmin.core.extras import optional
+from sharpmin.core.rho import finite, real
 
-from ._assume import numbers
 from ._hinge import Hinge, HingeProblem
 from ._problem import Problem
+from ._problems._registry import usable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,7 +80,7 @@ class OwnProblem(Problem):
 
     def value(self, x: Array) -> Array:
         """f, shape (lanes,)."""
-        return np.array([math.fsum(self.value_of(point, i) for i in range(self.samples)) / self.samples for point in x])
+        return np.array([_mean([self.value_of(point, i) for i in range(self.samples)]) for point in x])
 
     def gradient(self, x: Array) -> Array:
         """The mean over samples, the shape of x."""
@@ -93,6 +95,13 @@ class OwnProblem(Problem):
     def draw(self, u: Array) -> NDArray[np.int64]:
         """A uniform sample index."""
         return (u * self.samples).astype(np.int64)
+
+
+def _mean(values: list[float]) -> float:
+    try:
+        return math.fsum(values) / len(values)
+    except (OverflowError, ValueError):  # how fsum answers values too large, and inf - inf: a run that diverges
+        return sum(values) / len(values)
 
 
 def own(
@@ -118,8 +127,8 @@ def own(
     Args:
         value: NumPy: l(x), or l(x, i) if there are several samples; x is a float if `dim` is 1, else an array (dim,).
         gradient: NumPy: its gradient, called likewise.
-        loss: torch, in place of both: l(w) or l(w, i) as a scalar tensor, w float64 of shape () or (dim,); autograd does the
-            rest.
+        loss: torch, in place of both: l(w) or l(w, i) as a scalar tensor, float64 like w, which has shape () or (dim,);
+            autograd does the rest.
         hinges: 1-D data: per sample a `Hinge`, or (a, b, [(t, c), ...]) for l'(x) = a + b x + sum c max(0, x - t). All
             constants are then computed, and none may be claimed.
         probabilities: of the hinges; equal by default. Functions have equal samples.
@@ -157,7 +166,8 @@ def own(
     if probabilities is not None:
         raise TypeError("own: probabilities= belongs to hinges=; functions have samples of equal weight")
     value_of, gradient_of = _functions(value, gradient, loss, dim, samples)
-    return OwnProblem(name, dim, samples, convex or mu > 0, value_of, gradient_of, _claims(claims, samples))
+    checked = _claims(claims, samples)
+    return OwnProblem(name, dim, samples, convex or checked["mu"] > 0, value_of, gradient_of, checked)
 
 
 def _claims(claims: dict[str, Any], samples: int) -> dict[str, float]:
@@ -165,31 +175,36 @@ def _claims(claims: dict[str, Any], samples: int) -> dict[str, float]:
     missing = [k for k in needed if claims[k] is None]
     if missing:
         raise ValueError(f"own: the statements need {', '.join(f'{k}=' for k in missing)}; examine() tests what you claim")
-    if not isinstance(claims["f_star"], (int, float)) or not math.isfinite(claims["f_star"]):
-        raise ValueError(f"own: f_star={claims['f_star']!r} must be a finite number")
-    claims["sigma"] = claims["sigma"] or 0.0
-    claims["beta_component"] = claims["beta"] if claims["beta_component"] is None else claims["beta_component"]
-    positive = {k: v for k, v in claims.items() if k not in ("f_star", "pl") and not (k == "mu" and v == 0)}
-    numbers("own", positive)
-    if claims["pl"] != 0:
-        numbers("own", {"beta": claims["beta"], "mu": claims["pl"]})  # the same domain, the same relation to beta
-    return {k: float(v) for k, v in claims.items()}
+    given = claims | {"sigma": 0.0 if claims["sigma"] is None else claims["sigma"]}
+    given["beta_component"] = claims["beta"] if claims["beta_component"] is None else claims["beta_component"]
+    checked = {}
+    for name, value in given.items():
+        positive = name in ("beta", "beta_component")
+        checked[name] = finite(value, name, "own", low=-math.inf if name == "f_star" else 0.0, strict=positive)
+    for name in ("mu", "pl"):
+        if checked[name] > checked["beta"]:
+            beta = checked["beta"]
+            raise ValueError(f"own: {name}={checked[name]:g} exceeds beta={beta:g}; a beta-smooth function has {name} <= beta")
+    return checked
 
 
-def _hinge_problem(name: str, hinges: Sequence[Any], probabilities: Sequence[float] | None) -> HingeProblem:
+def _hinge_problem(name: str, hinges: Sequence[Any], probabilities: Sequence[float] | None) -> Problem:
     try:
-        parts = [
-            h if isinstance(h, Hinge) else Hinge(float(h[0]), float(h[1]), tuple(sorted(map(_knot, h[2])))) for h in hinges
-        ]
-    except (TypeError, IndexError, ValueError):
+        rows = [(h.a, h.b, h.hinges) if isinstance(h, Hinge) else (real(h[0]), real(h[1]), _knots(h[2])) for h in hinges]
+    except (TypeError, IndexError, KeyError, ValueError):
         raise TypeError(f"own: hinges={hinges!r} must hold a Hinge or (a, b, [(t, c), ...]) per sample") from None
-    equal = [1 / len(parts)] * len(parts) if parts else []
-    return HingeProblem(name, tuple(parts), tuple(float(p) for p in (equal if probabilities is None else probabilities)))
+    for i, (a, b, knots) in enumerate(rows):
+        if not all(map(math.isfinite, (a, b, *chain.from_iterable(knots)))):
+            raise ValueError(f"own: hinges[{i}]={(a, b, list(knots))}; every a, b, t and c must be a finite number")
+    if probabilities is not None and (isinstance(probabilities, str) or not hasattr(probabilities, "__len__")):
+        raise TypeError(f"own: probabilities={probabilities!r} must be a list of numbers, one per sample")
+    given = [1 / len(rows) for _ in rows] if probabilities is None else probabilities
+    weights = tuple(finite(p, f"probabilities[{i}]", "own", low=0, strict=True) for i, p in enumerate(given))
+    return usable("own", {}, lambda: HingeProblem(name, tuple(Hinge(*row) for row in rows), weights))
 
 
-def _knot(pair: Any) -> tuple[float, float]:
-    t, c = pair
-    return float(t), float(c)
+def _knots(pairs: Any) -> tuple[tuple[float, float], ...]:
+    return tuple(sorted((real(t), real(c)) for t, c in pairs))
 
 
 def _functions(value: Any, gradient: Any, loss: Any, dim: int, samples: int) -> tuple[Function, Function]:
@@ -208,18 +223,33 @@ def _functions(value: Any, gradient: Any, loss: Any, dim: int, samples: int) -> 
         return _of_torch(loss, call)
 
     def value_of(point: Any, i: int) -> float:
-        out = np.asarray(call(value, point, i), dtype=np.float64)
+        try:
+            out = _double(call(value, point, i), "value")
+        except OverflowError:  # as of math.exp: a run that diverges
+            return math.nan
         if out.size != 1:
             raise TypeError(f"own: value returned shape {out.shape}; it must return one number per point")
         return float(out.reshape(()))
 
     def gradient_of(point: Any, i: int) -> Any:
-        out = np.asarray(call(gradient, point, i), dtype=np.float64)
+        try:
+            out = _double(call(gradient, point, i), "gradient")
+        except OverflowError:
+            return np.full(dim, math.nan)
         if out.size != dim or out.ndim > 1:
             raise TypeError(f"own: gradient returned shape {out.shape}; it must return shape ({dim},), that of a point")
         return out.reshape(dim)
 
     return value_of, gradient_of
+
+
+def _double(out: Any, what: str) -> Any:
+    """What a NumPy function returned, in double precision from the start."""
+    array = np.asarray(out)
+    if array.dtype.kind not in "iuf" or (array.dtype.kind == "f" and array.dtype.itemsize < 8):
+        raise TypeError(f"own: {what} returned {array.dtype}; it must return float64: keep x and your data float64, "
+                        "such as data.astype(float)")  # fmt: skip
+    return array.astype(np.float64)
 
 
 def _of_torch(loss: Function, call: Callable[[Function, Any, int], Any]) -> tuple[Function, Function]:
@@ -229,6 +259,9 @@ def _of_torch(loss: Function, call: Callable[[Function, Any, int], Any]) -> tupl
             out = call(loss, w, i)
         if not isinstance(out, torch.Tensor) or out.numel() != 1:
             raise TypeError(f"own: loss returned {getattr(out, 'shape', type(out).__name__)}; it must return a scalar tensor")
+        if out.dtype != torch.float64:
+            raise TypeError(f"own: loss returned {out.dtype}; it must return torch.float64, as w is: make your data and "
+                            "modules float64 with .double()")  # fmt: skip
         return w, out.reshape(())
 
     def value_of(point: Any, i: int) -> float:
@@ -238,7 +271,7 @@ def _of_torch(loss: Function, call: Callable[[Function, Any, int], Any]) -> tupl
         w, out = run(point, i, grad=True)
         if not out.requires_grad:
             return np.zeros(w.numel())
-        (slope,) = torch.autograd.grad(out, w)
-        return slope.numpy().reshape(-1)
+        (slope,) = torch.autograd.grad(out, w, allow_unused=True)
+        return np.zeros(w.numel()) if slope is None else slope.numpy().reshape(-1)
 
     return value_of, gradient_of

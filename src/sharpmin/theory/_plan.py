@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
-from sharpmin.core.rho import RhoSchedule
+from sharpmin.core.rho import RhoSchedule, finite
 
 from ._advice import Advice, advise
-from ._assume import numbers
+from ._assume import no_none, numbers, within_floats
 from ._cells import CASES, ORACLES, QUANTITIES, RADII, SETTINGS, known
 from ._evaluate import Inputs, evaluate, floor, schedule, terms
 from ._lr import LRSchedule
@@ -140,7 +141,8 @@ def plan(
 
     Raises:
         TypeError: for a wrong kind, such as a schedule for rho.
-        ValueError: where no statement applies, or a constant is missing; the message says which.
+        ValueError: where no statement applies, a constant is missing, or a number would be beyond floating point; the message
+            says which. Also at a minimizer (delta or distance 0), where the best step size is 0.
 
     >>> k = {"beta": 1.0, "mu": 0.1, "sigma": 0.1, "rho": 0.05, "steps": 10_000, "delta": 1.0}
     >>> p = plan(setting="strongly-convex", oracle="m-sam", **k)
@@ -151,17 +153,21 @@ def plan(
     """
     inputs = _inputs(locals())
     if accuracy is not None:
-        _positive("accuracy", accuracy)
+        accuracy = finite(accuracy, "accuracy", "plan", low=0, strict=True)
+    return within_floats("plan", vars(inputs), lambda: _planned(inputs, accuracy))
+
+
+def _planned(inputs: Inputs, accuracy: float | None) -> Plan:
     outcome = evaluate(inputs)
-    rule, case = outcome.rule, CASES[oracle, setting, radius]
+    rule, case = outcome.rule, CASES[inputs.oracle, inputs.setting, inputs.radius]
     trivial = inputs.trivial(rule.quantity)
     vacuous = outcome.bound >= trivial > 0
     target = accuracy if accuracy is not None else trivial * (1 - 1e-9) if vacuous else None
     parts = terms(rule, inputs, outcome.lr)
     return Plan(
-        setting=setting,
-        oracle=oracle,
-        radius=radius,
+        setting=inputs.setting,
+        oracle=inputs.oracle,
+        radius=inputs.radius,
         quantity=rule.quantity,
         step_size=outcome.lr,
         rho=schedule(rule, inputs),
@@ -190,6 +196,7 @@ def _inputs(given: dict[str, Any]) -> Inputs:
         raise ValueError(f"plan: quantity={given['quantity']!r} must be one of {', '.join(QUANTITIES)}")
     if callable(given["rho"]):
         raise TypeError(f"plan: rho={given['rho']!r} is a schedule; give a number, and radius= for how it is applied")
+    no_none("plan", inspect.signature(plan), given)
     given = given | numbers("plan", {k: v for k, v in given.items() if k not in ("clip", "accuracy", "quantity")})
     if given["setting"] in ("strongly-convex", "pl") and given["mu"] is None:
         raise ValueError(f"plan: setting={given['setting']!r} needs mu=, the constant of strong convexity or of PL")
@@ -202,7 +209,8 @@ def _inputs(given: dict[str, Any]) -> Inputs:
     for name, radius in (("c", "capped"), ("clip", "clipped")):
         if given[name] is not None and given["radius"] != radius:
             raise ValueError(f"plan: {name}={given[name]!r} belongs to radius={radius!r}, not to {given['radius']!r}")
-    if given["clip"] is not None and not 0 < _positive("clip", given["clip"]) < 1:
+    given["clip"] = None if given["clip"] is None else finite(given["clip"], "clip", "plan", low=0, strict=True)
+    if given["clip"] is not None and given["clip"] >= 1:
         raise ValueError(f"plan: clip={given['clip']!r} (theta) must be in (0, 1)")
     if given["radius"] == "capped" and given["c"] is None:
         given["c"] = 1 / (2 * given["beta"])
@@ -210,14 +218,6 @@ def _inputs(given: dict[str, Any]) -> Inputs:
         given["clip"] = 0.5
     given["sigma"] = given["sigma"] or 0.0
     return Inputs(**{name: given[name] for name in Inputs.__dataclass_fields__})
-
-
-def _positive(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"plan: {name}={value!r} is a {type(value).__name__}; {name} must be a number")
-    if not 0 < value < math.inf:
-        raise ValueError(f"plan: {name}={value!r} must be finite and > 0")
-    return float(value)
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     np = optional("numpy", extra="lab")
 
-_CHUNK = 512  # steps whose draws are made at once
+CHUNK = 512  # steps whose draws are made at once
 
 
 def run_reference(run: Run) -> Outcome:
@@ -61,8 +61,8 @@ def _blas() -> Any:
 def _draws(run: Run) -> Iterator[tuple[Any, Any]]:
     """Pairs of draws, step by step, each of shape (lanes, batch)."""
     batch = run.problem.batch
-    for begin in range(0, run.steps, _CHUNK):
-        count = min(_CHUNK, run.steps - begin)
+    for begin in range(0, run.steps, CHUNK):
+        count = min(CHUNK, run.steps - begin)
         if run.method.oracle is Oracle.EXACT:
             yield from [(None, None)] * count
             continue

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
 
 from ._compiled import run_compiled, supports
-from ._reference import run_reference
-from ._run import Outcome, Run, prepare
+from ._hinge import HingeProblem
+from ._oracle import Oracle
+from ._reference import CHUNK, run_reference
+from ._run import METHODS, Outcome, Run, prepare
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,20 +69,60 @@ def simulate(
         run that diverges ends in inf or nan.
 
     Raises:
-        ValueError: for an unknown method, bad numbers, lane counts that do not broadcast, or an engine that cannot take it.
+        ValueError: for an unknown method, bad numbers, lane counts that do not broadcast or that memory cannot hold, or an
+            engine that cannot take it.
 
     >>> from sharpmin import theory
     >>> run = simulate(theory.problems()["quadratic"](curvatures=[2.0]), method="sam", lr=0.15, rho=0.7, steps=500, x0=1.0)
     >>> round(abs(float(run.x_final[0])), 12)  # the two-cycle: lr lam rho / (2 - lr lam)
     0.123529411765
     """
+    refuse_lanes(problem, method, steps, max(map(_lanes, (lr, rho, x0, seeds))))
     run = prepare(problem, method, lr, rho, steps, x0, seeds, clip, record, means)
     if engine not in ("auto", "numpy", "compiled"):
         raise ValueError(f"simulate: engine={engine!r} must be auto, numpy or compiled")
     able = engine != "numpy" and supports(run)
     if engine == "compiled" and not able:
         raise ValueError(f"simulate: engine='compiled' does not take {problem!r} with these settings; use engine='auto'")
-    return _dataset(run, method, run_compiled(run) if able else run_reference(run))
+    with np.errstate(over="ignore", invalid="ignore"):  # divergence is a result
+        return _dataset(run, method, run_compiled(run) if able else run_reference(run))
+
+
+def refuse_lanes(problem: Problem, method: str, steps: Any, lanes: int) -> None:
+    """Refuse more lanes than memory can hold, before any of them is made.
+
+    Raises:
+        ValueError: if half of the machine's memory is less than what they take at least.
+    """
+    numbers = 12 + 10 * problem.dim
+    oracle = METHODS[method].oracle if method in METHODS else Oracle.EXACT
+    if not isinstance(problem, HingeProblem) and oracle is not Oracle.EXACT:
+        draws = problem.batch * (2 if oracle is Oracle.N_SAM else 1)
+        numbers += 3 * draws * (min(steps, CHUNK) if isinstance(steps, int) else 1)  # uniform numbers, bits and indices
+    room = _memory() // 2
+    if lanes * numbers * 8 > room:
+        raise ValueError(
+            f"simulate: {lanes} lanes need at least {lanes * numbers * 8 / 2**30:.3g} GiB of memory, half of this machine's is "
+            f"{room / 2**30:.3g} GiB; give fewer seeds or starts, at most {room // (8 * numbers)} lanes at a time"
+        )
+
+
+def _memory() -> int:
+    """Of this machine, in bytes; 8 GiB where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 8 * 2**30
+
+
+def _lanes(values: Any) -> int:
+    """How many lanes these numbers ask for; 1 if they do not say."""
+    try:
+        return len(values)
+    except TypeError:
+        return 1
+    except OverflowError:  # a range beyond 2**63
+        return sys.maxsize
 
 
 def _dataset(run: Run, method: str, out: Outcome) -> xr.Dataset:

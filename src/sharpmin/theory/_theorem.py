@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from sharpmin.core.reference import SI_YUN_2023, Reference
 
-from ._assume import numbers
+from ._assume import no_none, numbers, within_floats
 
 Kind = Literal["upper", "lower", "tight", "limit", "numeric", "measured"]
 Relation = Literal["<=", ">=", "==", "<"]
@@ -131,7 +131,7 @@ class Theorem:
 
         Raises:
             TypeError: for a missing or unknown keyword; the message lists what the statement takes.
-            ValueError: for a value outside the assumptions.
+            ValueError: for a value outside the assumptions, or a result that no float can hold.
         """
         return float(_call(self.formula, self.id, "bound", keywords))
 
@@ -164,10 +164,11 @@ def _call(function: Callable[..., Any], owner: str, name: str, keywords: Mapping
         raise TypeError(f"{owner}.{name}: {error}; it takes {str(signature).split(' ->', maxsplit=1)[0]}") from None
     bound.apply_defaults()
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values())
-    if takes_any:  # a mutant
-        return function(**numbers(owner, keywords, schedules=keywords))
-    schedules = {k for k, parameter in signature.parameters.items() if "RhoSchedule" in str(parameter.annotation)}
-    return function(**numbers(owner, bound.arguments, schedules))
+    given: Mapping[str, Any] = keywords if takes_any else bound.arguments  # a mutant takes any
+    schedules = given if takes_any else {k for k, p in signature.parameters.items() if "RhoSchedule" in str(p.annotation)}
+    no_none(owner, signature, given)
+    checked = numbers(owner, given, schedules)
+    return within_floats(f"{owner}.{name}", checked, lambda: function(**checked))
 
 
 def moved(formula: Formula, factor: float) -> Formula:

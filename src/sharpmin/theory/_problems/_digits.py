@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from sharpmin.core.extras import optional
+from sharpmin.core.rho import finite, positive_integer
 
 from .._softmax import SoftmaxRegression
 from ._registry import problem
@@ -17,7 +18,6 @@ else:
 
 
 @problem("digits")
-@lru_cache(maxsize=4)
 def digits(*, l2: float = 0.1, batch: int = 32) -> SoftmaxRegression:
     """Pixels / 16, no intercept, batches drawn with replacement.
 
@@ -28,8 +28,11 @@ def digits(*, l2: float = 0.1, batch: int = 32) -> SoftmaxRegression:
     >>> round(f.beta, 3), round(f.beta_component, 2), round(f.f_star, 6)
     (5.328, 11.65, 1.668359)
     """
-    if not l2 > 0 or batch < 1:
-        raise ValueError(f"digits: l2={l2!r} must be > 0 and batch={batch!r} >= 1")
+    return _digits(finite(l2, "l2", "digits", low=0, strict=True), positive_integer(batch, "batch", "digits"))
+
+
+@lru_cache(maxsize=4)
+def _digits(l2: float, batch: int) -> SoftmaxRegression:
     data = optional("sklearn.datasets", extra="lab").load_digits()
     features = np.asarray(data.data, dtype=np.float64) / 16.0
-    return SoftmaxRegression("digits", features, np.asarray(data.target, dtype=np.int64), 10, float(l2), int(batch))
+    return SoftmaxRegression("digits", features, np.asarray(data.target, dtype=np.int64), 10, l2, batch)

@@ -27,12 +27,12 @@ from .._trials import trials
 
 
 def bound(*, beta: float, mu: float, rho: float, lr: float, steps: int, delta: float) -> float:
-    """Delta max over {mu, beta} of (1 - lr lam (1 + rho lam))^(2T); inf where it overflows."""
+    """Delta max over {mu, beta} of (1 - lr lam (1 + rho lam))^(2T)."""
     factor = max(abs(1 - lr * lam * (1 + rho * lam)) for lam in (mu, beta))
     try:
         return float(delta * factor ** (2 * steps))
     except OverflowError:
-        return float("inf")
+        raise ValueError(f"u4: lr={lr:g} lets the worst case grow {factor:.4g}^2 times a step, past 1e308; lower it") from None
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:

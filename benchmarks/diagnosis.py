@@ -1,0 +1,148 @@
+"""How often is the verdict right? Every rule of `sharpmin.diagnose` against the truth from branches off the same run.
+
+    python benchmarks/diagnosis.py [--full] [--out out/diagnosis.jsonl] [--jobs 2]
+
+Ten minutes on two cores, about an hour with --full. Each finished run is a line of the file, so an interrupted one goes on
+where it stopped. Runs: softmax regression (the optimum is known, and so are the parts of the gap), small nets with and without
+label noise (the truth is how far the loss falls in a branch with rho = 0), symmetric noise around the optimum (E[D] = 0: the
+p-value must not reject), and runs whose answer is known: two-cycle, E1, E3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import multiprocessing
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from _cells import Cell, run
+
+from sharpmin.diagnostics.stall import SHARE
+
+HOLDS, FREE, HELPS = "rho holds the loss up", "SAM is not what limits the loss", "SAM speeds the descent up"
+
+
+def cells(*, full: bool) -> list[Cell]:
+    """The runs, those of the ten minutes first."""
+    net = [
+        Cell("net", data, "momentum", lr, rho, noise)
+        for data, noise, rho, lr in itertools.product(
+            ("digits", "mnist1d"), (0.0, 0.3), (0.01, 0.05, 0.1, 0.2, 0.4), (0.0025, 0.01)
+        )
+    ]
+    grid = [("sgd", 0.03), ("sgd", 0.1), ("momentum", 0.01), ("adam", 0.003)]
+    convex = [Cell("convex", "breast_cancer", base, lr, rho) for (base, lr), rho in itertools.product(grid, (0.02, 0.05, 0.2))]
+    known = [Cell("worst-case", "two-cycle", "sgd", 0.1, 0.1, 1e-5), Cell("worst-case", "e1", "sgd", 0.1, 1.0)]
+    known += [Cell("worst-case", "e3", "sgd", 0.1, 0.5), Cell("convex", "breast_cancer", "sgd", 0.1, 1e-4)]
+    nulls = [Cell("null", "quadratic", "sgd", 0.05, 0.2, seed=seed) for seed in range(400 if full else 100)]
+    if full:
+        net += [Cell("net", d, b, lr, rho, z, s) for d, z, rho, (b, lr), s in itertools.product(
+            ("digits", "mnist1d"), (0.0, 0.3), (0.02, 0.1, 0.2), (("momentum", 0.005), ("adam", 0.001), ("sgd", 0.02)), (1, 2)
+        )]  # fmt: skip
+        convex += [Cell("convex", "digits", base, lr, rho) for (base, lr), rho in itertools.product(grid, (0.05, 0.2))]
+        convex += [Cell("convex", "breast_cancer", base, lr, 0.1, seed=1) for base, lr in grid]
+        convex += [Cell("convex", "breast_cancer", "sgd", 0.1, rho, reshuffled=True) for rho in (1e-4, 0.05)]
+    return known + convex + net + nulls
+
+
+def results(wanted: Iterable[Cell], file: Path, jobs: int) -> dict[Cell, dict[str, Any]]:
+    """All results; those in the file are not computed again."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    known = {}
+    if file.exists():
+        for line in file.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue  # a run that was killed while it wrote
+            known[row["id"]] = row
+    missing = [cell for cell in wanted if cell.id not in known]
+    begin = time.perf_counter()
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool, file.open("a") as out:
+        for done, (cell, row) in enumerate(pool.imap_unordered(_one, missing), 1):
+            known[cell.id] = {"id": cell.id, **row}
+            out.write(json.dumps(known[cell.id]) + "\n")
+            out.flush()
+            print(f"\r{done}/{len(missing)} runs, {time.perf_counter() - begin:.0f} s ", end="", flush=True)
+    print()
+    return {cell: known[cell.id] for cell in wanted}
+
+
+def _one(cell: Cell) -> tuple[Cell, dict[str, Any]]:
+    return cell, run(cell)
+
+
+def share(part: int, whole: int) -> str:
+    """A count with its share."""
+    return f"{part}/{whole} ({part / whole:.0%})" if whole else "0/0"
+
+
+def of_nets(found: dict[Cell, dict[str, Any]]) -> None:
+    """Confusion of the rules against the toggle."""
+    rows = [(cell, r) for cell, r in found.items() if cell.kind == "net"]
+    truly = {cell: r["truth"] >= SHARE * r["before"] for cell, r in rows}
+    print(f"nets: {len(rows)} runs; truth: rho = 0 lowers the loss by {SHARE:.1%} of it within the horizon")
+    print(f"  {'verdict':34} {'rho holds':>10} {'it does not':>12}")
+    for state in sorted({r["state"] for _, r in rows}):
+        said = [cell for cell, r in rows if r["state"] == state]
+        print(f"  {state:34} {sum(truly[c] for c in said):10} {sum(not truly[c] for c in said):12}")
+    said = [cell for cell, r in rows if r["state"] == HOLDS]
+    print(f"  rule 1: precision {share(sum(truly[c] for c in said), len(said))} (asked: 90 %), recall", end=" ")
+    print(f"{share(sum(truly[c] for c in said), sum(truly.values()))} (asked: 75 %)")
+    wrong = [cell for cell, r in rows if r["state"] == FREE and truly[cell]]
+    print(f"  rule 2 wrong: {share(len(wrong), sum(r['state'] == FREE for _, r in rows))} (asked: none)")
+    clear = [r for _, r in rows if r["clear"] and r["cancelled"] is not None and r["p_value"] < 0.01]
+    print(
+        f"  sign of the effect: {share(sum((r['cancelled'] > 0) == (r['truth'] > 0) for r in clear), len(clear))} (asked: 90 %)"
+    )
+    near = [r["drop"] / r["truth"] for c, r in rows if r["state"] == HOLDS and r["truth"] > 0]
+    print(f"  predicted fall within a factor 3: {share(sum(1 / 3 <= q <= 3 for q in near), len(near))}")
+
+
+def of_convex(found: dict[Cell, dict[str, Any]]) -> None:
+    """Parts of the gap against the branch without rho."""
+    rows = [(c, r) for c, r in found.items() if c.kind == "convex" and c.rho >= 0.02 and not c.reshuffled]
+    clear = [(c, r) for c, r in rows if not 0.5 <= max(r["truth"], 1e-12) / r["rest"] <= 2]
+    right = sum(r["state"] == ("rho floor" if r["truth"] > r["rest"] else "noise floor") for _, r in clear)
+    print(f"convex, rho >= .02: right in {share(right, len(clear))} where one part is twice the other (asked: 95 %)")
+    for c, r in rows:
+        said = f"{r['of_rho']:.2e} / {r['truth']:.2e}, noise {r['of_noise']:.2e} / {r['rest']:.2e}"
+        print(f"  {c.data} {c.base} lr {c.lr} rho {c.rho}: gap {r['gap']:.2e}; rho's part said / true {said}: {r['state']}")
+    for c, r in found.items():
+        if c.kind == "convex" and (c.rho < 0.02 or c.reshuffled):
+            print(f"  lr {c.lr} rho {c.rho} reshuffled {c.reshuffled}: W / truth {r['W'] / r['rest']:.2f}: {r['state']}")
+
+
+def of_known(found: dict[Cell, dict[str, Any]]) -> None:
+    """Nulls and worst cases."""
+    nulls = [r["p_value"] for c, r in found.items() if c.kind == "null"]
+    print(f"symmetric noise: {share(sum(p < 0.05 for p in nulls), len(nulls))} rejected at 5 % (asked: at most 8 %)")
+    for c, r in found.items():
+        if c.kind == "worst-case":
+            lag = math.nan if r["lag"] is None else r["lag"]
+            numbers = (
+                f"a {r['amplification']:.3g}, S {r['bounce']:.3g}, lag {lag:.3g}, toggle {r['truth']:.3g} of {r['gap']:.3g}"
+            )
+            print(f"  {c.data}: {r['state']}; {numbers}")
+
+
+def main() -> None:
+    """Run what is missing, then print every table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--out", type=Path, default=Path("out/diagnosis.jsonl"))
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    found = results(cells(full=options.full), options.out, options.jobs)
+    of_nets(found)
+    of_convex(found)
+    of_known(found)
+
+
+if __name__ == "__main__":
+    main()

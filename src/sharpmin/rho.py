@@ -1,0 +1,36 @@
+"""The schedules of the radius, for training and for the laboratory alike; `sharpmin.core.rho` is their page.
+
+>>> from sharpmin.rho import Cosine
+>>> Cosine(0.05, steps=1000)
+Cosine(rho=0.05, steps=1000)
+"""
+
+from .core.rho import (
+    Capped,
+    Constant,
+    Cosine,
+    Every,
+    InverseSqrt,
+    ProportionalToLR,
+    Rho,
+    RhoSchedule,
+    StepInfo,
+    Tail,
+    Unnormalized,
+    Until,
+)
+
+__all__ = [
+    "Capped",
+    "Constant",
+    "Cosine",
+    "Every",
+    "InverseSqrt",
+    "ProportionalToLR",
+    "Rho",
+    "RhoSchedule",
+    "StepInfo",
+    "Tail",
+    "Unnormalized",
+    "Until",
+]

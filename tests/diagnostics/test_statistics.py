@@ -1,0 +1,155 @@
+"""The statistics of a window against loops over the formulas, on block means made up for it."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from sharpmin.diagnostics import Floor, Log, Numbers, State, Window
+from sharpmin.diagnostics._rows import encode
+from sharpmin.diagnostics.stall import decide
+from sharpmin.diagnostics.statistics import HORIZON
+
+B, STEPS = 12, 50
+
+
+def log(g, d, *, scalars=None, run=None, lr=0.1, rho=0.2, **sketches):
+    """A log with these block means."""
+    made = Log()
+    made.add({"kind": "run", "version": 1, "momentum": 0.0, "adaptive": False, **(run or {})})
+    base = {"gg": 2.0, "dg": 0.5, "dd": 0.3, "norm_g": 1.4, "norm_d": 0.5, "curvature": 0.4, "bounce": 0.1, "loss": 1.5}
+    for a in range(len(g)):
+        row = {"kind": "block", "first": a * STEPS, "last": (a + 1) * STEPS - 1, "n": 10, "steps": STEPS}
+        row |= base | (scalars or {}) | {"rho": [rho, rho], "lr": [lr, lr], "g": encode(g[a]), "d": encode(d[a])}
+        made.add(row | {key: encode(value[a]) for key, value in sketches.items()})
+    return made
+
+
+def vectors(seed, blocks=B, mean=0.0):
+    return torch.randn(blocks, 256, generator=torch.Generator().manual_seed(seed)).double() + mean
+
+
+G, D = vectors(1, mean=0.4), vectors(2, mean=-0.3)
+
+
+def by_loops(g, d):
+    n = len(g)
+    pairs = [(a, b) for a in range(n) for b in range(n) if a != b]
+    gg = sum(float(g[a] @ g[b]) for a, b in pairs)
+    gd = sum(float(g[a] @ d[b]) for a, b in pairs)
+    return -gd / gg
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_formulas(momentum):
+    window = Window.of(log(G, D, run={"momentum": momentum}))
+    n = Numbers.of(window)
+    tau = 0.1 / (1 - momentum) * HORIZON * B * STEPS
+    push = -float(G.mean(0) @ D.mean(0))
+    assert n.cancelled == pytest.approx(by_loops(G, D), rel=1e-5)
+    assert n.horizon == round(HORIZON * B * STEPS)
+    assert n.upper == pytest.approx(tau * push, rel=1e-5)
+    assert n.drop == pytest.approx(math.sqrt(tau * (1 - math.exp(-0.8 * tau)) / 0.8) * push, rel=1e-5)
+    assert n.lower == pytest.approx((1 - math.exp(-2 * 2.5 * tau)) / 5 * push, rel=1e-5)
+    assert (n.amplification, n.bounce, n.smoothness, n.loss) == (0.25, 0.1, 2.5, 1.5)
+
+
+def test_adam_steps_along_the_difference_by_its_own_length():
+    scale = torch.linspace(0.5, 3.0, 256).double()
+    window = Window.of(log(G, D, run={"adaptive": True}, pd=D / scale, pg=G / scale))
+    gb, db = G.mean(0), D.mean(0)
+    assert window.effective_lr == pytest.approx(0.1 * abs(float(gb @ (db / scale)) / float(gb @ db)), rel=1e-5)
+
+
+def test_the_interval_is_the_jackknife():
+    low, high = Numbers.of(Window.of(log(G, D))).cancelled_interval
+    left_out = [by_loops(torch.cat([G[:a], G[a + 1 :]]), torch.cat([D[:a], D[a + 1 :]])) for a in range(B)]
+    error = math.sqrt((B - 1) / B * sum((v - np.mean(left_out)) ** 2 for v in left_out))
+    assert (low, high) == pytest.approx((by_loops(G, D) - 1.96 * error, by_loops(G, D) + 1.96 * error), rel=1e-4)
+
+
+def test_the_p_value_has_its_size_where_the_mean_is_0_and_power_where_it_is_not():
+    null = [Numbers.of(Window.of(log(G, vectors(100 + k)))).p_value for k in range(100)]
+    assert sum(p < 0.05 for p in null) <= 12  # 5 expected; 12 or more: 0.4 %
+    assert 0.3 < np.mean(null) < 0.7
+    assert Numbers.of(Window.of(log(G, D))).p_value == pytest.approx(1 / 2001)
+
+
+def test_a_gradient_that_the_window_does_not_resolve():
+    flips = G * torch.tensor([1.0, -1.0] * 6).double()[:, None]
+    n = Numbers.of(Window.of(log(flips, D)))
+    assert n.cancelled is None
+    assert n.cancelled_interval is None
+
+
+def test_many_blocks_are_merged():
+    g, d = vectors(1, 130), vectors(2, 130)
+    window = Window.of(log(g, d))
+    assert window.steps == 130 * STEPS
+    assert window.blocks == 33
+    np.testing.assert_allclose(window.g.mul(torch.tensor([4.0] * 32 + [2.0]).double()[:, None]).sum(0), g.sum(0), atol=1e-4)
+
+
+def test_only_the_last_blocks_with_one_rho_and_one_lr_count():
+    made = log(G, D, lr=0.3)
+    for row in log(G[:7], D[:7]).blocks:
+        made.add(row)
+    window = Window.of(made)
+    assert (window.lr, window.steps) == (0.1, 7 * STEPS)
+    assert window.remarks == ["the last 7 of 19 blocks are used: before them rho or the learning rate was another"]
+    made.blocks[-1]["rho"] = [0.1, 0.2]
+    with pytest.raises(ValueError, match="0 blocks at constant rho and lr"):
+        Window.of(made)
+
+
+@pytest.mark.parametrize(("made", "words"), [(Log(), "no SAM step"), (log(G[:4], D[:4]), "4 blocks .* at least 5")])
+def test_too_little(made, words):
+    with pytest.raises(ValueError, match=words):
+        Window.of(made)
+
+
+PLAIN = {
+    "p_value": 0.001, "cancelled": 0.7, "cancelled_interval": (0.5, 0.9), "drop": 0.02, "drop_interval": (0.01, 0.03),
+    "lower": 0.005, "upper": 0.05, "horizon": 100, "amplification": 0.2, "bounce": 0.1, "lag": 0.0, "curvature": 1.0,
+    "smoothness": 2.0, "ascending": 0.5, "loss": 1.0,
+}  # fmt: skip
+RULES = [
+    ({}, State.HOLDS),
+    ({"p_value": 0.02}, State.UNDECIDED),
+    ({"cancelled": 0.49}, State.UNDECIDED),
+    ({"drop": 0.0049}, State.UNDECIDED),
+    ({"drop": 0.0049, "upper": 0.0049}, State.FREE),
+    ({"cancelled": -0.06}, State.HELPS),
+    ({"cancelled": -0.06, "p_value": 0.02, "upper": 0.001}, State.FREE),
+    ({"cancelled": -0.04}, State.UNDECIDED),
+    ({"cancelled": None}, State.UNDECIDED),
+    ({"loss": None}, State.UNDECIDED),
+    ({"bounce": 1.9, "lag": -0.9}, State.TWO_CYCLE),
+    ({"bounce": 1.9, "lag": -0.4}, State.HOLDS),
+    ({"bounce": 1.4, "lag": -0.9}, State.HOLDS),
+    ({"lag": 1.0, "ascending": 0.001}, State.TRAP),
+    ({"lag": 1.0, "ascending": 0.2}, State.HOLDS),
+]
+
+
+@pytest.mark.parametrize(("change", "state"), RULES)
+def test_the_rules(change, state):
+    assert decide(Numbers(**{**PLAIN, **change})) is state
+
+
+@pytest.mark.parametrize(
+    ("bias", "noise", "a", "replacement", "state"),
+    [
+        (3.0, 1.0, 0.0, True, State.RHO_FLOOR),
+        (0.1, 1.0, 0.1, True, State.NOISE_FLOOR),
+        (0.1, 1.0, 0.1, False, State.MIXED),  # on reshuffled data a noise floor is never claimed
+        (0.0, 1.0, 3.0, True, State.RHO_FLOOR),  # all noise, but amplified by SAM
+        (1.0, 1.0, 0.0, True, State.MIXED),
+    ],
+)
+def test_the_parts_of_a_floor(bias, noise, a, replacement, state):
+    floor = Floor(bias, bias / 2, bias * 2, noise, a, replacement)
+    assert decide(Numbers(**PLAIN), floor) is state
+    assert floor.of_rho + floor.of_noise == pytest.approx(bias + noise)
+    assert ("at most" in floor.words()[0]) is not replacement

@@ -1,0 +1,193 @@
+"""What a probe writes down equals the formulas, through either door, and survives what loops and disks do."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import sharpmin as sm
+from sharpmin.diagnostics import JsonLines, Sketch, Window
+from sharpmin.diagnostics._rows import collect, decode, read
+
+H = torch.tensor([1.0, 4.0, 0.5], dtype=torch.float64)
+
+
+class Run:
+    """SAM on 0.5 w'Hw + noise, as sharpmin's own SAM or by hand."""
+
+    def __init__(self, own=True, base=None, rho=0.3, noise=0.0, **options):
+        self.w = nn.Parameter(torch.tensor([3.0, 1.0, -2.0], dtype=torch.float64))
+        self.net = nn.ParameterList([self.w])
+        self.base = torch.optim.SGD([self.w], lr=0.1) if base is None else base([self.w])
+        self.opt = sm.SAM(self.base, rho=rho) if own else None
+        self.rho, self.noise, self.rng = rho, noise, torch.Generator().manual_seed(0)
+        self.probe = sm.watch(self.opt, **options) if own else sm.watch(self.net, rho=rho, optimizer=self.base, **options)
+        self.pairs = []
+
+    def backward(self, xi):
+        loss = 0.5 * (H * self.w**2).sum() + (xi * self.w).sum()
+        loss.backward()
+        return loss.detach()
+
+    def step(self, set_to_none=True):
+        xi = self.noise * torch.randn(3, generator=self.rng, dtype=torch.float64)
+        x, g = self.w.detach().clone(), H * self.w.detach() + xi
+        self.pairs.append((x, g, H * (x + self.rho * g / g.norm()) + xi))
+        if self.opt is not None:
+
+            def closure():
+                self.opt.zero_grad()
+                return self.backward(xi)
+
+            self.opt.step(closure)
+            return
+        self.base.zero_grad(set_to_none)
+        loss = self.backward(xi)
+        self.probe.clean(loss)
+        with torch.no_grad():
+            self.w.add_(self.rho * self.w.grad / self.w.grad.norm())
+        self.base.zero_grad(set_to_none)
+        self.backward(xi)
+        with torch.no_grad():
+            self.w.copy_(x)
+        self.probe.perturbed()
+        self.base.step()
+
+    def steps(self, count):
+        for _ in range(count):
+            self.step()
+        return self
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "foreign"])
+def test_the_rows_are_the_formulas(own):
+    run = Run(own, noise=0.2, every=2, block=6).steps(12)
+    sketch = Sketch()
+    for row, (x, g, big) in zip(run.probe.log.steps, run.pairs, strict=True):
+        d = big - g
+        assert (row["gg"], row["dg"], row["dd"]) == pytest.approx((float(g @ g), float(d @ g), float(d @ d)), rel=1e-10)
+        assert (row["lr"], row["rho"]) == (0.1, 0.3)
+        assert row["loss"] == pytest.approx(float(g @ x - 0.5 * (H * x * x).sum()), rel=1e-10)
+    for b, block in enumerate(run.probe.log.blocks):
+        part = run.pairs[6 * b : 6 * b + 6]
+        assert (block["first"], block["last"], block["n"], block["steps"]) == (6 * b, 6 * b + 5, 3, 6)
+        expected = sum(sketch([g]) for _, g, _ in part[::2]) / 3
+        np.testing.assert_allclose(decode(block["g"]), expected, rtol=1e-6, atol=1e-7)
+        assert block["dg"] == pytest.approx(np.mean([float((big - g) @ g) for _, g, big in part]), rel=1e-10)
+
+
+def test_the_cosine_of_neighbours():
+    run = Run(every=1, block=4).steps(4)
+    for row, (_, before, _), (_, g, _) in zip(list(run.probe.log.steps)[1:], run.pairs, run.pairs[1:], strict=False):
+        assert row["lag"] == pytest.approx(float(before @ g / (before.norm() * g.norm())), abs=1e-9)
+
+
+def test_gradients_that_are_zeroed_in_place_are_noticed_and_copied():
+    run = Run(own=False, every=1, block=4)
+    for _ in range(5):
+        run.step(set_to_none=False)
+    assert len(run.probe.log.steps) == 4  # the first step lost its gradient, and said so
+    assert "overwritten in place" in run.probe.log.remarks[0]
+    for row, (_, g, big) in zip(run.probe.log.steps, run.pairs[1:], strict=True):
+        assert (row["gg"], row["dd"]) == pytest.approx((float(g @ g), float((big - g) @ (big - g))), rel=1e-10)
+
+
+def test_the_run_is_the_same_whoever_watches():
+    ends = []
+    for watched in (True, False):
+        run = Run(noise=0.3)
+        if not watched:
+            run.opt.watchers.clear()
+        ends.append(run.steps(20).w.tolist())
+    assert ends[0] == ends[1]
+
+
+DECAY = {
+    "sgd": lambda ps: torch.optim.SGD(ps, lr=0.1, weight_decay=0.3),
+    "adam": lambda ps: torch.optim.Adam(ps, lr=0.1, weight_decay=0.3),
+    "adamw": lambda ps: torch.optim.AdamW(ps, lr=0.1, weight_decay=0.3),
+}
+
+
+@pytest.mark.parametrize("base", DECAY)
+def test_weight_decay_enters_the_gradient_of_the_objective(base):
+    """G + wd x for coupled decay; for decoupled decay g + wd P x, since P^-1 (g + wd P x) = P^-1 g + wd x is the step."""
+    run = Run(base=DECAY[base], every=1, block=5)
+    sketch, expected, scaled = Sketch(), 0, 0
+    for _ in range(5):
+        run.step()
+        x, g, big = run.pairs[-1]
+        state = {} if base == "sgd" else dict(run.before) if hasattr(run, "before") else {}
+        root = torch.ones(3).double() if not state else (state["exp_avg_sq"] / (1 - 0.999 ** state["step"])).sqrt() + 1e-8
+        expected = expected + sketch([g + 0.3 * x * (root if base == "adamw" else 1)]) / 5
+        scaled = scaled + sketch([(big - g) / root]) / 5
+        if base != "sgd":
+            own = run.base.state[run.w]
+            run.before = {"exp_avg_sq": own["exp_avg_sq"].clone(), "step": float(own["step"])}
+    block = run.probe.log.blocks[0]
+    np.testing.assert_allclose(decode(block["g"]), expected, rtol=1e-6, atol=1e-7)
+    if base != "sgd":
+        np.testing.assert_allclose(decode(block["pd"]), scaled, rtol=1e-6, atol=1e-7)
+
+
+def test_a_file_is_readable_while_it_grows_and_after_a_kill(tmp_path):
+    path = tmp_path / "run.jsonl"
+    run = Run(to=path, every=1, block=4, noise=0.1)
+    run.steps(9)
+    assert len(read(path).steps) == 9  # nobody has closed it
+    run.steps(16)
+    whole = path.read_text()
+    path.write_text(whole[:-20])  # killed while it wrote
+    log = read(path)
+    assert "1 of the lines could not be read" in log.remarks[0]
+    assert Window.of(log).steps == 24
+    again = Run(to=path, every=1, block=4, noise=0.1).steps(4)
+    again.probe.close()
+    assert path.read_text().startswith(whole[:-20])
+
+
+def test_foreign_lines_and_nans(tmp_path):
+    path = tmp_path / "run.jsonl"
+    Run(to=path, every=1, block=4).steps(24)
+    lines = path.read_text().splitlines()
+    bad = json.dumps(
+        {"kind": "block", "first": 24, "last": 27, "n": 1, "steps": 4, "g": "", "d": "", "gg": "nan", "dg": 0, "dd": 0}
+    )
+    log = collect(["", "epoch 1: loss 0.3", '{"loss": 3}', *lines, bad], "run")
+    assert "2 of the lines" in log.remarks[0]
+    assert "not finite are left out" in Window.of(log).remarks[1]
+    with pytest.raises(ValueError, match="no line is a row of a watched run"):
+        collect(["a", "b"], "run")
+
+
+def test_writers_of_any_kind(tmp_path):
+    seen = []
+    run = Run(to=[tmp_path / "a.jsonl", seen.append, JsonLines(tmp_path / "b.jsonl")], every=1, block=4).steps(4)
+    run.probe.close()
+    assert [row["kind"] for row in seen] == ["run", "step", "step", "step", "step", "block"]
+    assert (tmp_path / "a.jsonl").read_text() == (tmp_path / "b.jsonl").read_text()
+
+
+def test_the_memory_of_a_probe_is_bounded():
+    run = Run(every=1, block=4).steps(600)
+    assert len(run.probe.log.steps) <= 64
+    assert len(run.probe.log.blocks) <= 64
+
+
+REFUSED = [
+    (lambda: sm.watch(nn.Linear(1, 1)), ValueError, "rho is missing"),
+    (lambda: sm.watch(nn.Linear(1, 1), rho=-1.0), ValueError, "rho=-1.0"),
+    (lambda: sm.watch("model", rho=0.1), TypeError, "target=str"),
+    (lambda: sm.watch(Run().opt, rho=0.1), TypeError, "knows its rho"),
+    (lambda: sm.watch(Run().opt, every=0), ValueError, "every=0"),
+    (lambda: sm.watch(Run().opt, mu=0.0), ValueError, "mu=0.0"),
+    (Run(own=False).probe.perturbed, RuntimeError, "without clean"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "words"), REFUSED)
+def test_bad_use(call, error, words):
+    with pytest.raises(error, match=words):
+        call()
