@@ -62,9 +62,13 @@ def by_hand(task: Task, passes: int = 2) -> Step:
     return step
 
 
-def block(task: Task, options: Callable[[nn.Module], dict[str, Any]] = lambda net: {}, clean: bool = False) -> Step:
-    """sharpmin by `perturbed()`; `options` gives the keywords of `SAM` for a net."""
+def block(
+    task: Task, options: Callable[[nn.Module], dict[str, Any]] = lambda net: {}, clean: bool = False, watch: int = 0
+) -> Step:
+    """sharpmin by `perturbed()`; `options` gives the keywords of `SAM` for a net; `watch` is how often it is sketched."""
     opt = sm.SAM(task.base(), rho=RHO, **options(task.net))
+    if watch:
+        sm.watch(opt, every=watch, block=10**9)
     first = opt.clean if clean else nullcontext
 
     def step() -> None:
@@ -152,7 +156,7 @@ class Method:
     like: str | None = "two-step wrapper"
 
 
-METHODS = {  # a new feature is one line: "SAM telemetry": Method(partial(block, options=lambda net: {"telemetry": True}))
+METHODS = {  # a new feature is one line
     "floor": Method(by_hand, like="base alone"),
     "floor again": Method(by_hand, like="base alone"),
     "base alone": Method(partial(by_hand, passes=1), like=None),
@@ -161,6 +165,9 @@ METHODS = {  # a new feature is one line: "SAM telemetry": Method(partial(block,
     "SAM closure": Method(by_closure),
     "SAM model=": Method(partial(block, options=lambda net: {"model": net})),
     "SAM clean()": Method(partial(block, clean=True)),
+    "SAM telemetry": Method(partial(block, options=lambda net: {"telemetry": True})),
+    "SAM watch, scalars": Method(partial(block, watch=10**9)),
+    "SAM watch, sketch": Method(partial(block, watch=1)),
     "SAM phases": Method(Phased),
 }
 

@@ -136,9 +136,9 @@ def test_no_vector_of_norm_one_climbs_more(path, name, drawn):
     geometry, truth = GEOMETRIES[name][0], Definition(name, weights)
     v = np.where(truth.mask, flat(others), 0)
     norm = float(geometry.norm(weights, others))
-    assume(math.isfinite(norm) and norm > 0)
     dual = float(geometry.dual_norm(geometry.measure(weights, vectors)))
-    assert flat(vectors) @ v / norm <= dual * (1 + 1e-12) + 1e-300
+    if math.isfinite(norm) and norm > 0:  # else there is nothing to climb by, or no way to
+        assert flat(vectors) @ v / norm <= dual * (1 + 1e-12) + 1e-300
 
 
 @every

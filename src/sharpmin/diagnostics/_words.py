@@ -16,16 +16,18 @@ def words(state: State, n: Numbers, floor: Floor | None) -> tuple[str, str]:
 
 def _holds(n: Numbers) -> tuple[str, str]:
     return (
-        f"SAM's force cancels {_cancelled(n)} of the loss gradient, so rho is holding the training loss up.",
-        f"With rho = 0 the training loss should fall by about {n.drop:.3g}, {_share(n)} ({_bracket(n)}), which promises "
-        "nothing for test accuracy; confirm it with the toggle, and if the training loss is the goal, let rho decay.",
+        f"Rho is holding the training loss up: SAM's force cancels {_cancelled(n)} of the loss gradient, and SAM amplifies the "
+        f"noise of the batches by {n.amplification:.0%}.",
+        f"With rho = 0 the training loss should fall by about {n.fall:.3g}, {_share(n)} ({_bracket(n)}, and {n.relief:.3g} by "
+        "less noise), which promises nothing for test accuracy; confirm it with the toggle, and if the training loss is the "
+        "goal, let rho decay.",
     )
 
 
 def _free(n: Numbers) -> tuple[str, str]:
     return (
-        f"SAM is not what limits the training loss: without SAM it would fall by at most {max(n.upper, 0.0):.3g} within "
-        f"{n.horizon} steps.",
+        "SAM is not what limits the training loss: without SAM it would fall by at most "
+        f"{max(n.upper, 0.0) + 2 * n.relief:.3g} within {n.horizon} steps.",
         "Look at the learning rate, the noise of the batches or the model instead.",
     )
 
@@ -41,7 +43,7 @@ def _undecided(n: Numbers) -> tuple[str, str]:
     without = "" if n.loss else ", and no loss was recorded to compare that with"
     return (
         f"The window does not decide it: SAM's force cancels {_cancelled(n)} of the loss gradient, and the predicted fall with "
-        f"rho = 0 is {n.drop:.3g}, {_share(n)} ({_bracket(n)}){without}.",
+        f"rho = 0 is {n.fall:.3g}, {_share(n)} ({_bracket(n)}){without}.",
         "Run the toggle: one copy with rho and one with rho = 0, on the same batches for a quarter of this window.",
     )
 
@@ -71,11 +73,11 @@ def _cancelled(n: Numbers) -> str:
 
 
 def _share(n: Numbers) -> str:
-    return f"{n.drop / n.loss:.1%} of it" if n.loss else "of an unknown loss"
+    return f"{n.fall / n.loss:.1%} of it" if n.loss else "of an unknown loss"
 
 
 def _bracket(n: Numbers) -> str:
-    return f"{n.lower:.3g} to {n.upper:.3g}, within {n.horizon} steps"
+    return f"{n.lower:.3g} to {n.upper:.3g} by its force, within {n.horizon} steps"
 
 
 _SAID = {

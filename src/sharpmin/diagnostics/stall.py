@@ -20,7 +20,6 @@ from .window import Window
 
 SHARE = 0.005  # of the loss: what counts as a fall worth having
 CLEAR = 0.01  # the pre-filter on p
-HALF = 0.5  # of the gradient cancelled
 HELPS = -0.05
 
 
@@ -94,14 +93,13 @@ def decide(n: Numbers, floor: Floor | None = None) -> State:
 
 def _of_net(n: Numbers) -> State:
     """Where no optimum is known: the fall of the loss against the loss."""
-    clear = n.p_value < CLEAR and n.cancelled is not None
-    if clear and n.cancelled is not None and n.cancelled < HELPS:
+    if n.p_value < CLEAR and n.cancelled is not None and n.cancelled < HELPS and n.fall < 0:
         return State.HELPS
     if n.loss is None or not n.loss > 0:
         return State.UNDECIDED
-    if clear and n.cancelled is not None and n.cancelled >= HALF and n.drop >= SHARE * n.loss:
+    if n.fall >= SHARE * n.loss:
         return State.HOLDS
-    return State.FREE if n.upper < SHARE * n.loss else State.UNDECIDED
+    return State.FREE if max(n.upper, 0.0) + 2 * n.relief < SHARE * n.loss else State.UNDECIDED
 
 
 def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:

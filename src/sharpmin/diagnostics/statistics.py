@@ -6,10 +6,15 @@
 | `p_value` | sign flips of D_a in U = sum <D_a, D_b> / (B (B - 1)) | whether D has a mean at all: a pre-filter |
 | `drop` | sqrt(tau (1 - exp(-2 lam tau)) / (2 lam)) push | predicted fall of the loss within k steps of rho := 0 |
 | `upper`, `lower` | tau push, (1 - exp(-2 b tau)) / (2 b) push | its bracket: no curvature, the largest that D shows |
+| `relief` | lr_eff a (mean ||g||^2 - ||gb||^2) / 4 | what the noise of the batches keeps up, as far as SAM amplifies it |
 | `amplification` | mean <D, g> / mean ||g||^2 | how much longer SAM's steps are along g: a noise floor rises with it |
 | `bounce` | mean lr h (1 + <D, g> / ||g||^2), h = <D, g> / (rho ||g||) | 2 on a two-cycle |
 
 push = - <gb, Db>, tau = lr_eff k, k = 3/16 of the window, lam = mean h, b = mean ||D|| / rho.
+
+Relief: SGD at rest in a quadratic keeps the loss lr tr(C) / 4 above its minimum, C the covariance of the gradient, up to terms
+in lr h. SAM's step is (I + rho H / ||g||) g, about (1 + a) g along the noise: drift grows by 1 + a, C by its square, so
+the excess by 1 + a. With rho = 0 the share a of it goes away. For Adam ||g||^2 is <g, P^-1 g>.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from .window import Window
 
 HORIZON = 3 / 16  # of the window: predictions beyond a quarter were wrong
 FLIPS = 2000
+NOTICED = 0.05  # a drop with a larger p-value is taken for noise
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Numbers:
         p_value: of the mean difference, by sign flips.
         cancelled: kappa, with its interval.
         drop: predicted fall of the training loss within `horizon` steps of rho = 0, with its interval; `lower`, `upper`.
+        relief: what goes with the noise that SAM amplifies.
+        fall: the whole prediction, drop + relief; the drop counts if p < 0.05.
         horizon: k, in steps.
         amplification: a.
         bounce: S; `lag`: the cosine of one gradient and the next.
@@ -50,6 +58,8 @@ class Numbers:
     drop_interval: tuple[float, float]
     lower: float
     upper: float
+    relief: float
+    fall: float
     horizon: int
     amplification: float
     bounce: float
@@ -63,17 +73,19 @@ class Numbers:
     def of(cls, window: Window, seed: int = 0) -> Numbers:
         """All of them."""
         s = window.scalars
-        drops = _drops(window)
+        drops, p, relief = drop_of(window, window.gram[1]), p_value(window, seed), relief_of(window)
         return cls(
-            p_value(window, seed),
+            p,
             cancelled(*window.gram[:2]),
             _interval(window, cancelled),
             drops[0],
             _interval(window, lambda gg, gd: drop_of(window, gd)[0]) or (-math.inf, math.inf),
             drops[1],
             drops[2],
+            relief,
+            relief + (drops[0] if p < NOTICED else 0.0),
             round(HORIZON * window.steps),
-            s["dg"] / s["gg"] if s["gg"] > 0 else math.nan,
+            amplification(window),
             s.get("bounce", 0.0),
             s.get("lag"),
             s.get("curvature", 0.0),
@@ -110,8 +122,21 @@ def cancelled(gg: Tensor, gd: Tensor) -> float | None:
     return -pairs(gd) / whole if whole > 0 else None
 
 
-def _drops(window: Window) -> tuple[float, float, float]:
-    return drop_of(window, window.gram[1])
+def amplification(window: Window) -> float:
+    """a; 0 without a gradient."""
+    gg = window.scalars["gg"]
+    return window.scalars["dg"] / gg if gg > 0 else 0.0
+
+
+def relief_of(window: Window) -> float:
+    """The share of the noise floor that SAM's amplification adds; on a net an estimate within a factor of about 3."""
+    s, blocks = window.scalars, window.blocks
+    if window.pg is not None and "gpg" in s:
+        mean, size, lr = pairs(window.g @ window.pg.T), s["gpg"], window.lr
+    else:
+        mean, size, lr = pairs(window.gram[0]), s["gg"], window.effective_lr
+    noise = max(0.0, size - max(0.0, mean / (blocks * (blocks - 1))))
+    return lr * noise * max(0.0, amplification(window)) / 4
 
 
 def drop_of(window: Window, gd: Tensor) -> tuple[float, float, float]:

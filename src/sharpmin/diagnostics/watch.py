@@ -122,7 +122,7 @@ class Probe:
 
     def _take(self, both: Pair, base: Base, row: Row, *, adds: bool) -> None:
         """Sketch a step: for the cosine of its gradient and the one before, and for the block if it `adds`."""
-        difference = self._sketch(both.difference) / both.scale
+        difference = -self._sketch(both.opposite) / both.scale
         g = self._sketch(both.perturbed) / both.scale - difference
         before, self._last = self._last, (self.step, g)
         if before is not None and before[0] == self.step - 1:
@@ -134,13 +134,15 @@ class Probe:
         """What a block adds up on a sketched step."""
         found = {"g": g + self._sketch(base.decayed(both.parameters)) if base.decay() else g, "d": difference}
         if base.adaptive():
-            found["pd"] = self._sketch(base.preconditioned(both.parameters, both.difference)) / both.scale
-            found["pg"] = self._sketch(base.preconditioned(both.parameters, both.perturbed)) / both.scale - found["pd"]
+            found["pd"] = -self._sketch(base.preconditioned(both.parameters, both.opposite)) / both.scale
+            clean = both.clean()
+            scaled = base.preconditioned(both.parameters, clean)
+            found["pg"] = self._sketch(scaled) / both.scale
+            found["gpg"] = torch.as_tensor(inner(clean, scaled), dtype=torch.float64).reshape(1) / both.scale**2
         if self._setting.get("mu"):
             weights = [wide(p.detach()) for p in both.parameters]
             found["x"] = self._sketch(weights)
-            products = [big - d for big, d in zip(both.perturbed, both.difference, strict=True)]
-            found["gx"] = torch.as_tensor(inner(products, weights), dtype=torch.float64).reshape(1) / both.scale
+            found["gx"] = torch.as_tensor(inner(both.clean(), weights), dtype=torch.float64).reshape(1) / both.scale
         return found
 
     def _close_block(self) -> None:

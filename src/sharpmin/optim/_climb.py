@@ -88,6 +88,13 @@ class Ascension:
         return cls(climbers, geometry, total, norm)
 
     @property
+    def exact(self) -> bool:
+        """Whether e is what was asked for, up to the last digit: one radius, and no half precision to round it."""
+        radii = [climber.radius for climber in self.climbers]
+        mixed = len(radii) > 1 and (any(isinstance(r, Tensor) for r in radii) or len(set(radii)) > 1)
+        return not mixed and not any_low_precision(self.weights)
+
+    @property
     def weights(self) -> list[Tensor]:
         """All weights that climb."""
         return [w for climber in self.climbers for w in climber.weights]
@@ -106,12 +113,10 @@ class Ascension:
 
     def report(self, before: Sequence[Tensor]) -> dict[str, Scalar]:
         """Radius and gain; measured on the weights only where they can differ from what was asked for."""
-        radii = [climber.radius for climber in self.climbers]
         weights = self.weights
-        mixed = len(radii) > 1 and (any(isinstance(r, Tensor) for r in radii) or len(set(radii)) > 1)
-        if not mixed and not any_low_precision(weights):
+        if self.exact:
             moved = _moved(self.norm)
-            return {"radius": largest(radii) * moved, "gain": moved / moved}
+            return {"radius": largest([climber.radius for climber in self.climbers]) * moved, "gain": moved / moved}
         moves = [_difference(w, was) for w, was in zip(weights, before, strict=True)]
         vectors = [a.to_dense() for climber in self.climbers for a in climber.vectors]
         asked = add([climber.radius * climber.measure for climber in self.climbers]) * self.norm / self.total

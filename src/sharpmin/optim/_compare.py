@@ -25,33 +25,36 @@ class Pair:
     Attributes:
         parameters: the parameters.
         perturbed: G, the gradients at w + e.
-        difference: D = G - g.
+        opposite: g - G = -D, which is made in place of g with the fewest reads and writes.
         scale: both are this many times the gradients of the loss (under a `GradScaler`), else 1.
     """
 
     parameters: Sequence[Tensor]
     perturbed: Sequence[Tensor]
-    difference: Sequence[Tensor]
+    opposite: Sequence[Tensor]
     scale: Scalar = 1.0
+
+    def clean(self) -> list[Tensor]:
+        """g, made anew."""
+        return [big + minus for big, minus in zip(self.perturbed, self.opposite, strict=True)]
 
     def products(self) -> dict[str, Scalar]:
         """`gg` = ||g||^2, `dg` = <D, g>, `dd` = ||D||^2, each a number of shape (), free of the scale."""
         square = self.scale * self.scale
-        dd = sum_of_squares(self.difference) / square
-        to_g = inner(self.difference, self.perturbed) / square - dd  # <D, g> = <D, G> - ||D||^2
+        dd = sum_of_squares(self.opposite) / square
+        to_g = -inner(self.opposite, self.perturbed) / square - dd  # <D, g> = <D, G> - ||D||^2
         return {"gg": sum_of_squares(self.perturbed) / square - 2 * to_g - dd, "dg": to_g, "dd": dd}
 
 
 def pair(parameters: Sequence[Tensor], clean: Sequence[Tensor], perturbed: Sequence[Tensor], scale: Scalar = 1.0) -> Pair:
-    """The pair of a step; `clean` is overwritten with the difference where that saves memory."""
+    """The pair of a step; `clean` is overwritten where that saves memory."""
     if _foreach.serves(clean) and _foreach.serves(perturbed):
         own = list(clean)
         if own:
-            torch._foreach_neg_(own)
-            torch._foreach_add_(own, list(perturbed))
+            torch._foreach_sub_(own, list(perturbed))
         return Pair(parameters, perturbed, own, scale)
     dense = [big.to_dense() for big in perturbed]
-    return Pair(parameters, dense, [big - g.to_dense() for g, big in zip(clean, dense, strict=True)], scale)
+    return Pair(parameters, dense, [g.to_dense() - big for g, big in zip(clean, dense, strict=True)], scale)
 
 
 def ratios(products: dict[str, Scalar], inner_e: Scalar, squared_e: Scalar) -> dict[str, Scalar]:

@@ -52,6 +52,7 @@ class Cycle:
         undo: what puts buffers, random states and hooks back when the second pass is over.
         scaling: the loss scaling of this step, if any.
         ascent: what the ascent remembers of the steps taken; `proposed`: what it will, if this one is taken.
+        plain: whether e is a known multiple of the first gradient of every parameter that has one.
         warned: whether the loss of ascent to rounding has been reported.
     """
 
@@ -70,6 +71,7 @@ class Cycle:
     scaling: Scaling | None = None
     ascent: State = field(default_factory=dict)
     proposed: State | None = None
+    plain: bool = False
     warned: bool = False
 
     def begin(self, *, more: bool = False) -> None:

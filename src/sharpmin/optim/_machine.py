@@ -20,9 +20,10 @@ from ._compare import Pair, pair, ratios
 from ._cycle import Pairs, Phase
 from ._guard import claim, demand_free
 from ._wrapper import COUNT, Wrapper
+from .ascent import Gradient
 from .buffers import BufferFilter
 from .descent import Descent
-from .geometry import Geometry
+from .geometry import L2, Geometry
 from .rng import RandomState
 from .rounding import Dither
 from .scaling import Scaling, enabled, factor, scaled, unscaled
@@ -109,7 +110,7 @@ class Machine(Wrapper):
             raise PhaseError(
                 f"restore() needs perturbed weights, but the step is in phase {cycle.phase.value!r}; call perturb() first"
             )
-        moves = self._moves() if self.telemetry and cycle.clean is not None else None
+        moves = self._moves() if self.telemetry and cycle.clean is not None and not cycle.plain else None
         cycle.come_back()
         if cycle.kept is None:
             cycle.record["passes"] = 2 if self.ascent.needs_clean else 1
@@ -171,6 +172,7 @@ class Machine(Wrapper):
             dither = Dither((self._count() << 16) + cycle.climbs)
         ascension.move(dither)
         cycle.climbs += 1
+        cycle.plain = isinstance(self.geometry, L2) and isinstance(self.ascent, Gradient) and ascension.exact
         cycle.record |= ascension.report([was for _, was in cycle.backup])
         gain = cycle.record["gain"]
         if not isinstance(gain, Tensor):
@@ -198,10 +200,10 @@ class Machine(Wrapper):
             scale = factor(scaling.scaler, second)
             before = scaled(before, scaling.scaler) if scaling.once else before
         descent = self.descent.combine(before, second)
-        if moves is not None or self.watchers:
+        if self.telemetry or self.watchers:
             compared = pair(parameters, before, second, scale)
-            if moves is not None:
-                self._cycle.record |= self._compared(compared, dict(moves))
+            if self.telemetry:
+                self._cycle.record |= self._compared(compared, moves)
             for watcher in self.watchers:
                 watcher(compared)
         return list(zip(parameters, descent, strict=True))
@@ -210,11 +212,15 @@ class Machine(Wrapper):
         """e, as the weights have it."""
         return [(w, w.detach() - was) for w, was in self._cycle.backup]
 
-    def _compared(self, both: Pair, moves: dict[Tensor, Tensor]) -> dict[str, Scalar]:
-        """The telemetry of a step."""
-        climbed = [(d, moves[p]) for p, d in zip(both.parameters, both.difference, strict=True) if p in moves]
-        inner_e = inner([d for d, _ in climbed], [e for _, e in climbed]) / both.scale
-        return ratios(both.products(), inner_e, sum_of_squares(list(moves.values())))
+    def _compared(self, both: Pair, moves: Pairs | None) -> dict[str, Scalar]:
+        """The telemetry of a step; without `moves` e is radius / ||g|| times g."""
+        products, record = both.products(), self._cycle.record
+        if moves is None:
+            return ratios(products, record["radius"] / record["dual_norm"] * products["dg"], record["radius"] ** 2)
+        by = dict(moves)
+        climbed = [(d, by[p]) for p, d in zip(both.parameters, both.opposite, strict=True) if p in by]
+        inner_e = -inner([d for d, _ in climbed], [e for _, e in climbed]) / both.scale
+        return ratios(products, inner_e, sum_of_squares([e for _, e in moves]))
 
     def _descend(self) -> None:
         cycle = self._cycle

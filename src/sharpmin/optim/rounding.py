@@ -64,6 +64,9 @@ def _bfloat16(t: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _float16(t: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
-    """Its numbers lie 2^-places apart, evenly below 2^-14: add a random part of that, and round down."""
+    """Its numbers lie 2^-places apart, evenly below 2^-14: round down, or up with the probability that is left over."""
     places = 11 - torch.frexp(t).exponent.clamp(min=-13)
-    return torch.ldexp(torch.floor(torch.ldexp(t, places) + draw(t) / (1 << 16)), -places)
+    units = torch.ldexp(t, places)
+    low = units.floor()
+    up = draw(t) < (units - low) * (1 << 16)
+    return torch.ldexp(low + up, -places)
