@@ -141,7 +141,8 @@ def main() -> None:
     found = results(cells(full=options.full), options.out, options.jobs)
     nets = {cell: row for cell, row in found.items() if cell.kind == "net"}
     of_nets({cell: row for cell, row in nets.items() if cell.seed == 0}, "nets that the rules were made on")
-    of_nets({cell: row for cell, row in nets.items() if cell.seed}, "nets that the rules had not seen")
+    of_nets({cell: row for cell, row in nets.items() if cell.seed == 1}, "nets that were looked at for the rules")
+    of_nets({cell: row for cell, row in nets.items() if cell.seed == 2}, "nets that the rules had not seen")
     of_convex(found)
     of_known(found)
 

@@ -11,6 +11,8 @@ from .buffers import BufferFilter
 from .descent import Descent
 from .geometry import Geometry
 
+SCOPES = ("global", "rank", "microbatch")
+
 
 class Options(TypedDict, total=False):
     """The keywords of `SAM` that every variant passes on: all but the parts, which the variant chooses."""
@@ -35,13 +37,11 @@ def check_axes(geometry: object, ascent: object, descent: object, scope: str, ro
         if not isinstance(value, kind):
             call = f"{value.__name__}()" if isinstance(value, type) and issubclass(value, kind) else f"sharpmin.{example}"
             raise TypeError(f"SAM: {name}={value!r} is no {name} instance; give one, such as {name}={call}")
-    if scope == "rank":
-        raise ValueError('SAM: scope="rank" needs a model in DistributedDataParallel, which is not supported yet; use "global"')
-    for name, choice, known in [("scope", scope, ("global", "microbatch")), ("rounding", rounding, ("nearest", "stochastic"))]:
+    for name, choice, known in [("scope", scope, SCOPES), ("rounding", rounding, ("nearest", "stochastic"))]:
         if choice not in known:
             raise ValueError(f"SAM: {name}={choice!r}; {name} must be one of {', '.join(map(repr, known))}")
     if isinstance(ascent, Ascent) and not ascent.needs_clean:
         if isinstance(descent, Descent) and descent.needs_clean:
             raise ValueError(f"SAM: {descent!r} needs the gradient at w, which {ascent!r} does not take; use ascent=Gradient()")
-        if scope == "microbatch":
-            raise ValueError(f'SAM: scope="microbatch" perturbs by a micro-batch\'s own gradient, and {ascent!r} needs none')
+        if scope != "global":
+            raise ValueError(f'SAM: scope="{scope}" perturbs by a gradient of its own, and {ascent!r} needs none')

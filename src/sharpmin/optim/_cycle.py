@@ -44,6 +44,7 @@ class Cycle:
         kept: the first gradients, held only when the second pass must not count (nothing was perturbed).
         clean: the first gradients, held only when the descent needs them.
         earlier: what the micro-batches before this one have accumulated, held while this one has its own two passes.
+        overflow: the flags of the loss scaler in scope "rank", the same on all ranks.
         nonfinite: a first gradient held an inf or a nan, so the step must change nothing.
         record: the raw numbers of `opt.last`.
         steps: the steps taken, for groups that were put in place of the ones which carried the count.
@@ -62,6 +63,7 @@ class Cycle:
     kept: Pairs | None = None
     clean: Pairs | None = None
     earlier: Pairs | None = None
+    overflow: list[Tensor] = field(default_factory=list)
     nonfinite: bool = False
     record: dict[str, Any] = field(default_factory=dict)
     steps: int = 0
@@ -77,7 +79,7 @@ class Cycle:
     def begin(self, *, more: bool = False) -> None:
         """Start a step and forget the last one; with `more`, go on to the next micro-batch of this one."""
         if not more:
-            self.nonfinite, self.climbs, self.proposed = False, 0, None
+            self.nonfinite, self.climbs, self.proposed, self.overflow = False, 0, None, []
         self.phase, self.kept, self.clean, self.scaling = Phase.CLEAN, None, None, None
         self.record = {"passes": 1}
 

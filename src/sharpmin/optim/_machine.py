@@ -24,6 +24,7 @@ from .ascent import Gradient
 from .buffers import BufferFilter
 from .descent import Descent
 from .geometry import L2, Geometry
+from .ranks import agree_on_overflow, demand_first, demand_second
 from .rng import RandomState
 from .rounding import Dither
 from .scaling import Scaling, enabled, factor, scaled, unscaled
@@ -66,6 +67,8 @@ class Machine(Wrapper):
         earlier = cycle.earlier
         if earlier is None and self.scope == "microbatch" and self._active():
             raise PhaseError(_NO_CLEAN)
+        if self._active():
+            demand_first(self.model, self.scope)
         cycle.begin(more=bool(earlier))
         self._unscale(scaler)
         ascension = Ascension.of(self._climbers(), self.geometry, self._count())
@@ -74,12 +77,13 @@ class Machine(Wrapper):
             cycle.record |= {"dual_norm": norm, "rho": largest([climber.radius for climber in climbers])}
         climbs = ascension.may_move
         only_pass = not self.ascent.needs_clean
-        if not isinstance(norm, Tensor) and not only_pass:
+        alone = self.scope == "rank" and bool(climbers)  # other ranks may climb: this one takes part in their second pass
+        if not isinstance(norm, Tensor) and not only_pass and not alone:
             bad = not (math.isfinite(norm) and all_finite(self._gradients_at_rest(climbers)))
             cycle.nonfinite = cycle.nonfinite or bad
             climbs = climbs and not bad
         first = self._gradients()
-        cycle.kept = None if climbs or only_pass else first
+        cycle.kept = None if climbs or only_pass or alone else first
         compares = self.telemetry or bool(self.watchers)
         cycle.clean = first if climbs and not only_pass and (self.descent.needs_clean or compares) else None
         try:
@@ -113,6 +117,7 @@ class Machine(Wrapper):
         moves = self._moves() if self.telemetry and cycle.clean is not None and not cycle.plain else None
         cycle.come_back()
         if cycle.kept is None:
+            demand_second(self.model, self.scope)
             cycle.record["passes"] = 2 if self.ascent.needs_clean else 1
             if cycle.scaling is not None:
                 cycle.scaling.second()
@@ -144,6 +149,9 @@ class Machine(Wrapper):
         self._cycle.scaling = Scaling(scaler, self, self.base, once=self.scope != "microbatch")
         if self._active():  # else the base sees these gradients, which scaler.step(opt) will unscale
             self._cycle.scaling.first()
+            if self.scope == "rank":
+                key = self if self._cycle.scaling.swapped else self.base
+                self._cycle.overflow = agree_on_overflow(scaler, key, self.model)
 
     def _climbers(self) -> list[Climber]:
         """The groups that climb, with the vectors that the ascent makes of their gradients."""
@@ -224,7 +232,7 @@ class Machine(Wrapper):
 
     def _descend(self) -> None:
         cycle = self._cycle
-        if cycle.nonfinite or not self._gradients_are_finite():
+        if cycle.nonfinite or any(map(bool, cycle.overflow)) or not self._gradients_are_finite():
             cycle.record["stepped"] = False
         else:
             count = self._count() + 1
@@ -239,7 +247,7 @@ class Machine(Wrapper):
     def _forget(self) -> None:
         """The step is over; its record stays."""
         cycle = self._cycle
-        cycle.phase, cycle.nonfinite, cycle.climbs = Phase.CLEAN, False, 0
+        cycle.phase, cycle.nonfinite, cycle.climbs, cycle.overflow = Phase.CLEAN, False, 0, []
         cycle.clean_random = cycle.earlier = cycle.proposed = None
 
     def _would_climb(self) -> bool:

@@ -27,6 +27,7 @@ from .ascent import Ascent, Gradient
 from .buffers import BufferFilter
 from .descent import Descent, Perturbed
 from .geometry import L2, Geometry
+from .ranks import apart, demand_ranks
 
 T = TypeVar("T")
 _RECIPES = """step() needs the gradient at the perturbed weights first. Either
@@ -66,7 +67,8 @@ class SAM(Machine):
         ascent: what to climb along: `Gradient()`, `Ema()`, or `Momentum()`, which needs one pass a step.
         descent: what the base optimizer sees: `Perturbed()`, `Mix()` or `ClippedDifference()`.
         scope: where gradients accumulate, "global" perturbs once, against the gradient of the whole batch;
-            "microbatch" perturbs against each micro-batch alone, and needs `clean()` around its first pass.
+            "microbatch" perturbs against each micro-batch alone, and "rank", under DistributedDataParallel, against the
+            gradient of each rank alone; both need `clean()` around the first pass.
         telemetry: compare the two gradients of every step: `opt.last` then has `cosine`, `amplification`, `curvature` and
             `smoothness`. Keeps the first gradient through the second pass.
         rounding: of float16 and bfloat16 weights at w + e: "nearest", or "stochastic", which keeps small perturbations.
@@ -122,6 +124,8 @@ class SAM(Machine):
         ascent = Gradient() if ascent is None else ascent
         check_axes(self.geometry, ascent, self.descent, scope, rounding)
         super().__init__(base, rho, ascent, scope)
+        if scope == "rank":
+            demand_ranks(model, self._parameters())
 
     @property
     def last(self) -> StepReport:
@@ -144,21 +148,24 @@ class SAM(Machine):
         """The block of the first pass: the second one will then see the same random numbers, so the same dropout masks.
 
         Optional in scope "global", where around several micro-batches the first entry of a step counts. In scope
-        "microbatch" every micro-batch has its own: what has accumulated so far is set aside for its two passes.
+        "microbatch" every micro-batch has its own: what has accumulated so far is set aside for its two passes. In scopes
+        "rank" and "microbatch" a `DistributedDataParallel` model does not reduce the gradients of this pass.
 
         Raises:
             PhaseError: if the weights are perturbed.
         """
         self._demand_unperturbed("clean()")
-        apart = self.scope == "microbatch"
-        self._remember_random(again=apart)
-        if not apart or not self._active():
+        self._remember_random(again=self.scope == "microbatch")
+        if self.scope == "global" or not self._active():
             yield
             return
-        earlier = self._cycle.earlier = self._gradients()
-        self._put_gradients([])
+        earlier = self._gradients()
+        if self.scope == "microbatch":
+            self._cycle.earlier = earlier
+            self._put_gradients([])
         try:
-            yield
+            with apart(self.model):
+                yield
         except BaseException:
             self._put_gradients(earlier)
             self._cycle.earlier = None
