@@ -61,13 +61,6 @@ def test_the_formulas(momentum):
     assert noisy.fall == pytest.approx(noisy.relief + noisy.drop)
 
 
-def test_a_drop_that_is_not_significant_does_not_count():
-    flips = D * torch.tensor([1.0, -1.0] * 6).double()[:, None]
-    n = Numbers.of(Window.of(log(G, flips, scalars={"gg": 100.0, "dg": 25.0})))
-    assert n.p_value > 0.05
-    assert n.fall == n.relief
-
-
 def test_adam_steps_along_the_difference_by_its_own_length():
     scale = torch.linspace(0.5, 3.0, 256).double()
     window = Window.of(log(G, D, run={"adaptive": True}, pd=D / scale, pg=G / scale))

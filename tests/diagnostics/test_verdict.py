@@ -1,7 +1,5 @@
 """Real runs whose answer is known: a floor of rho, a floor of noise, a two-cycle, a trap, and runs that the toggle decides."""
 
-import copy
-
 import pytest
 import torch
 from torch import nn
@@ -48,7 +46,7 @@ def watched(run, warm, window, **options):
 
 def test_the_two_cycle_of_the_golden_case():
     """0.5 x^2 from 1, lr .1, rho .1: |x| ends at lr rho / (2 - lr), and lr h (1 + ...) is 2 there."""
-    found = watched(Quadratic([1.0], rho=0.1), 20_000, 400)
+    found = watched(Quadratic([1.0], rho=0.1), 600, 400)
     assert found.state is State.TWO_CYCLE
     assert found.numbers.bounce == pytest.approx(2.0, rel=1e-6)
     assert found.numbers.lag == pytest.approx(-1.0)
@@ -69,19 +67,17 @@ def test_what_goes_all_the_way_is_no_two_cycle(rho):
 
 
 def test_symmetric_noise_is_no_rho_verdict():
-    found = watched(Quadratic([0.1, 0.5, 1.0], rho=1e-4, noise=0.5), 3000, 4000)
+    found = watched(Quadratic([0.1, 0.5, 1.0], rho=1e-4, noise=0.5), 500, 2000)
     assert found.state in (State.FREE, State.UNDECIDED)
 
 
 def test_a_floor_of_noise_and_one_of_rho():
     """With noise sigma and curvature h: rho = 1e-3 leaves the floor of SGD; rho = 2 multiplies it by 1 + a."""
-    small = watched(Quadratic([0.5, 1.0], rho=1e-3, noise=0.5), 3000, 8000, mu=0.5, reshuffled=False)
-    large = watched(Quadratic([0.5, 1.0], rho=3.0, noise=0.5), 3000, 8000, mu=0.5, reshuffled=False)
+    small = watched(Quadratic([0.5, 1.0], rho=1e-3, noise=0.5), 500, 6000, mu=0.5, reshuffled=False)
+    large = watched(Quadratic([0.5, 1.0], rho=3.0, noise=0.5), 500, 3000, mu=0.5, reshuffled=False)
     assert (small.state, large.state) == (State.NOISE_FLOOR, State.RHO_FLOOR)
     exact = sum(0.1 * 0.25 * h / (2 * h * (2 - 0.1 * h)) for h in (0.5, 1.0))  # E of h x^2 / 2 under SGD
     assert small.floor.noise == pytest.approx(exact, rel=0.2)
-    reshuffled = copy.copy(small)
-    assert "noise hardly" not in str(reshuffled)
 
 
 def test_the_toggle_measures_what_rho_does_and_leaves_the_run_alone():
@@ -134,11 +130,11 @@ def test_bad_toggles(change, error, words):
 
 
 def test_on_hold_halves_rho_while_it_holds_the_run_up_and_goes_on_after_a_checkpoint():
-    run = Quadratic([0.5, 1.0], rho=3.0, noise=0.5).steps(2000)
-    run.probe = sm.watch(run.opt, every=1, block=400, mu=0.5, reshuffled=False)
+    run = Quadratic([0.5, 1.0], rho=3.0, noise=0.5).steps(300)
+    run.probe = sm.watch(run.opt, every=1, block=150, mu=0.5, reshuffled=False)
     hold, radii = OnHold(run.opt, run.probe, blocks=10), []
-    for _ in range(50):
-        run.steps(400)
+    for _ in range(30):
+        run.steps(150)
         hold.step()
         radii.append(run.opt.param_groups[0]["rho"])
     assert radii[:9] == [3.0] * 9
@@ -162,6 +158,6 @@ def test_bad_holds(rho, options, words):
 
 
 def test_words_say_numbers_horizon_and_interval():
-    found = watched(Quadratic([0.1, 0.5, 1.0], rho=1e-4, noise=0.5), 1000, 2000)
+    found = watched(Quadratic([0.1, 0.5, 1.0], rho=1e-4, noise=0.5), 200, 500)
     assert str(found.numbers.horizon) in " ".join(found.sentences)
     assert all(sentence.endswith(".") for sentence in found.sentences)

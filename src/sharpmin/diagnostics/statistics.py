@@ -30,7 +30,6 @@ from .window import Window
 
 HORIZON = 3 / 16  # of the window: predictions beyond a quarter were wrong
 FLIPS = 2000
-NOTICED = 0.05  # a fall with a larger p-value is taken for noise
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class Numbers:
         cancelled: kappa, with its interval.
         drop: predicted fall of the training loss within `horizon` steps of rho = 0, with its interval; `lower`, `upper`.
         relief: what goes with the noise that SAM amplifies.
-        fall: the whole prediction, drop + relief; a positive drop counts if p < 0.05, a negative one always.
+        fall: the whole prediction, drop + relief.
         horizon: k, in steps.
         amplification: a.
         bounce: S; `lag`: the cosine of one gradient and the next.
@@ -73,9 +72,9 @@ class Numbers:
     def of(cls, window: Window, seed: int = 0) -> Numbers:
         """All of them."""
         s = window.scalars
-        drops, p, relief = drop_of(window, window.gram[1]), p_value(window, seed), relief_of(window)
+        drops, relief = drop_of(window, window.gram[1]), relief_of(window)
         return cls(
-            p,
+            p_value(window, seed),
             cancelled(*window.gram[:2]),
             _interval(window, cancelled),
             drops[0],
@@ -83,7 +82,7 @@ class Numbers:
             drops[1],
             drops[2],
             relief,
-            relief + (drops[0] if p < NOTICED else min(drops[0], 0.0)),
+            relief + drops[0],
             round(HORIZON * window.steps),
             amplification(window),
             s.get("bounce", 0.0),
