@@ -258,13 +258,10 @@ def test_what_was_given_up_does_not_come_back_with_an_exception():
     assert x.item() == pytest.approx(0.41, abs=1e-12)
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("set_to_none", [True, False])
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"descent": sm.Mix(1.0)}, {"telemetry": True}],
-    ids=str,
-)
-def test_clearing_inside_a_second_pass_is_about_that_pass(set_to_none, options):
+@pytest.mark.parametrize("options", [{}, {"descent": sm.Mix(1.0)}, {"telemetry": True}], ids=str)
+def test_clearing_inside_a_second_pass_is_about_that_pass(set_to_none, options, late):
     """As scripts do before each backward; the same whatever else is kept: telemetry must not change the step."""
     x, losses = quarter()
     opt = make(x, **options)
@@ -272,6 +269,8 @@ def test_clearing_inside_a_second_pass_is_about_that_pass(set_to_none, options):
         with opt.clean():
             f().backward()
         with opt.perturbed():
+            if late:
+                f().backward()
             opt.zero_grad(set_to_none)
             f().backward()
     opt.step()

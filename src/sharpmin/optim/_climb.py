@@ -14,7 +14,8 @@ from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
 
 from .geometry import Geometry
 from .rounding import Dither
-from .tensors import any_low_precision, displace, displace_all, inner, is_low_precision, times
+from .shards import like, local
+from .tensors import any_low_precision, dense, displace, displace_all, inner, is_low_precision, largest, times
 
 
 @dataclass
@@ -64,7 +65,7 @@ class Climber:
             displace_all(self.weights, self.vectors, self.radius * multiple, put)
             return
         for w, v in zip(self.weights, geometry.steepest(self.weights, self.vectors, total), strict=True):
-            put(w, times(v, self.radius))
+            put(local(w), local(times(v, self.radius)))
 
 
 @dataclass(frozen=True)
@@ -118,29 +119,22 @@ class Ascension:
             moved = _moved(self.norm)
             return {"radius": largest([climber.radius for climber in self.climbers]) * moved, "gain": moved / moved}
         moves = [_difference(w, was) for w, was in zip(weights, before, strict=True)]
-        vectors = [a.to_dense() for climber in self.climbers for a in climber.vectors]
+        vectors = [dense(a) for climber in self.climbers for a in climber.vectors]
         asked = add([climber.radius * climber.measure for climber in self.climbers]) * self.norm / self.total
+        before = [like(was, w) for w, was in zip(weights, before, strict=True)]
         return {"radius": self.geometry.norm(before, moves), "gain": _ratio(inner(moves, vectors), asked)}
 
 
 def _difference(w: Tensor, was: Tensor) -> Tensor:
     """The move that rounding left of the one that was asked for."""
-    return w.float() - was.float() if is_low_precision(w) else w.detach() - was
+    own = local(w.detach())
+    return like(own.float() - was.float() if is_low_precision(w) else own - was, w)
 
 
 def add(values: Sequence[Scalar]) -> Scalar:
     """The sum of numbers that may lie on several devices, on the first of them."""
     first = next((v for v in values if isinstance(v, Tensor)), None)
     return sum((v.to(first) if isinstance(v, Tensor) and first is not None else v for v in values), 0.0)
-
-
-def largest(radii: Sequence[Scalar]) -> Scalar:
-    """The largest radius, without a read from the device."""
-    tensors = [r for r in radii if isinstance(r, Tensor)]
-    if not tensors or len(radii) == 1:
-        return max(radii)
-    like = tensors[0].double()
-    return torch.stack([r.to(like) if isinstance(r, Tensor) else torch.full_like(like, r) for r in radii]).max()
 
 
 def _moved(norm: Scalar) -> Scalar:

@@ -15,7 +15,7 @@ from torch import Tensor
 from sharpmin.core.rho import Scalar
 
 from . import _foreach
-from .tensors import inner, sum_of_squares
+from .tensors import dense, inner, sum_of_squares
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ def pair(parameters: Sequence[Tensor], clean: Sequence[Tensor], perturbed: Seque
         if own:
             torch._foreach_sub_(own, list(perturbed))
         return Pair(parameters, perturbed, own, scale)
-    dense = [big.to_dense() for big in perturbed]
-    return Pair(parameters, dense, [g.to_dense() - big for g, big in zip(clean, dense, strict=True)], scale)
+    filled = list(map(dense, perturbed))
+    return Pair(parameters, filled, [dense(g) - big for g, big in zip(clean, filled, strict=True)], scale)
 
 
 def ratios(products: dict[str, Scalar], inner_e: Scalar, squared_e: Scalar) -> dict[str, Scalar]:

@@ -13,12 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sharpmin.core.rho import Scalar
+
 from ._guard import release
 from ._pool import Pool
 from .ascent import State
 from .buffers import BufferFilter, Buffers
 from .rng import RandomState
 from .scaling import Scaling
+from .shards import local
 from .tensors import copy_all, on_host
 
 Pairs = list[tuple[Tensor, Tensor]]
@@ -45,6 +48,8 @@ class Cycle:
         clean: the first gradients, held only when the descent needs them.
         earlier: what the micro-batches before this one have accumulated, held while this one has its own two passes.
         overflow: the flags of the loss scaler in scope "rank", the same on all ranks.
+        inside: whether the first pass of a micro-batch is being made.
+        norms: the sum of the dual norms of the micro-batches, where only the device knows them.
         nonfinite: a first gradient held an inf or a nan, so the step must change nothing.
         record: the raw numbers of `opt.last`.
         steps: the steps taken, for groups that were put in place of the ones which carried the count.
@@ -64,6 +69,8 @@ class Cycle:
     clean: Pairs | None = None
     earlier: Pairs | None = None
     overflow: list[Tensor] = field(default_factory=list)
+    inside: bool = False
+    norms: Scalar = 0.0
     nonfinite: bool = False
     record: dict[str, Any] = field(default_factory=dict)
     steps: int = 0
@@ -79,9 +86,13 @@ class Cycle:
     def begin(self, *, more: bool = False) -> None:
         """Start a step and forget the last one; with `more`, go on to the next micro-batch of this one."""
         if not more:
-            self.nonfinite, self.climbs, self.proposed, self.overflow = False, 0, None, []
+            self.forget()
         self.phase, self.kept, self.clean, self.scaling = Phase.CLEAN, None, None, None
         self.record = {"passes": 1}
+
+    def forget(self) -> None:
+        """What the micro-batches so far have left for the end of the step."""
+        self.nonfinite, self.climbs, self.proposed, self.overflow, self.norms = False, 0, None, [], 0.0
 
     def set_aside(
         self,
@@ -110,10 +121,10 @@ class Cycle:
     def back_up(self, weights: Sequence[Tensor], parameters: Iterable[Tensor]) -> None:
         """Copy w; `backup` is complete before the first weight moves. `parameters` are all that the optimizer has."""
         if on_host(weights):
-            copies = self.pool.like(weights, parameters)
+            copies = self.pool.like(list(map(local, weights)), map(local, parameters))
             copy_all(copies, weights)
         else:  # a device has a caching allocator, and no memory to spare between the steps
-            copies = [w.detach().clone() for w in weights]
+            copies = [local(w.detach()).clone() for w in weights]
         self.backup.extend(zip(weights, copies, strict=True))
 
     def come_back(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,12 @@ from torch._compile import _disable_dynamo
 from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import Scalar
 
-from ._climb import Ascension, Climber, largest
+from ._ascending import Ascending, accumulated
+from ._climb import Ascension
 from ._compare import Pair, pair, ratios
 from ._cycle import Pairs, Phase
 from ._guard import claim, demand_free
-from ._wrapper import COUNT, Wrapper
+from ._wrapper import COUNT
 from .ascent import Gradient
 from .buffers import BufferFilter
 from .descent import Descent
@@ -27,8 +28,9 @@ from .geometry import L2, Geometry
 from .ranks import agree_on_overflow, demand_first, demand_second
 from .rng import RandomState
 from .rounding import Dither
-from .scaling import Scaling, enabled, factor, scaled, unscaled
-from .tensors import all_finite, any_low_precision, inner, on_host, sum_of_squares
+from .scaling import Scaling, enabled, factor, scaled
+from .shards import like, local
+from .tensors import all_finite, any_low_precision, inner, largest, on_host, sum_of_squares
 
 LEAST_GAIN = 0.9
 _NO_CLEAN = """scope="microbatch" needs the first pass of every micro-batch in a block of its own, to tell its gradient from
@@ -40,7 +42,7 @@ what has accumulated:
 and, after the last micro-batch, opt.step()"""
 
 
-class Machine(Wrapper):
+class Machine(Ascending):
     """CLEAN -> PERTURBED -> READY -> CLEAN; `SAM` adds the doors that lead through it."""
 
     model: nn.Module | None
@@ -65,14 +67,15 @@ class Machine(Wrapper):
         cycle = self._cycle
         demand_free(self._parameters(), "perturb()", but=cycle)
         earlier = cycle.earlier
-        if earlier is None and self.scope == "microbatch" and self._active():
-            raise PhaseError(_NO_CLEAN)
+        cycle.begin(more=bool(earlier) and not self._blank(earlier))  # from here on the last second pass counts no more
         if self._active():
+            if earlier is None and self.scope == "microbatch":
+                raise PhaseError(_NO_CLEAN)
             demand_first(self.model, self.scope)
-        cycle.begin(more=bool(earlier))
         self._unscale(scaler)
         ascension = Ascension.of(self._climbers(), self.geometry, self._count())
         climbers, norm = ascension.climbers, ascension.norm
+        cycle.norms = cycle.norms + norm if isinstance(norm, Tensor) else 0.0
         if climbers:
             cycle.record |= {"dual_norm": norm, "rho": largest([climber.radius for climber in climbers])}
         climbs = ascension.may_move
@@ -121,6 +124,7 @@ class Machine(Wrapper):
             cycle.record["passes"] = 2 if self.ascent.needs_clean else 1
             if cycle.scaling is not None:
                 cycle.scaling.second()
+            self._mark_overflow()
             if cycle.clean is not None:
                 self._put_gradients(accumulated(cycle.earlier, self._combined(cycle.clean, moves)))
         else:
@@ -152,25 +156,6 @@ class Machine(Wrapper):
             if self.scope == "rank":
                 key = self if self._cycle.scaling.swapped else self.base
                 self._cycle.overflow = agree_on_overflow(scaler, key, self.model)
-
-    def _climbers(self) -> list[Climber]:
-        """The groups that climb, with the vectors that the ascent makes of their gradients."""
-        cycle, out, needs_clean = self._cycle, [], self.ascent.needs_clean
-        state = cycle.ascent if cycle.proposed is None else cycle.proposed
-        for group, schedule in self._active():
-            weights = [p for p in distinct(group["params"]) if (p.grad is not None if needs_clean else p.requires_grad)]
-            grads = [p.grad for p in weights]
-            if group.get("maximize"):
-                grads = [None if g is None else -g for g in grads]
-            if cycle.scaling is not None and not cycle.scaling.once:
-                grads = unscaled(grads, cycle.scaling.scaler)
-            vectors, state = self.ascent.update(weights, grads, state, self.base.state)
-            moving = [a for a in vectors if a is not None]
-            if len(moving) < len(weights):
-                weights = [w for w, a in zip(weights, vectors, strict=True) if a is not None]
-            out.append(Climber(group, schedule, weights, moving))
-        cycle.proposed = state
-        return out
 
     def _climb(self, ascension: Ascension) -> None:
         cycle, weights = self._cycle, ascension.weights
@@ -218,7 +203,7 @@ class Machine(Wrapper):
 
     def _moves(self) -> Pairs:
         """e, as the weights have it."""
-        return [(w, w.detach() - was) for w, was in self._cycle.backup]
+        return [(w, like(local(w.detach()) - was, w)) for w, was in self._cycle.backup]
 
     def _compared(self, both: Pair, moves: Pairs | None) -> dict[str, Scalar]:
         """The telemetry of a step; without `moves` e is radius / ||g|| times g."""
@@ -240,42 +225,22 @@ class Machine(Wrapper):
             cycle.steps = count
             for group in self.param_groups:
                 group[COUNT] = count
-            cycle.ascent = cycle.ascent if cycle.proposed is None else cycle.proposed
+            self._keep_ascent()
             cycle.record["stepped"] = True
         self._forget()
 
     def _forget(self) -> None:
         """The step is over; its record stays."""
         cycle = self._cycle
-        cycle.phase, cycle.nonfinite, cycle.climbs, cycle.overflow = Phase.CLEAN, False, 0, []
-        cycle.clean_random = cycle.earlier = cycle.proposed = None
-
-    def _would_climb(self) -> bool:
-        """Whether the gradients at hand would move the weights, so that a second pass is missing."""
-        return bool(any(self.geometry.measure(c.weights, c.vectors) != 0 for c in self._climbers()))
+        cycle.forget()
+        cycle.phase, cycle.clean_random, cycle.earlier = Phase.CLEAN, None, None
 
     def _gradients_are_finite(self) -> bool:
         grads = [p.grad for p in self._parameters() if p.grad is not None]
         if not self.skip_nonfinite and self._cycle.scaling is None and not on_host(grads):
             return True  # under a scaler the one read comes after the scaler's own
-        norm = self._cycle.record.get("dual_norm")  # a tensor where only the device knows it: one read for both passes
-        return all_finite(grads, norm if isinstance(norm, Tensor) else 0.0)
+        return all_finite(grads, self._cycle.norms)  # a tensor where only the device knows it: one read for both passes
 
     def _remember_random(self, *, again: bool = False) -> None:
         if again or self._cycle.clean_random is None:
             self._cycle.clean_random = RandomState(self._parameters())
-
-
-def distinct(parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Each parameter once."""
-    return parameters if len(set(map(id, parameters))) == len(parameters) else list(dict.fromkeys(parameters))
-
-
-def accumulated(earlier: Pairs | None, new: Pairs) -> Pairs:
-    """The accumulated gradients with those of one more micro-batch."""
-    if not earlier:
-        return new
-    total = dict(earlier)
-    for p, g in new:
-        total[p] = total[p].add_(g) if p in total and not total[p].is_sparse else total[p] + g if p in total else g
-    return list(total.items())

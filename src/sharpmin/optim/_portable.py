@@ -50,11 +50,11 @@ def refuse_two_step(state_dict: Mapping[str, Any]) -> None:
             )
 
 
-def warn_of_scope(saved: str, own: str) -> None:
+def warn_of_scope(saved: set[str], own: str) -> None:
     """Say that the run goes on with another algorithm than it began with."""
-    if saved != own:
+    for other in saved - {own}:
         warnings.warn(
-            f'load_state_dict: the checkpoint was made with scope="{saved}", this SAM has scope="{own}"; the live one is used',
+            f'load_state_dict: the checkpoint was made with scope="{other}", this SAM has scope="{own}"; the live one is used',
             UserWarning,
             stacklevel=3,
         )

@@ -121,13 +121,20 @@ class Wrapper(Optimizer):
 
     @_disable_dynamo
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forward to the base optimizer; a second pass that was not stepped with is given up."""
-        self.base.zero_grad(set_to_none)
+        """Forward to the base optimizer; what was not stepped with is given up.
+
+        Inside a second pass it clears the gradients of that pass, not what earlier micro-batches have accumulated.
+        """
         cycle = self._cycle
-        if cycle.phase is Phase.READY:
-            cycle.phase, cycle.nonfinite = Phase.CLEAN, False
-        if cycle.phase is not Phase.PERTURBED and cycle.earlier is not None:
-            cycle.earlier = []  # what had accumulated is given up too
+        if cycle.phase is Phase.PERTURBED:
+            if cycle.earlier and cycle.kept is None and cycle.clean is None:
+                self._put_gradients(cycle.earlier)
+            else:
+                self.base.zero_grad(set_to_none)
+            return
+        self.base.zero_grad(set_to_none)
+        cycle.phase, cycle.earlier = Phase.CLEAN, [] if cycle.inside else None
+        cycle.forget()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer; it takes this SAM's rho unless it brings one.
@@ -181,7 +188,7 @@ class Wrapper(Optimizer):
                 group["rho"] = rho
             group.setdefault("rho", rho)
             group.setdefault(COUNT, 0)
-            warn_of_scope(group.pop(SCOPE, self.scope), self.scope)
+        warn_of_scope({group.pop(SCOPE, self.scope) for group in self.param_groups}, self.scope)
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sharpmin.core.rho import finite
 
-from .tensors import wide
+from .tensors import dense, wide
 
 State = dict[Tensor, Tensor]
 """What an ascent remembers of every parameter between steps."""
@@ -102,7 +102,7 @@ class Ema(Ascent):
             if g is None:
                 vectors.append(None)
                 continue
-            fresh = wide(g.to_dense()) * self.theta
+            fresh = wide(dense(g)) * self.theta
             before = state.get(w)
             a = fresh if before is None else fresh.add_(before, alpha=1 - self.theta)
             vectors.append(a)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar, finite
 
-from .tensors import sum_of_squares, wide
+from .tensors import dense, sum_of_squares, wide
 
 
 class Descent(ABC):
@@ -113,7 +113,7 @@ class ClippedDifference(Descent):
         """min(1, theta ||g|| / ||G - g||), 1 if G = g."""
         size = sum_of_squares(clean) ** 0.5
         pairs = zip(clean, perturbed, strict=True)
-        change = sum_of_squares([wide(big.to_dense()) - wide(g.to_dense()) for g, big in pairs]) ** 0.5
+        change = sum_of_squares([wide(dense(big)) - wide(dense(g)) for g, big in pairs]) ** 0.5
         if isinstance(change, Tensor):
             return torch.where(change > 0, (self.theta * size / change).clamp(max=1.0), 1.0)
         return min(1.0, self.theta * size / change) if change > 0 else 1.0
@@ -123,6 +123,6 @@ def _between(g: Tensor, big: Tensor, s: Scalar) -> Tensor:
     if g.is_sparse and big.is_sparse:
         mixed: Tensor = g * (1 - s) + big * s
         return mixed.coalesce()
-    g, big = g.to_dense(), big.to_dense()
+    g, big = dense(g), dense(big)
     weight = s.to(g.device, g.real.dtype) if isinstance(s, Tensor) else s
     return torch.lerp(g, big, weight)

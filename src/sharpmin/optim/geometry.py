@@ -24,7 +24,7 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar, finite
 
-from .tensors import divide, largest_entry, sum_of_magnitudes, sum_of_squares, times, wide
+from .tensors import dense, divide, largest_entry, sum_of_magnitudes, sum_of_squares, times, wide
 
 
 class Geometry(ABC):
@@ -78,7 +78,7 @@ class _Scaled(Geometry):
         scaled = []
         for w, v in zip(weights, vectors, strict=True):
             t = self.scale(w)
-            own = v.to_dense()
+            own = dense(v)
             scaled.append(own if isinstance(t, float) and t == 1.0 else torch.where(own == 0, 0.0, wide(own) / t))
         return sum_of_squares(scaled) ** 0.5
 
@@ -195,7 +195,7 @@ class LInf(Geometry):
             v = wide(a.coalesce() if a.is_sparse else a)
             if isinstance(total, Tensor):
                 ok = torch.isfinite(total).to(v.device)
-                yield torch.where(ok, torch.sgn(v.to_dense()), 0.0)
+                yield torch.where(ok, torch.sgn(dense(v)), 0.0)
             else:
                 yield torch.sgn(v)
 

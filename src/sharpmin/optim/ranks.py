@@ -7,7 +7,6 @@ reduced. DDP notes at each forward whether it was synced, so wrong use is seen w
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -17,11 +16,7 @@ from torch import Tensor, nn
 
 from sharpmin.core.errors import PhaseError
 
-
-def is_dtensor(t: Tensor) -> bool:
-    """Whether `t` is a DTensor; without importing that module, which takes half a second."""
-    module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and isinstance(t, module.DTensor)
+from .shards import any_sharded
 
 
 def demand_ranks(model: nn.Module | None, parameters: Iterable[Tensor]) -> None:
@@ -30,7 +25,7 @@ def demand_ranks(model: nn.Module | None, parameters: Iterable[Tensor]) -> None:
     Raises:
         ValueError: without a model that has `no_sync`, with `static_graph=True`, or with DTensor parameters.
     """
-    if any(map(is_dtensor, parameters)):
+    if any_sharded(parameters):
         raise ValueError(
             'SAM: scope="rank" with DTensor parameters (FSDP2): a shard cannot hold one rank\'s perturbation of the whole; use '
             'scope="global", or scope="microbatch", which perturbs by each global micro-batch'

@@ -17,11 +17,12 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import RhoSchedule
 
+from ._ascending import accumulated
 from ._axes import check_axes
 from ._block import PerturbedBlock
 from ._compare import Pair
 from ._cycle import Phase
-from ._machine import Machine, accumulated
+from ._machine import Machine
 from ._report import StepReport, detached, read
 from .ascent import Ascent, Gradient
 from .buffers import BufferFilter
@@ -152,22 +153,21 @@ class SAM(Machine):
         "rank" and "microbatch" a `DistributedDataParallel` model does not reduce the gradients of this pass.
 
         Raises:
-            PhaseError: if the weights are perturbed.
+            PhaseError: if the weights are perturbed, or the second pass of the last micro-batch is missing.
         """
         self._demand_unperturbed("clean()")
         self._remember_random(again=self.scope == "microbatch")
         if self.scope == "global" or not self._active():
             yield
             return
-        earlier = self._gradients()
+        before = self._gradients()
         if self.scope == "microbatch":
-            self._cycle.earlier = earlier
-            self._put_gradients([])
+            self._open_microbatch()
         try:
-            with apart(self.model):
+            with apart(self.model), self._first_pass():
                 yield
         except BaseException:
-            self._put_gradients(earlier)
+            self._put_gradients(before if self.scope == "rank" else self._cycle.earlier or [])
             self._cycle.earlier = None
             raise
 
@@ -235,8 +235,12 @@ class SAM(Machine):
             return loss
         self._remember_random()
         cycle.earlier = [] if self.scope == "microbatch" else None  # the closure is one micro-batch
-        with torch.enable_grad():
-            loss = closure()
+        try:
+            with torch.enable_grad(), self._first_pass():
+                loss = closure()
+        except BaseException:
+            cycle.earlier = None
+            raise
         losses = {"clean_loss": detached(loss)}
         if cycle.phase is not Phase.READY:
             with self.perturbed(), torch.enable_grad():

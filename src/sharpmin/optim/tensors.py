@@ -19,6 +19,7 @@ from sharpmin.core.rho import Scalar
 
 from . import _foreach
 from ._foreach import PIECE
+from .shards import any_sharded, local, over_shards
 
 _is_cpu, _dtype = attrgetter("is_cpu"), attrgetter("dtype")
 _LOW = {torch.float16, torch.bfloat16}
@@ -67,6 +68,8 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> Scalar:
     """
     if not tensors:
         return 0.0
+    if any_sharded(tensors):
+        return over_shards(sum_of_squares, [tensors])
     fast = _foreach.serves(tensors)
     total = _foreach.sum_of_squares(tensors) if fast else _sum_of_squares(tensors, double=False)
     if not fast and not on_host(tensors):
@@ -95,6 +98,8 @@ def sum_of_magnitudes(tensors: Sequence[Tensor]) -> Scalar:
     """
     if not tensors:
         return 0.0
+    if any_sharded(tensors):
+        return over_shards(sum_of_magnitudes, [tensors])
     device = tensors[0].device
     sizes = [p for t in tensors for p in torch.split((t.coalesce().values() if t.is_sparse else t).reshape(-1), PIECE)]
     total = torch.stack([p.abs().sum(dtype=torch.float64).to(device) for p in sizes]).sum()
@@ -107,11 +112,27 @@ def largest_entry(tensors: Sequence[Tensor]) -> Scalar:
     >>> largest_entry([torch.tensor([3.0]), torch.tensor([[-4.0]])])
     4.0
     """
+    if any_sharded(tensors):
+        return over_shards(largest_entry, [tensors], torch.distributed.ReduceOp.MAX, largest)
     filled = [t.coalesce().values() if t.is_sparse else t for t in tensors if t.numel()]
     if not filled:
         return 0.0
     top = torch.stack([t.abs().max().to(filled[0].device, torch.float64) for t in filled]).max()
     return float(top) if on_host(filled) else top
+
+
+def largest(values: Sequence[Scalar]) -> Scalar:
+    """The largest of some numbers, without a read from the device."""
+    tensors = [v for v in values if isinstance(v, Tensor)]
+    if not tensors or len(values) == 1:
+        return max(values)
+    like = tensors[0].double()
+    return torch.stack([v.to(like) if isinstance(v, Tensor) else torch.full_like(like, v) for v in values]).max()
+
+
+def dense(t: Tensor) -> Tensor:
+    """`t` without its sparse layout."""
+    return t.to_dense() if t.is_sparse else t
 
 
 def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
@@ -120,6 +141,9 @@ def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
     >>> all_finite([torch.tensor([1e200, -1e200], dtype=torch.float64)]), all_finite([torch.tensor([1.0, math.nan])])
     (True, False)
     """
+    if any_sharded(tensors):
+        flag = over_shards(lambda own: float(not all_finite(own)), [tensors], torch.distributed.ReduceOp.MAX, largest)
+        return math.isfinite(float(first_norm)) and not flag
     if isinstance(first_norm, float) and tensors and _foreach.serves(tensors):
         with contextlib.suppress(RuntimeError):  # an expanded gradient cannot be written to, which the fast check does
             return math.isfinite(first_norm) and _foreach.all_finite(tensors)
@@ -131,13 +155,14 @@ def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     """targets = sources, in place."""
     if targets:
-        torch._foreach_copy_(list(targets), list(sources))
+        torch._foreach_copy_(list(map(local, targets)), list(map(local, sources)))
 
 
 def displace_all(
     weights: Sequence[Tensor], directions: Sequence[Tensor], factor: float, put: Callable[[Tensor, Tensor], None] | None = None
 ) -> None:
     """weights += factor * directions, in place, one rounding to the dtype of the weight; `put` rounds half precision."""
+    weights, directions = list(map(local, weights)), list(map(local, directions))
     if weights and _foreach.serves(weights) and _foreach.serves(directions):
         torch._foreach_add_(list(weights), list(directions), alpha=factor)
     else:
@@ -150,6 +175,7 @@ def displace_all(
 
 def displace(weight: Tensor, move: Tensor) -> None:
     """weight += move, in place, rounded once to the dtype of `weight`."""
+    weight, move = local(weight), local(move)
     if is_low_precision(weight) and not move.is_sparse:
         weight.copy_(weight.float() + move)
     else:
@@ -188,6 +214,8 @@ def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Scalar:
     """
     if not lefts:
         return 0.0
+    if any_sharded(lefts):
+        return over_shards(inner, [lefts, rights])
     if _foreach.serves(lefts) and list(map(_dtype, lefts)) == list(map(_dtype, rights)) and _foreach.serves(rights):
         return float(_foreach.inner(lefts, rights))
     device = lefts[0].device

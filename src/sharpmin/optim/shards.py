@@ -1,0 +1,89 @@
+"""Sharded parameters (DTensor, FSDP2): arithmetic runs on the shard of this rank, sums are reduced over the ranks that share.
+
+A sum over a DTensor is added up over every mesh dimension along which it is not replicated; tensors of one mesh and one
+set of such dimensions share one reduction, plain and replicated tensors need none.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sharpmin.core.rho import Scalar
+
+
+def is_sharded(t: Tensor) -> bool:
+    """Whether `t` is a DTensor; without importing that module, which takes half a second."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(t, module.DTensor)
+
+
+def any_sharded(tensors: Iterable[Tensor]) -> bool:
+    """Whether one of them is a DTensor."""
+    return "torch.distributed.tensor" in sys.modules and any(map(is_sharded, tensors))
+
+
+def local(t: Tensor) -> Tensor:
+    """The shard of this rank, sharing its storage; a plain tensor is its own."""
+    if not is_sharded(t):
+        return t
+    shard: Tensor = t.to_local()  # type: ignore[attr-defined]
+    return shard
+
+
+def like(shard: Tensor, whole: Tensor) -> Tensor:
+    """`shard` as a DTensor that is laid out as `whole` is; a plain `whole` leaves it alone."""
+    if not is_sharded(whole):
+        return shard
+    module: Any = sys.modules["torch.distributed.tensor"]
+    placed: Tensor = module.DTensor.from_local(shard, whole.device_mesh, whole.placements, run_check=False)  # type: ignore[attr-defined]
+    return placed
+
+
+def over_shards(
+    measure: Callable[..., Scalar],
+    lists: Sequence[Sequence[Tensor]],
+    op: Any = None,
+    together: Callable[[list[Scalar]], Scalar] = sum,
+) -> Scalar:
+    """`measure` of lists of tensors in step, each kind on its shards, reduced by `op` (default SUM), then put `together`.
+
+    Raises:
+        RuntimeError: if a tensor holds partial sums, which nobody may square.
+    """
+    kinds: dict[Any, list[list[Tensor]]] = {}
+    for row in zip(*lists, strict=True):
+        parts = kinds.setdefault(_kind(row[0]), [[] for _ in lists])
+        for part, t in zip(parts, row, strict=True):
+            part.append(local(t))
+    values = []
+    for (mesh, dims), parts in kinds.items():
+        value = measure(*parts)
+        for dim in dims:
+            value = _reduced(value, mesh.get_group(dim), mesh.device_type, op)
+        values.append(value)
+    return together(values)
+
+
+def _kind(t: Tensor) -> tuple[Any, tuple[int, ...]]:
+    """The mesh, and its dimensions that hold different parts of the tensor."""
+    if not is_sharded(t):
+        return None, ()
+    placements: Sequence[Any] = t.placements  # type: ignore[attr-defined]
+    if any(placement.is_partial() for placement in placements):
+        raise RuntimeError(
+            f"SAM: a tensor is placed as {placements}, with sums that are not reduced yet; redistribute the gradients first"
+        )
+    dims = tuple(i for i, placement in enumerate(placements) if not placement.is_replicate())
+    return t.device_mesh, dims  # type: ignore[attr-defined]
+
+
+def _reduced(value: Scalar, group: Any, device: str, op: Any) -> Scalar:
+    number = value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64, device=device)
+    number = number.clone()
+    torch.distributed.all_reduce(number, torch.distributed.ReduceOp.SUM if op is None else op, group=group)
+    return number if isinstance(value, Tensor) else float(number)
