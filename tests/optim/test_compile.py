@@ -189,6 +189,17 @@ def golden():
     return w, sm.SAM(torch.optim.SGD([w], lr=0.1), rho=0.5), backward
 
 
+def test_dynamo_traces_no_method_that_moves_weights_or_phases():
+    w, opt, backward = golden()
+    backward()
+    for name in ("perturb", "restore", "step", "zero_grad"):
+        torch.compile(getattr(opt, name), **FRESH)()
+        if name == "perturb":
+            backward()
+    assert counters["frames"]["total"] == 0
+    assert w.tolist() == pytest.approx([2.67, 0.44], abs=1e-12)
+
+
 @pytest.mark.parametrize(
     ("up", "down"), [("perturb", "restore"), ("first_step", "restore"), ("perturb", "second_step")], ids=str
 )
