@@ -48,6 +48,7 @@ class Cycle:
         clean: the first gradients, held only when the descent needs them.
         earlier: what the micro-batches before this one have accumulated, held while this one has its own two passes.
         overflow: the flags of the loss scaler in scope "rank", the same on all ranks.
+        onto: whether the second pass adds to what earlier micro-batches have accumulated, as DDP needs it.
         inside: whether the first pass of a micro-batch is being made.
         norms: the sum of the dual norms of the micro-batches, where only the device knows them.
         nonfinite: a first gradient held an inf or a nan, so the step must change nothing.
@@ -69,6 +70,7 @@ class Cycle:
     clean: Pairs | None = None
     earlier: Pairs | None = None
     overflow: list[Tensor] = field(default_factory=list)
+    onto: bool = False
     inside: bool = False
     norms: Scalar = 0.0
     nonfinite: bool = False
@@ -138,3 +140,6 @@ class Cycle:
             self.undo[-1]()
             self.undo.pop()
         release(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "scaling": None}  # a copy of the optimizer is no place for somebody's scaler

@@ -25,7 +25,7 @@ from .ascent import Gradient
 from .buffers import BufferFilter
 from .descent import Descent
 from .geometry import L2, Geometry
-from .ranks import agree_on_overflow, demand_first, demand_second
+from .ranks import agree_on_overflow, demand_first, demand_second, reduces
 from .rng import RandomState
 from .rounding import Dither
 from .scaling import Scaling, enabled, factor, scaled
@@ -96,8 +96,8 @@ class Machine(Ascending):
             cycle.set_aside(self._parameters(), self.model, self.buffers, refuse, only_pass=only_pass)
             if climbs:
                 self._climb(ascension)
-            onto = earlier if cycle.kept is None and cycle.clean is None else None
-            self._put_gradients(onto or [])
+            cycle.onto = reduces(self.model) and cycle.kept is None and cycle.clean is None
+            self._put_gradients((earlier or []) if cycle.onto else [])
         except BaseException:
             self.abort()
             self._put_gradients(first)
@@ -127,6 +127,8 @@ class Machine(Ascending):
             self._mark_overflow()
             if cycle.clean is not None:
                 self._put_gradients(accumulated(cycle.earlier, self._combined(cycle.clean, moves)))
+            elif cycle.earlier and not cycle.onto:
+                self._put_gradients(accumulated(cycle.earlier, self._gradients()))
         else:
             self._put_gradients(accumulated(cycle.earlier, cycle.kept))
         cycle.kept = cycle.clean = cycle.earlier = None
@@ -233,7 +235,7 @@ class Machine(Ascending):
         """The step is over; its record stays."""
         cycle = self._cycle
         cycle.forget()
-        cycle.phase, cycle.clean_random, cycle.earlier = Phase.CLEAN, None, None
+        cycle.phase, cycle.clean_random, cycle.earlier, cycle.scaling = Phase.CLEAN, None, None, None
 
     def _gradients_are_finite(self) -> bool:
         grads = [p.grad for p in self._parameters() if p.grad is not None]

@@ -127,7 +127,7 @@ class Wrapper(Optimizer):
         """
         cycle = self._cycle
         if cycle.phase is Phase.PERTURBED:
-            if cycle.earlier and cycle.kept is None and cycle.clean is None:
+            if cycle.earlier and cycle.onto:
                 self._put_gradients(cycle.earlier)
             else:
                 self.base.zero_grad(set_to_none)

@@ -48,6 +48,11 @@ def apart(model: nn.Module | None) -> AbstractContextManager[Any]:
     return no_sync() if callable(no_sync) else nullcontext()
 
 
+def reduces(model: nn.Module | None) -> bool:
+    """Whether gradients are reduced where they accumulate, so that the second pass must add to what is there."""
+    return hasattr(model, "require_forward_param_sync")
+
+
 def demand_first(model: nn.Module | None, scope: str) -> None:
     """After the first pass: was its forward synced exactly where it must be?
 
