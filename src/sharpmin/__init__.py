@@ -1,6 +1,7 @@
 """sharpmin: sharpness-aware minimization (SAM) that is right in real training, and a laboratory for its theory."""
 
 from . import diagnostics, optim, rho, theory
+from ._check import check
 from ._version import __version__
 from .core.errors import MissingExtraError, PhaseError
 from .core.rho import StepInfo
@@ -42,6 +43,7 @@ __all__ = [
     "__version__",
     "asam",
     "capped_sam",
+    "check",
     "clipped_sam",
     "create",
     "decayed_sam",

@@ -1,5 +1,6 @@
 """Whatever interrupts a step, and wherever, w comes back bit for bit, and nobody else can step on w + e meanwhile."""
 
+import gc
 import sys
 import threading
 
@@ -179,3 +180,14 @@ def test_one_autocast_around_both_passes_sees_the_perturbed_weights(door):
     size = net.weight.detach().sum().abs().item() + 5.0 * 8**0.5  # the gradient is along ones: |w x| grows by rho ||x||
     assert perturbed == pytest.approx(size**2, rel=0.02)
     assert after == clean
+
+
+def test_an_optimizer_that_nobody_has_any_more_holds_nothing():
+    ps = model()
+    opt = sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5)
+    loss(ps).backward()
+    opt.perturb()
+    del opt
+    gc.collect()
+    torch.optim.SGD(ps, lr=0.1).step()
+    assert _guard._holders == {}

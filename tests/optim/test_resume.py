@@ -199,3 +199,15 @@ def test_a_skipped_step_does_not_move_the_schedule(quadratic, door):
         door(opt, backward)
         counts.append(opt.param_groups[0]["sharpmin_step"])
     assert counts == [1, 1, 2]
+
+
+def test_a_load_gives_up_a_second_pass_that_was_not_stepped_with(training):
+    f = training()
+    opt = sm.SAM(torch.optim.SGD(f.net.parameters(), lr=0.1), rho=0.05)
+    state = opt.state_dict()
+    f()
+    with opt.perturbed():
+        f()
+    opt.load_state_dict(state)
+    with pytest.raises(sm.PhaseError):
+        opt.step()

@@ -1,55 +1,11 @@
 """The report as a reader meets it: headless Chromium, wide and narrow, light and dark, offline."""
 
-import os
-import shutil
-
 import pytest
 
 from sharpmin.report import page
 from sharpmin.theory import CLAIMS
 
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-
-OVERFLOWING = """() => [...document.querySelectorAll("body *")]
-  .filter((e) => !e.closest("pre, svg, .plot, .hidden, thead"))
-  .filter((e) => { const r = e.getBoundingClientRect(); return r.width > 0 && (r.right > innerWidth + 1 || r.left < -1); })
-  .map((e) => e.tagName + " " + e.className + " " + e.textContent.slice(0, 40))"""
-
-PLOTS = """() => [...document.querySelectorAll(".plot")].map((div) => {
-  const box = div.querySelector("svg.main-svg")?.getBoundingClientRect();
-  const drawn = div.querySelectorAll("path.js-line, path.point, .contourlayer path").length;
-  return [box?.width ?? 0, box?.height ?? 0, drawn];
-})"""
-
-CLIPPED = """() => [...document.querySelectorAll(".plot")].flatMap((div) => {
-  const frame = div.getBoundingClientRect();
-  return [...div.querySelectorAll("svg text")].filter((t) => t.textContent).filter((t) => {
-    const r = t.getBoundingClientRect();
-    return r.left < frame.left - 2 || r.right > frame.right + 2 || r.bottom > frame.bottom + 2;
-  }).map((t) => t.textContent);
-})"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_api.sync_playwright() as playwright:
-        try:
-            found = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        except sync_api.Error as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(f"no browser: {str(error).splitlines()[0]}; install chromium, or run `playwright install chromium`")
-        yield found
-        found.close()
+from .conftest import CLIPPED, OVERFLOWING, PLOTS
 
 
 @pytest.fixture(scope="module")
@@ -57,29 +13,6 @@ def report(tmp_path_factory, verdicts, plates, cells):
     file = tmp_path_factory.mktemp("report") / "report.html"
     file.write_text(page(verdicts, CLAIMS, "a note", figures=list(plates.values()), settings=cells), encoding="utf-8")
     return file.as_uri()
-
-
-@pytest.fixture
-def visit(browser):
-    """Open an address; at the end no console error and no failed or foreign request may have been seen."""
-    contexts, trouble = [], []
-
-    def opened(address, scheme="light", size=(1280, 900)):
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("console", lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None)
-        tab.on("pageerror", lambda error: trouble.append(str(error)))
-        tab.on("requestfailed", lambda request: trouble.append(request.url))
-        tab.on("request", lambda request: trouble.append(request.url) if request.url.startswith(("http", "ws")) else None)
-        tab.goto(address)
-        tab.wait_for_function("scheme => document.documentElement.dataset.drawn === scheme", arg=scheme)
-        return tab
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert trouble == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -11,11 +11,14 @@ import typer
 from sharpmin import __version__
 
 from . import INTERRUPTED, Interrupted
+from ._check import check
 from ._cite import cite
+from ._diagnose import diagnose
 from ._list import list_all
 from ._plan import plan
 from ._reproduce import reproduce as run_reproduce
 from ._simulate import simulate
+from ._study import study
 
 # Typer brings its own copy of click in some versions, click itself in others; the base of its usage errors is the same.
 UsageError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -48,10 +51,13 @@ def reproduce(
     raise typer.Exit(run_reproduce(out, quick=quick, only=only or []))
 
 
+app.command("check")(check)
 app.command("simulate")(simulate)
 app.command("plan")(plan)
+app.command("diagnose")(diagnose)
 app.command("list")(list_all)
 app.command("cite")(cite)
+app.command("study")(study)
 
 
 def run(arguments: list[str]) -> int:

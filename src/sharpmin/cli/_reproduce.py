@@ -21,6 +21,7 @@ from sharpmin.theory._verify import find
 
 from . import Interrupted
 from ._console import Whole
+from ._files import replace
 
 FILES = ("verdicts.json", "report.html")
 PART = "A part of the statements, as asked for with --only."
@@ -144,9 +145,4 @@ def _save(out: Path, verdicts: Sequence[Verdict], report: str) -> None:
     """Both files, each replaced in one step, so that a reader never sees half of one."""
     records = json.dumps([v.record() for v in verdicts], indent=2, allow_nan=False) + "\n"
     for name, text in zip(FILES, (records, report), strict=True):
-        draft = out / f".{name}.{os.getpid()}"
-        try:
-            draft.write_text(text, encoding="utf-8")
-            os.replace(draft, out / name)
-        finally:
-            draft.unlink(missing_ok=True)
+        replace(out / name, text)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import Interrupted
+from ._files import writable
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,7 +50,7 @@ def simulate(
 
     Example: sharpmin simulate trap --set theta=0.125 --set beta=2 --set rho=0.5 --lr 0.25 --rho 0.5 --steps 400 --x0 0.2,-0.05
     """
-    target = None if out is None else _writable(out)
+    target = None if out is None else writable("--out", out, (".nc", ".csv"))
     import numpy as np
 
     from sharpmin import theory
@@ -173,20 +174,6 @@ def _print(title: str, summary: dict[str, dict[str, float | None]]) -> None:
     for name, row in summary.items():
         grid.add_row(WORDS[name], *("not finite" if v is None else f"{v:.5g}" for v in row.values()))
     Whole().print(grid)
-
-
-def _writable(name: str) -> Path:
-    """The file to write; refuse before anything runs."""
-    out, end = Path(name), "choose a file in a folder that exists and can be written, such as run.nc"
-    if out.suffix not in (".nc", ".csv"):
-        raise ValueError(f"--out {name} must end in .nc or .csv")
-    if name.endswith(("/", os.sep)) or out.is_dir():
-        raise ValueError(f"--out {name} names a folder; name a file, such as {out / 'run.nc' if out.is_dir() else out}")
-    if not out.parent.is_dir():
-        raise OSError(f"cannot write to --out {name}: there is no folder {out.parent}; {end}")
-    if not os.access(out.parent, os.W_OK):
-        raise OSError(f"cannot write to --out {name}: {out.parent} cannot be written; {end}")
-    return out
 
 
 def _save(out: Path, run: xr.Dataset, table: dict[str, Array]) -> None:

@@ -7,6 +7,7 @@ another thread, which trains another model, walks through it.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,7 +17,8 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 from sharpmin.core.errors import PhaseError
 
 _lock = threading.Lock()
-_holders: dict[int, Optimizer] = {}  # id of the step's state -> the optimizer whose weights are perturbed
+_holders: weakref.WeakValueDictionary[int, Optimizer] = weakref.WeakValueDictionary()
+"""id of the step's state -> the optimizer whose weights are perturbed; one that nobody has any more holds nothing."""
 _registered = False
 
 

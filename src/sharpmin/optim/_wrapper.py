@@ -182,7 +182,10 @@ class Wrapper(Optimizer):
         refuse_two_step(state_dict)
         live = [group.get("rho", self._rho) for group in self.param_groups]
         self.base.load_state_dict({k: v for k, v in state_dict.items() if k != KEY})
-        self._cycle.ascent, self._cycle.proposed = load_ascent(state_dict, self._parameters(), self.ascent), None
+        cycle = self._cycle
+        cycle.phase, cycle.earlier = Phase.CLEAN, None  # gradients from before the load are no step
+        cycle.forget()
+        cycle.ascent = load_ascent(state_dict, self._parameters(), self.ascent)
         for group, rho in zip(self.param_groups, live, strict=True):
             if isinstance(rho, RhoSchedule):
                 group["rho"] = rho

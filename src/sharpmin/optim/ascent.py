@@ -73,7 +73,7 @@ class Ema(Ascent):
 
     Li & Giannakis, Enhancing Sharpness-Aware Optimization Through Variance Suppression, NeurIPS 2023, arXiv:2309.15639,
     eq. 4. Costs one parameter-sized state, float32 for half-precision weights, which travels in `state_dict`. In scope
-    "microbatch" every micro-batch is a t. A gradient that is not finite leaves the average alone.
+    "microbatch" every micro-batch is a t; a step with rho = 0 is none. A gradient that is not finite leaves the average alone.
 
     Args:
         theta: the weight of the newest gradient, in (0, 1]; 1 is SAM.

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from importlib import resources
 from typing import TYPE_CHECKING
 
-from sharpmin.core.extras import optional
 from sharpmin.theory import CLAIMS, measure_settings
 from sharpmin.theory import settings as settings_table
 from sharpmin.theory._cells import QUANTITIES
 
 from . import _view
-from ._markup import pretty
-from ._style import PALETTE, Plate
+from ._render import render
+from ._style import Plate
 from .datasets import compute
 from .figures import draw
 
 if TYPE_CHECKING:
-    import jinja2
-    import markupsafe
-    from plotly import offline
-
     from sharpmin.theory import Verdict
     from sharpmin.theory._examine import Examination
-else:
-    jinja2 = optional("jinja2", extra="cli")
-    markupsafe = optional("markupsafe", extra="cli")
-    offline = optional("plotly.offline", extra="lab")
 
 OPENING = "trajectories"
 """The figure that is shown before the claims."""
@@ -72,44 +60,21 @@ def page(
     shown, plates = _view.pages(verdicts), list(figures or ())
     groups = {claim: [v for v in verdicts if claim in v.claim] for claim in claims}
     home = {v.id: next((c for c in groups if c in v.claim), "") for v in verdicts}
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(
-            claims=claims,
-            groups=groups,
-            home=home,
-            verdicts=verdicts,
-            note=note,
-            pages=shown,
-            instances=_view.instances(shown),
-            opening=[p for p in plates if p.id == OPENING],
-            plates={c: [p for p in plates if p.claims[:1] == (c,) and p.id != OPENING] for c in claims},
-            elsewhere={c: [p for p in plates if c in p.claims and (p.claims[0] != c or p.id == OPENING)] for c in claims},
-            plotly=markupsafe.Markup(offline.get_plotlyjs()) if plates else "",
-            grid=_view.grid(settings or ()),
-            own=own,
-            quantities=QUANTITIES,
-            versions=_view.versions(),
-            palette=PALETTE,
-        )
+    return render(
+        "page.html.j2",
+        plates,
+        claims=claims,
+        groups=groups,
+        home=home,
+        verdicts=verdicts,
+        note=note,
+        pages=shown,
+        instances=_view.instances(shown),
+        opening=[p for p in plates if p.id == OPENING],
+        plates={c: [p for p in plates if p.claims[:1] == (c,) and p.id != OPENING] for c in claims},
+        elsewhere={c: [p for p in plates if c in p.claims and (p.claims[0] != c or p.id == OPENING)] for c in claims},
+        grid=_view.grid(settings or ()),
+        own=own,
+        quantities=QUANTITIES,
+        versions=_view.versions(),
     )
-
-
-@lru_cache(maxsize=1)
-def _environment() -> jinja2.Environment:
-    """Templates of this package; everything is escaped unless it is marked as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_template), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )  # fmt: skip
-    environment.filters["number"] = lambda value, digits=4: markupsafe.Markup(_view.number(value, digits))
-    environment.filters["figure"] = lambda figure: markupsafe.Markup(figure.to_json().replace("<", "\\u003c"))
-    environment.filters["pretty"] = lambda text: markupsafe.Markup(pretty(html.escape(str(text))))
-    environment.filters["relation"] = lambda sign: _view.RELATIONS.get(sign, sign)
-    return environment
-
-
-def _template(name: str) -> str | None:
-    file = resources.files(__package__).joinpath("templates", name)
-    return file.read_text(encoding="utf-8") if file.is_file() else None

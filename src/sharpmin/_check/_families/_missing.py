@@ -1,0 +1,95 @@
+"""Parameters that have no gradient in one pass or in both: LayerDrop, mixtures of experts, auxiliary heads."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .._case import demand, family
+from .._trial import CLOSE, Trial, backward, near, show
+
+
+def _pair() -> tuple[nn.Parameter, nn.Parameter]:
+    return nn.Parameter(torch.tensor(3.0, dtype=torch.float64)), nn.Parameter(torch.tensor(4.0, dtype=torch.float64))
+
+
+@family(
+    "no-second-gradient",
+    "A parameter without a gradient in the second pass comes back",
+    right="b' = 4",
+    fix="key the backup by what was perturbed, not by who has a gradient in the second pass",
+    faults=(2,),
+)
+def no_second_gradient(t: Trial) -> str:
+    """b takes part in the first pass only, so it must be where it was."""
+    a, b = _pair()
+
+    def run(k: int) -> Tensor:
+        loss = (a**2 + b**2) / 2 if k == 1 else a**2 / 2
+        return backward(loss)
+
+    t.step(t.make([a, b]), run)
+    demand(float(b) == 4.0, f"b' = {show(b)}")
+    demand(near(a, (2.67,), CLOSE), f"a' = {show(a)}", "a' = 2.67")
+    return f"b' = {show(b)}"
+
+
+@family(
+    "no-first-gradient",
+    "A parameter without a gradient in the first pass is stepped",
+    right="b' = 3.6",
+    fix="perturb what has a gradient, and let the base step on whatever has one afterwards",
+    faults=(3,),
+)
+def no_first_gradient(t: Trial) -> str:
+    """b takes part in the second pass only: it is not perturbed, and its gradient is 4."""
+    a, b = _pair()
+
+    def run(k: int) -> Tensor:
+        loss = (a**2 + b**2) / 2 if k == 2 else a**2 / 2
+        return backward(loss)
+
+    t.step(t.make([a, b]), run)
+    demand(near(b, (3.6,), CLOSE), f"b' = {show(b)}")
+    demand(near(a, (2.65,), CLOSE), f"a' = {show(a)}", "a' = 2.65")
+    return f"b' = {show(b)}"
+
+
+@family(
+    "no-gradient",
+    "No gradient at all: no error, no change",
+    right="w' = (3, 4)",
+    fix="let an empty list of gradients have the norm 0",
+    faults=(2, 3),
+)
+def no_gradient(t: Trial) -> str:
+    """Every `grad` is None in both passes."""
+    a, b = _pair()
+    t.step(t.make([a, b]), lambda _: torch.zeros(()))
+    demand((float(a), float(b)) == (3.0, 4.0), f"w' = {show([a, b])}")
+    return f"w' = {show([a, b])}"
+
+
+@family(
+    "stale-perturbation",
+    "An old perturbation is not taken back a second time",
+    right="no drift at lr = 0",
+    fix="forget the backup when the weights are restored",
+    faults=(4,),
+)
+def stale_perturbation(t: Trial) -> str:
+    """b takes part in the first step only; two more steps must leave it alone."""
+    a, b = _pair()
+    used = True
+
+    def run(_: int) -> Tensor:
+        loss = (a**2 + b**2) / 2 if used else a**2 / 2
+        return backward(loss)
+
+    opt = t.make([a, b], lr=0.0)
+    t.step(opt, run)
+    used = False
+    for _ in range(2):
+        t.step(opt, run)
+    demand(abs(float(b) - 4.0) < 1e-12, f"b = {show(b)} after 3 steps at lr = 0, from 4")
+    return "no drift"

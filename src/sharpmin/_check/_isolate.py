@@ -1,0 +1,39 @@
+"""Leave no trace: whatever a scenario does to random numbers, modes, defaults and warnings is undone."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+SEED = 0
+
+
+@contextmanager
+def isolated(seed: int | None = SEED) -> Iterator[list[warnings.WarningMessage]]:
+    """A fresh state for one scenario, and the old one afterwards; yields the warnings that it gives.
+
+    Args:
+        seed: the seed of the CPU generator inside; None leaves the generator where it is.
+
+    >>> before = torch.get_rng_state()
+    >>> with isolated():
+    ...     _ = torch.rand(3)
+    >>> torch.equal(before, torch.get_rng_state())
+    True
+    """
+    random, dtype, threads = torch.get_rng_state(), torch.get_default_dtype(), torch.get_num_threads()
+    try:
+        with warnings.catch_warnings(record=True) as seen, torch.enable_grad():
+            warnings.simplefilter("always")
+            if seed is not None:
+                torch.default_generator.manual_seed(seed)
+                torch.set_default_dtype(torch.float32)
+                torch.set_num_threads(1)  # small tensors: two threads would wait for each other
+            yield seen
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_num_threads(threads)
+        torch.set_rng_state(random)

@@ -1,0 +1,146 @@
+"""A set-up of one's own, and copies of it to experiment on, so that the set-up itself never moves."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer
+
+from sharpmin.optim import SAM
+from sharpmin.optim.rng import RandomState
+
+from ._case import NotOffered, raised
+from ._doors import DOORS
+from ._trial import backward, copies, same
+
+LossFn = Callable[[Any, Any], Tensor]
+_REMADE = ("_optimizer_", "_zero_grad_profile_name")  # hooks and profiling of torch's optimizers; `step` is patched
+
+
+@dataclass
+class Setup:
+    """A model, a loss, a batch and an optimizer under test.
+
+    Attributes:
+        model: called as `model(inputs)`.
+        loss_fn: called as `loss_fn(model(inputs), targets)`; gives a scalar.
+        inputs: what the model sees.
+        targets: what the loss sees besides.
+        opt: the optimizer.
+        door: how a step is taken.
+        passes: called with the number of the pass before its forward and after its backward.
+    """
+
+    model: nn.Module
+    loss_fn: LossFn
+    inputs: Any
+    targets: Any
+    opt: Any
+    door: str = ""
+    passes: Callable[[int, str], None] | None = None
+
+    def run(self, k: int) -> Tensor:
+        """Forward and backward of pass k."""
+        if self.passes is not None:
+            self.passes(k, "before")
+        loss = backward(self.loss_fn(self.model(self.inputs), self.targets))
+        if self.passes is not None:
+            self.passes(k, "after")
+        return loss
+
+    def step(self) -> None:
+        """One SAM step."""
+        DOORS[self.door](self.opt, self.run)
+
+    @property
+    def weights(self) -> list[nn.Parameter]:
+        """Every parameter of the model and of the optimizer, once."""
+        held = [p for group in self.opt.param_groups for p in group["params"]]
+        return list(dict.fromkeys([*self.model.parameters(), *held]))
+
+    @property
+    def base(self) -> Optimizer | None:
+        """The optimizer inside, where it can be found."""
+        found = [value for value in vars(self.opt).values() if isinstance(value, Optimizer)]
+        return found[0] if len(set(map(id, found))) == 1 else None
+
+    def need_base(self) -> Optimizer:
+        """The optimizer inside."""
+        if self.base is None:
+            raise NotOffered("the base optimizer inside it could not be found")
+        return self.base
+
+    def hold(self) -> None:
+        """From now on the base takes no step, so that a SAM step should change nothing."""
+        base: Any = self.base
+        if base is not None:
+            base.step = lambda *args, **options: None
+            return
+        for group in self.opt.param_groups:
+            if "lr" in group:
+                group["lr"] = 0.0
+
+    def copy(self) -> Setup:
+        """A copy that shares nothing, without gradients, hooks of optimizers and patched methods.
+
+        Raises:
+            TypeError: if something in it cannot be copied.
+        """
+        memo: dict[int, Any] = {}
+        try:
+            model = copy.deepcopy(self.model, memo)
+            opt = _copied(self.opt, memo)
+            rest = [copy.deepcopy(part, memo) for part in (self.loss_fn, self.inputs, self.targets)]
+        except (TypeError, RuntimeError, AttributeError) as error:
+            if isinstance(self.opt, SAM) and "perturbed" in str(error):
+                raise
+            raise TypeError(
+                f"check: the set-up cannot be copied, and check works on copies only ({raised(error)}); give the bare module "
+                "(model.module of a parallel wrapper), without tensors of an old graph in its attributes"
+            ) from None
+        return Setup(model, rest[0], rest[1], rest[2], opt, self.door)
+
+
+def _copied(opt: Any, memo: dict[int, Any]) -> Any:
+    """A copy of an optimizer with all attributes: torch's own way of copying keeps groups and state only."""
+    if isinstance(opt, SAM) or not isinstance(opt, Optimizer):
+        return copy.deepcopy(opt, memo)
+    twin = type(opt).__new__(type(opt))
+    memo[id(opt)] = twin
+    kept = {k: v for k, v in vars(opt).items() if k != "step" and not k.startswith(_REMADE)}
+    vars(twin).update({k: copy.deepcopy(v, memo) for k, v in kept.items()})
+    Optimizer.__setstate__(twin, {})
+    return twin
+
+
+@contextmanager
+def untouched(setup: Setup) -> Iterator[RandomState]:
+    """Whatever happens inside, the set-up is as it was afterwards: weights, buffers, gradients, modes, random numbers.
+
+    Copies protect it already; this is for losses and hooks that hold on to the original.
+    """
+    weights = setup.weights
+    tensors = [*weights, *setup.model.buffers()]
+    values, grads = copies(tensors), [(p.grad, None if p.grad is None else p.grad.detach().clone()) for p in weights]
+    modes = [(module, module.training) for module in setup.model.modules()]
+    random = RandomState(weights)
+    try:
+        yield random
+    finally:
+        random.put_back()
+        with torch.no_grad():
+            for tensor, value in zip(tensors, values, strict=True):
+                if not same(tensor, value):
+                    tensor.copy_(value)
+            for p, (grad, was) in zip(weights, grads, strict=True):
+                p.grad = grad
+                if grad is not None and was is not None and not grad.is_sparse and not same(grad, was):
+                    grad.copy_(was)
+        for module, training in modes:
+            module.training = training

@@ -1,0 +1,181 @@
+"""The optimizer under test: how to construct it, and through which doors to drive it.
+
+Classes are read by the names in their signature. `Cls(params, base_class, rho=..., **base_options)` and `Cls(base, rho=...)`
+are the common ones; what cannot be read needs a factory `(params, base_class, rho, base_options) -> optimizer`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from sharpmin.optim import SAM
+
+from ._case import raised
+from ._doors import FOREIGN, OURS, closure, detect
+from ._isolate import isolated
+
+Build = Callable[[Any, type[torch.optim.Optimizer], float, dict[str, Any], nn.Module], Any]
+HINT = "give a factory: --make module:function, with function(params, base_class, rho, base_options)"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is under test.
+
+    Attributes:
+        name: how it is called in the report.
+        build: makes one from parameters or groups, the base's class, rho, the base's options and the model.
+        doors: the doors to drive it through; a family passes if it passes through all.
+        ours: whether it is `sharpmin.SAM` or a subclass, from which more is demanded.
+        takes_model: whether the model reaches it.
+    """
+
+    name: str
+    build: Build
+    doors: tuple[str, ...]
+    ours: bool = False
+    takes_model: bool = False
+
+
+def our_sam(cls: type[SAM] = SAM, door: str | None = None) -> Subject:
+    """`sharpmin.SAM`, through the block and the closure.
+
+    >>> our_sam().doors
+    ('clean', 'closure', 'two-step')
+    """
+    if door not in (None, "block", *OURS):
+        raise ValueError(f"door={door!r}: {cls.__name__} has block, clean, closure and two-step")
+
+    def build(params: Any, base: type[torch.optim.Optimizer], rho: float, options: dict[str, Any], model: nn.Module) -> Any:
+        return cls(base(params, **options), rho, model=model)
+
+    name = f"{cls.__module__.split('.')[0]}.{cls.__name__}"
+    return Subject(name, build, (door,) if door else OURS, ours=True, takes_model=True)
+
+
+def of_class(target: Any, name: str, *, door: str | None = None, extra: Mapping[str, Any] | None = None) -> Subject:
+    """A class, or a function that makes one, read by its signature.
+
+    Args:
+        target: the class.
+        name: how it is called.
+        door: "closure" or "two-step"; by default what it has.
+        extra: more arguments for its constructor.
+
+    Raises:
+        TypeError: if it is no SAM, or its signature cannot be read; the message says what to do.
+    """
+    if isinstance(target, type) and issubclass(target, SAM) and not extra:
+        return our_sam(target, door)
+    if not callable(target):
+        raise TypeError(f"{name} is a {type(target).__name__}, no class")
+    try:
+        signature = inspect.signature(target)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} has no signature that can be read; {HINT}") from None
+    build, takes_model = _read(target, name, signature, dict(extra or {}))
+    return _probed(name, build, door, takes_model)
+
+
+def of_factory(make: Any, name: str, *, door: str | None = None) -> Subject:
+    """A factory `(params, base_class, rho, base_options)`, which may have a fifth argument `model`.
+
+    Raises:
+        TypeError: if it cannot be called like this, or makes no SAM.
+    """
+    if not callable(make):
+        raise TypeError(f"{name} is a {type(make).__name__}, no function; {HINT}")
+    takes_model = "model" in inspect.signature(make).parameters
+
+    def build(params: Any, base: type[torch.optim.Optimizer], rho: float, options: dict[str, Any], model: nn.Module) -> Any:
+        return make(params, base, rho, options, model=model) if takes_model else make(params, base, rho, options)
+
+    return _probed(name, build, door, takes_model)
+
+
+def _probed(name: str, build: Build, door: str | None, takes_model: bool) -> Subject:
+    """Build one and take a step, to see what it is before anything is judged."""
+    if door not in (None, *FOREIGN):
+        raise ValueError(f"--door {door}: give closure or two-step")
+    with isolated():
+        try:
+            net = nn.Linear(1, 1)
+            opt = build(list(net.parameters()), torch.optim.SGD, 0.05, {"lr": 0.1}, net)
+        except Exception as error:
+            raise TypeError(f"{name} could not be constructed: {raised(error)}; {HINT}") from None
+        found = detect(opt, door, name)
+        if found == "block":
+            return Subject(name, build, OURS, ours=True, takes_model=takes_model)
+        if found == "closure" and _passes(opt, net) == 1:
+            found = "closure-after-backward"
+    return Subject(name, build, (found,), takes_model=takes_model)
+
+
+def _passes(opt: Any, net: nn.Module) -> int:
+    """How often one step calls its closure."""
+    calls = 0
+
+    def run(_: int) -> Any:
+        nonlocal calls
+        calls += 1
+        loss = net(torch.ones(1, 1)).square().sum()
+        loss.backward()
+        return loss
+
+    try:
+        closure(opt, run)
+    except Exception:
+        return 0
+    return calls
+
+
+def _read(target: Any, name: str, signature: inspect.Signature, extra: dict[str, Any]) -> tuple[Build, bool]:
+    """How to call `target`, from the names of its parameters."""
+    kinds = inspect.Parameter
+    named = [p for p in signature.parameters.values() if p.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)]
+    spread = any(p.kind is kinds.VAR_KEYWORD for p in signature.parameters.values())
+    roles = {p.name: _role(p.name) for p in named if p.name not in extra}
+    known = {role: key for key, role in reversed(roles.items()) if role}
+    missing = [p.name for p in named if p.default is p.empty and not roles.get(p.name) and p.name not in extra]
+    called = f"{name}({', '.join(signature.parameters)})"
+    if "base" not in known:
+        raise TypeError(f"{called} takes no base optimizer that could be recognised; {HINT}")
+    if missing:
+        given = " ".join(f"--set {key}=..." for key in missing)
+        raise TypeError(f"{name} needs {', '.join(missing)}; give {given}, or {HINT.removeprefix('give ')}")
+    strange = [key for key in extra if key not in signature.parameters and not spread]
+    if strange:
+        raise TypeError(f"{name} takes no {', '.join(strange)}; it takes {', '.join(signature.parameters)}")
+    if "rho" not in known and not spread:
+        raise TypeError(f"{called} takes no rho; {HINT}")
+    by_class = "params" in known and (spread or "options" in known)
+
+    def build(params: Any, base: type[torch.optim.Optimizer], rho: float, options: dict[str, Any], model: nn.Module) -> Any:
+        listed = list(params)
+        values: dict[str, Any] = {"params": listed, "model": model, "base": base, "options": options}
+        if not by_class:
+            values["base"] = base(listed, **options)
+        keywords = {key: values[role] for role, key in known.items() if role in values and (role != "options" or by_class)}
+        if by_class and "options" not in known:
+            keywords |= options
+        return target(**keywords, **{known.get("rho", "rho"): rho}, **extra)
+
+    return build, "model" in known
+
+
+def _role(name: str) -> str:
+    """What a parameter of this name is for, or nothing known."""
+    lower = name.lower()
+    if lower.endswith(("kwargs", "options", "args")) and ("base" in lower or "optim" in lower or lower == "kwargs"):
+        return "options"
+    if lower in ("params", "parameters", "param_groups"):
+        return "params"
+    if lower in ("base", "inner", "opt", "base_class", "base_cls") or "optim" in lower:
+        return "base"
+    return {"model": "model", "module": "model", "net": "model", "rho": "rho"}.get(lower, "")

@@ -1,0 +1,168 @@
+"""`sharpmin check`: the conformance suite on our SAM, or on anybody's."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sharpmin._check import Report
+    from sharpmin._check._subject import Subject
+
+STYLES = {"passed": "green", "failed": "bold red"}
+
+
+def check(
+    target: Annotated[str, typer.Argument(help="pkg.module:Class, the SAM to check; ours if left out.")] = "",
+    door: Annotated[str | None, typer.Option(help="closure or two-step; by default what the class has.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this family; may be repeated.")] = None,
+    given: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE for the constructor; may be repeated.")] = None,
+    make: Annotated[str | None, typer.Option(help="pkg.module:function(params, base_class, rho, base_options).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Check a SAM against cases whose right value is known, family by family.
+
+    Classes with the signatures Cls(params, base_class, rho=..., **base_options) and Cls(base, rho=...) are constructed
+    as they are; --set adds arguments, --make gives a function that constructs. Exit code 0: nothing failed. 1: a family
+    failed. 2: bad use. "Not offered" is no failure: the class has no way to express the case.
+    """
+    from sharpmin._check._suite import choose, run
+
+    choose(only or [])
+    with _visible(), redirect_stdout(sys.stderr):  # what the code under test prints must not end up in the JSON
+        subject = _subject(target, door, given or [], make)
+        with _status(silent=as_json) as tell:
+            report = run(subject, only or [], lambda family: tell(family.id))
+    if as_json:
+        typer.echo(json.dumps(_document(subject, report), indent=2))
+    else:
+        from ._console import Whole
+
+        console = Whole()
+        console.print(_headline(subject), markup=False, highlight=False)
+        console.print(table(report))
+        console.print(report.summary, markup=False, highlight=False)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def _subject(target: str, door: str | None, given: Sequence[str], make: str | None) -> Subject:
+    from sharpmin._check._subject import of_class, of_factory, our_sam
+
+    extra = dict(_pair(text) for text in given)
+    if make is not None:
+        if extra:
+            raise ValueError("--set and --make do not go together: let the function set them")
+        return of_factory(_load(make, "--make"), target or make, door=door)
+    if not target:
+        if extra:
+            raise ValueError("--set needs a TARGET, pkg.module:Class")
+        return our_sam(door=door)
+    return of_class(_load(target, "TARGET"), target, door=door, extra=extra)
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.isidentifier():
+        raise ValueError(f"--set {text}: give KEY=VALUE")
+    with suppress(ValueError, SyntaxError):
+        return key, ast.literal_eval(value)
+    return key, value
+
+
+def _load(path: str, what: str) -> Any:
+    """The object at pkg.module:name.
+
+    Raises:
+        ValueError: if there is none, with the reason in one line.
+    """
+    from sharpmin._check._case import raised
+
+    module, colon, name = path.partition(":")
+    if not colon or not module or not name:
+        raise ValueError(f"{what} {path}: give pkg.module:name, such as sharpmin:SAM")
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
+            raise ValueError(f"{what} {path}: there is no module {error.name}; is it installed here?") from None
+        raise ValueError(f"{what} {path}: importing {module} {raised(error)}") from None
+    except Exception as error:
+        raise ValueError(f"{what} {path}: importing {module} {raised(error)}") from None
+    for part in name.split("."):
+        if not hasattr(found, part):
+            raise ValueError(f"{what} {path}: {module} has no {name}")
+        found = getattr(found, part)
+    return found
+
+
+@contextmanager
+def _visible() -> Iterator[None]:
+    """Modules in the current folder can be imported."""
+    sys.path.insert(0, os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path.remove(os.getcwd())
+
+
+@contextmanager
+def _status(*, silent: bool) -> Iterator[Any]:
+    """Says on a terminal which family runs."""
+    if silent:
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as status:
+        yield status.update
+
+
+def _headline(subject: Subject) -> str:
+    import torch
+
+    return f"{subject.name} by {', '.join(subject.doors)}; torch {torch.__version__}"
+
+
+def table(report: Report) -> Table:
+    """One row a family; what failed says what was seen, what is right, and how to fix it."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from sharpmin._check._table import details
+
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    grid.add_column("family", no_wrap=True)
+    grid.add_column("result", no_wrap=True)
+    grid.add_column("what", overflow="fold")
+    for outcome in report:
+        what = Text("\n".join([outcome.title, *details(outcome)]))
+        grid.add_row(outcome.family, Text(outcome.status, style=STYLES.get(outcome.status, "dim")), what)
+    return grid
+
+
+def _document(subject: Subject, report: Report) -> dict[str, Any]:
+    import torch
+
+    from sharpmin import __version__
+
+    statuses = [outcome.status for outcome in report]
+    return {
+        "target": subject.name,
+        "doors": list(subject.doors),
+        "sharpmin": __version__,
+        "torch": str(torch.__version__),
+        "passed": statuses.count("passed"),
+        "failed": statuses.count("failed"),
+        "not_offered": statuses.count("not offered"),
+        "families": [outcome.record() for outcome in report],
+    }

@@ -1,0 +1,36 @@
+"""Files that a command writes: refused before anything runs, and replaced in one step, so that no reader sees half of one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def writable(option: str, name: str, suffixes: tuple[str, ...]) -> Path:
+    """The file to write.
+
+    Raises:
+        ValueError: if it has another suffix, or is a folder.
+        OSError: if its folder is missing or cannot be written.
+    """
+    out, example = Path(name), f"run{suffixes[0]}"
+    if out.suffix not in suffixes:
+        raise ValueError(f"{option} {name} must end in {' or '.join(suffixes)}")
+    if name.endswith(("/", os.sep)) or out.is_dir():
+        raise ValueError(f"{option} {name} names a folder; name a file, such as {out / example if out.is_dir() else out}")
+    end = f"choose a file in a folder that exists and can be written, such as {example}"
+    if not out.parent.is_dir():
+        raise OSError(f"cannot write to {option} {name}: there is no folder {out.parent}; {end}")
+    if not os.access(out.parent, os.W_OK):
+        raise OSError(f"cannot write to {option} {name}: {out.parent} cannot be written; {end}")
+    return out
+
+
+def replace(target: Path, text: str) -> None:
+    """Write `text`, whole or not at all."""
+    draft = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        os.replace(draft, target)
+    finally:
+        draft.unlink(missing_ok=True)

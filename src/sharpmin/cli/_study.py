@@ -1,0 +1,145 @@
+"""`sharpmin study`: SGD, SAM and its remedies on real data, a table of both sides, and a page."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import Interrupted
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from sharpmin.study import Cell, Line, Setting, Store
+
+    Rows = Mapping[Cell, Mapping[str, Any]]
+
+WORDS = {
+    "rho holds the loss up": "holds",
+    "SAM is not what limits the loss": "free",
+    "SAM speeds the descent up": "helps",
+    "mixed floor": "mixed",
+    "rho = 0": "off",
+}
+LEGEND = (
+    "Mean and half of the 95 % interval over seeds. The verdict is about the training loss of the next epochs at the small "
+    "learning rate of the end: rho holds it up, it is free of SAM, SAM helps it down; off: the run ends with rho = 0."
+)
+LONG = 300
+"""Seconds from which on the time is said first."""
+
+
+def study(
+    data: Annotated[str, typer.Argument(help="digits, mnist1d or breast-cancer.")] = "digits",
+    seeds: Annotated[int, typer.Option(help="Runs of each method.", min=1, max=1000)] = 5,
+    jobs: Annotated[int, typer.Option(help="Processes, each with one thread.", min=1, max=1024)] = 2,
+    out: Annotated[Path, typer.Option(help="Where study-<data>.jsonl and study-<data>.html go.")] = Path("out"),
+    as_json: Annotated[bool, typer.Option("--json", help="The table as JSON.")] = False,
+) -> None:
+    """Train SGD, SAM and its remedies at equal gradient evaluations, clean and with label noise: loss, accuracy, sharpness.
+
+    A few minutes for digits; the others say how long they take. Finished runs are kept: an interrupted study goes on
+    where it stopped. Exit code 0: done. 2: bad use. 130: Ctrl-C.
+    """
+    from sharpmin.study import Store, cells, findings, setting, table
+
+    chosen = setting(data)
+    wanted = cells(data, seeds)
+    rows_file, page_file = _files(out, data)
+    store = Store(rows_file)
+    _complete(chosen, store, wanted, jobs)
+    rows = store.known(wanted)
+    _page(page_file, chosen, rows)
+    lines, found = table(rows), findings(rows)
+    if as_json:
+        record = {"study": data, "seeds": seeds, "evaluations": wanted[0].budget, "lines": [line.record() for line in lines]}
+        typer.echo(json.dumps(record | {"findings": [vars(f) for f in found]}, indent=2, allow_nan=False))
+        return
+    from ._console import Whole
+
+    console = Whole()
+    for noise in sorted({line.noise for line in lines}):
+        console.print(grid(chosen, [line for line in lines if line.noise == noise]))
+    for text in (LEGEND, *(f.sentence for f in found)):
+        console.print(text, markup=False, highlight=False)
+    console.print(f"See {page_file}", soft_wrap=True, markup=False, highlight=False)
+
+
+def _complete(chosen: Setting, store: Store, wanted: list[Cell], jobs: int) -> None:
+    """Run what is missing, with a bar on stderr; each run is on the disk before the next is counted."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from sharpmin.study import compute
+
+    done = store.known(wanted)
+    missing = [cell for cell in wanted if cell not in done]
+    console = Console(stderr=True)
+    seconds = chosen.seconds * len(missing) / min(jobs, max(1, len(missing)))
+    if seconds >= LONG:
+        console.print(f"{chosen.name}: {len(missing)} runs, about {seconds / 60:.0f} minutes; Ctrl-C keeps what is finished.")
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    try:
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task(chosen.name, total=len(wanted), completed=len(done))
+            for row in compute(missing, jobs):
+                store.add(row)
+                progress.advance(task)
+    except KeyboardInterrupt:
+        finished = len(store.known(wanted))
+        raise Interrupted(
+            f"interrupted; {finished} of {len(wanted)} runs are in {store.path}, and the same command goes on from there"
+        ) from None
+
+
+def grid(chosen: Setting, lines: list[Line]) -> Table:
+    """One row a method, in 80 columns."""
+    from rich.table import Table
+
+    from sharpmin.study import METHODS
+
+    title = (
+        f"{chosen.name}, {lines[0].noise:.0%} of the labels drawn anew" if lines[0].noise else f"{chosen.name}, clean labels"
+    )
+    out = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left", padding=(0, 1))
+    out.add_column("method", no_wrap=True)
+    for name in ("loss - f*" if chosen.l2 else "training loss", "accuracy, %", "eigenvalue"):
+        out.add_column(name, justify="right", no_wrap=True)
+    out.add_column("verdict", min_width=11)
+    for line in lines:
+        loss = line.gap if chosen.l2 else line.loss
+        verdicts = ", ".join(WORDS.get(word, word) + f" {count}" * (line.runs > 1) for word, count in line.verdicts.items())
+        out.add_row(METHODS[line.method].title, loss.text(), line.accuracy.text(100), line.eigenvalue.text(), verdicts)
+    return out
+
+
+def _files(out: Path, data: str) -> tuple[Path, Path]:
+    """Both files, in a folder that can be written, before anything is computed."""
+    files = out / f"study-{data}.jsonl", out / f"study-{data}.html"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            if file.is_dir():
+                raise IsADirectoryError(0, f"{file.name} is a folder there")
+        with files[0].open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write to --out {out}: {error.strerror or error}; choose a folder that can be written") from None
+    return files
+
+
+def _page(file: Path, chosen: Setting, rows: Rows) -> None:
+    """Replaced in one step, so that a reader never sees half of it."""
+    from sharpmin.study import page
+
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        draft.write_text(page(chosen, rows), encoding="utf-8")
+        os.replace(draft, file)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,54 @@
+"""Rows of a watched run as curves in TensorBoard."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+from ._rows import Row
+from ._scalars import BLOCK, STEP, scalar
+
+
+class Scalars(Protocol):
+    """What is used of a `torch.utils.tensorboard.SummaryWriter`."""
+
+    def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
+        """Take one number."""
+
+
+_TABLES = {"step": (STEP, "step"), "block": (BLOCK, "last")}
+
+
+class TensorBoard:
+    """Writes the scalars of each row to a `SummaryWriter` of yours: `sm.watch(opt, to=["run.jsonl", TensorBoard(writer)])`.
+
+    What a row lacks, or is not finite, is left out. The writer stays yours to close.
+
+    Args:
+        writer: a `torch.utils.tensorboard.SummaryWriter`, or anything with its `add_scalar`.
+        prefix: of the tags, which are `prefix/step/loss` and so on.
+        start: the step at which a resumed run goes on; it is added to the steps.
+
+    >>> class Printer:
+    ...     def add_scalar(self, tag, value, step):
+    ...         print(tag, value, step)
+    >>> TensorBoard(Printer(), start=100)({"kind": "step", "step": 3, "rho": 0.05, "gg": 4.0, "dd": 0.0, "dg": 0.0})
+    sharpmin/step/rho 0.05 103
+    sharpmin/step/gradient norm 2.0 103
+    sharpmin/step/difference norm 0.0 103
+    sharpmin/step/amplification 0.0 103
+    sharpmin/step/cosine 1.0 103
+    """
+
+    def __init__(self, writer: Scalars, *, prefix: str = "sharpmin", start: int = 0):
+        self.writer, self.prefix, self.start = writer, prefix, start
+
+    def __call__(self, row: Row) -> None:
+        """Take a row of a watched run."""
+        if row["kind"] not in _TABLES:
+            return
+        table, at = _TABLES[row["kind"]]
+        for name, of in table.items():
+            value = scalar(row, of)
+            if math.isfinite(value):
+                self.writer.add_scalar(f"{self.prefix}/{row['kind']}/{name}", value, self.start + int(row[at]))

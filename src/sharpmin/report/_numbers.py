@@ -1,0 +1,171 @@
+"""The numbers of a diagnosis as rows of a table: what each means, and where it ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sharpmin.diagnostics import Diagnosis, Floor, Numbers
+from sharpmin.diagnostics.stall import SHARE
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number.
+
+    Attributes:
+        name: in a few words.
+        value: None where the window does not determine it.
+        meaning: one line.
+        limit: one line; empty if there is nothing to beware of.
+        bounds: what is around it, of the `kind` "95 %" or "bracket".
+        percent: whether it is shown as a share.
+    """
+
+    name: str
+    value: float | None
+    meaning: str
+    limit: str = ""
+    bounds: tuple[float, float] | None = None
+    kind: str = "95 %"
+    percent: bool = False
+
+    @property
+    def text(self) -> str:
+        """The number as text."""
+        return shown(self.value, percent=self.percent)
+
+    @property
+    def around(self) -> str:
+        """Interval or bracket as text; empty if there is none."""
+        if self.bounds is None or not all(map(math.isfinite, self.bounds)):
+            return ""
+        low, high = (shown(value, percent=self.percent) for value in self.bounds)
+        return f"{low} to {high}"
+
+
+def shown(value: float | None, *, percent: bool = False) -> str:
+    """A number with three digits, or as a share.
+
+    >>> shown(0.7312, percent=True), shown(-0.00123, percent=True), shown(1.23456e-7), shown(None)
+    ('73%', '-0.12%', '1.23e-07', 'unresolved')
+    """
+    if value is None or not math.isfinite(value):
+        return "unresolved"
+    if percent:
+        return f"{value:.0%}" if abs(value) >= 0.1 or value == 0 else f"{100 * value:.2g}%"
+    return f"{value:.3g}"
+
+
+def entries(diagnosis: Diagnosis) -> list[Entry]:
+    """All numbers, in the order of a reader's questions."""
+    n, floor = diagnosis.numbers, diagnosis.floor
+    return [*_force(n), *_fall(n), *(() if floor is None else _floor(floor)), *_steps(n)]
+
+
+def _force(n: Numbers) -> Iterator[Entry]:
+    yield Entry(
+        "cancelled share kappa",
+        n.cancelled,
+        "How much of the loss gradient SAM's force cancels: 100% is all of it, below 0 SAM helps.",
+        "Unresolved where the mean gradient of the window drowns in noise.",
+        n.cancelled_interval,
+        percent=True,
+    )
+    yield Entry(
+        "p-value of the force",
+        n.p_value,
+        "Whether the mean difference of the two gradients could be noise, by sign flips of the blocks.",
+        "It decides nothing: it is small in nearly every run, even where rho hardly matters.",
+    )
+
+
+def _fall(n: Numbers) -> Iterator[Entry]:
+    yield Entry(
+        "predicted fall",
+        n.fall,
+        f"By how much the training loss should fall within {n.horizon} steps of rho = 0: the two parts below.",
+        "A prediction for the training loss, not for test accuracy; the toggle measures it.",
+    )
+    yield Entry(
+        "  as the force goes",
+        n.drop,
+        "What SAM's force keeps up, at the curvature along the gradient.",
+        "Beyond the horizon nothing is predicted.",
+        n.drop_interval,
+    )
+    yield Entry(
+        "  with other curvature",
+        n.drop,
+        "The same, between the steepest curvature that the differences show and none.",
+        "A bracket, not a confidence interval.",
+        (min(n.lower, n.upper), max(n.lower, n.upper)),
+        "bracket",
+    )
+    yield Entry(
+        "  as the noise shrinks",
+        n.relief,
+        "What goes with the share of the batches' noise that SAM adds.",
+        "An estimate, within a factor of about 3 on nets.",
+    )
+    if n.loss is not None:
+        yield Entry("training loss", n.loss, "The mean of the window, at w.")
+        yield Entry(
+            "a fall that counts",
+            SHARE * n.loss if n.loss > 0 else None,
+            f"{SHARE:.1%} of the loss: the verdict compares the predicted fall with it.",
+            "" if n.loss > 0 else "A loss that is not positive has no such share.",
+        )
+
+
+def _floor(floor: Floor) -> Iterator[Entry]:
+    yield Entry(
+        "gap: rho's bias",
+        floor.bias,
+        "The part of the gap to the optimum that the mean difference leaves, from the declared mu.",
+        "Between curvature lam everywhere and curvature mu everywhere.",
+        (floor.bias_low, floor.bias_high),
+        "bracket",
+    )
+    yield Entry(
+        "gap: noise that rho adds",
+        floor.of_rho - floor.bias,
+        "The share a/(1+a) of the noise part.",
+        "" if floor.replacement else "An upper bound.",
+    )
+    yield Entry(
+        "gap: noise that stays",
+        floor.of_noise,
+        "What a run without SAM would keep at this learning rate and batch size.",
+        ""
+        if floor.replacement
+        else "An upper bound, 2 to 25 times too high, unless samples are drawn with replacement (reshuffled=False).",
+    )
+
+
+def _steps(n: Numbers) -> Iterator[Entry]:
+    yield Entry(
+        "amplification a",
+        n.amplification,
+        "By how much SAM's gradient is longer along the plain one; a floor of noise rises with it.",
+        percent=True,
+    )
+    yield Entry("bounce S", n.bounce, "lr times the curvature along SAM's step: 2 where the iterates jump to and fro.")
+    if n.lag is not None:
+        yield Entry("cosine of neighbours", n.lag, "Of one gradient and the next: -1 on a two-cycle, 1 on a smooth way.")
+    if n.ascending is not None:
+        yield Entry(
+            "mean gradient, w + e to w", n.ascending, "0 where SAM rests although the loss would fall on.", percent=True
+        )
+    yield Entry(
+        "curvature lam",
+        n.curvature,
+        "Of the loss along the gradient, from the difference of the two.",
+    )
+    yield Entry(
+        "smoothness b",
+        n.smoothness,
+        "The length of the difference over rho.",
+        "That of minibatches, 3 to 4 times the loss's own; no alarm.",
+    )

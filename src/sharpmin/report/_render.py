@@ -1,0 +1,49 @@
+"""From a template and its values to one HTML file that fetches nothing."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from sharpmin.core.extras import optional
+
+from . import _view
+from ._markup import pretty
+from ._style import PALETTE, Plate
+
+if TYPE_CHECKING:
+    import jinja2
+    import markupsafe
+    from plotly import offline
+else:
+    jinja2 = optional("jinja2", extra="cli")
+    markupsafe = optional("markupsafe", extra="cli")
+    offline = optional("plotly.offline", extra="lab")
+
+
+def render(template: str, figures: Sequence[Plate], **values: Any) -> str:
+    """The page; plotly is embedded if there are figures."""
+    plotly = markupsafe.Markup(offline.get_plotlyjs()) if figures else ""
+    return _environment().get_template(template).render(plotly=plotly, palette=PALETTE, **values)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    """Templates of this package; everything is escaped unless it is marked as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_template), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )  # fmt: skip
+    environment.filters["number"] = lambda value, digits=4: markupsafe.Markup(_view.number(value, digits))
+    environment.filters["figure"] = lambda figure: markupsafe.Markup(figure.to_json().replace("<", "\\u003c"))
+    environment.filters["pretty"] = lambda text: markupsafe.Markup(pretty(html.escape(str(text))))
+    environment.filters["relation"] = lambda sign: _view.RELATIONS.get(sign, sign)
+    return environment
+
+
+def _template(name: str) -> str | None:
+    file = resources.files(__package__).joinpath("templates", name)
+    return file.read_text(encoding="utf-8") if file.is_file() else None

@@ -1,0 +1,54 @@
+"""The page of a diagnosis: the verdict in two sentences, numbers with their limits, figures, and what is not claimed."""
+
+from __future__ import annotations
+
+from sharpmin.diagnostics import Diagnosis, Log
+
+from . import _view
+from ._diagnosis_figures import draw
+from ._numbers import entries
+from ._render import render
+from ._watched import watched
+
+LOOKS = {0: "holds", 10: "refuted", 20: "open"}
+"""Exit code: the class of its colour."""
+
+NOT_CLAIMED = (
+    "That rho = 0, or any smaller rho, generalises better: every number here is about the training loss. Under label noise "
+    "what converges memorises, and test accuracy falls.",
+    "Anything from a p-value alone: the mean difference is not 0 in nearly every run. Size and sign of the effect decide.",
+    "A floor, or convergence, of a network: a run that looks flat is often only slow. A network is held back, no more is said.",
+    "A floor of noise where batches are reshuffled: the noise part is then 2 to 25 times too high, an upper bound.",
+    "The smoothness of the loss from the length of the difference: that is the curvature of minibatches, 3 to 4 times too "
+    "high.",
+    "Anything beyond the horizon: predictions past a quarter of the window were wrong.",
+    "That a large difference of the two gradients, or a large rho times curvature over the gradient, is an alarm: across "
+    "runs they rank the wrong way round.",
+    "That a remedy goes all the way to the optimum and keeps SAM's accuracy under label noise.",
+)
+
+
+def diagnosis_page(diagnosis: Diagnosis, log: Log, name: str = "") -> str:
+    """The diagnosis as one HTML file that works offline, in light and dark, on wide and narrow screens.
+
+    Args:
+        diagnosis: from `sharpmin.diagnose`.
+        log: the rows that it was made from, such as `probe.log`; a probe keeps the newest only, a file all.
+        name: of the run, such as the file of its rows.
+
+    Raises:
+        MissingExtraError: if jinja2 or plotly is not installed.
+    """
+    return render(
+        "diagnosis.html.j2",
+        plates := draw(watched(diagnosis, log), diagnosis.numbers, diagnosis.floor),
+        plates=plates,
+        d=diagnosis,
+        n=diagnosis.numbers,
+        w=diagnosis.window,
+        name=name,
+        look=LOOKS[diagnosis.exit_code],
+        entries=entries(diagnosis),
+        not_claimed=NOT_CLAIMED,
+        versions=_view.versions(),
+    )

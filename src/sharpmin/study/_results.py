@@ -1,0 +1,101 @@
+"""The rows of a study on disk, one JSON line a run, appended as they finish: an interrupted study goes on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import torch
+
+from ._data import CLEAN, NOISY, setting
+from ._methods import METHODS
+from ._run import Cell, run
+
+Row: TypeAlias = dict[str, Any]
+
+
+def cells(data: str, seeds: int, *, evaluations: int = 0) -> list[Cell]:
+    """All runs of a study, one seed after the other, so that an interrupted one has whole seeds.
+
+    Raises:
+        ValueError: if there is no such study.
+        MissingExtraError: if its data needs a package that is not installed.
+    """
+    setting(data).split()
+    kinds = [(noise, method) for noise in (CLEAN, NOISY) for method in METHODS]
+    return [Cell(data, method, noise, seed, evaluations) for seed in range(seeds) for noise, method in kinds]
+
+
+class Store:
+    """A file of rows; those of other settings stay in it, unread."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._rows: dict[str, Row] = {}
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        self._torn = bool(text) and not text.endswith("\n")
+        for line in text.splitlines():
+            try:
+                row = json.loads(line)
+                self._rows[_key(row["id"])] = row
+            except (ValueError, KeyError, TypeError):
+                continue  # a line that was cut off while it was written
+
+    def known(self, wanted: Iterable[Cell]) -> dict[Cell, Row]:
+        """The finished ones, in the order of `wanted`."""
+        keys = ((cell, _key(cell.id)) for cell in wanted)
+        return {cell: self._rows[key] for cell, key in keys if key in self._rows}
+
+    def add(self, row: Row) -> None:
+        """Append a row, in one write that is flushed to the disk."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(("\n" if self._torn else "") + json.dumps(row, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._torn = False
+        self._rows[_key(row["id"])] = row
+
+
+def _key(id_: Mapping[str, Any]) -> str:
+    return json.dumps(id_, sort_keys=True)
+
+
+def compute(missing: Sequence[Cell], jobs: int) -> Iterator[Row]:
+    """Rows as they finish, each from a process with one thread; with one job, from this process.
+
+    Raises:
+        BrokenProcessPool: if a process dies.
+    """
+    if jobs == 1:
+        yield from _here(missing)
+        return
+    context, before = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(min(jobs, max(1, len(missing))), context, initializer=_worker)
+    try:
+        for future in as_completed([pool.submit(run, cell) for cell in missing]):
+            yield future.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+
+
+def _here(missing: Sequence[Cell]) -> Iterator[Row]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield from map(run, missing)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _worker() -> None:
+    """One thread, and Ctrl-C is for the process that started us."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

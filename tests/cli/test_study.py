@@ -1,0 +1,108 @@
+"""`sharpmin study` as a user meets it: a table in 80 columns, files, exit codes, Ctrl-C that loses nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from sharpmin.cli import main
+from sharpmin.core.extras import optional
+from sharpmin.study import METHODS, SETTINGS, _data, _sharpness
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(SETTINGS, "digits", replace(SETTINGS["digits"], epochs=1))
+    monkeypatch.setattr(_sharpness, "MOST", 2)
+
+
+def study(out, *more):
+    return main(["study", "digits", "--seeds", "1", "--jobs", "1", "--out", str(out), *more])
+
+
+def test_table_files_and_json(tiny, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "new" / "out"
+    assert study(out) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    lines = said.out.splitlines()
+    assert all(len(line) <= 80 for line in lines[:-1])
+    assert lines[-1] == f"See {out}/study-digits.html"
+    for method in METHODS.values():
+        assert sum(line.startswith(method.title + "  ") for line in lines) == 2
+    assert "…" not in said.out
+    assert sorted(p.name for p in out.iterdir()) == ["study-digits.html", "study-digits.jsonl"]
+    rows = [json.loads(line) for line in (out / "study-digits.jsonl").read_text().splitlines()]
+    assert {row["used"] for row in rows} == {26}
+    assert len(rows) == 18
+    assert study(out, "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [record[k] for k in ("study", "seeds", "evaluations")] == ["digits", 1, 26]
+    assert [line["loss"]["mean"] for line in record["lines"] if line["method"] == "sam"] == [
+        row["loss"] for row in rows if row["id"]["method"] == "sam"
+    ]
+    assert len((out / "study-digits.jsonl").read_text().splitlines()) == 18  # nothing was computed again
+
+
+def test_a_long_study_says_its_time_first(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(SETTINGS, "digits", replace(SETTINGS["digits"], seconds=100.0))
+    monkeypatch.setattr("sharpmin.study.compute", lambda missing, jobs: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert study(tmp_path) == 130
+    said = capsys.readouterr().err
+    assert said.startswith("digits: 18 runs, about 30 minutes; Ctrl-C keeps what is finished.\n")
+    assert "sharpmin: interrupted; 0 of 18 runs are in " in said
+
+
+def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(tmp_path):
+    command = [sys.executable, "-m", "sharpmin", "study", "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+    )  # fmt: skip
+    rows = tmp_path / "study-digits.jsonl"
+    for _ in range(1200):
+        time.sleep(0.1)
+        if rows.exists() and rows.read_text().endswith("\n"):
+            break
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the processes of the pool as well
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    finished = len(rows.read_text().splitlines())
+    assert err.splitlines()[-1] == (
+        f"sharpmin: interrupted; {finished} of 90 runs are in {rows}, and the same command goes on from there"
+    )
+    assert "Traceback" not in err
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+BAD = [
+    (["study", "digit"], "no study 'digit'; did you mean digits?"),
+    (["study", "--seeds", "0"], "--seeds"),
+    (["study", "--jobs", "x"], "--jobs"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), BAD)
+def test_bad_use_is_one_line(arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert (said.count("\n"), list(tmp_path.iterdir())) == (1, [])
+
+
+def test_a_place_that_cannot_be_written_and_a_package_that_is_missing(tmp_path, capsys, monkeypatch):
+    (tmp_path / "file").write_text("mine")
+    assert study(tmp_path / "file") == 2
+    assert capsys.readouterr().err.startswith(f"sharpmin: cannot write to --out {tmp_path / 'file'}: ")
+    monkeypatch.setattr(_data, "mnist1d", optional("no_such_mnist1d.data", extra="study"))
+    _data._mnist1d.cache_clear()
+    assert main(["study", "mnist1d", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.endswith("pip install 'sharpmin[study]'\n")
