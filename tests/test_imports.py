@@ -57,10 +57,10 @@ for module in pkgutil.walk_packages(sharpmin.__path__, "sharpmin."):
     except ImportError as error:
         print(module.name, error)
 """
-    needs_typer = [f"sharpmin.cli.{name} No module named 'typer'" for name in ("_app", "_cite", "_list", "_plan", "_simulate")]
-    needs_typer.insert(2, "sharpmin.cli._console No module named 'rich'")
-    needs_typer.insert(5, "sharpmin.cli._reproduce No module named 'rich'")
-    assert torch_only(code).stdout.splitlines() == needs_typer
+    commands = ("_app", "_check", "_cite", "_console", "_diagnose", "_list", "_plan", "_reproduce", "_simulate", "_study")
+    needs = {name: "rich" if name in ("_console", "_reproduce") else "typer" for name in commands}
+    expected = [f"sharpmin.cli.{name} No module named {missing!r}" for name, missing in needs.items()]
+    assert torch_only(code).stdout.splitlines() == expected
 
 
 def test_training_and_bounds_work(torch_only):

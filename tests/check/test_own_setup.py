@@ -2,7 +2,8 @@
 
 import copy
 
-import broken_sams as broken
+import broken_care
+import broken_steps
 import pytest
 import torch
 from right_sam import Right
@@ -95,7 +96,7 @@ def test_rho_zero_and_one_pass():
     assert only(report, "ascent").observed == "rho is 0 at this step"
     report = sm.check(net, LOSS, BATCH, sm.SAM(torch.optim.SGD(net.parameters(), momentum=0.9), ascent=sm.Momentum()))
     assert report.ok
-    assert only(report, "same-mask").observed == "a step has one pass"
+    assert only(report, "same-mask").observed == "this ascent takes one pass a step"
 
 
 def test_microbatches_and_schedules():
@@ -110,11 +111,11 @@ def test_a_batch_that_is_not_finite():
 
 
 OTHERS = [
-    (broken.Subtracts, "two-step", {"restore-exact", "second-pass-error"}),
-    (broken.Stateless, "two-step", {"resume"}),
-    (broken.OwnGroups, "two-step", {"scheduler-linked"}),
-    (broken.LeastRho, "two-step", {"rho-zero"}),
-    (broken.NoFinally, "closure", {"second-pass-error"}),
+    (broken_care.Subtracts, "two-step", {"restore-exact", "second-pass-error"}),
+    (broken_care.Stateless, "two-step", {"resume"}),
+    (broken_care.OwnGroups, "two-step", {"scheduler-linked"}),
+    (broken_steps.LeastRho, "two-step", {"rho-zero"}),
+    (broken_care.NoFinally, "closure", {"second-pass-error"}),
     (Right, "two-step", set()),
     (Right, "closure", set()),
 ]
@@ -153,7 +154,7 @@ def test_a_base_that_cannot_be_found():
     net = plain()
     report = sm.check(net, LOSS, BATCH, Hidden(adam(net)))
     assert statuses(report, "not offered") == {"rho-zero", "scheduler-linked"}
-    assert only(report, "ascent").observed == "one pass only"
+    assert only(report, "ascent").observed == "the second pass runs at w: nothing moved"
 
 
 # The set-up never moves.

@@ -102,6 +102,19 @@ def test_the_first_backward_may_be_the_callers():
     assert [outcome.status for outcome in report] == ["passed", "not offered", "not offered", "passed"]
 
 
+class OneGroup(Right):
+    def __init__(self, params, base_optimizer, rho=0.05, **options):
+        super().__init__(params, base_optimizer, rho, **options)
+        if rho == 0 or len(self.param_groups) > 1:
+            raise ValueError("not supported")
+
+
+def test_what_is_refused_at_construction_is_not_offered():
+    report = run(of_class(OneGroup, "OneGroup"), ["golden-step", "one-norm", "rho-zero"])
+    assert [outcome.status for outcome in report] == ["passed", "not offered", "not offered"]
+    assert list(report)[1].observed == "refuses to be constructed like this: raised ValueError: not supported"
+
+
 class Plain:
     def __init__(self, base, rho=0.05):
         self.param_groups = base.param_groups

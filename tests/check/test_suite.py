@@ -3,7 +3,8 @@
 import random
 import warnings
 
-import broken_sams as broken
+import broken_care
+import broken_steps
 import pytest
 import torch
 from right_sam import Right, WithModel
@@ -40,73 +41,73 @@ GOLDEN = {
     "sparse-embedding": "rows (0, 3.4, 2.55, 9)",
 }
 TWO_STEP = {
-    broken.Unnormalised: GOLDEN,
-    broken.SingleNorm: {"float64": "off by 2e-09"},
-    broken.StepsAtPerturbed: {"step-at-w": "w' = (2.637, 0.426)"},
-    broken.IgnoresMaximize: {"maximize": "w' = (2.73, 0.76)"},
-    broken.NormPerTensor: {
+    broken_steps.Unnormalised: GOLDEN,
+    broken_steps.SingleNorm: {"float64": "off by 2e-09"},
+    broken_steps.StepsAtPerturbed: {"step-at-w": "w' = (2.637, 0.426)"},
+    broken_steps.IgnoresMaximize: {"maximize": "w' = (2.73, 0.76)"},
+    broken_steps.NormPerTensor: {
         "one-norm": "second pass at (3.5, 1.5)",
         "no-second-gradient": "a' = 2.65",
         "mixed-dtypes": "at (2, 2, 2, 2)",
         "add-param-group": "1, 1.5, 0.4",
     },
-    broken.LastMicroBatch: {"accumulation": "x' = 0.42"},
-    broken.EveryOther: {"converges-to-the-cycle": "|x| = 0.00497238"},
-    broken.SilentStep: {"bare-step": "no error; w' = (2.7, 0.6)"},
-    broken.LeastRho: {"rho-zero": "weights differ", "group-rho": "second pass at (3.3, 1.0008)"},
-    broken.EpsInHalf: {"zero-gradient": "float16: second pass at (nan, nan)", "tiny-gradients": "||e|| = 0"},
-    broken.BackWithGradient: {"no-second-gradient": "b' = 4.4"},
-    broken.KeyedBySecond: {"no-first-gradient": "raised KeyError"},
-    broken.StackOfNorms: {"rho-zero": "raised RuntimeError: stack", "no-gradient": "raised RuntimeError: stack"},
-    broken.NeverForgets: {
+    broken_steps.LastMicroBatch: {"accumulation": "x' = 0.42"},
+    broken_steps.EveryOther: {"converges-to-the-cycle": "|x| = 0.00497238"},
+    broken_steps.SilentStep: {"bare-step": "no error; w' = (2.7, 0.6)"},
+    broken_steps.LeastRho: {"rho-zero": "weights differ", "group-rho": "second pass at (3.3, 1.0008)"},
+    broken_steps.EpsInHalf: {"zero-gradient": "float16: second pass at (nan, nan)", "tiny-gradients": "||e|| = 0"},
+    broken_steps.BackWithGradient: {"no-second-gradient": "b' = 4.4"},
+    broken_steps.KeyedBySecond: {"no-first-gradient": "raised KeyError"},
+    broken_steps.StackOfNorms: {"rho-zero": "raised RuntimeError: stack", "no-gradient": "raised RuntimeError: stack"},
+    broken_steps.NeverForgets: {
         "closure-contract": "w' = (2.97, 0.84)",
         "stale-perturbation": "b = 3.2",
         "second-pass-error": "w = (3.3, 1.4)",
     },
-    broken.NormInDtype: {"fp16-norm": "||e|| = 0", "tiny-gradients": "||e|| = 0", "huge-gradients": "||e|| = 0"},
-    broken.NormByDtype: {"mixed-dtypes": "at (2, 2, 2, 2)"},
-    broken.Unchecked: {"inf-first-gradient": "w' = (2.403, 0.096)"},
-    broken.LargestNumber: {"inf-second-gradient": "w' = (-3.40282e+37"},
-    broken.Stateless: {"resume": "weights differ by 0.061"},
-    broken.KeepsBackup: {"checkpoint-size": "40.4 kB more"},
-    broken.TorchState: {"copying": "deepcopy: raised AttributeError"},
-    broken.OwnGroups: {
+    broken_steps.NormInDtype: {"fp16-norm": "||e|| = 0", "tiny-gradients": "||e|| = 0", "huge-gradients": "||e|| = 0"},
+    broken_steps.NormByDtype: {"mixed-dtypes": "at (2, 2, 2, 2)"},
+    broken_steps.Unchecked: {"inf-first-gradient": "w' = (2.403, 0.096)"},
+    broken_steps.LargestNumber: {"inf-second-gradient": "w' = (-3.40282e+37"},
+    broken_care.Stateless: {"resume": "weights differ by 0.061"},
+    broken_care.KeepsBackup: {"checkpoint-size": "40.4 kB more"},
+    broken_care.TorchState: {"copying": "deepcopy: raised AttributeError"},
+    broken_care.OwnGroups: {
         "scheduler-linked": "steps of 0.1, then 0.1",
         "scheduler-after-load": "steps of 0.1, then 0.1",
         "replaced-group": "a step of 0.1",
     },
-    broken.UnlinkedByLoad: {"scheduler-after-load": "steps of 0.1, then 0.1"},
-    broken.SkipsStep: {"scheduler-order": "lr_scheduler.step()", "step-hooks": "0 calls before, 0 calls after"},
-    broken.NoAdd: {"add-param-group": "raised KeyError: 'rho'"},
-    broken.CopiedList: {"replaced-group": "a step of 0.1"},
-    broken.OneRho: {"group-rho": "second pass at (3.3, 1.4)"},
-    broken.Diluted: {"group-rho": "second pass at (3.3, 1)"},
-    broken.Subtracts: {"restore-exact": "bfloat16: a relative drift of 0.00", "second-pass-error": "e-16"},
-    broken.SwapsData: {"storage": "data_ptr changes with the step"},
-    broken.ForgetsSparse: {"sparse-embedding": "rows (0, 3.6, 2.7, 9)"},
-    broken.Quiet: {"lost-ascent": "nothing is said"},
+    broken_care.UnlinkedByLoad: {"scheduler-after-load": "steps of 0.1, then 0.1"},
+    broken_care.SkipsStep: {"scheduler-order": "lr_scheduler.step()", "step-hooks": "0 calls before, 0 calls after"},
+    broken_care.NoAdd: {"add-param-group": "raised KeyError: 'rho'"},
+    broken_care.CopiedList: {"replaced-group": "a step of 0.1"},
+    broken_care.OneRho: {"group-rho": "second pass at (3.3, 1.4)"},
+    broken_care.Diluted: {"group-rho": "second pass at (3.3, 1)"},
+    broken_care.Subtracts: {"restore-exact": "bfloat16: a relative drift of 0.00", "second-pass-error": "e-16"},
+    broken_care.SwapsData: {"storage": "data_ptr changes with the step"},
+    broken_care.ForgetsSparse: {"sparse-embedding": "rows (0, 3.6, 2.7, 9)"},
+    broken_care.Quiet: {"lost-ascent": "nothing is said"},
 }
 CLOSURE = {
-    broken.GradLater: {"closure-contract": "under no_grad: raised RuntimeError"},
-    broken.PerturbedLoss: {"closure-contract": "returns 9.365", "same-mask": "the masks differ in"},
-    broken.NoFinally: {"second-pass-error": "w = (3.3, 1.4) after the exception"},
-    broken.CountsTwice: {
+    broken_steps.GradLater: {"closure-contract": "under no_grad: raised RuntimeError"},
+    broken_steps.PerturbedLoss: {"closure-contract": "returns 9.365", "same-mask": "the masks differ in"},
+    broken_care.NoFinally: {"second-pass-error": "w = (3.3, 1.4) after the exception"},
+    broken_care.CountsTwice: {
         "tied-weights": "second pass at (3.21213, 1.28284)",
         "add-param-group": "1, 1.66667, 0.333333",
         "group-rho": "second pass at (3.3, 1)",
     },
-    broken.MomentumTrick: {
+    broken_care.MomentumTrick: {
         "rho-zero-no-trace": "the buffers differ",
         "batchnorm-once": "mean 0.2, variance 1.1, 2 batches",
         "batchnorm-cumulative": "mean 3.33333",
         "batchnorm-after-error": "momentum 0.0, mean 0.2",
     },
-    broken.OtherMask: {"rho-zero-no-trace": "the buffers differ", "same-mask": "the masks differ in"},
+    broken_care.OtherMask: {"rho-zero-no-trace": "the buffers differ", "same-mask": "the masks differ in"},
 }
 OURS = {
-    broken.Masking: {"inf-first-gradient": "w' = (2.403, -0.104)", "loss-scaling-overflow": "inf in pass 1"},
-    broken.Answers: {"guard-checkpoint": "state_dict() answered"},
-    broken.Unwatched: {"guard-other-optimizer": "it stepped"},
+    broken_steps.Masking: {"inf-first-gradient": "w' = (2.403, -0.104)", "loss-scaling-overflow": "inf in pass 1"},
+    broken_care.Answers: {"guard-checkpoint": "state_dict() answered"},
+    broken_care.Unwatched: {"guard-other-optimizer": "it stepped"},
 }
 BROKEN = [
     *((cls, "two-step", seen) for cls, seen in TWO_STEP.items()),
@@ -138,7 +139,7 @@ def test_a_broken_one_fails_just_what_it_should(cls, door, expected):
 
 
 def test_the_norm_of_a_large_tensor():
-    seen = failed(run(of_class(broken.NormInDtype, "broken", door="two-step"), ["large-tensor"]))
+    seen = failed(run(of_class(broken_steps.NormInDtype, "broken", door="two-step"), ["large-tensor"]))
     assert seen == {"large-tensor": "||e|| = 1.00783 rho"}
 
 
@@ -169,7 +170,7 @@ def test_a_run_leaves_no_trace():
 
 
 def test_families_do_not_depend_on_each_other():
-    subject = of_class(broken.Subtracts, "broken")
+    subject = of_class(broken_care.Subtracts, "broken")
     together = {outcome.family: outcome for outcome in run(subject, QUICK)}
     for name in reversed(QUICK[::5]):
         assert list(run(subject, [name])) == [together[name]]

@@ -152,7 +152,7 @@ def registered() -> dict[str, Family]:
     return dict(_families)
 
 
-def raised(error: BaseException, limit: int = 160) -> str:
+def raised(error: BaseException, limit: int = 300) -> str:
     """An exception as an observation: one line."""
     text = " ".join(str(error).split())
     text = text if len(text) <= limit else text[: limit - 3] + "..."

@@ -40,8 +40,7 @@ def ascent(fresh: Fresh) -> str:
     """The second pass runs somewhere else, and what rounding leaves of the way there."""
     s, seen = fresh(), []
     s.hold()
-    if isinstance(s.opt, SAM) and not (s.opt.needs_second_pass and s.opt.ascent.needs_clean):
-        raise NotApplicable("rho is 0 at this step" if s.opt.ascent.needs_clean else "this ascent takes one pass a step")
+    _need_two_passes(s.opt)
     s.passes = lambda k, when: seen.append(copies(s.weights)) if when == "before" else None
     s.step()
     demand(len(seen) > 1, "one pass only", "two passes")
@@ -50,6 +49,13 @@ def ascent(fresh: Fresh) -> str:
     gain = s.opt.last.gain if isinstance(s.opt, SAM) else None
     demand(gain is None or gain > LEAST_GAIN, f"{gain or 0.0:.0%} of the ascent survive the rounding of the weights")
     return f"||e|| = {moved:.3g}"
+
+
+def _need_two_passes(opt: Any) -> None:
+    if isinstance(opt, SAM) and not opt.ascent.needs_clean:
+        raise NotApplicable("this ascent takes one pass a step")
+    if isinstance(opt, SAM) and not opt.needs_second_pass:
+        raise NotApplicable("rho is 0 at this step")
 
 
 def rho_zero(fresh: Fresh) -> str:
@@ -149,6 +155,7 @@ def same_mask(fresh: Fresh) -> str:
     """Where the random numbers of the two passes begin."""
     s, starts = fresh(), []
     s.hold()
+    _need_two_passes(s.opt)
     first = RandomState(s.weights)
     once = fresh()
     once.run(1)
@@ -158,7 +165,7 @@ def same_mask(fresh: Fresh) -> str:
     s.passes = lambda k, when: starts.append(RandomState(s.weights)) if when == "before" else None
     s.step()
     if len(starts) == 1:
-        raise NotApplicable("a step has one pass")
+        raise NotApplicable("the step had one pass")
     demand(_equal(starts[0], starts[1]), "the second pass goes on where the first one ended")
     return "equal"
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sharpmin.core.errors import PhaseError
 
-from ._case import Fault, NotOffered
+from ._case import Fault, NotOffered, raised
 from ._doors import DOORS, Run
 from ._subject import Subject
 
@@ -47,9 +47,14 @@ class Trial:
         options: Mapping[str, Any] | None = None,
         model: nn.Module | None = None,
     ) -> Any:
-        """A new optimizer under test around a new base."""
+        """A new optimizer under test around a new base; what others refuse at construction, they do not offer."""
         model = Holder(params) if model is None else model
-        return self.subject.build(params, base, rho, {"lr": lr, **(options or {})}, model)
+        try:
+            return self.subject.build(params, base, rho, {"lr": lr, **(options or {})}, model)
+        except (ValueError, NotImplementedError) as error:
+            if self.ours:
+                raise
+            raise NotOffered(f"refuses to be constructed like this: {raised(error)}") from None
 
     def step(self, opt: Any, run: Run) -> Any:
         """One SAM step; `run(k)` is forward and backward of pass k."""

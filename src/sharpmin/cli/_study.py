@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import Interrupted
+from ._files import replace
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -46,7 +46,7 @@ def study(
     A few minutes for digits; the others say how long they take. Finished runs are kept: an interrupted study goes on
     where it stopped. Exit code 0: done. 2: bad use. 130: Ctrl-C.
     """
-    from sharpmin.study import Store, cells, findings, setting, table
+    from sharpmin.study import Store, cells, findings, page, setting, table
 
     chosen = setting(data)
     wanted = cells(data, seeds)
@@ -54,7 +54,7 @@ def study(
     store = Store(rows_file)
     _complete(chosen, store, wanted, jobs)
     rows = store.known(wanted)
-    _page(page_file, chosen, rows)
+    replace(page_file, page(chosen, rows))
     lines, found = table(rows), findings(rows)
     if as_json:
         record = {"study": data, "seeds": seeds, "evaluations": wanted[0].budget, "lines": [line.record() for line in lines]}
@@ -72,6 +72,8 @@ def study(
 
 def _complete(chosen: Setting, store: Store, wanted: list[Cell], jobs: int) -> None:
     """Run what is missing, with a bar on stderr; each run is on the disk before the next is counted."""
+    from concurrent.futures.process import BrokenProcessPool
+
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -85,16 +87,20 @@ def _complete(chosen: Setting, store: Store, wanted: list[Cell], jobs: int) -> N
         console.print(f"{chosen.name}: {len(missing)} runs, about {seconds / 60:.0f} minutes; Ctrl-C keeps what is finished.")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     try:
-        with Progress(*columns, console=console, transient=True) as progress:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
             task = progress.add_task(chosen.name, total=len(wanted), completed=len(done))
             for row in compute(missing, jobs):
                 store.add(row)
                 progress.advance(task)
     except KeyboardInterrupt:
-        finished = len(store.known(wanted))
-        raise Interrupted(
-            f"interrupted; {finished} of {len(wanted)} runs are in {store.path}, and the same command goes on from there"
-        ) from None
+        raise Interrupted(f"interrupted; {_kept(store, wanted)}") from None
+    except BrokenProcessPool:
+        raise OSError(f"a process was killed, perhaps for its memory; {_kept(store, wanted)}; try --jobs 1") from None
+
+
+def _kept(store: Store, wanted: list[Cell]) -> str:
+    finished = len(store.known(wanted))
+    return f"{finished} of {len(wanted)} runs are in {store.path}, and the same command goes on from there"
 
 
 def grid(chosen: Setting, lines: list[Line]) -> Table:
@@ -131,15 +137,3 @@ def _files(out: Path, data: str) -> tuple[Path, Path]:
     except OSError as error:
         raise OSError(f"cannot write to --out {out}: {error.strerror or error}; choose a folder that can be written") from None
     return files
-
-
-def _page(file: Path, chosen: Setting, rows: Rows) -> None:
-    """Replaced in one step, so that a reader never sees half of it."""
-    from sharpmin.study import page
-
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        draft.write_text(page(chosen, rows), encoding="utf-8")
-        os.replace(draft, file)
-    finally:
-        draft.unlink(missing_ok=True)

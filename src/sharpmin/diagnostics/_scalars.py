@@ -12,8 +12,8 @@ Reading: TypeAlias = Callable[[Mapping[str, Any]], float]
 def cosine(row: Mapping[str, Any]) -> float:
     """Of g and G = g + D.
 
-    >>> cosine({"gg": 1.0, "dg": 0.0, "dd": 1.0}) ** 2
-    0.5000000000000001
+    >>> cosine({"gg": 9.0, "dg": 0.0, "dd": 16.0})
+    0.6
     """
     gg, dg, dd = (float(row[key]) for key in ("gg", "dg", "dd"))
     return max(-1.0, min(1.0, (gg + dg) / math.sqrt(gg * (gg + 2 * dg + dd))))

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypedDict
 
-from torch import nn
+from torch import Tensor, nn
 
 from .ascent import Ascent
 from .buffers import BufferFilter
 from .descent import Descent
 from .geometry import Geometry
+from .shards import any_sharded
 
 SCOPES = ("global", "rank", "microbatch")
+
+
+def check_shards(geometry: Geometry, ascent: Ascent, parameters: Iterable[Tensor]) -> None:
+    """Refuse what needs whole tensors where they are sharded.
+
+    Raises:
+        ValueError: if it does.
+    """
+    if (geometry.shards and not ascent.stateful) or not any_sharded(parameters):
+        return
+    if not geometry.shards:
+        raise ValueError(
+            f"SAM: {geometry!r} needs whole tensors, and the parameters are sharded (DTensor); use L2(), LInf() or "
+            "Elementwise()"
+        )
+    raise ValueError(
+        f"SAM: {ascent!r} keeps tensors that torch.distributed.checkpoint would drop for sharded parameters (DTensor); use "
+        "Gradient() or Momentum()"
+    )
 
 
 class Options(TypedDict, total=False):

@@ -15,6 +15,7 @@ from torch import Tensor
 from sharpmin.core.rho import Scalar
 
 from . import _foreach
+from .shards import local
 from .tensors import dense, inner, sum_of_squares
 
 
@@ -48,11 +49,10 @@ class Pair:
 
 def pair(parameters: Sequence[Tensor], clean: Sequence[Tensor], perturbed: Sequence[Tensor], scale: Scalar = 1.0) -> Pair:
     """The pair of a step; `clean` is overwritten where that saves memory."""
-    if _foreach.serves(clean) and _foreach.serves(perturbed):
-        own = list(clean)
-        if own:
-            torch._foreach_sub_(own, list(perturbed))
-        return Pair(parameters, perturbed, own, scale)
+    own, others = list(map(local, clean)), list(map(local, perturbed))
+    if own and _foreach.serves(own) and _foreach.serves(others):
+        torch._foreach_sub_(own, others)
+        return Pair(parameters, perturbed, clean, scale)
     filled = list(map(dense, perturbed))
     return Pair(parameters, filled, [dense(g) - big for g, big in zip(clean, filled, strict=True)], scale)
 

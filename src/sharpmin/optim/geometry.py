@@ -18,6 +18,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -28,7 +29,13 @@ from .tensors import dense, divide, largest_entry, sum_of_magnitudes, sum_of_squ
 
 
 class Geometry(ABC):
-    """What `SAM` asks of a norm; weights and vectors come in the same order."""
+    """What `SAM` asks of a norm; weights and vectors come in the same order.
+
+    Attributes:
+        shards: whether the shards of one tensor may be measured apart, as FSDP2 needs it.
+    """
+
+    shards: ClassVar[bool] = True
 
     @abstractmethod
     def measure(self, weights: Sequence[Tensor], vectors: Sequence[Tensor]) -> Scalar:
@@ -157,6 +164,7 @@ class Layerwise(_Scaled):
     (10.0, tensor([1.2000, 0.8000]))
     """
 
+    shards: ClassVar[bool] = False
     eta: float = 0.0
     adapt: Callable[[Tensor], bool] | None = None
 
@@ -224,6 +232,7 @@ class Masked(Geometry):
     (5.0, tensor([0.6000, 0.0000, 0.8000]))
     """
 
+    shards: ClassVar[bool] = False  # a mask knows whole tensors
     mask: Callable[[Tensor], Tensor | bool]
     inner: Geometry = L2()  # frozen
 

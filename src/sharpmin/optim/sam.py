@@ -18,7 +18,7 @@ from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import RhoSchedule
 
 from ._ascending import accumulated
-from ._axes import check_axes
+from ._axes import check_axes, check_shards
 from ._block import PerturbedBlock
 from ._compare import Pair
 from ._cycle import Phase
@@ -125,6 +125,7 @@ class SAM(Machine):
         ascent = Gradient() if ascent is None else ascent
         check_axes(self.geometry, ascent, self.descent, scope, rounding)
         super().__init__(base, rho, ascent, scope)
+        check_shards(self.geometry, ascent, self._parameters())
         if scope == "rank":
             demand_ranks(model, self._parameters())
 

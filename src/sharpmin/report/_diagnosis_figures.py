@@ -153,7 +153,8 @@ def fall(n: Numbers) -> go.Figure:
     )  # fmt: skip
     points = [
         go.Scatter(
-            x=[value], y=[at], name=PART.name, mode="markers", error_x=_error(n, [low, high]) if at == 2 else None, hovertemplate="%{x:.3g}",
+            x=[value], y=[at], name=PART.name, mode="markers", hovertemplate="%{x:.3g}",
+            error_x=_error(n, [low, high]) if at == 2 else None,
             marker={"size": 10 if at else 13, "symbol": "circle" if at else "diamond", "color": light(PART.role)},
         )
         for at, value in enumerate(values)
@@ -185,14 +186,13 @@ def gap(floor: Floor) -> go.Figure:
                hovertemplate=f"{key.name}: %{{x:.3g}}")
         for key, at, value in parts
     ]  # fmt: skip
+    most = max(floor.of_rho, floor.of_noise)
+    top = 1.15 * max(most, min(floor.bias_high, 3 * most)) or 1.0
     bars[0].error_x = {
-        "array": [floor.bias_high - floor.bias], "arrayminus": [floor.bias - floor.bias_low],
+        "array": [_near(floor.bias_high, [0, top]) - floor.bias], "arrayminus": [floor.bias - floor.bias_low],
         "color": light("ink"), "thickness": 1.5, "width": 6,
     }  # fmt: skip
-    top = 1.15 * max(floor.of_rho, floor.of_noise, min(floor.bias_high, 3 * max(floor.of_rho, floor.of_noise)))
-    out = figure(
-        bars, x={"title": "part of the gap", "range": [0, top or 1.0], "nticks": 6}, y={"title": "", "showgrid": False}
-    )
+    out = figure(bars, x={"title": "part of the gap", "range": [0, top], "nticks": 6}, y={"title": "", "showgrid": False})
     return out.update_layout(barmode="stack", yaxis_categoryarray=["noise", "with ρ"], yaxis_categoryorder="array")
 
 

@@ -77,7 +77,7 @@ def _force(n: Numbers) -> Iterator[Entry]:
         "p-value of the force",
         n.p_value,
         "Whether the mean difference of the two gradients could be noise, by sign flips of the blocks.",
-        "It decides nothing: it is small in nearly every run, even where rho hardly matters.",
+        "It decides nothing by itself: it is often tiny where rho hardly matters.",
     )
 
 
