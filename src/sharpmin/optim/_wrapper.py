@@ -64,8 +64,8 @@ class Wrapper(Optimizer):
         """Raise `PhaseError` if the weights are perturbed."""
         if self._cycle.phase is Phase.PERTURBED:
             raise PhaseError(
-                f"{call} came while the weights are perturbed (w + e); leave the perturbed() block, or call restore(), first; after an "
-                "exception, abort()"
+                f"{call} came while the weights are perturbed (w + e); leave the perturbed() block, or call restore(), first; "
+                "after an exception, abort()"
             )
 
     def _active(self) -> list[tuple[dict[str, Any], RhoSchedule]]:
