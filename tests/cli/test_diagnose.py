@@ -155,7 +155,7 @@ raise SystemExit(main(["diagnose", {str(logs["trap"])!r}, "--html", {str(tmp_pat
 def test_a_truncated_last_line(tmp_path, said):
     path = blocks(tmp_path / "run.jsonl")
     path.write_text(path.read_text()[:-100])
-    assert "Note: 1 of the lines could not be read (number 1021) and are left out." in flat(said(path, code=10))
+    assert "Note: 1 line could not be read and is left out (number 1021)." in flat(said(path, code=10))
 
 
 def test_mixed_foreign_lines(tmp_path, said):
@@ -163,7 +163,7 @@ def test_mixed_foreign_lines(tmp_path, said):
     lines = path.read_text().splitlines()
     path.write_text("\n".join(["epoch 1: loss 0.3", '{"loss": 3}', "", *lines, "[1, 2]", "\x00\x01", "null"]) + "\n")
     text = flat(said(path, code=10))
-    assert "Note: 5 of the lines could not be read (number 1, 2, 1025, ...) and are left out." in text
+    assert "Note: 5 lines could not be read and are left out (number 1, 2, 1025, ...)." in text
     assert json.loads(said(path, "--json", code=10))["window"]["steps"] == 1000
 
 
@@ -192,8 +192,8 @@ def test_a_learning_rate_that_changed(tmp_path, said):
 
 SHORT = [
     (lambda path: quadratic(path, rho=0.3, steps=200), "4 blocks at constant rho and lr"),
-    (lambda path: quadratic(path, rho=0.3, steps=1000, drop=925), "1 blocks at constant rho and lr"),
-    (lambda path: quadratic(path, rho=0.0, steps=200), "no line is a row of a watched run"),
+    (lambda path: quadratic(path, rho=0.3, steps=1000, drop=925), "1 block at constant rho and lr"),
+    (lambda path: quadratic(path, rho=0.0, steps=200), "no SAM step"),
     (lambda path: path.write_text("loss 3\nloss 2\n"), "no line is a row of a watched run"),
     (lambda path: path.write_text(""), "no line is a row of a watched run"),
     (lambda path: path.write_bytes(bytes(range(256))), "no line is a row of a watched run"),

@@ -59,6 +59,16 @@ def test_a_long_study_says_its_time_first(tiny, tmp_path, capsys, monkeypatch):
     assert "sharpmin: interrupted; 0 of 18 runs are in " in said
 
 
+def test_a_run_that_is_on_the_disk_counts_when_ctrl_c_comes_while_it_is_synced(tiny, tmp_path, capsys, monkeypatch):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sharpmin.study._results.os.fsync", interrupted)
+    assert study(tmp_path) == 130
+    assert "sharpmin: interrupted; 1 of 18 runs are in " in capsys.readouterr().err
+    assert len((tmp_path / "study-digits.jsonl").read_text().splitlines()) == 1
+
+
 def test_a_killed_process_is_one_line(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sharpmin.study.compute", lambda missing, jobs: (_ for _ in ()).throw(BrokenProcessPool("")))
     assert study(tmp_path) == 2

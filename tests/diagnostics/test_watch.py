@@ -141,7 +141,7 @@ def test_a_file_is_readable_while_it_grows_and_after_a_kill(tmp_path):
     whole = path.read_text()
     path.write_text(whole[:-20])  # killed while it wrote
     log = read(path)
-    assert "1 of the lines could not be read" in log.remarks[0]
+    assert "1 line could not be read" in log.remarks[0]
     assert Window.of(log).steps == 24
     again = Run(to=path, every=1, block=4, noise=0.1).steps(4)
     again.probe.close()
@@ -152,14 +152,29 @@ def test_foreign_lines_and_nans(tmp_path):
     path = tmp_path / "run.jsonl"
     Run(to=path, every=1, block=4).steps(24)
     lines = path.read_text().splitlines()
-    bad = json.dumps(
-        {"kind": "block", "first": 24, "last": 27, "n": 1, "steps": 4, "g": "", "d": "", "gg": "nan", "dg": 0, "dd": 0}
+    last = json.loads(lines[-1])
+    log = collect(["", "epoch 1: loss 0.3", '{"loss": 3}', *lines, json.dumps({**last, "gg": "nan"})], "run")
+    assert "2 lines could not be read and are left out (number 2, 3)" in log.remarks[0]
+    assert (
+        "1 blocks with gradients or losses that are not finite are left out; the run ended in nan" in Window.of(log).remarks[1]
     )
-    log = collect(["", "epoch 1: loss 0.3", '{"loss": 3}', *lines, bad], "run")
-    assert "2 of the lines" in log.remarks[0]
-    assert "not finite are left out" in Window.of(log).remarks[1]
     with pytest.raises(ValueError, match="no line is a row of a watched run"):
         collect(["a", "b"], "run")
+    spoilt = [json.dumps({**json.loads(line), "dd": "inf"}) if '"block"' in line else line for line in lines]
+    with pytest.raises(ValueError, match="the run has diverged"):
+        Window.of(collect(spoilt, "run"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"rho": 0.2}, {"lr": [0.1]}, {"n": 0}, {"g": "AAAA"}, {"norm_d": None}, {"steps": "many"}], ids=str
+)
+def test_a_block_that_no_run_writes_is_left_out(change, tmp_path):
+    path = tmp_path / "run.jsonl"
+    Run(to=path, every=1, block=4).steps(24)
+    lines = path.read_text().splitlines()
+    log = collect([*lines[:-1], json.dumps({**json.loads(lines[-1]), **change})], "run")
+    assert len(log.blocks) == 5
+    assert "1 line could not be read" in log.remarks[0]
 
 
 def test_writers_of_any_kind(tmp_path):

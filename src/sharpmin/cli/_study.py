@@ -99,7 +99,9 @@ def _complete(chosen: Setting, store: Store, wanted: list[Cell], jobs: int) -> N
 
 
 def _kept(store: Store, wanted: list[Cell]) -> str:
-    finished = len(store.known(wanted))
+    from sharpmin.study import Store
+
+    finished = len(Store(store.path).known(wanted))  # what is on the disk: Ctrl-C may come while a row is being counted
     return f"{finished} of {len(wanted)} runs are in {store.path}, and the same command goes on from there"
 
 

@@ -7,6 +7,7 @@ from .hold import OnHold
 from .sketch import Sketch
 from .stall import Diagnosis, diagnose
 from .statistics import Numbers
+from .tensorboard import TensorBoard
 from .toggle import Toggle, toggle
 from .watch import Probe, watch
 from .window import Window
@@ -21,6 +22,7 @@ __all__ = [
     "Probe",
     "Sketch",
     "State",
+    "TensorBoard",
     "Toggle",
     "Window",
     "diagnose",

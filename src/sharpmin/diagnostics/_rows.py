@@ -18,6 +18,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from .sketch import BUCKETS
+
 Row: TypeAlias = dict[str, Any]
 Writer: TypeAlias = Callable[[Row], None]
 VERSION = 1
@@ -113,16 +115,30 @@ def collect(lines: Iterable[str], name: str) -> Log:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            kinds = {"run": ("version",), "step": ("step", "gg", "dg", "dd"), "block": ("first", "last", "n", "g", "d")}
-            if any(key not in row for key in kinds[row["kind"]]):
-                raise KeyError(row["kind"])
-            log.add({k: float(v) if v in ("nan", "inf", "-inf") else v for k, v in row.items()})
-        except (ValueError, KeyError, TypeError):
+            row = {k: float(v) if v in ("nan", "inf", "-inf") else v for k, v in json.loads(line).items()}
+            _demand_whole(row)
+            log.add(row)
+        except (ValueError, KeyError, TypeError, AttributeError):
             broken.append(number)
     if not log.steps and not log.run:
         raise ValueError(f"{name}: no line is a row of a watched run; write one with sharpmin.watch(..., to={name!r})")
     if broken:
         shown = ", ".join(map(str, broken[:3])) + (", ..." if len(broken) > 3 else "")
-        log.remarks.append(f"{len(broken)} of the lines could not be read (number {shown}) and are left out")
+        what = "1 line could not be read and is" if len(broken) == 1 else f"{len(broken)} lines could not be read and are"
+        log.remarks.append(f"{what} left out (number {shown})")
     return log
+
+
+def _demand_whole(row: Row) -> None:
+    """Raise where a row lacks what its kind needs."""
+    kind = row["kind"]
+    needs = {"run": ("version",), "step": ("step", "gg", "dg", "dd"), "block": ("first", "last", *_MEANS)}[kind]
+    numbers = [float(row[key]) for key in needs]
+    if kind == "block":
+        pairs = [len(row[key]) == 2 and all(math.isfinite(v) for v in row[key]) for key in ("rho", "lr")]
+        sketches = [len(decode(row[key])) == BUCKETS for key in ("g", "d", "pd", "pg", "x") if key in row or key in "gd"]
+        if not (all(pairs) and all(sketches) and all(math.isfinite(v) and v > 0 for v in numbers[2:4])):
+            raise ValueError("a block with numbers that no run writes")
+
+
+_MEANS = ("n", "steps", "gg", "dg", "dd", "norm_g", "norm_d")

@@ -20,6 +20,7 @@ from .window import Window
 
 SHARE = 0.005  # of the loss: what counts as a fall worth having
 CLEAR = 0.01  # the pre-filter on p
+HALF = 0.5  # of the gradient cancelled: too much to call SAM free, whatever the fall within the horizon
 HELPS = -0.05
 
 
@@ -99,7 +100,8 @@ def _of_net(n: Numbers) -> State:
         return State.UNDECIDED
     if n.fall >= SHARE * n.loss:
         return State.HOLDS
-    return State.FREE if max(n.upper, 0.0) + 2 * n.relief < SHARE * n.loss else State.UNDECIDED
+    stuck = n.p_value < CLEAR and n.cancelled is not None and n.cancelled >= HALF  # a slow escape lies beyond the horizon
+    return State.FREE if max(n.upper, 0.0) + 2 * n.relief < SHARE * n.loss and not stuck else State.UNDECIDED
 
 
 def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:

@@ -54,6 +54,7 @@ class Probe:
         self._clean: list[tuple[Tensor, Tensor, int]] | None = None
         self._copies = False
         self._loss: Scalar | None = None
+        self._write({"kind": "run", "version": VERSION, "step": 0, "time": time.time(), **setting})
 
     # the two lines of a foreign loop
 
@@ -161,19 +162,16 @@ class Probe:
             self._write(plain)
 
     def _write(self, row: Row) -> None:
-        if not self.log.run:
-            start = {"kind": "run", "version": VERSION, "step": self.step, "time": time.time(), **self._setting}
-            for writer in self._writers:
-                writer(start)
         for writer in self._writers:
             writer(row)
 
     def close(self) -> None:
-        """Write the block that is open, and close the files."""
+        """Write the block that is open, and close the writers that can be closed."""
         self._close_block()
         for writer in self._writers:
-            if isinstance(writer, JsonLines):
-                writer.close()
+            close = getattr(writer, "close", None)
+            if callable(close):
+                close()
 
 
 def watch(
@@ -259,7 +257,7 @@ def _watch_own(
         record = opt._cycle.record
         if record.get("clean_loss") is not None:
             probe.note(record["clean_loss"])
-        probe.observe(both, {k: record[k] for k in ("rho", "radius") if k in record})
+        probe.observe(both, {k: record[k] for k in ("rho", "radius", "gain") if k in record})
 
     opt.watchers.append(seen)
     return probe

@@ -63,8 +63,8 @@ class Window:
         rows = rows[-blocks:] if blocks else rows
         if len(rows) < LEAST_BLOCKS:
             raise ValueError(
-                f"diagnose: {len(rows)} blocks at constant rho and lr at the end of the run, and at least {LEAST_BLOCKS} are "
-                "needed; watch longer, or in smaller blocks: watch(..., block=...)"
+                f"diagnose: {len(rows)} block{'s' if len(rows) != 1 else ''} at constant rho and lr at the end of the run, and "
+                f"at least {LEAST_BLOCKS} are needed; watch longer, or in smaller blocks: watch(..., block=...)"
             )
         weights = [float(row["steps"]) for row in rows]
         names = {key for row in rows for key, value in row.items() if isinstance(value, float)}
@@ -105,7 +105,10 @@ def _usable(log: Log) -> tuple[list[Row], list[str]]:
     blocks, remarks = list(log.blocks), list(log.remarks)
     sound = [row for row in blocks if all(math.isfinite(float(row.get(key, 0.0))) for key in ("gg", "dg", "dd", "loss"))]
     if len(sound) < len(blocks):
-        remarks.append(f"{len(blocks) - len(sound)} blocks with gradients or losses that are not finite are left out")
+        ended = "" if sound and blocks[-1] is sound[-1] else "; the run ended in numbers that are none"
+        remarks.append(f"{len(blocks) - len(sound)} blocks with gradients or losses that are not finite are left out{ended}")
+    if not sound:
+        raise ValueError("diagnose: every block has gradients or losses that are not finite: the run has diverged")
     rows: list[Row] = []
     for row in reversed(sound):
         if not all(_same(*row[key]) and (not rows or _same(row[key][0], rows[0][key][0])) for key in ("rho", "lr")):

@@ -69,8 +69,8 @@ def _fall(n: Numbers) -> Plate | None:
     if not math.isfinite(n.fall):
         return None
     sentence = (
-        f"Within {n.horizon} steps of ρ = 0: what the force holds up and what the noise adds, and whether their sum is more "
-        "than counts."
+        f"Within {n.horizon} steps of ρ = 0: what the force holds up, what the noise adds, and both; a fall counts from "
+        "0.5 % of the loss on."
     )
     keys = (PART, BRACKET, *((COUNTS,) if n.loss is not None and n.loss > 0 else ()))
     return Plate("fall", "What would be won without SAM", sentence, (), (("Fall of the training loss", fall(n)),), keys)

@@ -131,11 +131,11 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting(
             "mnist1d", "a convolutional net on mnist1d", _mnist1d, _convolutions,
-            epochs=150, batch=100, lr=0.05, momentum=0.9, rho={CLEAN: 0.05, NOISY: 0.4}, large=0.8, seconds=15.0,
+            epochs=150, batch=100, lr=0.05, momentum=0.9, rho={CLEAN: 0.05, NOISY: 0.4}, large=0.8, seconds=25.0,
         ),
         Setting(
             "breast-cancer", "softmax regression on breast-cancer", _breast_cancer, _softmax,
-            epochs=1000, batch=32, lr=0.1, momentum=0.0, rho={CLEAN: 0.2, NOISY: 0.2}, large=2.0, seconds=15.0,
+            epochs=1000, batch=32, lr=0.1, momentum=0.0, rho={CLEAN: 0.2, NOISY: 0.2}, large=2.0, seconds=10.0,
             chosen="not tuned: validation samples cannot tell the radii apart", l2=0.01, replacement=True,
         ),
     )
