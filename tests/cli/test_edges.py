@@ -119,7 +119,13 @@ def test_ctrl_c_in_a_long_run(tmp_path):
         "def simulate(*a, **k):\n    print('running', flush=True)\n    return real(*a, **k)\n"
         f"theory.simulate = simulate\nsys.exit(main({arguments!r}))"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # in the background it is ignored
+    )
     assert process.stdout.readline() == "running\n"
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)

@@ -101,6 +101,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path):
     process = subprocess.Popen(
         [*SHARPMIN, "reproduce", "--out", str(tmp_path), *only("c1", "t2", "digits-t1")],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # a job in the background ignores it
     )  # fmt: skip
     for _ in range(600):  # until both short ones are on disk and the long one runs
         time.sleep(0.1)
