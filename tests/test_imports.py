@@ -11,6 +11,7 @@ import pytest
 import sharpmin
 
 HEAVY = {"numpy", "scipy", "xarray", "pandas", "sklearn", "threadpoolctl", "typer", "rich", "jinja2", "numba", "plotly"}
+HEAVY |= {"lightning", "torchmetrics", "transformers", "accelerate"}
 
 
 def closure(name, found):
@@ -60,6 +61,7 @@ for module in pkgutil.walk_packages(sharpmin.__path__, "sharpmin."):
     commands = ("_app", "_check", "_cite", "_console", "_diagnose", "_list", "_plan", "_reproduce", "_simulate", "_study")
     needs = {name: "rich" if name in ("_console", "_reproduce") else "typer" for name in commands}
     expected = [f"sharpmin.cli.{name} No module named {missing!r}" for name, missing in needs.items()]
+    expected.append("sharpmin.integrations._lightning No module named 'lightning'")  # a callback must be a Callback
     assert torch_only(code).stdout.splitlines() == expected
 
 
@@ -87,6 +89,11 @@ theory.simulate(problem, method="sam", lr=0.1, rho=0.1, steps=1, x0=1.0)
 """
     run = torch_only(code, check=False)
     assert run.stderr.strip().splitlines()[-1].endswith("pip install 'sharpmin[lab]'")
+
+
+def test_what_needs_a_framework_says_the_pip_line(torch_only):
+    run = torch_only("import sharpmin as sm; sm.integrations.LightningSAM()", check=False)
+    assert run.stderr.strip().splitlines()[-1].endswith("pip install 'sharpmin[lightning]'")
 
 
 def test_the_command_line_says_the_pip_line(torch_only):

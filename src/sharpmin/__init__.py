@@ -1,6 +1,6 @@
 """sharpmin: sharpness-aware minimization (SAM) that is right in real training, and a laboratory for its theory."""
 
-from . import diagnostics, optim, rho, theory
+from . import diagnostics, integrations, optim, rho, theory
 from ._check import check
 from ._version import __version__
 from .core.errors import MissingExtraError, PhaseError
@@ -49,6 +49,7 @@ __all__ = [
     "decayed_sam",
     "diagnose",
     "diagnostics",
+    "integrations",
     "optim",
     "rho",
     "sam",

@@ -161,3 +161,14 @@ def test_words_say_numbers_horizon_and_interval():
     found = watched(Quadratic([0.1, 0.5, 1.0], rho=1e-4, noise=0.5), 200, 500)
     assert str(found.numbers.horizon) in " ".join(found.sentences)
     assert all(sentence.endswith(".") for sentence in found.sentences)
+
+
+def test_on_hold_waits_while_the_learning_rate_changes():
+    run = Quadratic([0.5, 1.0], rho=3.0, noise=0.5, every=1, block=20)
+    hold = OnHold(run.opt, run.probe, blocks=5)
+    run.steps(60)
+    run.opt.param_groups[0]["lr"] = 0.05
+    assert hold.step() is None
+    run.steps(60)
+    assert hold.step() is None
+    assert run.opt.param_groups[0]["rho"] == 3.0

@@ -47,7 +47,10 @@ class OnHold:
         since = [row for row in self.probe.log.blocks if row["first"] >= self._seen]
         if len(since) < self.blocks:
             return None
-        found = diagnose(self.probe, blocks=self.blocks)
+        try:
+            found = diagnose(self.probe, blocks=self.blocks)
+        except ValueError:  # the learning rate changed inside the window
+            return None
         if found.state in _HOLDS:
             for group in self.opt.param_groups:
                 group["rho"] = group["rho"] * self.factor

@@ -1,0 +1,51 @@
+"""SAM inside other people's training loops: one framework, one file, imported when its name is first used.
+
+| framework | what | extra |
+|---|---|---|
+| Lightning | `LightningSAM`, a callback | `lightning` |
+| Hugging Face Trainer | `SAMTrainerMixin`, a base class | `transformers` |
+| Accelerate | `SAMBackward`, in place of `accelerator.backward` | `accelerate` |
+
+`import sharpmin.integrations` needs none of them. A name whose framework is missing raises `MissingExtraError` with the pip
+line:
+
+>>> from sharpmin import integrations
+>>> "LightningSAM" in dir(integrations)
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from sharpmin.core.errors import MissingExtraError
+
+from . import _lightning_step
+
+_HOMES = {
+    "LightningSAM": ("_lightning", "lightning"),
+    "SAMBackward": ("_accelerate", "accelerate"),
+    "SAMTrainerMixin": ("_transformers", "transformers"),
+}
+"""Public name -> the file that defines it, and the framework, which is also the name of the extra."""
+
+__all__ = ["LightningSAM", "SAMBackward", "SAMTrainerMixin"]  # made by __getattr__
+
+_lightning_step.watch()
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    file, framework = _HOMES[name]
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{file}"), name)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != framework:
+            raise  # something else is broken: say what
+        raise MissingExtraError(framework, framework) from None
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

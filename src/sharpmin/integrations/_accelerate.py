@@ -1,0 +1,87 @@
+"""Accelerate: `SAMBackward` stands where a loop had `accelerator.backward(loss)`."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+from torch import Tensor
+
+from sharpmin.optim import SAM
+
+from ._window import Window, demand_backend, demand_scope, find_sam
+
+
+class SAMBackward:
+    """Forward and backward of a batch in an Accelerate loop; with the last micro-batch of a step, the second pass over all.
+
+    Everything else is the loop as before: `accumulate`, clipping, step, scheduler, `zero_grad`, `save_state`.
+
+    Args:
+        accelerator: the `accelerate.Accelerator`.
+        optimizer: a `sharpmin.SAM`, prepared by the accelerator.
+        model: the prepared model.
+        loss_fn: called with the model and a batch; returns the loss. It runs twice a batch, so it keeps no statistics.
+
+    Attributes:
+        sam: the SAM itself, for `backward.sam.last`. Under fp16 `last.stepped` says whether a step was made: on an
+            accelerator `accelerator.optimizer_step_was_skipped` misses an overflow in the first pass.
+
+    Raises:
+        TypeError: if there is no SAM in `optimizer`.
+        ValueError: if no second pass is possible: DeepSpeed, FSDP 1, Megatron-LM, XLA, context parallelism.
+
+    ```python
+    model, optimizer, loader = accelerator.prepare(model, sharpmin.SAM(base, rho=0.05, model=model), loader)
+    backward = SAMBackward(accelerator, optimizer, model, lambda model, batch: loss_fn(model(batch[0]), batch[1]))
+    for batch in loader:
+        with accelerator.accumulate(model):
+            loss = backward(batch)
+            optimizer.step()
+            optimizer.zero_grad()
+    ```
+    """
+
+    sam: SAM
+
+    def __init__(self, accelerator: Any, optimizer: Any, model: Any, loss_fn: Callable[[Any, Any], Tensor]):
+        found = find_sam(optimizer)
+        if found is None:
+            raise TypeError(
+                f"SAMBackward: optimizer={type(optimizer).__name__} holds no SAM; "
+                "give accelerator.prepare(sharpmin.SAM(base, rho=0.05))"
+            )
+        demand_backend(accelerator, "SAMBackward")
+        demand_scope(found, "SAMBackward")
+        self.sam = found
+        self._accelerator, self._model, self._loss_fn = accelerator, model, loss_fn
+        self._window = Window()
+
+    def __call__(self, batch: Any) -> Tensor:
+        """Leave the gradient that the optimizer needs, after both passes if it steps now.
+
+        Returns:
+            The loss at w, detached.
+        """
+        accelerator = self._accelerator
+
+        def run() -> Tensor:
+            loss = self._loss_fn(self._model, copy.copy(batch) if isinstance(batch, Mapping) else batch)
+            accelerator.backward(loss)
+            return loss.detach()
+
+        loss: Tensor = self._window.take(
+            self.sam,
+            run,
+            model=self._model,
+            scaler=accelerator.scaler,
+            last=accelerator.sync_gradients,
+            hold=self._held,
+        )
+        return loss
+
+    def _held(self, last: bool) -> Any:
+        every = self._accelerator.gradient_state.plugin_kwargs.get("sync_each_batch", False)
+        return nullcontext() if last or every else self._accelerator.no_sync(self._model)

@@ -1,0 +1,260 @@
+"""`LightningSAM`: the second pass of a SAM step inside Lightning's automatic optimization, as one callback.
+
+Lightning runs the first pass of every micro-batch, then calls `on_before_optimizer_step`: after the gradients have been
+unscaled, before they are clipped. There the callback runs the second pass over the micro-batches that made the gradient, with
+the random states that they had. Everything after it is Lightning's own: clipping, the step, the schedulers, the counters.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import Tensor
+
+from sharpmin.optim.rng import RandomState
+from sharpmin.optim.sam import SAM
+
+from ._torchmetrics import kept
+
+_LOGS = ("log", "log_dict")
+
+
+@dataclass
+class _MicroBatch:
+    """One call of `training_step`, to be made again.
+
+    Attributes:
+        args: what it was called with.
+        kwargs: the same by name.
+        random: the random state that it started from.
+        loss: what came out; None if the step was skipped.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    random: RandomState
+    loss: Tensor | None = None
+
+
+class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so it has no types here
+    """Makes a `sharpmin.SAM` work in a `lightning.pytorch.Trainer` with automatic optimization.
+
+    ```
+    class Net(LightningModule):
+        def configure_optimizers(self):
+            return sharpmin.SAM(torch.optim.SGD(self.parameters(), lr=0.1), rho=0.05)
+
+    Trainer(callbacks=[sharpmin.integrations.LightningSAM()]).fit(Net(), loader)
+    ```
+
+    Both passes see all micro-batches of `accumulate_grad_batches`, with the same dropout masks. Buffers such as BatchNorm's,
+    `self.log` and the torchmetrics of the module move once, in the first pass; clipping applies to the gradient that is
+    stepped with, not to the ascent. Gradients are reduced over the ranks once a pass. If the SAM has no `model`, it gets the
+    LightningModule.
+
+    `training_step` itself runs twice a batch, and so do `on_before_backward` and `on_after_backward`. What it does besides,
+    such as appending to a list of its own, or writing to `self.logger` directly, happens twice, unless it asks `second_pass`.
+    It is called again with the same batch; what `on_train_batch_start` left in the module stays that of the last micro-batch.
+
+    Attributes:
+        second_pass: whether the second pass is being made.
+
+    Raises:
+        TypeError: when training starts, if `configure_optimizers` returned no `sharpmin.SAM`, or `training_step` takes a
+            `dataloader_iter`, which cannot be read twice.
+        ValueError: when training starts, under manual optimization, which needs no callback, with a scope other than
+            "global", or under a strategy that shards or accumulates by itself (FSDPStrategy, DeepSpeed); at the first step, if
+            an ascent of one pass (`Momentum`) meets accumulation or a loss scaler.
+    """
+
+    makes_second_pass = True  # how `_lightning_step` knows it
+
+    def __init__(self) -> None:
+        self.second_pass = False
+        self._sam: SAM | None = None
+        self._window: list[_MicroBatch] = []
+        self._detach: Callable[[], None] = _nothing
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Find the SAM, refuse what cannot be right, and listen to every `training_step` from now on."""
+        sam = _the_sam(trainer, pl_module)
+        if sam.model is None:
+            sam.model = pl_module
+        self._sam, self._window = sam, []
+        own, call = vars(trainer.strategy), trainer.strategy.training_step
+        self._detach = lambda: own.pop("training_step", None)
+        own["training_step"] = lambda *args, **kwargs: self._listen(call, args, kwargs)
+
+    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        """The gradients of earlier micro-batches go; the one whose forward has just been made stays."""
+        del self._window[:-1]
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        """Make the second pass, over the micro-batches whose gradients are in place."""
+        window, self._window = self._window, []
+        sam, scaler = self._sam, getattr(trainer.precision_plugin, "scaler", None)
+        if sam is None or optimizer is not sam or not _comes_to_a_step(window, scaler):
+            return
+        if not sam.ascent.needs_clean:
+            _demand_one_pass(sam, trainer, scaler)
+            return
+        window = [micro for micro in window if micro.loss is not None]
+        after = RandomState(_parameters(sam))
+        try:
+            with torch.enable_grad(), sam.perturbed(scaler), self._apart(pl_module):
+                sam._cycle.record["clean_loss"] = _mean([micro.loss for micro in window])
+                if sam.needs_second_pass:
+                    sam._cycle.record["perturbed_loss"] = _mean([_again(trainer, sam, m, m is window[-1]) for m in window])
+        finally:
+            after.put_back()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let go of the strategy."""
+        self._release()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let go of the strategy."""
+        self._release()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let go of the strategy."""
+        self._release()
+
+    def _release(self) -> None:
+        self._detach()
+        self._detach, self._sam, self._window = _nothing, None, []
+
+    def _listen(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call `training_step`; in the first pass, keep what it takes to call it again."""
+        if self.second_pass or self._sam is None:
+            return call(*args, **kwargs)
+        micro = _MicroBatch(
+            tuple(map(_own, args)), {k: _own(v) for k, v in kwargs.items()}, RandomState(_parameters(self._sam))
+        )
+        output = call(*args, **kwargs)
+        loss = _loss(output)
+        micro.loss = loss if loss is None else loss.detach()
+        self._window.append(micro)
+        return output
+
+    @contextmanager
+    def _apart(self, pl_module: LightningModule) -> Iterator[None]:
+        """The second pass leaves no trace in logs and metrics."""
+        own = vars(pl_module)
+        before = {name: own[name] for name in _LOGS if name in own}
+        own.update(dict.fromkeys(_LOGS, _nothing))
+        self.second_pass = True
+        try:
+            with kept(pl_module):
+                yield
+        finally:
+            self.second_pass = False
+            for name in _LOGS:
+                del own[name]
+            own.update(before)
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """In place of `self.log` during the second pass."""
+
+
+def _parameters(sam: SAM) -> Iterator[Tensor]:
+    return (p for group in sam.param_groups for p in group["params"])
+
+
+def _own(value: Any) -> Any:
+    """A batch from which `training_step` may pop entries; the tensors are shared."""
+    if type(value) in (list, tuple):
+        return type(value)(map(_own, value))
+    if type(value) is dict:
+        return {key: _own(entry) for key, entry in value.items()}
+    return copy.copy(value) if isinstance(value, MutableMapping) else value
+
+
+def _loss(output: Any) -> Tensor | None:
+    """The loss in what `training_step` returned; None if it skipped the batch."""
+    return output.get("loss") if isinstance(output, Mapping) else output
+
+
+def _mean(losses: list[Any]) -> Tensor | None:
+    """The mean loss of the micro-batches that have one."""
+    there = [loss for loss in losses if loss is not None]
+    return torch.stack(there).mean() if there else None
+
+
+def _again(trainer: Trainer, sam: SAM, micro: _MicroBatch, last: bool) -> Tensor | None:
+    """Forward and backward of one micro-batch at the perturbed weights; only the last one is reduced over the ranks."""
+    strategy = trainer.strategy
+    micro.random.put_back()
+    with _unsynced(strategy) if not last else nullcontext():
+        loss = _loss(strategy.training_step(*micro.args, **micro.kwargs))
+        if loss is None:
+            return None
+        strategy.backward(loss / trainer.accumulate_grad_batches, sam)
+    return loss.detach()
+
+
+def _unsynced(strategy: Any) -> AbstractContextManager[Any]:
+    """What keeps gradients on their rank, where there are ranks."""
+    block = getattr(strategy, "block_backward_sync", nullcontext)
+    context: AbstractContextManager[Any] = block()
+    return context
+
+
+def _comes_to_a_step(window: list[_MicroBatch], scaler: Any) -> bool:
+    """Whether there is a gradient; under a scaler Lightning takes no step if the last batch was skipped."""
+    return any(micro.loss is not None for micro in window) and (scaler is None or window[-1].loss is not None)
+
+
+def _the_sam(trainer: Trainer, pl_module: LightningModule) -> SAM:
+    """The optimizer of this run, if the callback can serve it."""
+    if not pl_module.automatic_optimization:
+        raise ValueError(
+            "LightningSAM: this module optimizes manually (automatic_optimization=False), where the loop makes the second pass "
+            "itself, with any number of optimizers: leave the callback out, and write `with opt.perturbed(): "
+            "self.manual_backward(loss(...))` before opt.step()"
+        )
+    sams = [optimizer for optimizer in trainer.optimizers if isinstance(optimizer, SAM)]
+    if not sams:
+        given = ", ".join(type(optimizer).__name__ for optimizer in trainer.optimizers) or "no optimizer"
+        raise TypeError(
+            f"LightningSAM: configure_optimizers returned {given}; return sharpmin.SAM(torch.optim.SGD(self.parameters(), "
+            "lr=0.1), rho=0.05), or leave the callback out"
+        )
+    if "dataloader_iter" in inspect.signature(pl_module.training_step).parameters:
+        raise TypeError(
+            "LightningSAM: training_step takes a dataloader_iter, which cannot be read a second time for the second pass; take "
+            "(batch, batch_idx), or optimize manually"
+        )
+    _check_strategy(trainer.strategy, sams[0])
+    return sams[0]
+
+
+def _check_strategy(strategy: Any, sam: SAM) -> None:
+    if strategy.handles_gradient_accumulation or isinstance(strategy, FSDPStrategy):
+        raise ValueError(
+            f"LightningSAM: {type(strategy).__name__} keeps weights and gradients where SAM cannot reach them; use "
+            'strategy="ddp", or FSDP2 in a plain loop'
+        )
+    if sam.scope != "global":
+        raise ValueError(
+            f'LightningSAM: scope="{sam.scope}" needs clean() around every first pass, which Lightning makes by itself; use '
+            'scope="global", or optimize manually'
+        )
+
+
+def _demand_one_pass(sam: SAM, trainer: Trainer, scaler: Any) -> None:
+    """An ascent of one pass climbs before the first gradient, inside `step`: that must be the only forward of the step."""
+    if trainer.accumulate_grad_batches > 1 or scaler is not None:
+        raise ValueError(
+            f"LightningSAM: {sam.ascent!r} climbs before its only pass, so all of it must happen inside one step; use "
+            "accumulate_grad_batches=1 without 16-mixed, or optimize manually"
+        )

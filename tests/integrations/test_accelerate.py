@@ -1,0 +1,213 @@
+"""An Accelerate loop with `SAMBackward`: accumulation, clipping, overflow, checkpoints, telemetry, and what is refused."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator, DistributedType
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from torch import nn
+
+import sharpmin as sm
+from sharpmin.integrations import SAMBackward
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """Accelerate keeps its state in shared objects."""
+    for shared in (AcceleratorState, GradientState, PartialState):
+        shared._reset_state()
+
+
+class Parabola(nn.Module):
+    """curvature / 2 (x - center)^2 as a function of a batch (curvature, center)."""
+
+    def __init__(self, start=0.5):
+        super().__init__()
+        self.x = nn.Parameter(torch.tensor(start, dtype=torch.float64))
+
+    def forward(self, batch):
+        return 0.5 * batch[0] * (self.x - batch[1]) ** 2
+
+
+BATCHES = [(3.0, 1.0), (1.0, -3.0)]
+
+
+def call(model, batch):
+    return model(batch)
+
+
+@pytest.mark.parametrize(("scope", "end"), [("global", 0.38), ("microbatch", 0.41)])
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_accumulation(scope, end, clip):
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+    model = Parabola()
+    opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.1, scope=scope, model=model)
+    model, prepared = accelerator.prepare(model, opt)
+    backward = SAMBackward(accelerator, prepared, model, call)
+    losses = []
+    for batch in BATCHES:
+        with accelerator.accumulate(model):
+            losses.append(backward(batch).item())
+            if accelerator.sync_gradients and clip:
+                accelerator.clip_grad_norm_(model.parameters(), clip)
+            prepared.step()
+            prepared.zero_grad()
+    assert losses == [0.375, 6.125]
+    assert model.x.item() == pytest.approx(0.5 - 0.1 * clip if clip else end, abs=1e-7 if clip else 1e-12)
+    assert opt.last.passes == 2
+    assert backward.sam is opt
+
+
+class Net(nn.Module):
+    """BatchNorm and dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 3))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def loss_fn(model, batch):
+    return nn.functional.cross_entropy(model(batch["x"]), batch.pop("y"))
+
+
+def loader(count=6):
+    rng = torch.Generator().manual_seed(2)
+    x, y = torch.randn(4 * count, 4, generator=rng), torch.randint(3, (4 * count,), generator=rng)
+    return torch.utils.data.DataLoader([{"x": a, "y": b} for a, b in zip(x, y, strict=True)], batch_size=4)
+
+
+def made(**options):
+    """A prepared loop; torch's SGD with momentum, a schedule, two micro-batches a step."""
+    torch.manual_seed(0)
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+    model = Net()
+    opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), model=model, **{"rho": 0.2, **options})
+    schedule = torch.optim.lr_scheduler.StepLR(opt, 1, 0.5)
+    model, opt, schedule, batches = accelerator.prepare(model, opt, schedule, loader())
+    return accelerator, model, opt, schedule, batches, SAMBackward(accelerator, opt, model, loss_fn)
+
+
+def run(accelerator, model, opt, schedule, batches, backward):
+    for batch in batches:
+        with accelerator.accumulate(model):
+            backward(batch)
+            opt.step()
+            schedule.step()
+            opt.zero_grad()
+
+
+def by_hand(steps=3, **options):
+    torch.manual_seed(0)
+    model = Net()
+    opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), model=model, **{"rho": 0.2, **options})
+    batches = list(loader())
+    for k in range(steps):
+        window = batches[2 * k : 2 * k + 2]
+        with opt.clean():
+            for batch in window:
+                (loss_fn(model, dict(batch)) / 2).backward()
+        with opt.perturbed():
+            for batch in window:
+                (loss_fn(model, dict(batch)) / 2).backward()
+        opt.step()
+        opt.param_groups[0]["lr"] *= 0.5
+        opt.zero_grad()
+    return model
+
+
+def weights(model):
+    return [v.clone() for v in model.state_dict().values()]
+
+
+def test_the_loop_is_the_hand_loop():
+    parts = made()
+    run(*parts)
+    _, model, opt, *_ = parts
+    assert model.body[1].num_batches_tracked == 6
+    assert opt.param_groups[0]["lr"] == pytest.approx(0.1 / 8)
+    assert all(map(torch.equal, weights(model), weights(by_hand())))
+
+
+def test_a_checkpoint_goes_on_exactly(tmp_path):
+    parts = made()
+    run(*parts)
+    parts[0].save_state(str(tmp_path / "at"))
+    run(*parts)
+    ends = weights(parts[1])
+    fresh_parts = made(rho=0.3)
+    fresh_parts[0].load_state(str(tmp_path / "at"))
+    run(*fresh_parts)
+    assert all(map(torch.equal, weights(fresh_parts[1]), ends))
+    assert fresh_parts[5].sam.param_groups[0]["rho"] == 0.2
+    assert fresh_parts[5].sam.param_groups[0]["sharpmin_step"] == 6
+
+
+def test_telemetry():
+    parts = made(telemetry=True)
+    probe = sm.watch(parts[5].sam)
+    run(*parts)
+    assert probe.step == 3
+    assert [row["rho"] for row in probe.log.steps] == [0.2] * 3
+    gg, dg, dd = (probe.log.steps[-1][k] for k in ("gg", "dg", "dd"))
+    assert parts[5].sam.last.cosine == pytest.approx((gg + dg) / (gg * (gg + 2 * dg + dd)) ** 0.5)
+
+
+@pytest.mark.parametrize("bad_pass", [1, 2])
+def test_overflow_skips_once(bad_pass):
+    """A CPU scaler put in by hand, since Accelerate refuses fp16 on a CPU."""
+    accelerator = Accelerator(cpu=True)
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    model = Parabola()
+    opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.1, model=model)
+    model, prepared = accelerator.prepare(model, opt)
+    passes = 0
+
+    def spoilt(model, batch):
+        nonlocal passes
+        passes += 1
+        return model(batch) * (float("inf") if passes == bad_pass else 1.0)
+
+    backward = SAMBackward(accelerator, prepared, model, spoilt)
+    seen, skipped = [], []
+    for _ in range(2):
+        with accelerator.accumulate(model):
+            backward(BATCHES[0])
+            prepared.step()
+            prepared.zero_grad()
+        seen.append((model.x.item(), accelerator.scaler.get_scale(), opt.last.stepped))
+        skipped.append(accelerator.optimizer_step_was_skipped)
+    assert skipped == [True, False]  # on a CPU; on an accelerator an overflow of the first pass does not show there
+    assert seen[0] == (0.5, 512.0, False)
+    assert seen[1] == (pytest.approx(0.5 + 0.1 * 3 * 0.6), 512.0, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "words"),
+    [
+        (DistributedType.DEEPSPEED, {}, "no second pass is possible under DEEPSPEED"),
+        (DistributedType.FSDP, {"is_fsdp2": False}, "set fsdp_version=2"),
+        (DistributedType.NO, {"parallelism_config": SimpleNamespace(cp_enabled=True)}, "leave cp_size out"),
+    ],
+)
+def test_backends_that_are_refused(kind, more, words):
+    model = Parabola()
+    opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1))
+    with pytest.raises(ValueError, match=words):
+        SAMBackward(SimpleNamespace(distributed_type=kind, **more), opt, model, call)
+
+
+def test_an_optimizer_without_sam_is_refused():
+    model = Parabola()
+    with pytest.raises(TypeError, match="optimizer=SGD holds no SAM"):
+        SAMBackward(Accelerator(cpu=True), torch.optim.SGD(model.parameters(), lr=0.1), model, call)
+
+
+def test_backends_are_named_as_accelerate_names_them():
+    """The names that are refused exist."""
+    from sharpmin.integrations._window import _FOREIGN
+
+    assert set(_FOREIGN) <= {kind.value for kind in DistributedType}
