@@ -89,6 +89,12 @@ class Machine(Ascending):
         cycle.kept = None if climbs or only_pass or alone else first
         compares = self.telemetry or bool(self.watchers)
         cycle.clean = first if climbs and not only_pass and (self.descent.needs_clean or compares) else None
+        if cycle.clean is not None and self.scope == "microbatch" and reduces(self.model):
+            cycle.clean = None
+            raise ValueError(
+                'SAM: scope="microbatch" under DDP cannot keep the first gradient, which telemetry, watch(), Mix '
+                'and ClippedDifference need: DDP reduces what accumulates in place; leave them out, or use scope="global"'
+            )
         try:
             cycle.phase = Phase.PERTURBED  # before a weight moves: whoever interrupts from here on finds the way back
             claim(cycle, self)
