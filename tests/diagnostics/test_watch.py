@@ -84,6 +84,18 @@ def test_the_cosine_of_neighbours():
         assert row["lag"] == pytest.approx(float(before @ g / (before.norm() * g.norm())), abs=1e-9)
 
 
+@pytest.mark.parametrize("every", [1, 2, 3, 8])
+def test_only_the_sketched_steps_and_those_right_after_them_are_sketched(every, monkeypatch):
+    sketched = []
+    monkeypatch.setattr(Sketch, "__call__", lambda self, *args, _sketch=Sketch.__call__: sketched.append(0) or _sketch(self, *args))
+    run = Run(every=every)
+    for step in range(20):
+        sketched.clear()
+        run.step()
+        assert bool(sketched) == (step % every in (0, 1)), step
+        assert ("lag" in run.probe.log.steps[-1]) == (step > 0 and step % every in ((0, 1) if every <= 2 else (1,)))
+
+
 def test_gradients_that_are_zeroed_in_place_are_noticed_and_copied():
     run = Run(own=False, every=1, block=4)
     for _ in range(5):

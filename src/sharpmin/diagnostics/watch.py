@@ -111,9 +111,10 @@ class Probe:
         row: Row = {"kind": "step", "step": self.step, "lr": base.lr(), **record, **both.products()}
         if self._loss is not None:
             row["loss"], self._loss = self._loss, None
-        takes, follows = self.step % self._every == 0, self._last is not None and self._last[0] == self.step - 1
-        if takes or follows:
-            self._take(both, base, row, adds=takes)
+        if self.step % self._every == 0:
+            self._take(both, base, row, adds=True)
+        elif self._last is not None and self._last[0] == self.step - 1 and (self.step - 1) % self._every == 0:
+            self._take(both, base, row, adds=False)  # for the cosine with the step before, and not followed in turn
         self._pending.append(row)
         self.step += 1
         if not any(isinstance(v, Tensor) and v.device.type != "cpu" for v in row.values()):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import compress, repeat
+from operator import is_not
 
 from torch import Tensor
 
@@ -31,8 +33,11 @@ class Ascending(Wrapper):
         cycle, out, needs_clean = self._cycle, [], self.ascent.needs_clean
         state = cycle.ascent if cycle.proposed is None else cycle.proposed
         for group, schedule in self._active():
-            weights = [p for p in distinct(group["params"]) if (p.grad is not None if needs_clean else p.requires_grad)]
+            weights = distinct(group["params"])
             grads = [p.grad for p in weights]
+            here = map(is_not, grads, repeat(None)) if needs_clean else [p.requires_grad for p in weights]
+            if not all(here := list(here)):
+                weights, grads = list(compress(weights, here)), list(compress(grads, here))
             if group.get("maximize"):
                 grads = [None if g is None else -g for g in grads]
             if cycle.scaling is not None and not cycle.scaling.once:

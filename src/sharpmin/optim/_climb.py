@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -88,14 +89,14 @@ class Ascension:
             climber.ask(step, norm)
         return cls(climbers, geometry, total, norm)
 
-    @property
+    @cached_property
     def exact(self) -> bool:
         """Whether e is what was asked for, up to the last digit: one radius, and no half precision to round it."""
         radii = [climber.radius for climber in self.climbers]
         mixed = len(radii) > 1 and (any(isinstance(r, Tensor) for r in radii) or len(set(radii)) > 1)
         return not mixed and not any_low_precision(self.weights)
 
-    @property
+    @cached_property
     def weights(self) -> list[Tensor]:
         """All weights that climb."""
         return [w for climber in self.climbers for w in climber.weights]

@@ -15,7 +15,7 @@ from torch import Tensor
 from sharpmin.core.rho import Scalar
 
 from . import _foreach
-from .shards import local
+from .shards import locals_of
 from .tensors import dense, inner, sum_of_squares
 
 
@@ -49,7 +49,7 @@ class Pair:
 
 def pair(parameters: Sequence[Tensor], clean: Sequence[Tensor], perturbed: Sequence[Tensor], scale: Scalar = 1.0) -> Pair:
     """The pair of a step; `clean` is overwritten where that saves memory."""
-    own, others = list(map(local, clean)), list(map(local, perturbed))
+    own, others = locals_of(clean), locals_of(perturbed)
     if own and _foreach.serves(own) and _foreach.serves(others):
         torch._foreach_sub_(own, others)
         return Pair(parameters, perturbed, clean, scale)

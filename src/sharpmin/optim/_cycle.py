@@ -21,7 +21,7 @@ from .ascent import State
 from .buffers import BufferFilter, Buffers
 from .rng import RandomState
 from .scaling import Scaling
-from .shards import local
+from .shards import local, locals_of
 from .tensors import copy_all, on_host
 
 Pairs = list[tuple[Tensor, Tensor]]
@@ -123,7 +123,7 @@ class Cycle:
     def back_up(self, weights: Sequence[Tensor], parameters: Iterable[Tensor]) -> None:
         """Copy w; `backup` is complete before the first weight moves. `parameters` are all that the optimizer has."""
         if on_host(weights):
-            copies = self.pool.like(list(map(local, weights)), map(local, parameters))
+            copies = self.pool.like(locals_of(weights), map(local, parameters))
             copy_all(copies, weights)
         else:  # a device has a caching allocator, and no memory to spare between the steps
             copies = [local(w.detach()).clone() for w in weights]

@@ -6,7 +6,7 @@ since a call costs more than their arithmetic; big ones are seen in pieces, so t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 PIECE = 65_536
 _flatten: Any = torch._utils._flatten_dense_tensors  # untyped in torch
 _DTYPES = (torch.float32, torch.float64)
-_kind = attrgetter("dtype", "layout", "is_cpu")
+_kind, _dtype = attrgetter("dtype", "layout", "is_cpu"), attrgetter("dtype")
 _SERVED = {(dtype, torch.strided, True) for dtype in _DTYPES}
 
 
@@ -25,18 +25,28 @@ def serves(tensors: Sequence[Tensor]) -> bool:
     return _SERVED.issuperset(map(_kind, tensors))
 
 
-def sum_of_squares(tensors: Sequence[Tensor]) -> Tensor:
-    """The sum of squares, a float64 tensor of shape ()."""
-    total = torch.zeros((), dtype=torch.float64)
-    for dtype in _DTYPES:
-        own = [t for t in tensors if t.dtype is dtype]
-        small = [t for t in own if t.numel() < PIECE]
-        views = [piece.contiguous() for t in own if t.numel() >= PIECE for piece in torch.split(t.reshape(-1), PIECE)]
+def sum_of_squares(tensors: Sequence[Tensor]) -> float:
+    """The sum of squares."""
+    norms: list[float] = []
+    for own in _by_dtype(tensors):
+        sizes = list(map(Tensor.numel, own))
+        small, views = own, list[Tensor]()
+        if max(sizes) >= PIECE:
+            small = [t for t, size in zip(own, sizes, strict=True) if size < PIECE]
+            big = [t.reshape(-1) for t, size in zip(own, sizes, strict=True) if size >= PIECE]
+            views = [piece.contiguous() for t in big for piece in torch.split(t, PIECE)]
         if small:
-            views += torch.split(_flatten(small), PIECE)
-        if views:
-            total += torch.stack(torch._foreach_norm(views)).double().square().sum()
-    return total
+            flat = _flatten(small)
+            views += flat.chunk(-(-flat.numel() // PIECE) or 1)
+        norms += torch.stack(torch._foreach_norm(views)).tolist()
+    return sum(norm * norm for norm in norms)
+
+
+def _by_dtype(tensors: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
+    """The tensors of each dtype."""
+    kinds = set(map(_dtype, tensors))
+    for kind in kinds:
+        yield tensors if len(kinds) == 1 else [t for t in tensors if t.dtype is kind]
 
 
 def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Tensor:

@@ -244,7 +244,7 @@ class Machine(Ascending):
         cycle.phase, cycle.clean_random, cycle.earlier, cycle.scaling = Phase.CLEAN, None, None, None
 
     def _gradients_are_finite(self) -> bool:
-        grads = [p.grad for p in self._parameters() if p.grad is not None]
+        grads = [grad for _, grad in self._gradients()]
         if not self.skip_nonfinite and self._cycle.scaling is None and not on_host(grads):
             return True  # under a scaler the one read comes after the scaler's own
         return all_finite(grads, self._cycle.norms)  # a tensor where only the device knows it: one read for both passes

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-_shape = attrgetter("dtype", "shape", "device")
+_shape = attrgetter("dtype", "shape")  # all are on the host
 
 
 class Pool:

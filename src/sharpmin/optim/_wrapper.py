@@ -84,12 +84,13 @@ class Wrapper(Optimizer):
 
     def _gradients(self) -> Pairs:
         """Every parameter that has a gradient, with it."""
-        return [(p, p.grad) for p in self._parameters() if p.grad is not None]
+        return [(p, grad) for group in self.param_groups for p in group["params"] if (grad := p.grad) is not None]
 
     def _put_gradients(self, pairs: Pairs) -> None:
         """These gradients and no others."""
-        for p in self._parameters():
-            p.grad = None
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
         for p, grad in pairs:
             p.grad = grad
 

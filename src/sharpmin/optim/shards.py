@@ -24,7 +24,8 @@ def is_sharded(t: Tensor) -> bool:
 
 def any_sharded(tensors: Iterable[Tensor]) -> bool:
     """Whether one of them is a DTensor."""
-    return "torch.distributed.tensor" in sys.modules and any(map(is_sharded, tensors))
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and any(issubclass(kind, module.DTensor) for kind in set(map(type, tensors)))
 
 
 def local(t: Tensor) -> Tensor:
@@ -33,6 +34,11 @@ def local(t: Tensor) -> Tensor:
         return t
     shard: Tensor = t.to_local()  # type: ignore[attr-defined]
     return shard
+
+
+def locals_of(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The shards of this rank; a list without DTensors costs no call per tensor."""
+    return list(map(local, tensors)) if any_sharded(tensors) else list(tensors)
 
 
 def like(shard: Tensor, whole: Tensor) -> Tensor:

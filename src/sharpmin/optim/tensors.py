@@ -19,7 +19,7 @@ from sharpmin.core.rho import Scalar
 
 from . import _foreach
 from ._foreach import PIECE
-from .shards import any_sharded, local, over_shards
+from .shards import any_sharded, local, locals_of, over_shards
 
 _is_cpu, _dtype = attrgetter("is_cpu"), attrgetter("dtype")
 _LOW = {torch.float16, torch.bfloat16}
@@ -70,11 +70,13 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> Scalar:
         return 0.0
     if any_sharded(tensors):
         return over_shards(sum_of_squares, [tensors])
-    fast = _foreach.serves(tensors)
-    total = _foreach.sum_of_squares(tensors) if fast else _sum_of_squares(tensors, double=False)
-    if not fast and not on_host(tensors):
-        return total
-    value = float(total)
+    if _foreach.serves(tensors):
+        value = _foreach.sum_of_squares(tensors)
+    else:
+        total = _sum_of_squares(tensors, double=False)
+        if not on_host(tensors):
+            return total
+        value = float(total)
     if value == 0.0 or not math.isfinite(value):
         value = float(_sum_of_squares(tensors, double=True))
     return value
@@ -144,8 +146,8 @@ def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
     if any_sharded(tensors):
         flag = over_shards(lambda own: float(not all_finite(own)), [tensors], torch.distributed.ReduceOp.MAX, largest)
         return math.isfinite(float(first_norm)) and not flag
-    if isinstance(first_norm, float) and tensors and _foreach.serves(tensors):
-        with contextlib.suppress(RuntimeError):  # an expanded gradient cannot be written to, which the fast check does
+    if isinstance(first_norm, float) and tensors and on_host(tensors):
+        with contextlib.suppress(RuntimeError):  # sparse, complex, or expanded, which cannot be written to as this check does
             return math.isfinite(first_norm) and _foreach.all_finite(tensors)
     if math.isfinite(float(sum_of_squares(tensors) + first_norm)):
         return True
@@ -155,16 +157,16 @@ def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     """targets = sources, in place."""
     if targets:
-        torch._foreach_copy_(list(map(local, targets)), list(map(local, sources)))
+        torch._foreach_copy_(locals_of(targets), locals_of(sources))
 
 
 def displace_all(
     weights: Sequence[Tensor], directions: Sequence[Tensor], factor: float, put: Callable[[Tensor, Tensor], None] | None = None
 ) -> None:
     """weights += factor * directions, in place, one rounding to the dtype of the weight; `put` rounds half precision."""
-    weights, directions = list(map(local, weights)), list(map(local, directions))
-    if weights and _foreach.serves(weights) and _foreach.serves(directions):
-        torch._foreach_add_(list(weights), list(directions), alpha=factor)
+    weights, directions = locals_of(weights), locals_of(directions)
+    if weights and not any_low_precision(weights):
+        torch._foreach_add_(weights, directions, alpha=factor)  # which goes one by one where it must, as for sparse ones
     else:
         for w, v in zip(weights, directions, strict=True):
             if is_low_precision(w):
