@@ -34,7 +34,7 @@ class Climber:
 
     group: dict[str, Any]
     schedule: RhoSchedule
-    weights: list[Tensor]
+    weights: Sequence[Tensor]
     vectors: list[Tensor]
     measure: Scalar = 0.0
     radius: Scalar = 0.0
