@@ -3,6 +3,8 @@
 All entries of all parameters stand in one line, in parameter order. Entry i goes to bucket `i mod 256` with a random sign;
 entries that share a bucket cancel on average, so `<sketch(a), sketch(b)>` has the mean `<a, b>` and a standard deviation of
 about `||a|| ||b|| / 16`. Signs depend on the seed and on i alone: a shard that knows where it begins adds up with the others.
+The line is cut into chunks, which are signed and added up entry by entry in one that stays in the cache, and that is folded
+into the buckets at the end: one read of the gradient.
 Source: Charikar, Chen & Farach-Colton, Finding Frequent Items in Data Streams, ICALP 2002.
 """
 
@@ -10,32 +12,31 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from sharpmin.optim.shards import any_sharded, over_shards, run_of
+
 BUCKETS = 256
-_CHUNK = 256 * BUCKETS  # entries signed by one window into the sequence of signs
-_OFFSETS = 65_536
+_CHUNK = 128 * BUCKETS  # entries signed by one window into the sequence of signs
+_OFFSETS = 32_768
 _SMALL = 16_384
 
 
 def places(sizes: Sequence[int]) -> list[int]:
-    """Where each parameter begins in the line; big ones at a full row, so that they need no copy.
+    """Where each parameter begins in the line.
 
-    >>> places([10, 10, 20_000, 5])
-    [0, 10, 256, 20256]
+    >>> places([10, 20_000, 5])
+    [0, 10, 20010]
     """
-    out, at = [], 0
-    for size in sizes:
-        at = at if size < _SMALL else -(-at // BUCKETS) * BUCKETS
-        out.append(at)
-        at += size
-    return out
+    return list(accumulate(sizes, initial=0))[:-1]
 
 
 class Sketch:
-    """The linear map; half a megabyte for its sequence of signs, and no memory per parameter.
+    """The linear map; a third of a megabyte for its sequence of signs, and no memory per parameter.
 
     Args:
         seed: chooses the signs.
@@ -43,7 +44,9 @@ class Sketch:
     >>> sketch, a, b = Sketch(), torch.ones(1000), torch.arange(1000.0)
     >>> torch.allclose(sketch([a]) + 2 * sketch([b]), sketch([a + 2 * b]))
     True
-    >>> torch.allclose(sketch([a[:300]], [0]) + sketch([a[300:]], [300]), sketch([a]))
+    >>> torch.allclose(sketch([a[:300]], starts=[0]) + sketch([a[300:]], starts=[300]), sketch([a]))
+    True
+    >>> torch.equal(sketch([a], minus=[b]), sketch([a - b]))
     True
     """
 
@@ -54,34 +57,48 @@ class Sketch:
         self._windows: dict[int, tuple[int, int]] = {}
         self._cast: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
-    def __call__(self, tensors: Sequence[Tensor], starts: Sequence[int] | None = None) -> Tensor:
-        """The sketch of dense tensors, shape (256,), float64; `starts` are the places of shards, by default `places`."""
-        if not tensors:
-            return torch.zeros(BUCKETS, dtype=torch.float64)
-        starts = places([t.numel() for t in tensors]) if starts is None else starts
-        total = torch.zeros(BUCKETS, dtype=torch.float64, device=tensors[0].device)
-        for start, flat in _runs(tensors, starts):
-            self._add(total, flat, start)
-        return total
+    def __call__(
+        self, tensors: Sequence[Tensor], *, minus: Sequence[Tensor] | None = None, starts: Sequence[int] | None = None
+    ) -> Tensor:
+        """The sketch of dense tensors, shape (256,), float64; of DTensors the same on every rank, by one reduction.
 
-    def _add(self, total: Tensor, flat: Tensor, start: int) -> None:
+        Args:
+            tensors: the parts of the vector.
+            minus: what is taken from them first, without a difference in memory.
+            starts: where they begin in the line, by default one after the other.
+        """
+        starts = places([t.numel() for t in tensors]) if starts is None else starts
+        lists = [tensors] if minus is None else [tensors, minus]
+        if not any_sharded(tensors):
+            return self._plain(starts, *lists)
+        rows = [run_of(*row) for row in zip(starts, *lists, strict=True)]
+        found: Tensor = over_shards(lambda parts, at, *rest: self._plain(at, parts, *rest), _columns(rows))
+        return found
+
+    def _plain(self, starts: Sequence[int], *lists: Sequence[Tensor]) -> Tensor:
+        if not lists[0]:
+            return torch.zeros(BUCKETS, dtype=torch.float64)
+        sums: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        for start, lines in _runs(starts, lists):
+            key = (lines[0].dtype, lines[0].device)
+            if key not in sums:
+                sums[key] = torch.zeros(_CHUNK, dtype=key[0], device=key[1])
+            self._add(sums[key], start, lines)
+        device = lists[0][0].device
+        folded = [total.view(-1, BUCKETS).double().sum(0).to(device) for total in sums.values()]
+        return torch.stack(folded).sum(0) if folded else torch.zeros(BUCKETS, dtype=torch.float64, device=device)
+
+    def _add(self, total: Tensor, start: int, lines: Sequence[Tensor]) -> None:
         """Add one stretch of entries."""
-        at = 0
-        while at < flat.numel():
+        at, size = 0, lines[0].numel()
+        while at < size:
             chunk, within = divmod(start + at, _CHUNK)
-            part = flat[at : at + _CHUNK - within]
+            end = min(at + _CHUNK - within, size)
+            parts = [line[at:end] for line in lines]
+            part = parts[0] if len(parts) == 1 else parts[0] - parts[1]
             signs, turn = self._of(chunk, part)
-            signs = signs[within : within + len(part)]
-            head = min(-within % BUCKETS, len(part))  # up to the next full row
-            body = (len(part) - head) // BUCKETS * BUCKETS
-            for low, high in ((0, head), (head + body, len(part))):
-                column = (within + low) % BUCKETS
-                if high > low:
-                    total[column : column + high - low] += part[low:high] * signs[low:high] * turn
-            if body:
-                rows = part[head : head + body].view(-1, BUCKETS) * signs[head : head + body].view(-1, BUCKETS)
-                total += rows.sum(0) * turn
-            at += len(part)
+            total[within : within + end - at].addcmul_(part, signs[within : within + end - at], value=turn)
+            at = end
 
     def _of(self, chunk: int, like: Tensor) -> tuple[Tensor, int]:
         """The signs of a chunk: a window, and a sign for all of it."""
@@ -95,22 +112,31 @@ class Sketch:
         return self._cast[key][offset : offset + _CHUNK], turn
 
 
-def _runs(tensors: Sequence[Tensor], starts: Sequence[int]) -> Iterator[tuple[int, Tensor]]:
+def _runs(starts: Sequence[int], lists: Sequence[Sequence[Tensor]]) -> Iterator[tuple[int, Sequence[Tensor]]]:
     """Stretches of the line: small neighbours together, everything else alone."""
-    run: list[Tensor] = []
+    run: list[Sequence[Tensor]] = []
     begin = end = 0
-    for t, start in zip(map(_line, tensors), starts, strict=True):
-        if run and (start != end or t.numel() >= _SMALL or (t.dtype, t.device) != (run[0].dtype, run[0].device)):
-            yield begin, torch.cat(run)
+    for start, *row in zip(starts, *lists, strict=True):
+        size = row[0].numel()
+        if run and (start != end or size >= _SMALL or (row[0].dtype, row[0].device) != (run[0][0].dtype, run[0][0].device)):
+            yield begin, _joined(run)
             run = []
-        if t.numel() >= _SMALL:
-            yield start, t
-        elif t.numel():
+        if size >= _SMALL:
+            yield start, list(map(_line, row))
+        elif size:
             begin = begin if run else start
-            run.append(t)
-            end = start + t.numel()
+            run.append(row)
+            end = start + size
     if run:
-        yield begin, torch.cat(run)
+        yield begin, _joined(run)
+
+
+def _joined(rows: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    return [torch.cat(list(map(_line, column))) for column in zip(*rows, strict=True)]
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _line(t: Tensor) -> Tensor:

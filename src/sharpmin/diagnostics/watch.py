@@ -97,9 +97,7 @@ class Probe:
         first = {id(p): g for p, g, _ in kept}
         parameters = [p for p in self._parameters() if p.grad is not None]
         second = [p.grad for p in parameters if p.grad is not None]
-        clean = [
-            first[id(p)].clone() if id(p) in first else torch.zeros_like(g) for p, g in zip(parameters, second, strict=True)
-        ]
+        clean = [first[id(p)] if id(p) in first else torch.zeros_like(g) for p, g in zip(parameters, second, strict=True)]
         self.observe(pair(parameters, clean, second), {"rho": self._setting["rho"] if rho is None else rho})
 
     # what both doors lead to
@@ -108,7 +106,7 @@ class Probe:
     def observe(self, both: Pair, record: Row) -> None:
         """Take the two gradients of one step."""
         base = self._base()
-        row: Row = {"kind": "step", "step": self.step, "lr": base.lr(), **record, **both.products()}
+        row: Row = {"kind": "step", "step": self.step, "lr": base.lr(), **record, **both.products}
         if self._loss is not None:
             row["loss"], self._loss = self._loss, None
         if self.step % self._every == 0:
@@ -123,28 +121,27 @@ class Probe:
             self._close_block()
 
     def _take(self, both: Pair, base: Base, row: Row, *, adds: bool) -> None:
-        """Sketch a step: for the cosine of its gradient and the one before, and for the block if it `adds`."""
-        difference = -self._sketch(both.opposite) / both.scale
-        g = self._sketch(both.perturbed) / both.scale - difference
+        """Sketch g, for its cosine with the one before; if it `adds`, sketch D too, for the block."""
+        g = self._sketch(both.clean) / both.scale
         before, self._last = self._last, (self.step, g)
         if before is not None and before[0] == self.step - 1:
             row["lag"] = (before[1] @ g) / (before[1].norm() * g.norm())
         if adds:
-            self._means.sketched(self._found(both, base, g, difference))
+            self._means.sketched(self._found(both, base, g))
 
-    def _found(self, both: Pair, base: Base, g: Tensor, difference: Tensor) -> dict[str, Tensor]:
+    def _found(self, both: Pair, base: Base, g: Tensor) -> dict[str, Tensor]:
         """What a block adds up on a sketched step."""
+        difference = self._sketch(both.perturbed, minus=both.clean) / both.scale
         found = {"g": g + self._sketch(base.decayed(both.parameters)) if base.decay() else g, "d": difference}
         if base.adaptive():
-            found["pd"] = -self._sketch(base.preconditioned(both.parameters, both.opposite)) / both.scale
-            clean = both.clean()
-            scaled = base.preconditioned(both.parameters, clean)
+            found["pd"] = self._sketch(base.preconditioned(both.parameters, both.differences())) / both.scale
+            scaled = base.preconditioned(both.parameters, both.clean)
             found["pg"] = self._sketch(scaled) / both.scale
-            found["gpg"] = torch.as_tensor(inner(clean, scaled), dtype=torch.float64).reshape(1) / both.scale**2
+            found["gpg"] = torch.as_tensor(inner(both.clean, scaled), dtype=torch.float64).reshape(1) / both.scale**2
         if self._setting.get("mu"):
             weights = [wide(p.detach()) for p in both.parameters]
             found["x"] = self._sketch(weights)
-            found["gx"] = torch.as_tensor(inner(both.clean(), weights), dtype=torch.float64).reshape(1) / both.scale
+            found["gx"] = torch.as_tensor(inner(both.clean, weights), dtype=torch.float64).reshape(1) / both.scale
         return found
 
     def _close_block(self) -> None:

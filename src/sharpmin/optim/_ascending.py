@@ -16,6 +16,7 @@ from ._cycle import Pairs, Phase
 from ._wrapper import Wrapper
 from .geometry import Geometry
 from .scaling import unscaled
+from .shards import aligned
 from .tensors import on_host, sum_of_squares
 
 _NO_PERTURBED = """clean() came again, but the last micro-batch has had no second pass; after each clean() block,
@@ -38,6 +39,7 @@ class Ascending(Wrapper):
             here = map(is_not, grads, repeat(None)) if needs_clean else [p.requires_grad for p in weights]
             if not all(here := list(here)):
                 weights, grads = list(compress(weights, here)), list(compress(grads, here))
+            grads = list(aligned(grads, weights))
             if group.get("maximize"):
                 grads = [None if g is None else -g for g in grads]
             if cycle.scaling is not None and not cycle.scaling.once:

@@ -1,13 +1,15 @@
 """The two gradients of a step against each other: what SAM's second pass tells for free.
 
 Sums run in the precision of the gradients over short pieces and in float64 across them. The difference is formed before it
-is measured: `||G||^2 - 2 <G, g> + ||g||^2` would lose it to rounding where rho is small.
+is measured: `||G||^2 - 2 <G, g> + ||g||^2` would lose it to rounding where rho is small. It is formed piece by piece, and no
+memory is kept for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,46 +17,68 @@ from torch import Tensor
 from sharpmin.core.rho import Scalar
 
 from . import _foreach
-from .shards import locals_of
-from .tensors import dense, inner, sum_of_squares
+from .shards import aligned, any_sharded, over_shards
+from .tensors import dense, pieces, wide
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The gradients of one step, of the parameters that have a second one.
+    """The gradients of one step, of the parameters that have a second one; dense.
 
     Attributes:
         parameters: the parameters.
-        perturbed: G, the gradients at w + e.
-        opposite: g - G = -D, which is made in place of g with the fewest reads and writes.
+        clean: g, the gradients at w.
+        perturbed: G, those at w + e.
         scale: both are this many times the gradients of the loss (under a `GradScaler`), else 1.
     """
 
     parameters: Sequence[Tensor]
+    clean: Sequence[Tensor]
     perturbed: Sequence[Tensor]
-    opposite: Sequence[Tensor]
     scale: Scalar = 1.0
 
-    def clean(self) -> list[Tensor]:
-        """g, made anew."""
-        return [big + minus for big, minus in zip(self.perturbed, self.opposite, strict=True)]
+    def differences(self) -> list[Tensor]:
+        """D = G - g, in float32 at least, made anew."""
+        return [wide(big) - wide(g) for g, big in zip(self.clean, self.perturbed, strict=True)]
 
+    @cached_property
     def products(self) -> dict[str, Scalar]:
-        """`gg` = ||g||^2, `dg` = <D, g>, `dd` = ||D||^2, each a number of shape (), free of the scale."""
-        square = self.scale * self.scale
-        dd = sum_of_squares(self.opposite) / square
-        to_g = -inner(self.opposite, self.perturbed) / square - dd  # <D, g> = <D, G> - ||D||^2
-        return {"gg": sum_of_squares(self.perturbed) / square - 2 * to_g - dd, "dg": to_g, "dd": dd}
+        """`gg` = ||g||^2, `dg` = <D, g>, `dd` = ||D||^2, each a number of shape (), free of the scale.
+
+        Floats on a CPU, else 0-dim tensors; sharded gradients are added up over the ranks in one reduction.
+        """
+        lists = [self.clean, self.perturbed]
+        found = over_shards(_products, lists) if any_sharded(self.clean) else _products(*lists)
+        found = found / self.scale**2
+        values: Sequence[Scalar] = found.tolist() if found.is_cpu else found.unbind()
+        return dict(zip(("gg", "dg", "dd"), values, strict=True))
 
 
 def pair(parameters: Sequence[Tensor], clean: Sequence[Tensor], perturbed: Sequence[Tensor], scale: Scalar = 1.0) -> Pair:
-    """The pair of a step; `clean` is overwritten where that saves memory."""
-    own, others = locals_of(clean), locals_of(perturbed)
-    if own and _foreach.serves(own) and _foreach.serves(others):
-        torch._foreach_sub_(own, others)
-        return Pair(parameters, perturbed, clean, scale)
-    filled = list(map(dense, perturbed))
-    return Pair(parameters, filled, [dense(g) - big for g, big in zip(clean, filled, strict=True)], scale)
+    """The pair of a step."""
+    before, now = ([dense(g) for g in aligned(grads, parameters)] for grads in (clean, perturbed))
+    return Pair(parameters, before, now, scale)
+
+
+def _products(clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
+    """||g||^2, <D, g>, ||D||^2 of plain tensors: float64, shape (3,)."""
+    if not clean:
+        return torch.zeros(3, dtype=torch.float64)
+    served = _foreach.serves(clean) and _foreach.serves(perturbed)
+    found = _foreach.products(clean, perturbed) if served else _one_by_one(clean, perturbed, wide)
+    if found.is_cpu and not (found.isfinite().all() and found[0] > 0 and found[2] > 0):
+        return _one_by_one(clean, perturbed, torch.Tensor.double)  # float32 squares of 1e-25 and 1e25 are 0 and inf
+    return found
+
+
+def _one_by_one(clean: Sequence[Tensor], perturbed: Sequence[Tensor], precise: Callable[[Tensor], Tensor]) -> Tensor:
+    total = torch.zeros(3, dtype=torch.float64, device=clean[0].device)
+    for whole in zip(clean, perturbed, strict=True):
+        for g, big in zip(*map(pieces, whole), strict=True):
+            first = precise(g)
+            d = precise(big) - first
+            total += torch.stack([torch.dot(a, b).double() for a, b in ((first, first), (d, first), (d, d))]).to(total)
+    return total
 
 
 def ratios(products: dict[str, Scalar], inner_e: Scalar, squared_e: Scalar) -> dict[str, Scalar]:

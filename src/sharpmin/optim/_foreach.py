@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 PIECE = 65_536
+SMALL = 16_384  # below, a call costs more than to copy
 _flatten: Any = torch._utils._flatten_dense_tensors  # untyped in torch
-_DTYPES = (torch.float32, torch.float64)
 _kind, _dtype = attrgetter("dtype", "layout", "is_cpu"), attrgetter("dtype")
-_SERVED = {(dtype, torch.strided, True) for dtype in _DTYPES}
+_SERVED = {(dtype, torch.strided, True) for dtype in (torch.float32, torch.float64)}
 
 
 def serves(tensors: Sequence[Tensor]) -> bool:
@@ -31,9 +31,9 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> float:
     for own in _by_dtype(tensors):
         sizes = list(map(Tensor.numel, own))
         small, views = own, list[Tensor]()
-        if max(sizes) >= PIECE:
-            small = [t for t, size in zip(own, sizes, strict=True) if size < PIECE]
-            big = [t.reshape(-1) for t, size in zip(own, sizes, strict=True) if size >= PIECE]
+        if max(sizes) >= SMALL:
+            small = [t for t, size in zip(own, sizes, strict=True) if size < SMALL]
+            big = [t.reshape(-1) for t, size in zip(own, sizes, strict=True) if size >= SMALL]
             views = [piece.contiguous() for t in big for piece in torch.split(t, PIECE)]
         if small:
             flat = _flatten(small)
@@ -49,18 +49,37 @@ def _by_dtype(tensors: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
         yield tensors if len(kinds) == 1 else [t for t in tensors if t.dtype is kind]
 
 
-def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Tensor:
-    """The inner product of two lists of equal shapes and dtypes, a float64 tensor of shape ()."""
-    dots: list[Tensor] = []
-    small = [i for i, t in enumerate(lefts) if t.numel() < PIECE]
-    sides = [(lefts[i].reshape(-1), rights[i].reshape(-1)) for i in range(len(lefts)) if lefts[i].numel() >= PIECE]
-    for dtype in _DTYPES:
-        own = [i for i in small if lefts[i].dtype is dtype]
+def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> float:
+    """The inner product of two lists of equal shapes and dtypes."""
+    return float(_stacked([torch.dot(a, b) for a, b in _side_by_side(lefts, rights)]).sum())
+
+
+def products(clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
+    """`||g||^2, <D, g>, ||D||^2` with D = G - g, float64, shape (3,): each gradient is read from memory once."""
+    dots, scratch = list[Tensor](), {dtype: torch.empty(PIECE, dtype=dtype) for dtype in set(map(_dtype, clean))}
+    for g, big in _side_by_side(clean, perturbed):
+        d = torch.sub(big, g, out=scratch[g.dtype][: g.numel()])
+        dots += [torch.dot(g, g), torch.dot(d, g), torch.dot(d, d)]
+    return _stacked(dots).view(-1, 3).sum(0)
+
+
+def _stacked(numbers: list[Tensor]) -> Tensor:
+    """0-dim tensors as one in float64."""
+    if len(set(map(_dtype, numbers))) > 1:
+        numbers = [number.double() for number in numbers]
+    return torch.stack(numbers).double()
+
+
+def _side_by_side(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    """The entries of two lists of equal shapes and dtypes in step, in pieces."""
+    sizes = list(map(Tensor.numel, lefts))
+    sides = [(a.reshape(-1), b.reshape(-1)) for a, b, size in zip(lefts, rights, sizes, strict=True) if size >= SMALL]
+    for dtype in set(map(_dtype, lefts)):
+        own = [i for i, size in enumerate(sizes) if size < SMALL and lefts[i].dtype is dtype]
         if own:
             sides.append((_flatten([lefts[i] for i in own]), _flatten([rights[i] for i in own])))
     for a, b in sides:
-        dots += [torch.dot(x, y).double() for x, y in zip(torch.split(a, PIECE), torch.split(b, PIECE), strict=True)]
-    return torch.stack(dots).sum()
+        yield from zip(torch.split(a, PIECE), torch.split(b, PIECE), strict=True)
 
 
 def all_finite(tensors: Sequence[Tensor]) -> bool:

@@ -29,7 +29,7 @@ from .ranks import agree_on_overflow, demand_first, demand_second, reduces
 from .rng import RandomState
 from .rounding import Dither
 from .scaling import Scaling, enabled, factor, scaled
-from .shards import like, local
+from .shards import aligned, like, local
 from .tensors import all_finite, any_low_precision, inner, largest, on_host, sum_of_squares
 
 LEAST_GAIN = 0.9
@@ -193,9 +193,10 @@ class Machine(Ascending):
 
     def _combined(self, clean: Pairs, moves: Pairs | None) -> Pairs:
         """The descent gradient of every parameter that has a second one; the two are compared on the way, if anybody asks."""
-        first, scaling = dict(clean), self._cycle.scaling
-        parameters, second = [p for p, _ in self._gradients()], [g for _, g in self._gradients()]
-        before = [first[p] if p in first else torch.zeros_like(big) for p, big in zip(parameters, second, strict=True)]
+        first, scaling, now = {id(p): g for p, g in clean}, self._cycle.scaling, self._gradients()
+        parameters = [p for p, _ in now]
+        before = aligned([first[id(p)] if id(p) in first else torch.zeros_like(big) for p, big in now], parameters)
+        second = aligned([big for _, big in now], parameters)
         scale: Scalar = 1.0
         if scaling is not None and not (scaling.once and scaling.swapped):
             scale = factor(scaling.scaler, second)
@@ -215,12 +216,12 @@ class Machine(Ascending):
 
     def _compared(self, both: Pair, moves: Pairs | None) -> dict[str, Scalar]:
         """The telemetry of a step; without `moves` e is radius / ||g|| times g."""
-        products, record = both.products(), self._cycle.record
+        products, record = both.products, self._cycle.record
         if moves is None:
             return ratios(products, record["radius"] / record["dual_norm"] * products["dg"], record["radius"] ** 2)
         by = dict(moves)
-        climbed = [(d, by[p]) for p, d in zip(both.parameters, both.opposite, strict=True) if p in by]
-        inner_e = -inner([d for d, _ in climbed], [e for _, e in climbed]) / both.scale
+        climbed = [(d, by[p]) for p, d in zip(both.parameters, both.differences(), strict=True) if p in by]
+        inner_e = inner([d for d, _ in climbed], [e for _, e in climbed]) / both.scale
         return ratios(products, inner_e, sum_of_squares([e for _, e in moves]))
 
     def _descend(self) -> None:
@@ -244,7 +245,8 @@ class Machine(Ascending):
         cycle.phase, cycle.clean_random, cycle.earlier, cycle.scaling = Phase.CLEAN, None, None, None
 
     def _gradients_are_finite(self) -> bool:
-        grads = [grad for _, grad in self._gradients()]
+        pairs = self._gradients()
+        grads = aligned([grad for _, grad in pairs], [p for p, _ in pairs])
         if not self.skip_nonfinite and self._cycle.scaling is None and not on_host(grads):
             return True  # under a scaler the one read comes after the scaler's own
         return all_finite(grads, self._cycle.norms)  # a tensor where only the device knows it: one read for both passes

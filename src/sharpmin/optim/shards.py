@@ -6,6 +6,7 @@ set of such dimensions share one reduction, plain and replicated tensors need no
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -41,6 +42,19 @@ def locals_of(tensors: Sequence[Tensor]) -> list[Tensor]:
     return list(map(local, tensors)) if any_sharded(tensors) else list(tensors)
 
 
+def aligned(tensors: Sequence[Any], parameters: Sequence[Tensor]) -> Sequence[Any]:
+    """Gradients laid out as their parameters are: DTensor's backward may leave them as sums, or sharded along another axis."""
+    if not any_sharded(parameters):
+        return tensors
+    return [_laid_out(t, p) for t, p in zip(tensors, parameters, strict=True)]
+
+
+def _laid_out(t: Any, whole: Any) -> Any:
+    if t is None or not is_sharded(t) or t.placements == whole.placements:
+        return t
+    return t.redistribute(whole.device_mesh, whole.placements)
+
+
 def like(shard: Tensor, whole: Tensor) -> Tensor:
     """`shard` as a DTensor that is laid out as `whole` is; a plain `whole` leaves it alone."""
     if not is_sharded(whole):
@@ -50,13 +64,33 @@ def like(shard: Tensor, whole: Tensor) -> Tensor:
     return placed
 
 
+def run_of(start: int, t: Tensor, *others: Tensor) -> tuple[Any, ...]:
+    """Tensors of one layout and where in a line their shards begin; where a shard is no run of the whole, the whole.
+
+    Returns:
+        The tensor, the place of its shard, then the others.
+    """
+    if not is_sharded(t):
+        return t, start, *others
+    utils: Any = importlib.import_module("torch.distributed.tensor._utils")
+    placements: Sequence[Any] = t.placements  # type: ignore[attr-defined]
+    plain = all(type(p).__name__ in ("Shard", "Replicate") for p in placements)
+    if plain and sum(p.is_shard() for p in placements) <= 1 and all(p.dim == 0 for p in placements if p.is_shard()):
+        mesh: Any = t.device_mesh  # type: ignore[attr-defined]
+        _, offset = utils.compute_local_shape_and_global_offset(t.shape, mesh, placements)
+        return t, start + offset[0] * (t.numel() // t.shape[0] if t.numel() else 0), *others
+    return t.full_tensor(), start, *(other.full_tensor() for other in others)  # type: ignore[attr-defined]
+
+
 def over_shards(
     measure: Callable[..., Scalar],
-    lists: Sequence[Sequence[Tensor]],
+    lists: Sequence[Sequence[Any]],
     op: Any = None,
     together: Callable[[list[Scalar]], Scalar] = sum,
 ) -> Scalar:
-    """`measure` of lists of tensors in step, each kind on its shards, reduced by `op` (default SUM), then put `together`.
+    """`measure` of lists in step, each kind on its shards, reduced by `op` (default SUM), then put `together`.
+
+    The first list holds tensors, which say the kind; what `measure` returns is a number or a tensor, reduced at once.
 
     Raises:
         RuntimeError: if a tensor holds partial sums, which nobody may square.

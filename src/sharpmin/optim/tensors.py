@@ -54,7 +54,8 @@ def entries(t: Tensor) -> Tensor:
 
 def pieces(t: Tensor) -> Iterator[Tensor]:
     """The stored numbers in runs of at most `PIECE`."""
-    for piece in torch.split(entries(t).reshape(-1), PIECE):
+    line = entries(t).reshape(-1)
+    for piece in torch.split(line, PIECE) if line.is_cpu else [line]:  # an accelerator adds up in a tree, and fast if at once
         yield piece.contiguous()  # with a stride the norm would be added up naively
 
 
@@ -219,7 +220,7 @@ def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Scalar:
     if any_sharded(lefts):
         return over_shards(inner, [lefts, rights])
     if _foreach.serves(lefts) and list(map(_dtype, lefts)) == list(map(_dtype, rights)) and _foreach.serves(rights):
-        return float(_foreach.inner(lefts, rights))
+        return _foreach.inner(lefts, rights)
     device = lefts[0].device
     total = torch.zeros((), dtype=torch.float64, device=device)
     for left, right in zip(lefts, rights, strict=True):
