@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import sharpmin as sm
 
-RHO, BIG = 0.05, 65_536
+RHO, BIG, EVERY = 0.05, 65_536, 8
 Step = Callable[[], Any]
 
 
@@ -181,6 +181,7 @@ METHODS = {  # a new feature is one line
     "SAM model=": Method(partial(block, options=lambda net: {"model": net})),
     "SAM clean()": Method(partial(block, clean=True)),
     "SAM telemetry": Method(partial(block, options=lambda net: {"telemetry": True})),
+    "SAM watch": Method(partial(block, watch=EVERY)),
     "SAM watch, scalars": Method(partial(block, watch=10**9)),
     "SAM watch, sketch": Method(partial(block, watch=1)),
     "SAM phases": Method(Phased),

@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from _methods import METHODS, Method, Step, timed
+from _methods import EVERY, METHODS, Method, Step, timed
 from _nets import CASES, Task, prepare
 from torch import Tensor, nn
 
@@ -116,6 +116,12 @@ def shares(laps: Sequence[tuple[float, float, float]], floor: np.ndarray) -> dic
     return {k: float(v) for k, v in zip((*names, "total"), np.median(np.c_[parts, parts.sum(1)], axis=0), strict=True)}
 
 
+def watching(ratios: np.ndarray) -> float:
+    """What watching adds to a SAM step on average, as a share of it: a median for each place in the cycle of sketches."""
+    whole = ratios[: len(ratios) // EVERY * EVERY].reshape(-1, EVERY)
+    return float(np.median(whole, axis=0).mean() - 1) if len(whole) else float("nan")
+
+
 def run(name: str, rounds: int | None, seed: int) -> dict[str, Any]:
     """Check, warm up and measure one net."""
     case = CASES[name]
@@ -128,6 +134,7 @@ def run(name: str, rounds: int | None, seed: int) -> dict[str, Any]:
     sizes = [p.numel() for p in new_task(LR).net.parameters()]
     return {"net": name, "tensors": len(sizes), "parameters": sum(sizes), "rounds": count, "target": case.target,
             "reached": methods["SAM"]["low"] <= case.target, "quiet": quiet(methods["floor again"]), "methods": methods,
+            "watching": watching(seconds["SAM watch"] / seconds["SAM"]),
             "phases": shares(steps["SAM phases"].laps[-count:], seconds["floor"])}  # fmt: skip
 
 
@@ -139,6 +146,7 @@ def show(result: dict[str, Any]) -> None:
         between = f"{row['low']:.3f} .. {row['high']:.3f}"
         print(f"  {name:18}{row['ms']:9.2f}{row['ratio']:8.3f}  {between:15}{row['ratio_of_medians']:11.3f}")
     print("  time in SAM alone, of the floor: " + ", ".join(f"{k} {v:.1%}" for k, v in result["phases"].items()))
+    print(f"  watching, sketches every {EVERY} steps: {result['watching']:.1%} of a SAM step")
     verdict = "reached" if result["reached"] else "not reached"
     noise = "" if result["quiet"] else " (too noisy to count: see the floor against itself)"
     low = result["methods"]["SAM"]["low"]

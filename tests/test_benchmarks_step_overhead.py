@@ -5,6 +5,7 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,6 +35,9 @@ def test_structure(bench, tmp_path, capsys):
         assert row["ratio_of_medians"] > 0
     assert net["methods"]["floor"] == {**net["methods"]["floor"], **dict.fromkeys(("ratio", "low", "high"), 1.0)}
     assert net["reached"] == (net["methods"]["SAM"]["low"] <= net["target"])
+    assert np.isnan(net["watching"])  # fewer rounds than a cycle
+    ratios = np.array([1.5, 1.1, *[1.0] * 6, 3.0, 1.1, *[1.0] * 6, 1.5, 1.1, *[1.0] * 6, 9.0])
+    assert bench.watching(ratios) == pytest.approx(0.6 / 8)
     assert list(net["phases"]) == ["perturb", "restore", "step less base step", "total"]
     assert all(share > 0 for share in net["phases"].values())
     assert "two-step wrapper" in capsys.readouterr().out
