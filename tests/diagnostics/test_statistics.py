@@ -89,6 +89,16 @@ def test_a_gradient_that_the_window_does_not_resolve():
     assert n.cancelled_interval is None
 
 
+@pytest.mark.parametrize(("big", "right"), [(0.3, 0.3), (0.0, 0.0), ("to and fro", None)])
+def test_the_mean_gradient_at_the_perturbed_weights(big, right):
+    """Against a mean gradient that is the same in every block; where SAM's only wobbles, its length is unresolved, not 0."""
+    g = torch.ones(B, 256, dtype=torch.float64)
+    wobble = torch.tensor([1.0, -1.0] * (B // 2), dtype=torch.float64)[:, None] * g
+    at = wobble if big == "to and fro" else big * g
+    found = Numbers.of(Window.of(log(g, at - g))).ascending
+    assert found == (None if right is None else pytest.approx(right, abs=1e-3))
+
+
 def test_many_blocks_are_merged():
     g, d = vectors(1, 130), vectors(2, 130)
     window = Window.of(log(g, d))

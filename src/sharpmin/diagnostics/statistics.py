@@ -46,7 +46,7 @@ class Numbers:
         amplification: a.
         bounce: S; `lag`: the cosine of one gradient and the next.
         curvature: lam; `smoothness`: b.
-        ascending: ||mean G|| / ||mean g||: 0 where SAM is trapped.
+        ascending: ||mean G|| / ||mean g||: 0 where SAM is trapped; None if noise hides it.
         loss: the mean training loss of the window, if it was recorded.
     """
 
@@ -170,7 +170,7 @@ def _interval(window: Window, statistic: Callable[[Tensor, Tensor], float | None
 
 
 def _ascending(window: Window) -> float | None:
-    """||mean G|| / ||mean g|| over pairs of blocks."""
+    """||mean G|| / ||mean g|| over pairs of blocks; None where noise makes the squared one negative, beyond rounding."""
     gg, gd, dd = window.gram
     whole, big = pairs(gg), pairs(gg) + 2 * pairs(gd) + pairs(dd)
-    return math.sqrt(max(0.0, big) / whole) if whole > 0 else None
+    return math.sqrt(max(0.0, big) / whole) if whole > 0 and big > -1e-3 * whole else None
