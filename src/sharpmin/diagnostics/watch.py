@@ -18,7 +18,7 @@ from sharpmin.optim.tensors import inner, wide
 
 from ._effective import Base
 from ._means import Means
-from ._rows import VERSION, JsonLines, Log, Row, Writer
+from ._rows import VERSION, Log, Row, Writer, opened
 from .sketch import Sketch
 
 
@@ -197,7 +197,8 @@ def watch(
         target: a `sharpmin.SAM`, or the model that another SAM trains.
         rho: the radius of the other SAM.
         optimizer: the base optimizer of the other SAM, for its learning rate, momentum and weight decay.
-        to: a path for JSON lines, a callable that takes each row as a dict, or several of them.
+        to: a path for JSON lines, a callable that takes each row as a dict, or several of them. Once torch.distributed is
+            initialised, a path is opened on rank 0 only; a callable is called on every rank.
         epoch: steps per epoch; blocks are epochs then.
         reshuffled: whether every epoch visits each sample once (True) or samples are drawn with replacement (False).
         mu: the strong convexity of the training loss if it is known, such as an l2 penalty; gaps are estimated then.
@@ -230,7 +231,7 @@ def watch(
             positive_integer(count, name, "watch")
     if mu is not None:
         finite(mu, "mu", "watch", low=0, strict=True)
-    writers = [JsonLines(one) if isinstance(one, (str, Path)) else one for one in _several(to)]
+    writers = opened(to)
     length = block or epoch or 32 * every
     shared = {"epoch": epoch, "reshuffled": reshuffled, "mu": mu, "every": every, "block": length, "seed": seed}
     sizes = {"every": every, "block": length, "seed": seed}
@@ -289,7 +290,3 @@ def _describe(optimizer: Optimizer) -> Row:
         "decay": base.decay(),
         "adaptive": base.adaptive(),
     }
-
-
-def _several(to: Any) -> list[Any]:
-    return [to] if isinstance(to, (str, Path)) or callable(to) else list(to)
