@@ -7,8 +7,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 from tests.dist.ranks import on_ranks
+from tests.integrations.accelerate_case import BATCHES, Parabola
 from tests.integrations.hf import MODELS, Net, SAMTrainer, arguments, data
-from tests.integrations.test_accelerate import BATCHES, Parabola
 from torch import nn
 
 import sharpmin as sm

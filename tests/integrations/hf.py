@@ -133,7 +133,7 @@ def by_hand(kind, trainer, *, accumulate=2, clip=None, sam=None, autocast=False,
     base = torch.optim.AdamW([{"params": group} for group in groups], lr=0.05, weight_decay=0.0)
     opt = sm.SAM(base, **({"rho": 0.2} if sam is None else sam), model=model)
     model.probe = None if watch is None else sm.watch(opt, **watch)
-    schedule = transformers.get_linear_schedule_with_warmup(opt, 0, steps)
+    schedule = transformers.get_scheduler(trainer.args.lr_scheduler_type, opt, 0, steps)
     torch.set_rng_state(trainer.recorder.random)
     rows, losses = trainer.train_dataset, []
     batches = [{k: torch.stack([r[k] for r in rows[i : i + 4]]) for k in rows[0]} for i in range(0, len(rows), 4)]

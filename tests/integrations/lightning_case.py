@@ -72,13 +72,21 @@ def trainer(*callbacks, callback=True, **options):
 
 
 def by_hand(
-    accumulate=2, epochs=1, batches=6, clip=None, autocast=False, each_step=lambda model, opt: None, watch=None, **options
+    accumulate=2,
+    epochs=1,
+    batches=6,
+    clip=None,
+    autocast=False,
+    each_step=lambda model, opt: None,
+    watch=None,
+    gamma=0.5,
+    **options,
 ):
     """The same run, written with `perturbed()`; returns the module and the SAM. `watch` are keywords for a watch over it."""
     model = Net()
     opt = sam(model, model=model, **options)
     model.probe = None if watch is None else sm.watch(opt, **watch)
-    scheduler = torch.optim.lr_scheduler.StepLR(opt, 1, 0.5)
+    scheduler = torch.optim.lr_scheduler.StepLR(opt, 1, gamma)
 
     def backward(x, y):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast, cache_enabled=False):

@@ -250,7 +250,7 @@ class SAM(Machine):
                 if cycle.kept is None:
                     cycle.record |= losses  # a watcher is called when the block ends
                     losses["perturbed_loss"] = detached(closure())
-        cycle.record |= losses
+        cycle.record = {**losses, **cycle.record}  # a framework knows the loss of all micro-batches, and has put it there
         return loss
 
     def first_step(self, zero_grad: bool = False) -> None:
