@@ -51,7 +51,9 @@ def loss_fn(model, batch):
 def loader(count=6):
     rng = torch.Generator().manual_seed(2)
     x, y = torch.randn(4 * count, 4, generator=rng), torch.randint(3, (4 * count,), generator=rng)
-    return torch.utils.data.DataLoader([{"x": a, "y": b} for a, b in zip(x, y, strict=True)], batch_size=4)
+    return torch.utils.data.DataLoader(
+        [{"x": a, "y": b} for a, b in zip(x, y, strict=True)], batch_size=4, generator=torch.Generator()
+    )
 
 
 def made(*, batches=6, precision=None, gamma=0.5, **options):
@@ -78,7 +80,9 @@ def run(accelerator, model, opt, schedule, batches, backward, *, clip=None, each
             each_step(model)
 
 
-def by_hand(batches=6, *, watch=None, clip=None, autocast=False, each_step=lambda model: None, gamma=0.5, **options):
+def by_hand(
+    batches=6, steps=None, *, watch=None, clip=None, autocast=False, each_step=lambda model: None, gamma=0.5, **options
+):
     """The same loop; `watch` are keywords for a watch over it."""
     torch.manual_seed(0)
     model = Net()
@@ -95,7 +99,7 @@ def by_hand(batches=6, *, watch=None, clip=None, autocast=False, each_step=lambd
             (losses[-1] / 2).backward()
         return torch.stack(losses).mean()
 
-    for k in range(0, batches, 2):
+    for k in range(0, batches, 2)[:steps]:
         with opt.clean():
             loss = backward(rows[k : k + 2])
         if model.probe is not None:
@@ -107,7 +111,8 @@ def by_hand(batches=6, *, watch=None, clip=None, autocast=False, each_step=lambd
         opt.step()
         opt.param_groups[0]["lr"] *= gamma
         opt.zero_grad()
-        each_step(model)
+        if each_step is not None:
+            each_step(model)
     return model, opt
 
 

@@ -124,8 +124,8 @@ class Recorder(TrainerCallback):
         self.seen.append((when, [p.detach().clone() for p in model.parameters()]))
 
 
-def by_hand(kind, trainer, *, accumulate=2, clip=None, sam=None, autocast=False, steps=3, watch=None):
-    """The same run, written out; `watch` are keywords for a watch over it."""
+def by_hand(kind, trainer, *, accumulate=2, clip=None, sam=None, autocast=None, scale=None, steps=3, watch=None):
+    """The same run, written out, with a GradScaler if `scale` is given; `watch` are keywords for a watch over it."""
     torch.manual_seed(0)
     model = MODELS[kind]().train()
     decay = trainer.get_decay_parameter_names(model)
@@ -134,6 +134,7 @@ def by_hand(kind, trainer, *, accumulate=2, clip=None, sam=None, autocast=False,
     opt = sm.SAM(base, **({"rho": 0.2} if sam is None else sam), model=model)
     model.probe = None if watch is None else sm.watch(opt, **watch)
     schedule = transformers.get_scheduler(trainer.args.lr_scheduler_type, opt, 0, steps)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
     torch.set_rng_state(trainer.recorder.random)
     rows, losses = trainer.train_dataset, []
     batches = [{k: torch.stack([r[k] for r in rows[i : i + 4]]) for k in rows[0]} for i in range(0, len(rows), 4)]
@@ -142,44 +143,46 @@ def by_hand(kind, trainer, *, accumulate=2, clip=None, sam=None, autocast=False,
         items = sum(b["labels"][..., 1:].ne(-100).sum() for b in window) if kind in ("llama", "tied", "lora") else None
 
         def loss_of(batch, window=window, items=items):
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            with torch.autocast("cpu", autocast, enabled=autocast is not None):
                 loss = model(**batch, **({} if items is None else {"num_items_in_batch": items}))["loss"]
             return loss / len(window) if kind == "net" else loss  # of Bert's, Trainer 5 takes the sum
 
-        step(opt, loss_of, window, losses, model.probe)
+        step(opt, loss_of, window, losses, scaler, model.probe)
         if clip is not None:
+            scaler.unscale_(opt)
             nn.utils.clip_grad_norm_(model.parameters(), clip)
-        opt.step()
+        scaler.step(opt)
+        scaler.update()
         schedule.step()
         opt.zero_grad()
     return model, losses
 
 
-def step(opt, loss_of, window, losses, probe=None):
+def step(opt, loss_of, window, losses, scaler, probe=None):
     """Both passes of a window."""
     if not opt.ascent.needs_clean:
-        with opt.perturbed():
-            passed(loss_of, window)
+        with opt.perturbed(scaler):
+            passed(loss_of, window, scaler)
     elif opt.scope == "microbatch":
         for batch in window:
             with opt.clean():
-                loss_of(batch).backward()
-            with opt.perturbed():
-                loss_of(batch).backward()
+                passed(loss_of, [batch], scaler)
+            with opt.perturbed(scaler):
+                passed(loss_of, [batch], scaler)
     else:
         with opt.clean():
-            losses.append(passed(loss_of, window))
+            losses.append(passed(loss_of, window, scaler))
         if probe is not None:
             probe.note(losses[-1])
-        with opt.perturbed():
-            passed(loss_of, window)
+        with opt.perturbed(scaler):
+            passed(loss_of, window, scaler)
 
 
-def passed(loss_of, window):
+def passed(loss_of, window, scaler):
     total = 0.0
     for batch in window:
         loss = loss_of(batch)
-        loss.backward()
+        scaler.scale(loss).backward()
         total += loss.item()
     return total
 

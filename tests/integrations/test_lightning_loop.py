@@ -123,7 +123,7 @@ def test_a_run_goes_on_in_the_middle_of_an_epoch(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step=2.ckpt", "step=4.ckpt", "step=6.ckpt"]
     inside = torch.load(tmp_path / "step=2.ckpt", weights_only=False)
     assert all(torch.equal(v, kept[2][name]) for name, v in inside["state_dict"].items())
-    run = trainer(**options)
+    run = trainer(saved, **options)
     run.fit(resumed, data(), ckpt_path=tmp_path / "step=2.ckpt")
     assert (run.global_step, resumed.forwards) == (6, 16)
     assert difference(resumed, whole) == 0.0
