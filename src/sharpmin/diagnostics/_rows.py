@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from ._ranks import place
 from .sketch import BUCKETS
 
 Row: TypeAlias = dict[str, Any]
@@ -67,8 +68,7 @@ def opened(to: str | Path | Writer | Sequence[str | Path | Writer]) -> list[Writ
     >>> len(opened([print, print]))
     2
     """
-    dist = torch.distributed
-    first = not (dist.is_available() and dist.is_initialized()) or dist.get_rank() == 0
+    first = place()[0] == 0
     several = [to] if isinstance(to, (str, Path)) or callable(to) else to
     out: list[Writer] = []
     for one in several:

@@ -18,6 +18,7 @@ from sharpmin.optim.tensors import inner, wide
 
 from ._effective import Base
 from ._means import Means
+from ._ranks import place
 from ._rows import VERSION, Log, Row, Writer, opened
 from .sketch import Sketch
 
@@ -198,7 +199,8 @@ def watch(
         rho: the radius of the other SAM.
         optimizer: the base optimizer of the other SAM, for its learning rate, momentum and weight decay.
         to: a path for JSON lines, a callable that takes each row as a dict, or several of them. Once torch.distributed is
-            initialised, a path is opened on rank 0 only; a callable is called on every rank.
+            initialised, a path is opened on rank 0 only; a callable is called on every rank, with the same numbers but for
+            `loss`, which is that of the rank's own data.
         epoch: steps per epoch; blocks are epochs then.
         reshuffled: whether every epoch visits each sample once (True) or samples are drawn with replacement (False).
         mu: the strong convexity of the training loss if it is known, such as an l2 penalty; gaps are estimated then.
@@ -211,7 +213,7 @@ def watch(
 
     Raises:
         TypeError: if `target` is neither, or a SAM comes with `rho` or `optimizer`.
-        ValueError: if `rho` is missing for a model, or a number makes no sense.
+        ValueError: if `rho` is missing for a model, a number makes no sense, or the SAM has scope "rank" on several ranks.
 
     >>> import sharpmin as sm
     >>> w = torch.nn.Parameter(torch.tensor([3.0, 1.0], dtype=torch.float64))
@@ -245,6 +247,11 @@ def _watch_own(
 ) -> Probe:
     if rho is not None or optimizer is not None:
         raise TypeError("watch: a sharpmin.SAM knows its rho and its base; leave rho= and optimizer= out")
+    if opt.scope == "rank" and (ranks := place()[1]) > 1:
+        raise ValueError(
+            f'watch: scope="rank" on {ranks} ranks: each has a first gradient of its own, and the second is the mean of all, '
+            'so their difference would show the batches instead of SAM; watch with scope="global"'
+        )
 
     def parameters() -> Iterable[Tensor]:
         return (p for group in opt.param_groups for p in group["params"])

@@ -1,12 +1,7 @@
-"""The Hugging Face Trainer and an Accelerate loop on two gloo ranks equal one process with all the data."""
+"""Runs of the Hugging Face Trainer and of Accelerate on one of two ranks, or in one process."""
 
-import os
-import socket
-
-import pytest
 import torch
 from accelerate import Accelerator
-from tests.dist.ranks import on_ranks
 from tests.integrations.accelerate_case import BATCHES, Parabola
 from tests.integrations.hf import MODELS, Net, SAMTrainer, arguments, data
 from torch import nn
@@ -34,13 +29,6 @@ def net(kind):
     for layer in model.model.layers:
         layer.self_attn.attention_dropout = 0.0
     return model
-
-
-def variables(rank, port, world):
-    """What a launcher sets, so that the Trainer knows of its rank."""
-    os.environ["ACCELERATE_USE_CPU"] = "true"
-    found = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": port}
-    os.environ.update({k: str(v) for k, v in found.items()}, MASTER_ADDR="127.0.0.1")
 
 
 def reductions(model):
@@ -75,51 +63,30 @@ CASES = {
 }
 
 
-def trained(case, folder, **changes):
-    """Two steps of four micro-batches in all; the weights and how often gradients were reduced."""
+def trained(case, folder, file=None, **changes):
+    """Two steps of four micro-batches in all; the weights, how often gradients were reduced, and what the watch saw."""
     kind, options, more = CASES[case]
     settings = {"save_strategy": "no", "optim": "sgd"}
     args = arguments(folder, **{**settings, **more, **changes})
     trainer = Counting(net(kind), args, train_dataset=data("net" if kind == "net" else "tied", 32), **options)
+    trainer.create_optimizer()
+    probe = sm.watch(trainer.sam, to=file, every=1) if file else None
     trainer.train()
-    return {k: v.clone() for k, v in trainer.model.state_dict().items()}, len(trainer.counted or [])
+    rows = list(probe.log.steps) if probe else []
+    return {k: v.clone() for k, v in trainer.model.state_dict().items()}, len(trainer.counted or []), rows
 
 
-def golden(scope):
+def golden(scope, file):
     """The golden step in an Accelerate loop, f1 on rank 0 and f2 on rank 1."""
     accelerator = Accelerator(cpu=True)
     model = accelerator.prepare(Parabola())
     opt = accelerator.prepare(sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.1, scope=scope, model=model))
-    SAMBackward(accelerator, opt, model, lambda model, batch: model(batch))(BATCHES[accelerator.process_index])
+    backward = SAMBackward(accelerator, opt, model, lambda model, batch: model(batch))
+    refused = ""
+    try:
+        probe = sm.watch(backward.sam, to=file)
+    except ValueError as error:
+        probe, refused = None, str(error)
+    backward(BATCHES[accelerator.process_index])
     opt.step()
-    return next(model.parameters()).item()
-
-
-def work(rank, port, folder):
-    variables(rank, port, 2)
-    runs = {case: trained(case, folder, ddp_backend="gloo", ddp_find_unused_parameters=False) for case in CASES}
-    return runs, {scope: golden(scope) for scope in ("global", "rank")}
-
-
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    """All runs on two ranks, in one pair of processes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    return on_ranks(work, 2, port, str(tmp_path_factory.mktemp("ranks")))
-
-
-@pytest.mark.parametrize(("case", "reductions"), {"global": 4, "clipped": 4, "microbatch": 2, "one pass": 2}.items())
-def test_two_ranks_equal_one_process(ranks, tmp_path, case, reductions):
-    (first, reduced), (second, _) = (rank[0][case] for rank in ranks)
-    assert reduced == reductions
-    alone, _ = trained(case, str(tmp_path), gradient_accumulation_steps=4)
-    for name, value in alone.items():
-        assert torch.equal(first[name], second[name])
-        assert (first[name] - value).abs().max() <= 1e-6, name
-
-
-@pytest.mark.parametrize(("scope", "end"), [("global", 0.38), ("rank", 0.41)])
-def test_the_golden_step_in_accelerate(ranks, scope, end):
-    assert [rank[1][scope] for rank in ranks] == [pytest.approx(end, abs=1e-12)] * 2
+    return next(model.parameters()).item(), list(probe.log.steps) if probe else refused
