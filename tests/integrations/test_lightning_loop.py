@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from tests.integrations.hf import MODELS
-from tests.integrations.lightning_case import Net, by_hand, difference, loader, sam, trainer
+from tests.integrations.lightning_case import Net, Unscheduled, by_hand, difference, loader, sam, trainer
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -260,3 +260,19 @@ def test_adapters_and_tied_embeddings():
     assert net.net.get_output_embeddings().weight is net.net.get_input_embeddings().weight
     assert run.optimizers[0].last.radius == pytest.approx(0.2, rel=1e-6)
     assert difference(net, hand) == 0.0
+
+
+def test_an_optimizer_step_of_ones_own():
+    """Every other batch makes no step, and its gradient is cleared: the second pass leaves it out too."""
+
+    class Choosy(Unscheduled):
+        def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure):
+            if batch_idx % 2:
+                super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+            else:
+                optimizer_closure()
+
+    net, run = Choosy(), trainer()
+    run.fit(net, loader())
+    assert net.forwards == 6 + 3
+    assert run.optimizers[0].param_groups[0]["sharpmin_step"] == 3
