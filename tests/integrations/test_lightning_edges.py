@@ -256,6 +256,6 @@ def test_the_run_draws_what_the_base_draws(options):
     ours, bare = Drawing(), Bare()
     for net, callback in ((ours, True), (bare, False)):
         net.states = []
-        trainer(callback=callback, accumulate_grad_batches=2, **copy.deepcopy(options)).fit(net, loader())
+        trainer(callback=callback, **copy.deepcopy(options)).fit(net, loader())
     assert len(ours.states) == 6
     assert all(map(torch.equal, ours.states, bare.states))

@@ -116,7 +116,7 @@ class SAMTrainerMixin:
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """The Trainer's training step, and on the last micro-batch of a step the second pass over all of them."""
-        if self._window_of is not self.state:  # a new run: what an interrupted one has left is void
+        if self._window_of is not self.state:  # a new run: what an interrupted one has left is void, in shards too
             self._window, self._window_of = Window(_NAME, torch.sum), self.state
             demand_scope(self.sam, _NAME)
         parent: Any = super()
