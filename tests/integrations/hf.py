@@ -42,7 +42,30 @@ def llama(tied=False):
     return transformers.LlamaForCausalLM(config)
 
 
-MODELS = {"net": Net, "bert": bert, "llama": llama, "tied": lambda: llama(tied=True)}
+class Adapted(nn.Module):
+    """A frozen layer with a low-rank adapter B A, where B = 0 at first."""
+
+    def __init__(self, layer, rank=2):
+        super().__init__()
+        self.frozen = layer.requires_grad_(False)
+        self.a = nn.Parameter(torch.randn(rank, layer.in_features))
+        self.b = nn.Parameter(torch.zeros(layer.out_features, rank))
+
+    def forward(self, x):
+        return self.frozen(x) + x @ self.a.T @ self.b.T
+
+
+def lora():
+    """Adapters in a frozen transformer; its embeddings, which are also its last layer, train."""
+    model = llama(tied=True).requires_grad_(False)
+    model.get_input_embeddings().requires_grad_(True)
+    for layer in model.model.layers:
+        for name in ("q_proj", "v_proj"):
+            setattr(layer.self_attn, name, Adapted(getattr(layer.self_attn, name)))
+    return model
+
+
+MODELS = {"net": Net, "bert": bert, "llama": llama, "tied": lambda: llama(tied=True), "lora": lora}
 
 
 def data(kind, count):
@@ -101,59 +124,65 @@ class Recorder(TrainerCallback):
         self.seen.append((when, [p.detach().clone() for p in model.parameters()]))
 
 
-def by_hand(kind, trainer, *, accumulate=2, clip=None, sam=None, autocast=False, steps=3):
-    """The same run, written out."""
+def by_hand(kind, trainer, *, accumulate=2, clip=None, sam=None, autocast=None, scale=None, steps=3, watch=None):
+    """The same run, written out, with a GradScaler if `scale` is given; `watch` are keywords for a watch over it."""
     torch.manual_seed(0)
     model = MODELS[kind]().train()
     decay = trainer.get_decay_parameter_names(model)
     groups = [[p for n, p in model.named_parameters() if (n in decay) is first] for first in (True, False)]
     base = torch.optim.AdamW([{"params": group} for group in groups], lr=0.05, weight_decay=0.0)
     opt = sm.SAM(base, **({"rho": 0.2} if sam is None else sam), model=model)
-    schedule = transformers.get_linear_schedule_with_warmup(opt, 0, steps)
+    model.probe = None if watch is None else sm.watch(opt, **watch)
+    schedule = transformers.get_scheduler(trainer.args.lr_scheduler_type, opt, 0, steps)
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
     torch.set_rng_state(trainer.recorder.random)
     rows, losses = trainer.train_dataset, []
     batches = [{k: torch.stack([r[k] for r in rows[i : i + 4]]) for k in rows[0]} for i in range(0, len(rows), 4)]
     for begin in range(0, len(batches), accumulate):
         window = batches[begin : begin + accumulate]
-        items = sum(b["labels"][..., 1:].ne(-100).sum() for b in window) if kind in ("llama", "tied") else None
+        items = sum(b["labels"][..., 1:].ne(-100).sum() for b in window) if kind in ("llama", "tied", "lora") else None
 
         def loss_of(batch, window=window, items=items):
-            with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            with torch.autocast("cpu", autocast, enabled=autocast is not None):
                 loss = model(**batch, **({} if items is None else {"num_items_in_batch": items}))["loss"]
             return loss / len(window) if kind == "net" else loss  # of Bert's, Trainer 5 takes the sum
 
-        step(opt, loss_of, window, losses)
+        step(opt, loss_of, window, losses, scaler, model.probe)
         if clip is not None:
+            scaler.unscale_(opt)
             nn.utils.clip_grad_norm_(model.parameters(), clip)
-        opt.step()
+        scaler.step(opt)
+        scaler.update()
         schedule.step()
         opt.zero_grad()
     return model, losses
 
 
-def step(opt, loss_of, window, losses):
+def step(opt, loss_of, window, losses, scaler, probe=None):
     """Both passes of a window."""
     if not opt.ascent.needs_clean:
-        with opt.perturbed():
-            passed(loss_of, window)
+        with opt.perturbed(scaler):
+            passed(loss_of, window, scaler)
     elif opt.scope == "microbatch":
         for batch in window:
             with opt.clean():
-                loss_of(batch).backward()
-            with opt.perturbed():
-                loss_of(batch).backward()
+                passed(loss_of, [batch], scaler)
+            with opt.perturbed(scaler):
+                passed(loss_of, [batch], scaler)
     else:
         with opt.clean():
-            losses.append(passed(loss_of, window))
-        with opt.perturbed():
-            passed(loss_of, window)
+            losses.append(passed(loss_of, window, scaler))
+        if probe is not None:
+            probe.note(losses[-1])
+        with opt.perturbed(scaler):
+            passed(loss_of, window, scaler)
 
 
-def passed(loss_of, window):
+def passed(loss_of, window, scaler):
     total = 0.0
     for batch in window:
         loss = loss_of(batch)
-        loss.backward()
+        scaler.scale(loss).backward()
         total += loss.item()
     return total
 

@@ -71,11 +71,22 @@ def trainer(*callbacks, callback=True, **options):
     return pl.Trainer(**{"max_epochs": 1, "accelerator": "cpu", "devices": 1, **quiet, **options}, callbacks=[*own, *callbacks])
 
 
-def by_hand(accumulate=2, epochs=1, batches=6, clip=None, autocast=False, each_step=lambda model, opt: None, **options):
-    """The same run, written with `perturbed()`; returns the module and the SAM."""
+def by_hand(
+    accumulate=2,
+    epochs=1,
+    batches=6,
+    clip=None,
+    autocast=False,
+    each_step=lambda model, opt: None,
+    watch=None,
+    gamma=0.5,
+    **options,
+):
+    """The same run, written with `perturbed()`; returns the module and the SAM. `watch` are keywords for a watch over it."""
     model = Net()
     opt = sam(model, model=model, **options)
-    scheduler = torch.optim.lr_scheduler.StepLR(opt, 1, 0.5)
+    model.probe = None if watch is None else sm.watch(opt, **watch)
+    scheduler = torch.optim.lr_scheduler.StepLR(opt, 1, gamma)
 
     def backward(x, y):
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast, cache_enabled=False):
@@ -96,6 +107,8 @@ def by_hand(accumulate=2, epochs=1, batches=6, clip=None, autocast=False, each_s
             if len(window) < accumulate and k < batches - 1:
                 continue
             after = torch.get_rng_state()
+            if model.probe is not None:
+                model.probe.note(torch.stack(model.losses[-len(window) :]).mean())
             with opt.perturbed():
                 for state, *batch in window:
                     torch.set_rng_state(state)

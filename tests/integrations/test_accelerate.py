@@ -5,8 +5,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator, DistributedType
-from accelerate.state import AcceleratorState, GradientState, PartialState
-from torch import nn
+from tests.integrations.accelerate_case import (
+    BATCHES,
+    Parabola,
+    by_hand,
+    call,
+    forget,
+    made,
+    run,
+    weights,
+)
 
 import sharpmin as sm
 from sharpmin.integrations import SAMBackward
@@ -14,27 +22,7 @@ from sharpmin.integrations import SAMBackward
 
 @pytest.fixture(autouse=True)
 def fresh():
-    """Accelerate keeps its state in shared objects."""
-    for shared in (AcceleratorState, GradientState, PartialState):
-        shared._reset_state()
-
-
-class Parabola(nn.Module):
-    """curvature / 2 (x - center)^2 as a function of a batch (curvature, center)."""
-
-    def __init__(self, start=0.5):
-        super().__init__()
-        self.x = nn.Parameter(torch.tensor(start, dtype=torch.float64))
-
-    def forward(self, batch):
-        return 0.5 * batch[0] * (self.x - batch[1]) ** 2
-
-
-BATCHES = [(3.0, 1.0), (1.0, -3.0)]
-
-
-def call(model, batch):
-    return model(batch)
+    forget()
 
 
 @pytest.mark.parametrize(("scope", "end"), [("global", 0.38), ("microbatch", 0.41)])
@@ -59,77 +47,13 @@ def test_accumulation(scope, end, clip):
     assert backward.sam is opt
 
 
-class Net(nn.Module):
-    """BatchNorm and dropout."""
-
-    def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.3), nn.Linear(8, 3))
-
-    def forward(self, x):
-        return self.body(x)
-
-
-def loss_fn(model, batch):
-    return nn.functional.cross_entropy(model(batch["x"]), batch.pop("y"))
-
-
-def loader(count=6):
-    rng = torch.Generator().manual_seed(2)
-    x, y = torch.randn(4 * count, 4, generator=rng), torch.randint(3, (4 * count,), generator=rng)
-    return torch.utils.data.DataLoader([{"x": a, "y": b} for a, b in zip(x, y, strict=True)], batch_size=4)
-
-
-def made(**options):
-    """A prepared loop; torch's SGD with momentum, a schedule, two micro-batches a step."""
-    torch.manual_seed(0)
-    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
-    model = Net()
-    opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), model=model, **{"rho": 0.2, **options})
-    schedule = torch.optim.lr_scheduler.StepLR(opt, 1, 0.5)
-    model, opt, schedule, batches = accelerator.prepare(model, opt, schedule, loader())
-    return accelerator, model, opt, schedule, batches, SAMBackward(accelerator, opt, model, loss_fn)
-
-
-def run(accelerator, model, opt, schedule, batches, backward):
-    for batch in batches:
-        with accelerator.accumulate(model):
-            backward(batch)
-            opt.step()
-            schedule.step()
-            opt.zero_grad()
-
-
-def by_hand(steps=3, **options):
-    torch.manual_seed(0)
-    model = Net()
-    opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), model=model, **{"rho": 0.2, **options})
-    batches = list(loader())
-    for k in range(steps):
-        window = batches[2 * k : 2 * k + 2]
-        with opt.clean():
-            for batch in window:
-                (loss_fn(model, dict(batch)) / 2).backward()
-        with opt.perturbed():
-            for batch in window:
-                (loss_fn(model, dict(batch)) / 2).backward()
-        opt.step()
-        opt.param_groups[0]["lr"] *= 0.5
-        opt.zero_grad()
-    return model
-
-
-def weights(model):
-    return [v.clone() for v in model.state_dict().values()]
-
-
 def test_the_loop_is_the_hand_loop():
     parts = made()
     run(*parts)
     _, model, opt, *_ = parts
     assert model.body[1].num_batches_tracked == 6
     assert opt.param_groups[0]["lr"] == pytest.approx(0.1 / 8)
-    assert all(map(torch.equal, weights(model), weights(by_hand())))
+    assert all(map(torch.equal, weights(model), weights(by_hand()[0])))
 
 
 def test_a_checkpoint_goes_on_exactly(tmp_path):

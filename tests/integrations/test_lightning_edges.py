@@ -216,3 +216,46 @@ def test_an_ascent_of_one_pass():
 def test_it_can_be_pickled_for_a_spawn():
     assert pickle.loads(pickle.dumps(LightningSAM())).second_pass is False
     assert inspect.signature(LightningSAM).parameters == {}
+
+
+def test_the_watch_sees_unscaled_gradients():
+    """Scales are powers of two, so nothing but the scale may differ."""
+
+    class Watched(Unscheduled):
+        def configure_optimizers(self):
+            self.probe = sm.watch(opt := sam(self), every=1)
+            return opt
+
+    rows = []
+    for scale in (2.0**0, 2.0**4):
+        net = Watched()
+        trainer(accumulate_grad_batches=2, **half(scale)).fit(net, loader())
+        rows.append([{**row, "loss": None} for row in net.probe.log.steps])
+        assert len(rows[-1]) == 3
+        assert all(row["gg"] > 0 for row in rows[-1])
+    for one, other in zip(*rows, strict=True):
+        assert one.keys() == other.keys()
+        assert all(one[key] == other[key] or one[key] == pytest.approx(other[key], rel=1e-6) for key in one)
+
+
+@pytest.mark.parametrize("options", [{}, half()], ids=["float32", "float16"])
+def test_the_run_draws_what_the_base_draws(options):
+    """Random states after every batch, with a hook that draws between the forward and the step."""
+
+    class Drawing(Unscheduled):
+        def on_before_zero_grad(self, optimizer):
+            torch.rand(3)
+
+        def on_train_batch_end(self, *_):
+            self.states.append(torch.get_rng_state())
+
+    class Bare(Drawing):
+        def configure_optimizers(self):
+            return sam(self).base
+
+    ours, bare = Drawing(), Bare()
+    for net, callback in ((ours, True), (bare, False)):
+        net.states = []
+        trainer(callback=callback, **copy.deepcopy(options)).fit(net, loader())
+    assert len(ours.states) == 6
+    assert all(map(torch.equal, ours.states, bare.states))

@@ -4,44 +4,14 @@ import math
 
 import pytest
 import torch
-from tests.integrations.hf import MODELS, Net, Recorder, SAMTrainer, arguments, by_hand, data, distance, logged
-from torch import nn
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback
+from tests.integrations.hf import MODELS, Net, SAMTrainer, by_hand, data, distance, logged
+from transformers import EarlyStoppingCallback, Trainer
 
 import sharpmin as sm
-from sharpmin.integrations import SAMTrainerMixin
-
-
-@pytest.fixture
-def build(tmp_path):
-    """A trainer on a fresh model; `build.forwards` counts the training forwards."""
-
-    def make(kind="net", *, batches=6, trainer=SAMTrainer, folder="out", model=None, args=None, **options):
-        torch.manual_seed(0)
-        model = MODELS[kind]() if model is None else model
-        model.register_forward_pre_hook(count)
-        recorder = Recorder()
-        if issubclass(trainer, SAMTrainerMixin) and "optimizers" not in options:
-            options = {"sam": {"rho": 0.2}, **options}
-        made = trainer(
-            model,
-            arguments(tmp_path / folder, **(args or {})),
-            train_dataset=data(kind, 4 * batches),
-            callbacks=[recorder, *options.pop("callbacks", [])],
-            **options,
-        )
-        made.recorder = recorder
-        return made
-
-    def count(module, _):
-        make.forwards += module.training
-
-    make.forwards = 0
-    return make
 
 
 @pytest.mark.parametrize("clip", [None, 0.3])
-@pytest.mark.parametrize("kind", ["net", "bert", "llama", "tied"])
+@pytest.mark.parametrize("kind", ["net", "bert", "llama", "tied", "lora"])
 def test_a_run_is_the_hand_loop(build, tmp_path, kind, clip):
     trainer = build(kind, args={"max_grad_norm": clip or 0.0})
     trainer.train()
@@ -66,7 +36,7 @@ def test_two_and_a_half_windows(build):
 def test_bf16(build):
     trainer = build(args={"bf16": True})
     trainer.train()
-    assert distance(trainer.model, by_hand("net", trainer, autocast=True)[0]) <= 3e-8
+    assert distance(trainer.model, by_hand("net", trainer, autocast=torch.bfloat16)[0]) <= 3e-8
     assert distance(trainer.model, by_hand("net", trainer)[0]) > 1e-4
 
 
@@ -180,29 +150,17 @@ def test_a_sam_of_ones_own(build):
     assert model.body[1].num_batches_tracked == 6
 
 
-class Adapted(nn.Module):
-    """A frozen layer with a low-rank adapter B A, where B = 0 at first."""
-
-    def __init__(self):
-        super().__init__()
-        self.frozen = nn.Linear(6, 3).requires_grad_(False)
-        self.a, self.b = nn.Parameter(torch.randn(2, 6)), nn.Parameter(torch.zeros(3, 2))
-
-    def forward(self, x, labels=None):
-        return {"loss": nn.functional.cross_entropy(self.frozen(x) + x @ self.a.T @ self.b.T, labels)}
-
-
 def test_adapters_train(build):
     """At B = 0 the gradient of A is zero: e is all in B, and A has its gradient at w + e already."""
     torch.manual_seed(0)
-    model = Adapted()
-    before = [p.detach().clone() for p in model.parameters()]
-    trainer = build(model=model, args={"gradient_accumulation_steps": 1, "max_steps": 1}, sam={"rho": 0.1})
+    model = MODELS["lora"]()
+    model.get_input_embeddings().requires_grad_(False)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainer = build("lora", model=model, args={"gradient_accumulation_steps": 1, "max_steps": 1}, sam={"rho": 0.1})
     trainer.train()
-    after = list(model.parameters())
-    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [False, False, True, True]
+    moved = {name.rpartition(".")[2] for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"a", "b"}
     assert trainer.sam.last.radius == pytest.approx(0.1, rel=1e-6)
-    assert trainer.sam.last.stepped
 
 
 def test_tied_embeddings_are_perturbed_once(build):
@@ -215,97 +173,3 @@ def test_tied_embeddings_are_perturbed_once(build):
     e = math.sqrt(sum((p - q).double().square().sum().item() for p, q in zip(seen[0], seen[2], strict=True)))
     assert e == pytest.approx(0.2, rel=1e-6)
     assert trainer.sam.last.radius == pytest.approx(0.2, rel=1e-6)
-
-
-class Failing(SAMTrainer):
-    """Runs out of memory in the second pass, once."""
-
-    armed = True
-
-    def compute_loss(self, *args, **kwargs):
-        if self.second_pass and self.armed:
-            self.armed = False
-            raise RuntimeError("out of memory")
-        return super().compute_loss(*args, **kwargs)
-
-
-def test_a_failed_second_pass_leaves_no_trace(build):
-    trainer = build(trainer=Failing)
-    before = [p.detach().clone() for p in trainer.model.parameters()]
-    with pytest.raises(RuntimeError, match="out of memory"):
-        trainer.train()
-    assert all(map(torch.equal, before, trainer.model.parameters()))
-    build.forwards = 0
-    trainer.train()
-    assert (trainer.state.global_step, build.forwards) == (3, 12)
-
-
-def test_two_runs_in_a_row(build):
-    """The second `train()` keeps the SAM; it is not wrapped again."""
-    trainer = build()
-    trainer.train()
-    opt = trainer.sam
-    trainer.train()
-    assert trainer.sam is opt
-    assert build.forwards == 24
-
-
-class Quitter(TrainerCallback):
-    """Ends the run in the middle of a window, once."""
-
-    armed = True
-
-    def on_substep_end(self, args, state, control, **kwargs):
-        control.should_training_stop, self.armed = self.armed, False
-
-
-def test_a_window_cut_short_is_void(build):
-    trainer = build(callbacks=[Quitter()])
-    trainer.train()
-    assert build.forwards == 1
-    trainer.train()
-    assert build.forwards == 1 + 12
-
-
-def test_without_the_mixin_the_first_step_says_so(build):
-    torch.manual_seed(0)
-    model = Net()
-    before = [p.detach().clone() for p in model.parameters()]
-    trainer = build(trainer=Trainer, model=model, optimizers=(sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1)), None))
-    with pytest.raises(sm.PhaseError, match="needs the gradient at the perturbed weights"):
-        trainer.train()
-    assert build.forwards == 2
-    assert all(map(torch.equal, before, model.parameters()))
-
-
-def test_refusals(build):
-    with pytest.raises(TypeError, match=r"write class Wrong\(SAMTrainerMixin, Trainer\)"):
-        type("Wrong", (Trainer, SAMTrainerMixin), {})
-    with pytest.raises(TypeError, match="give the keywords of sharpmin"):
-        build(sam=0.05)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'radius'"):
-        build(sam={"radius": 1}).train()
-    with pytest.raises(ValueError, match="DistributedDataParallel model, which the Trainer makes after"):
-        build(sam={"scope": "rank"})
-    with pytest.raises(sm.PhaseError, match=r"trainer\.create_optimizer\(\)"):
-        build().sam  # noqa: B018
-    model = Net()
-    opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1))
-    with pytest.raises(TypeError, match="give one of the two"):
-        build(model=model, optimizers=(opt, None), sam={"rho": 0.1})
-
-
-def test_subclasses_may_come_first(build):
-    class Other(Trainer):
-        steps = 0
-
-        def training_step(self, *args, **kwargs):
-            self.steps += 1
-            return super().training_step(*args, **kwargs)
-
-    class Both(Other, SAMTrainer):
-        pass
-
-    trainer = build(trainer=Both)
-    trainer.train()
-    assert (trainer.steps, build.forwards) == (6, 12)

@@ -11,13 +11,14 @@ import json
 import math
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from ._ranks import place
 from .sketch import BUCKETS
 
 Row: TypeAlias = dict[str, Any]
@@ -59,6 +60,23 @@ class JsonLines:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def opened(to: str | Path | Writer | Sequence[str | Path | Writer]) -> list[Writer]:
+    """A writer for each; for a path, on the first rank of a distributed run only, so that each row is written once.
+
+    >>> len(opened([print, print]))
+    2
+    """
+    first = place()[0] == 0
+    several = [to] if isinstance(to, (str, Path)) or callable(to) else to
+    out: list[Writer] = []
+    for one in several:
+        if not isinstance(one, (str, Path)):
+            out.append(one)
+        elif first:
+            out.append(JsonLines(one))
+    return out
 
 
 def _finite(row: Mapping[str, Any]) -> Row:

@@ -18,7 +18,8 @@ from sharpmin.optim.tensors import inner, wide
 
 from ._effective import Base
 from ._means import Means
-from ._rows import VERSION, JsonLines, Log, Row, Writer
+from ._ranks import place
+from ._rows import VERSION, Log, Row, Writer, opened
 from .sketch import Sketch
 
 
@@ -194,7 +195,9 @@ def watch(
         target: a `sharpmin.SAM`, or the model that another SAM trains.
         rho: the radius of the other SAM.
         optimizer: the base optimizer of the other SAM, for its learning rate, momentum and weight decay.
-        to: a path for JSON lines, a callable that takes each row as a dict, or several of them.
+        to: a path for JSON lines, a callable that takes each row as a dict, or several of them. Once torch.distributed is
+            initialised, a path is opened on rank 0 only; a callable is called on every rank, with the same numbers but for
+            `loss`, which is that of the rank's own data.
         epoch: steps per epoch; blocks are epochs then.
         reshuffled: whether every epoch visits each sample once (True) or samples are drawn with replacement (False).
         mu: the strong convexity of the training loss if it is known, such as an l2 penalty; gaps are estimated then.
@@ -207,7 +210,7 @@ def watch(
 
     Raises:
         TypeError: if `target` is neither, or a SAM comes with `rho` or `optimizer`.
-        ValueError: if `rho` is missing for a model, or a number makes no sense.
+        ValueError: if `rho` is missing for a model, a number makes no sense, or the SAM has scope "rank" on several ranks.
 
     >>> import sharpmin as sm
     >>> w = torch.nn.Parameter(torch.tensor([3.0, 1.0], dtype=torch.float64))
@@ -227,7 +230,7 @@ def watch(
             positive_integer(count, name, "watch")
     if mu is not None:
         finite(mu, "mu", "watch", low=0, strict=True)
-    writers = [JsonLines(one) if isinstance(one, (str, Path)) else one for one in _several(to)]
+    writers = opened(to)
     length = block or epoch or 32 * every
     shared = {"epoch": epoch, "reshuffled": reshuffled, "mu": mu, "every": every, "block": length, "seed": seed}
     sizes = {"every": every, "block": length, "seed": seed}
@@ -241,6 +244,11 @@ def _watch_own(
 ) -> Probe:
     if rho is not None or optimizer is not None:
         raise TypeError("watch: a sharpmin.SAM knows its rho and its base; leave rho= and optimizer= out")
+    if opt.scope == "rank" and (ranks := place()[1]) > 1:
+        raise ValueError(
+            f'watch: scope="rank" on {ranks} ranks: each has a first gradient of its own, and the second is the mean of all, '
+            'so their difference would show the batches instead of SAM; watch with scope="global"'
+        )
 
     def parameters() -> Iterable[Tensor]:
         return (p for group in opt.param_groups for p in group["params"])
@@ -286,7 +294,3 @@ def _describe(optimizer: Optimizer) -> Row:
         "decay": base.decay(),
         "adaptive": base.adaptive(),
     }
-
-
-def _several(to: Any) -> list[Any]:
-    return [to] if isinstance(to, (str, Path)) or callable(to) else list(to)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,19 +10,22 @@ from torch import Tensor
 
 from sharpmin.optim import SAM
 
+from ._batch import own
 from ._window import Window, demand_backend, demand_scope, find_sam
 
 
 class SAMBackward:
     """Forward and backward of a batch in an Accelerate loop; with the last micro-batch of a step, the second pass over all.
 
-    Everything else is the loop as before: `accumulate`, clipping, step, scheduler, `zero_grad`, `save_state`.
+    Everything else is the loop as before: `accumulate`, clipping, step, scheduler, `zero_grad`, `save_state`. Parameters of
+    the model that this SAM does not train keep the gradient of the first pass.
 
     Args:
         accelerator: the `accelerate.Accelerator`.
         optimizer: a `sharpmin.SAM`, prepared by the accelerator.
         model: the prepared model.
-        loss_fn: called with the model and a batch; returns the loss. It runs twice a batch, so it keeps no statistics.
+        loss_fn: called with the model and a batch; returns the loss. It runs twice a batch: what it logs or counts, it does
+            so twice, unless it asks `second_pass`.
 
     Attributes:
         sam: the SAM itself, for `backward.sam.last`. Under fp16 `last.stepped` says whether a step was made: on an
@@ -31,7 +33,8 @@ class SAMBackward:
 
     Raises:
         TypeError: if there is no SAM in `optimizer`.
-        ValueError: if no second pass is possible: DeepSpeed, FSDP 1, Megatron-LM, XLA, context parallelism.
+        ValueError: if no second pass is possible: DeepSpeed, FSDP 1, Megatron-LM, XLA, context parallelism; in a step, if a
+            batch was changed in place between its two passes.
 
     ```python
     model, optimizer, loader = accelerator.prepare(model, sharpmin.SAM(base, rho=0.05, model=model), loader)
@@ -57,7 +60,12 @@ class SAMBackward:
         demand_scope(found, "SAMBackward")
         self.sam = found
         self._accelerator, self._model, self._loss_fn = accelerator, model, loss_fn
-        self._window = Window()
+        self._window = Window("SAMBackward")
+
+    @property
+    def second_pass(self) -> bool:
+        """Whether the second pass is running: a `loss_fn` that keeps statistics leaves them alone then."""
+        return self._window.second
 
     def __call__(self, batch: Any) -> Tensor:
         """Leave the gradient that the optimizer needs, after both passes if it steps now.
@@ -68,13 +76,14 @@ class SAMBackward:
         accelerator = self._accelerator
 
         def run() -> Tensor:
-            loss = self._loss_fn(self._model, copy.copy(batch) if isinstance(batch, Mapping) else batch)
+            loss = self._loss_fn(self._model, own(batch))
             accelerator.backward(loss)
             return loss.detach()
 
         loss: Tensor = self._window.take(
             self.sam,
             run,
+            batch,
             model=self._model,
             scaler=accelerator.scaler,
             last=accelerator.sync_gradients,

@@ -7,9 +7,8 @@ the random states that they had. Everything after it is Lightning's own: clippin
 
 from __future__ import annotations
 
-import copy
 import inspect
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +21,8 @@ from torch import Tensor
 from sharpmin.optim.rng import RandomState
 from sharpmin.optim.sam import SAM
 
+from ._batch import Seen, own
+from ._others import others_kept, parameters
 from ._torchmetrics import kept
 
 _LOGS = ("log", "log_dict")
@@ -34,12 +35,14 @@ class _MicroBatch:
     Attributes:
         args: what it was called with.
         kwargs: the same by name.
+        seen: the tensors in both.
         random: the random state that it started from.
         loss: what came out; None if the step was skipped.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    seen: Seen
     random: RandomState
     loss: Tensor | None = None
 
@@ -58,7 +61,7 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
     Both passes see all micro-batches of `accumulate_grad_batches`, with the same dropout masks. Buffers such as BatchNorm's,
     `self.log` and the torchmetrics of the module move once, in the first pass; clipping applies to the gradient that is
     stepped with, not to the ascent. Gradients are reduced over the ranks once a pass. If the SAM has no `model`, it gets the
-    LightningModule.
+    LightningModule; parameters of it that SAM does not train keep the gradient of the first pass.
 
     `training_step` itself runs twice a batch, and so do `on_before_backward` and `on_after_backward`. What it does besides,
     such as appending to a list of its own, or writing to `self.logger` directly, happens twice, unless it asks `second_pass`.
@@ -72,7 +75,8 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
             `dataloader_iter`, which cannot be read twice.
         ValueError: when training starts, under manual optimization, which needs no callback, with a scope other than
             "global", or under a strategy that shards or accumulates by itself (FSDPStrategy, DeepSpeed); at the first step, if
-            an ascent of one pass (`Momentum`) meets accumulation or a loss scaler.
+            an ascent of one pass (`Momentum`) meets accumulation or a loss scaler; at any step, if a batch was changed in
+            place between its two passes.
     """
 
     makes_second_pass = True  # how `_lightning_step` knows it
@@ -107,9 +111,11 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
             _demand_one_pass(sam, trainer, scaler)
             return
         window = [micro for micro in window if micro.loss is not None]
-        after = RandomState(_parameters(sam))
+        for micro in window:
+            micro.seen.demand_unchanged("LightningSAM")
+        after = RandomState(parameters(sam))
         try:
-            with torch.enable_grad(), sam.perturbed(scaler), self._apart(pl_module):
+            with torch.enable_grad(), sam.perturbed(scaler), self._apart(pl_module, sam):
                 sam._cycle.record["clean_loss"] = _mean([micro.loss for micro in window])
                 if sam.needs_second_pass:
                     sam._cycle.record["perturbed_loss"] = _mean([_again(trainer, sam, m, m is window[-1]) for m in window])
@@ -136,9 +142,7 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
         """Call `training_step`; in the first pass, keep what it takes to call it again."""
         if self.second_pass or self._sam is None:
             return call(*args, **kwargs)
-        micro = _MicroBatch(
-            tuple(map(_own, args)), {k: _own(v) for k, v in kwargs.items()}, RandomState(_parameters(self._sam))
-        )
+        micro = _MicroBatch(own(args), own(kwargs), Seen([*args, *kwargs.values()]), RandomState(parameters(self._sam)))
         output = call(*args, **kwargs)
         loss = _loss(output)
         micro.loss = loss if loss is None else loss.detach()
@@ -146,14 +150,14 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
         return output
 
     @contextmanager
-    def _apart(self, pl_module: LightningModule) -> Iterator[None]:
+    def _apart(self, pl_module: LightningModule, sam: SAM) -> Iterator[None]:
         """The second pass leaves no trace in logs and metrics."""
         own = vars(pl_module)
         before = {name: own[name] for name in _LOGS if name in own}
         own.update(dict.fromkeys(_LOGS, _nothing))
         self.second_pass = True
         try:
-            with kept(pl_module):
+            with kept(pl_module), others_kept(pl_module, sam):
                 yield
         finally:
             self.second_pass = False
@@ -164,19 +168,6 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
     """In place of `self.log` during the second pass."""
-
-
-def _parameters(sam: SAM) -> Iterator[Tensor]:
-    return (p for group in sam.param_groups for p in group["params"])
-
-
-def _own(value: Any) -> Any:
-    """A batch from which `training_step` may pop entries; the tensors are shared."""
-    if type(value) in (list, tuple):
-        return type(value)(map(_own, value))
-    if type(value) is dict:
-        return {key: _own(entry) for key, entry in value.items()}
-    return copy.copy(value) if isinstance(value, MutableMapping) else value
 
 
 def _loss(output: Any) -> Tensor | None:

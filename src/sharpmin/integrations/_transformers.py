@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any
 
+import torch
+
 from sharpmin.core.errors import MissingExtraError, PhaseError
 from sharpmin.optim import SAM
 
+from ._batch import own
 from ._window import Window, demand_backend, demand_scope, find_sam
 
+_NAME = "SAMTrainerMixin"
 _RANK = (
     'SAMTrainerMixin: scope="rank" needs the DistributedDataParallel model, which the Trainer makes after the optimizer; use '
     'scope="global", or scope="microbatch", which perturbs by each micro-batch of each rank'
@@ -37,7 +40,8 @@ class SAMTrainerMixin:
     Raises:
         TypeError: if the mixin comes after the Trainer among the bases, `sam` is no mapping or holds an unknown keyword, or a
             SAM was given as well.
-        ValueError: if no second pass is possible: scope "rank", DeepSpeed, FSDP 1, context parallelism.
+        ValueError: if no second pass is possible: scope "rank", DeepSpeed, FSDP 1, context parallelism; in a step, if a batch
+            was changed in place between its two passes.
 
     ```python
     class SAMTrainer(SAMTrainerMixin, Trainer): ...
@@ -73,14 +77,14 @@ class SAMTrainerMixin:
         if sam is not None and sam.get("scope") == "rank":
             raise ValueError(_RANK)
         self._sam_keywords = sam
-        self._window, self._window_of = Window(), None
+        self._window, self._window_of = Window(_NAME, torch.sum), None
         super().__init__(*args, **kwargs)
         given = find_sam(self.optimizer)
         if given is not None and sam is not None:
             raise TypeError("SAMTrainerMixin: optimizers= holds a SAM already, and sam= asks for another; give one of the two")
         if given is not None and given.scope == "rank":
             raise ValueError(_RANK)
-        demand_backend(self.accelerator, "SAMTrainerMixin")
+        demand_backend(self.accelerator, _NAME)
 
     @property
     def sam(self) -> SAM:
@@ -112,14 +116,15 @@ class SAMTrainerMixin:
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """The Trainer's training step, and on the last micro-batch of a step the second pass over all of them."""
-        if self._window_of is not self.state:  # a new run: what an interrupted one has left is void
-            self._window, self._window_of = Window(), self.state
-            demand_scope(self.sam, "SAMTrainerMixin")
+        if self._window_of is not self.state:  # a new run: what an interrupted one has left is void, in shards too
+            self._window, self._window_of = Window(_NAME, torch.sum), self.state
+            demand_scope(self.sam, _NAME)
         parent: Any = super()
         step = parent.training_step
         return self._window.take(
             self.sam,
-            lambda: step(model, copy.copy(inputs), num_items_in_batch),
+            lambda: step(model, own(inputs), num_items_in_batch),
+            inputs,
             model=model,
             scaler=self.accelerator.scaler,
             last=self.accelerator.sync_gradients,

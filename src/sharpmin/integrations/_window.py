@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from sharpmin.optim import SAM
 from sharpmin.optim.ranks import reduces
 from sharpmin.optim.rng import RandomState
 from sharpmin.optim.shards import any_sharded
+
+from ._batch import Seen
+from ._others import others_kept, parameters
 
 Run = Callable[[], Any]
 """Forward and backward of one micro-batch; returns its loss."""
@@ -24,23 +30,46 @@ _FOREIGN = {
 }
 
 
+@dataclass
+class _MicroBatch:
+    """One micro-batch, to be run again.
+
+    Attributes:
+        run: see `Run`.
+        seen: its tensors.
+        random: the random state that its first pass started from.
+        loss: the loss at w.
+    """
+
+    run: Run
+    seen: Seen
+    random: RandomState
+    loss: Any = None
+
+
 class Window:
     """The micro-batches since the last step, each with the random state that its first pass started from.
+
+    Args:
+        user: whose it is, for messages.
+        total: the loss of a step from those of its micro-batches.
 
     Attributes:
         second: whether a second pass is running.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, user: str, total: Callable[[Any], Any] = torch.mean):
         self.second = False
-        self._kept: list[tuple[RandomState, Run]] = []
+        self._user, self._total = user, total
+        self._kept: list[_MicroBatch] = []
 
-    def take(self, sam: SAM, run: Run, *, model: Any, scaler: Any, last: bool, hold: Hold) -> Any:
+    def take(self, sam: SAM, run: Run, batch: Any, *, model: Any, scaler: Any, last: bool, hold: Hold) -> Any:
         """One micro-batch, and with the `last` one of a step the second pass over all of them.
 
         Args:
             sam: the optimizer.
             run: is called again for the second pass, so it must not use its batch up.
+            batch: what it runs on.
             model: as the framework prepared it, for `no_sync()`.
             scaler: the loss scaler, or None.
             last: whether `sam` steps after this micro-batch.
@@ -48,61 +77,78 @@ class Window:
 
         Returns:
             The loss at w; of an ascent that needs no first gradient, the loss at w + e, the only one.
+
+        Raises:
+            ValueError: if the batch was changed in place between its two passes.
         """
         if not sam.ascent.needs_clean:
             return _only_pass(sam, run, scaler)
+        micro = _MicroBatch(run, Seen(batch), RandomState(parameters(sam)))
         if sam.scope == "microbatch":
-            return self._alone(sam, run, model, scaler)
-        start = RandomState(_parameters(sam))
+            return self._alone(sam, micro, model, scaler)
+        if self._kept and _blank(sam):
+            self._kept = []  # somebody gave the step up
         with sam.clean():
-            loss = run()
-        self._kept.append((start, run))
+            micro.loss = run()
+        self._kept.append(micro)
         if last:
-            self._again(sam, scaler, hold)
-        return loss
+            self._again(sam, model, scaler, hold)
+        return micro.loss
 
-    def _again(self, sam: SAM, scaler: Any, hold: Hold) -> None:
+    def _again(self, sam: SAM, model: Any, scaler: Any, hold: Hold) -> None:
         """The second pass over the whole window, in its order, with its random numbers."""
         window, self._kept = self._kept, []
         if not sam.needs_second_pass:
             return
-        with self._marked(), sam.perturbed(scaler):
-            for k, (start, run) in enumerate(window):
-                start.put_back()
-                with hold(k == len(window) - 1):
-                    run()
+        for micro in window:
+            micro.seen.demand_unchanged(self._user)
+        losses = []
+        with self._marked(model, sam), sam.perturbed(scaler):
+            for micro in window:
+                micro.random.put_back()
+                with hold(micro is window[-1]):
+                    losses.append(micro.run())
+            self._record(sam, [micro.loss for micro in window], losses)
 
-    def _alone(self, sam: SAM, run: Run, model: Any, scaler: Any) -> Any:
+    def _alone(self, sam: SAM, micro: _MicroBatch, model: Any, scaler: Any) -> Any:
         """Scope "microbatch": both passes at once; the surrounding loop holds the reduction of the second."""
         if reduces(model):  # the one in DistributedDataParallel: SAM must know where gradients are reduced
             sam.model = model
         with sam.clean():
-            loss = run()
+            loss = micro.run()
         if sam.needs_second_pass:
-            with self._marked(), sam.perturbed(scaler):
-                run()
+            micro.seen.demand_unchanged(self._user)
+            with self._marked(model, sam), sam.perturbed(scaler):
+                micro.run()
         return loss
 
+    def _record(self, sam: SAM, clean: Sequence[Any], perturbed: Sequence[Any]) -> None:
+        """The losses of the step, for `last` and whoever watches."""
+        both = {"clean_loss": clean, "perturbed_loss": perturbed}
+        sam._cycle.record |= {name: self._total(torch.stack(tuple(losses))) for name, losses in both.items()}
+
     @contextmanager
-    def _marked(self) -> Iterator[None]:
+    def _marked(self, model: Any, sam: SAM) -> Iterator[None]:
         self.second = True
         try:
-            yield
+            with others_kept(model, sam):
+                yield
         finally:
             self.second = False
 
 
+def _blank(sam: SAM) -> bool:
+    """Whether the gradients of earlier micro-batches are gone; sharded ones are out of sight until they are reduced."""
+    return not any(p.grad is not None for p in parameters(sam)) and not any_sharded(parameters(sam))
+
+
 def _only_pass(sam: SAM, run: Run, scaler: Any) -> Any:
     """A single-pass ascent: e is the same for every micro-batch of a step, so each has a block of its own."""
-    before = [(p, p.grad) for p in _parameters(sam)]
+    before = [(p, p.grad) for p in parameters(sam)]
     with sam.perturbed(scaler):
         for p, grad in before:  # the block starts without gradients; this one goes on accumulating
             p.grad = grad
         return run()
-
-
-def _parameters(sam: SAM) -> Iterator[Any]:
-    return (p for group in sam.param_groups for p in group["params"])
 
 
 def find_sam(optimizer: Any) -> SAM | None:
@@ -139,7 +185,7 @@ def demand_scope(sam: SAM, user: str) -> None:
     Raises:
         ValueError: with sharded parameters.
     """
-    if sam.scope == "microbatch" and any_sharded(_parameters(sam)):
+    if sam.scope == "microbatch" and any_sharded(parameters(sam)):
         raise ValueError(
             f'{user}: scope="microbatch" with sharded parameters (FSDP2): under accumulation the gradient of one micro-batch '
             'stays inside FSDP; use scope="global"'

@@ -36,7 +36,9 @@ _RECIPES = """step() needs the gradient at the perturbed weights first. Either
         loss_fn(model(x), y).backward()
     opt.step()
 or, with a closure that does zero_grad, forward, backward and returns the loss,
-    loss = opt.step(closure)"""
+    loss = opt.step(closure)
+Where a framework owns the loop: sharpmin.integrations has LightningSAM, SAMTrainerMixin (Hugging Face Trainer) and SAMBackward
+(Accelerate)"""
 
 _ONE_PASS = """step() needs the gradient at the perturbed weights. With this ascent it is the only one:
     with opt.perturbed():
@@ -248,7 +250,7 @@ class SAM(Machine):
                 if cycle.kept is None:
                     cycle.record |= losses  # a watcher is called when the block ends
                     losses["perturbed_loss"] = detached(closure())
-        cycle.record |= losses
+        cycle.record = {**losses, **cycle.record}  # a framework knows the loss of all micro-batches, and has put it there
         return loss
 
     def first_step(self, zero_grad: bool = False) -> None:
