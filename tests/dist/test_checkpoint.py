@@ -94,9 +94,7 @@ def load(rank, folder, world):
         state, optim = get_state_dict(model, opt, options=options(kind))
         found = {"model": state, "optim": optim}
         dcp.load(found, checkpoint_id=f"{folder}/{kind}")
-        set_state_dict(
-            model, opt, model_state_dict=found["model"], optim_state_dict=found["optim"], options=options(kind)
-        )
+        set_state_dict(model, opt, model_state_dict=found["model"], optim_state_dict=found["optim"], options=options(kind))
         count = opt.param_groups[0]["sharpmin_step"]
         out[kind] = count, opt.param_groups[0]["rho"], train(model, opt, rank, world, range(5, 9)), weights(model)
     return out

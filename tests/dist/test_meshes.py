@@ -155,4 +155,25 @@ def test_half_precision_forward_with_float32_weights(ranks):
         assert wrong <= 2**-24 * 2
         assert radius == pytest.approx(0.05, rel=1e-6)
         assert restored
-        assert all(map(torch.equal, second, ranks[0]["mixed"][5]))
+        torch.testing.assert_close(second, half_precision_gradient(), rtol=1e-5, atol=1e-7)
+
+
+def half_precision_gradient():
+    """The second gradient of one process that rounds as four ranks do: each quarter of the batch by a bfloat16 copy."""
+    model, (x, y) = net(torch.float32), data(torch.float32)
+
+    def gradients():
+        quarters = []
+        for rank in range(4):
+            copy = net(torch.bfloat16)
+            copy.load_state_dict(model.state_dict())
+            nn.functional.cross_entropy(copy(x[rank::4].bfloat16()).float(), y[rank::4]).backward()
+            quarters.append([p.grad.float() for p in copy.parameters()])
+        return [sum(parts) / 4 for parts in zip(*quarters, strict=True)]
+
+    first = gradients()
+    norm = sum(g.double().square().sum() for g in first).sqrt().item()
+    with torch.no_grad():
+        for p, g in zip(model.parameters(), first, strict=True):
+            p.add_(g, alpha=0.05 / norm)
+    return gradients()

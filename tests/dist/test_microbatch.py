@@ -193,7 +193,10 @@ def test_one_rank_overflows_and_all_skip(ranks):
 
 WORDS = {name: "ValueError.*cannot keep the first gradient" for name in ("telemetry", "mix", "clipped", "watch")}
 WORDS |= {name: "ValueError.*that SAM was not given.*model=ddp_model" for name in ("no model", "bare net")}
-WORDS |= {"no second pass": "PhaseError.*although its gradient is zero", "never synced": "PhaseError.*ran under no_sync.*let it sync"}
+WORDS |= {
+    "no second pass": "PhaseError.*although its gradient is zero",
+    "never synced": "PhaseError.*ran under no_sync.*let it sync",
+}
 
 
 @pytest.mark.parametrize("name", WORDS)
