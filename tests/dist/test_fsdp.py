@@ -122,11 +122,24 @@ def refusals(rank):
             said.append(None)
         except ValueError as error:
             said.append(str(error))
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    for whole in (False, True):
+        old = FullyShardedDataParallel(net(), device_id=torch.device("cpu"), use_orig_params=whole)
+        try:
+            sm.SAM(torch.optim.SGD(old.parameters(), lr=0.1))
+            said.append(None)
+        except ValueError as error:
+            said.append(str(error))
     return said
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_what_shards_cannot_do_is_refused():
-    (layerwise, ema, rank), _ = on_ranks(refusals, 2)
+    (layerwise, ema, rank, *old), _ = on_ranks(refusals, 2)
     assert "Layerwise" in layerwise
     assert "Ema" in ema
     assert "microbatch" in rank
+    assert "cannot hold one rank's perturbation of the whole" in rank
+    assert len(old) == 2
+    assert all("fully_shard" in said for said in old)

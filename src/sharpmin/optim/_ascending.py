@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import compress, repeat
 from operator import is_not
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from sharpmin.core.errors import PhaseError
 
@@ -15,6 +15,7 @@ from ._climb import Climber
 from ._cycle import Pairs, Phase
 from ._wrapper import Wrapper
 from .geometry import Geometry
+from .ranks import strangers
 from .scaling import unscaled
 from .shards import aligned
 from .tensors import on_host, sum_of_squares
@@ -28,6 +29,7 @@ class Ascending(Wrapper):
     """The part of `SAM` that finds the vectors to climb along; `Machine` climbs."""
 
     geometry: Geometry
+    model: nn.Module | None
 
     def _climbers(self) -> list[Climber]:
         """The groups that climb, with the vectors that the ascent makes of their gradients."""
@@ -58,6 +60,14 @@ class Ascending(Wrapper):
         climbers, self._cycle.proposed = self._climbers(), proposed
         return bool(any(self.geometry.measure(c.weights, c.vectors) != 0 for c in climbers))
 
+    def _idles(self) -> bool:
+        """Whether a step would move nothing, every lr and every gradient being zero: it only makes the base's state, and
+        is not counted. torch.distributed.checkpoint takes such steps before it saves and loads."""
+        rates = [group.get("lr", 1.0) for group in self.param_groups]
+        if any((not on_host([lr]) or lr.item()) if isinstance(lr, Tensor) else lr for lr in rates):
+            return False
+        return not self._cycle.earlier and sum_of_squares([g for _, g in self._gradients()]) == 0
+
     def _keep_ascent(self) -> None:
         """Take what the ascent proposed, without what belongs to parameters that the optimizer no longer has."""
         proposed = self._cycle.proposed
@@ -67,11 +77,14 @@ class Ascending(Wrapper):
 
     @contextmanager
     def _first_pass(self) -> Iterator[None]:
-        self._cycle.inside = True
+        cycle = self._cycle
+        look = nullcontext() if cycle.looked else strangers(self.model, self.scope, self._parameters())
+        cycle.inside = cycle.looked = True
         try:
-            yield
+            with look:
+                yield
         finally:
-            self._cycle.inside = False
+            cycle.inside = False
 
     def _open_microbatch(self) -> None:
         """Set aside what has accumulated, for the two passes of one micro-batch."""

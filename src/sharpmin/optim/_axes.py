@@ -17,11 +17,17 @@ SCOPES = ("global", "rank", "microbatch")
 
 
 def check_shards(geometry: Geometry, ascent: Ascent, parameters: Iterable[Tensor]) -> None:
-    """Refuse what needs whole tensors where they are sharded.
+    """Refuse what needs whole tensors where they are sharded, and shards that do not look like shards.
 
     Raises:
         ValueError: if it does.
     """
+    parameters = list(parameters)
+    if any(getattr(p, "_fsdp_flattened", False) for p in parameters):
+        raise ValueError(
+            "SAM: the parameters are flat shards of FullyShardedDataParallel (FSDP1), plain tensors whose norm over all ranks "
+            "cannot be taken; shard with torch.distributed.fsdp.fully_shard (FSDP2)"
+        )
     if (geometry.shards and not ascent.stateful) or not any_sharded(parameters):
         return
     if not geometry.shards:

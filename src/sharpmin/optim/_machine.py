@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._compile import _disable_dynamo
 
 from sharpmin.core.errors import PhaseError
@@ -24,8 +24,8 @@ from ._wrapper import COUNT
 from .ascent import Gradient
 from .buffers import BufferFilter
 from .descent import Descent
-from .geometry import L2, Geometry
-from .ranks import agree_on_overflow, demand_first, demand_second, reduces
+from .geometry import L2
+from .ranks import agree_on_overflow, demand_first, demand_second, demand_unkept, joins, reduces, spoilt
 from .rng import RandomState
 from .rounding import Dither
 from .scaling import Scaling, enabled, factor, scaled
@@ -45,8 +45,6 @@ and, after the last micro-batch, opt.step()"""
 class Machine(Ascending):
     """CLEAN -> PERTURBED -> READY -> CLEAN; `SAM` adds the doors that lead through it."""
 
-    model: nn.Module | None
-    geometry: Geometry
     descent: Descent
     rounding: str
     skip_nonfinite: bool
@@ -66,6 +64,8 @@ class Machine(Ascending):
         self._demand_unperturbed("perturb()")
         cycle = self._cycle
         demand_free(self._parameters(), "perturb()", but=cycle)
+        compares = self.telemetry or bool(self.watchers)
+        demand_unkept(self.model, self.scope, keeps=compares or self.descent.needs_clean)
         earlier = cycle.earlier
         cycle.begin(more=bool(earlier) and not self._blank(earlier))  # from here on the last second pass counts no more
         if self._active():
@@ -75,26 +75,20 @@ class Machine(Ascending):
         self._unscale(scaler)
         ascension = Ascension.of(self._climbers(), self.geometry, self._count())
         climbers, norm = ascension.climbers, ascension.norm
-        cycle.norms = cycle.norms + norm if isinstance(norm, Tensor) else 0.0
+        together = bool(climbers) and joins(self.model, self.scope)
+        cycle.norms = cycle.norms + norm if isinstance(norm, Tensor) and not together else 0.0
         if climbers:
             cycle.record |= {"dual_norm": norm, "rho": largest([climber.radius for climber in climbers])}
         climbs = ascension.may_move
         only_pass = not self.ascent.needs_clean
-        alone = self.scope == "rank" and bool(climbers)  # other ranks may climb: this one takes part in their second pass
-        if not isinstance(norm, Tensor) and not only_pass and not alone:
+        bad = False
+        if not isinstance(norm, Tensor) and not only_pass:
             bad = not (math.isfinite(norm) and all_finite(self._gradients_at_rest(climbers)))
-            cycle.nonfinite = cycle.nonfinite or bad
+            cycle.nonfinite = cycle.nonfinite or (bad and not together)  # no rank may skip by itself
             climbs = climbs and not bad
         first = self._gradients()
-        cycle.kept = None if climbs or only_pass or alone else first
-        compares = self.telemetry or bool(self.watchers)
+        cycle.kept = None if climbs or only_pass or together else first
         cycle.clean = first if climbs and not only_pass and (self.descent.needs_clean or compares) else None
-        if cycle.clean is not None and self.scope == "microbatch" and reduces(self.model):
-            cycle.clean = None
-            raise ValueError(
-                'SAM: scope="microbatch" under DDP cannot keep the first gradient, which telemetry, watch(), Mix '
-                'and ClippedDifference need: DDP reduces what accumulates in place; leave them out, or use scope="global"'
-            )
         try:
             cycle.phase = Phase.PERTURBED  # before a weight moves: whoever interrupts from here on finds the way back
             claim(cycle, self)
@@ -103,7 +97,9 @@ class Machine(Ascending):
             if climbs:
                 self._climb(ascension)
             cycle.onto = reduces(self.model) and cycle.kept is None and cycle.clean is None
-            self._put_gradients((earlier or []) if cycle.onto else [])
+            if together and cycle.onto and (bad or self._reads(norm)):
+                cycle.earlier = accumulated(earlier, spoilt(first, norm))
+            self._put_gradients((cycle.earlier or []) if cycle.onto else [])
         except BaseException:
             self.abort()
             self._put_gradients(first)
@@ -243,6 +239,10 @@ class Machine(Ascending):
         cycle = self._cycle
         cycle.forget()
         cycle.phase, cycle.clean_random, cycle.earlier, cycle.scaling = Phase.CLEAN, None, None, None
+
+    def _reads(self, norm: Scalar) -> bool:
+        """Whether only the device knows the norm, and the step will ask it whether all was finite."""
+        return isinstance(norm, Tensor) and (self.skip_nonfinite or self._cycle.scaling is not None)
 
     def _gradients_are_finite(self) -> bool:
         pairs = self._gradients()

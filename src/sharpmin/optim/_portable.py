@@ -8,19 +8,29 @@ from typing import Any
 
 from torch import Tensor
 
-from sharpmin.core.rho import RhoSchedule
+from sharpmin.core.rho import Rho, RhoSchedule
 
 from .ascent import Ascent, State
 
 KEY = "sharpmin"
 SCOPE = "sharpmin_scope"
+LIVE = "schedule"  # stands in checkpoints for a schedule, which is code: the live one is used
 _TWO_STEP = ("old_p", "e_w")  # what two-step wrappers leave in the state of a parameter
 
 
 def plain_group(group: Mapping[str, Any]) -> dict[str, Any]:
-    """A group without schedules, its rho a Python float: what `torch.load(weights_only=True)` accepts."""
-    kept = {k: v for k, v in group.items() if not isinstance(v, RhoSchedule)}
-    return {**kept, "rho": float(kept["rho"])} if "rho" in kept else kept
+    """A group with a word for schedules, its rho a Python float: what `torch.load(weights_only=True)` accepts.
+
+    No key may be missing: torch.distributed.checkpoint looks for every key of the live group.
+    """
+    kept = {k: LIVE if isinstance(v, RhoSchedule) else v for k, v in group.items()}
+    return {**kept, "rho": float(kept["rho"])} if kept.get("rho", LIVE) != LIVE else kept
+
+
+def own_rho(group: Mapping[str, Any], rho: Rho) -> Rho:
+    """The group's radius; `rho` if it has none, or only the word of a checkpoint."""
+    own: Rho | str = group.get("rho", LIVE)
+    return rho if isinstance(own, str) and own == LIVE else own  # type: ignore[return-value]
 
 
 def save_ascent(state: State, parameters: Iterable[Tensor]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from sharpmin.core.rho import Rho, RhoSchedule, as_schedule
 from ._climb import Climber
 from ._cycle import Cycle, Pairs, Phase
 from ._guard import watch
-from ._portable import KEY, SCOPE, load_ascent, plain_group, refuse_two_step, save_ascent, warn_of_scope
+from ._portable import KEY, SCOPE, load_ascent, own_rho, plain_group, refuse_two_step, save_ascent, warn_of_scope
 from .ascent import Ascent
 
 COUNT = "sharpmin_step"  # steps taken, in every param group: plain numbers survive every way of saving a checkpoint
@@ -53,7 +53,7 @@ class Wrapper(Optimizer):
 
     def _adopt(self, group: dict[str, Any]) -> None:
         """Give a group its radius and its place in the schedules, where it has none."""
-        group.setdefault("rho", self._rho)
+        group["rho"] = own_rho(group, self._rho)
         group.setdefault(COUNT, self._count())
 
     def _count(self) -> int:
@@ -70,7 +70,7 @@ class Wrapper(Optimizer):
 
     def _active(self) -> list[tuple[dict[str, Any], RhoSchedule]]:
         """The groups whose radius can be positive at this step, with their schedules."""
-        pairs = [(group, as_schedule(group.get("rho", self._rho), "SAM")) for group in self.param_groups]
+        pairs = [(group, as_schedule(own_rho(group, self._rho), "SAM")) for group in self.param_groups]
         return [(group, rho) for group, rho in pairs if rho.active(self._count(), group.get("lr", 0.0))]
 
     def _gradients_at_rest(self, climbers: Sequence[Climber]) -> list[Tensor]:
@@ -182,16 +182,14 @@ class Wrapper(Optimizer):
             changed = before(self, state_dict)
             state_dict = state_dict if changed is None else changed
         refuse_two_step(state_dict)
-        live = [group.get("rho", self._rho) for group in self.param_groups]
+        live = [own_rho(group, self._rho) for group in self.param_groups]
         self.base.load_state_dict({k: v for k, v in state_dict.items() if k != KEY})
         cycle = self._cycle
         cycle.phase, cycle.earlier = Phase.CLEAN, None  # gradients from before the load are no step
         cycle.forget()
         cycle.ascent = load_ascent(state_dict, self._parameters(), self.ascent)
         for group, rho in zip(self.param_groups, live, strict=True):
-            if isinstance(rho, RhoSchedule):
-                group["rho"] = rho
-            group.setdefault("rho", rho)
+            group["rho"] = rho if isinstance(rho, RhoSchedule) else own_rho(group, rho)
             group.setdefault(COUNT, 0)
         warn_of_scope({group.pop(SCOPE, self.scope) for group in self.param_groups}, self.scope)
         for after in self._optimizer_load_state_dict_post_hooks.values():
@@ -223,7 +221,7 @@ def _check_base(base: object) -> None:
 
 def _check_group(group: dict[str, Any], rho: Rho, base: Optimizer) -> None:
     """Refuse a group that cannot be perturbed, before anything has changed."""
-    as_schedule(group.get("rho", rho), "SAM")
+    as_schedule(own_rho(group, rho), "SAM")
     if group.get("differentiable", base.defaults.get("differentiable")):
         raise ValueError(
             f"SAM: {type(base).__name__} has a group with differentiable=True, which forbids moving the weights in place; "
@@ -233,7 +231,7 @@ def _check_group(group: dict[str, Any], rho: Rho, base: Optimizer) -> None:
 
 def _check_earlier(group: dict[str, Any], rho: Rho) -> None:
     """Refuse a base that an earlier SAM, or its checkpoint, has left with another rho: it would win silently."""
-    if COUNT in group and group.get("rho", rho) != rho:
+    if COUNT in group and own_rho(group, rho) != rho:
         raise ValueError(
             f"SAM: rho={rho!r} was given, but a group of the base holds rho={group['rho']!r} from an earlier SAM or its "
             'checkpoint, and group["rho"] overrides; give that rho, or remove it first: del group["rho"]'

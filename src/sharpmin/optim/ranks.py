@@ -1,21 +1,28 @@
 """Several processes under DistributedDataParallel: which gradients a rank climbs along, and that all ranks agree to step.
 
-Scope "global" climbs along the all-reduced gradient, the same on every rank. Scope "rank" climbs along a rank's own gradient:
-its first pass must run under `no_sync()`, forward and backward both, which `clean()` sees to; only the second pass is
-reduced. DDP notes at each forward whether it was synced, so wrong use is seen without any communication.
+Scope "global" climbs along the all-reduced gradient, the same on every rank. Scopes "rank" and "microbatch" climb along a
+gradient of a rank's own: the first pass must run under `no_sync()`, forward and backward both, which `clean()` sees to; only
+the second pass is reduced, with what micro-batches have accumulated. DDP notes at each forward whether it was synced, so
+wrong use is seen without any communication.
+
+No rank leaves such a second pass out, and none skips a step by itself: one whose own gradient is zero takes part with e = 0,
+one whose own gradient is not finite puts nan where the second pass accumulates, and the reduction tells all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from sharpmin.core.errors import PhaseError
+from sharpmin.core.rho import Scalar
 
+from ._cycle import Pairs
 from .shards import any_sharded
 
 
@@ -51,6 +58,91 @@ def apart(model: nn.Module | None) -> AbstractContextManager[Any]:
 def reduces(model: nn.Module | None) -> bool:
     """Whether gradients are reduced where they accumulate, so that the second pass must add to what is there."""
     return hasattr(model, "require_forward_param_sync")
+
+
+def joins(model: nn.Module | None, scope: str) -> bool:
+    """Whether other ranks may climb where this one does not, so that it takes part in the second pass whatever its gradient."""
+    return scope == "rank" or (scope == "microbatch" and reduces(model))
+
+
+def spoilt(first: Pairs, norm: Scalar) -> Pairs:
+    """What to accumulate onto so that every rank sees a first gradient of this one that is not finite.
+
+    All nan where that is known; where only the device knows the norm, 0 or nan in the smallest gradient.
+    """
+    dense = [(p, g) for p, g in first if not g.is_sparse]
+    if not isinstance(norm, Tensor):
+        return [(p, torch.full_like(g, math.nan)) for p, g in dense]
+    return [(p, torch.zeros_like(g) + (norm * 0).to(g)) for p, g in sorted(dense, key=lambda pair: pair[1].numel())[:1]]
+
+
+def demand_unkept(model: nn.Module | None, scope: str, *, keeps: bool) -> None:
+    """Refuse to keep the first gradient of a micro-batch under DDP: there is no second one to set beside it.
+
+    Raises:
+        ValueError: if the first gradient must be kept.
+    """
+    if keeps and scope == "microbatch" and reduces(model):
+        raise ValueError(
+            'SAM: scope="microbatch" under DDP cannot keep the first gradient, which telemetry, watch(), Mix '
+            'and ClippedDifference need: DDP reduces what accumulates in place; leave them out, or use scope="global"'
+        )
+
+
+def strangers(model: nn.Module | None, scope: str, parameters: Iterable[Tensor]) -> AbstractContextManager[None]:
+    """Around a first pass in scope "microbatch": refuse a DDP model that SAM was not given.
+
+    It would reduce the first gradients, and of the second ones, which must accumulate before they are reduced, the last
+    alone. Replicas would part without a word.
+
+    Raises:
+        ValueError: from the forward of such a model.
+    """
+    if scope != "microbatch" or reduces(model) or not _several():
+        return nullcontext()
+    return _strangers(set(parameters))
+
+
+@contextmanager
+def _strangers(own: set[Tensor]) -> Iterator[None]:
+    def refuse(module: nn.Module, _: Any) -> None:
+        if reduces(module) and not own.isdisjoint(module.parameters()):
+            raise ValueError(
+                'SAM: scope="microbatch" and a model in DistributedDataParallel that SAM was not given: DDP reduces gradients '
+                "before they have accumulated, and replicas come apart; give the wrapped model, SAM(base, model=ddp_model)"
+            )
+
+    handle = nn.modules.module.register_module_forward_pre_hook(refuse)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _several() -> bool:
+    """Whether this is one process of several."""
+    here = torch.distributed
+    return here.is_available() and here.is_initialized() and here.get_world_size() > 1
+
+
+def demand_reduced(model: nn.Module | None, scope: str, *, second: bool) -> None:
+    """At the end of a step that climbs: its last micro-batch must have had a second pass, and that one must have synced.
+
+    Raises:
+        PhaseError: if not.
+    """
+    if scope == "global" or not reduces(model):
+        return
+    if not second:
+        raise PhaseError(
+            f'step() in scope="{scope}" under DDP needs the second pass of the last micro-batch, although its gradient is zero '
+            "here: that pass reduces what has accumulated"
+        )
+    if not getattr(model, "require_forward_param_sync", True):
+        raise PhaseError(
+            "the second pass of the last micro-batch ran under no_sync(), so every rank would step with a gradient of its own; "
+            "let it sync"
+        )
 
 
 def demand_first(model: nn.Module | None, scope: str) -> None:

@@ -23,12 +23,13 @@ from ._block import PerturbedBlock
 from ._compare import Pair
 from ._cycle import Phase
 from ._machine import Machine
+from ._portable import own_rho
 from ._report import StepReport, detached, read
 from .ascent import Ascent, Gradient
 from .buffers import BufferFilter
 from .descent import Descent, Perturbed
 from .geometry import L2, Geometry
-from .ranks import apart, demand_ranks
+from .ranks import apart, demand_ranks, demand_reduced, demand_unkept
 
 T = TypeVar("T")
 _RECIPES = """step() needs the gradient at the perturbed weights first. Either
@@ -71,7 +72,7 @@ class SAM(Machine):
         descent: what the base optimizer sees: `Perturbed()`, `Mix()` or `ClippedDifference()`.
         scope: where gradients accumulate, "global" perturbs once, against the gradient of the whole batch;
             "microbatch" perturbs against each micro-batch alone, and "rank", under DistributedDataParallel, against the
-            gradient of each rank alone; both need `clean()` around the first pass.
+            gradient of each rank alone; both need `clean()` around the first pass, and under DDP `model=`.
         telemetry: compare the two gradients of every step: `opt.last` then has `cosine`, `amplification`, `curvature` and
             `smoothness`. Keeps the first gradient through the second pass.
         rounding: of float16 and bfloat16 weights at w + e: "nearest", or "stochastic", which keeps small perturbations.
@@ -128,6 +129,7 @@ class SAM(Machine):
         check_axes(self.geometry, ascent, self.descent, scope, rounding)
         super().__init__(base, rho, ascent, scope)
         check_shards(self.geometry, ascent, self._parameters())
+        demand_unkept(model, scope, keeps=telemetry or self.descent.needs_clean)
         if scope == "rank":
             demand_ranks(model, self._parameters())
 
@@ -223,8 +225,15 @@ class SAM(Machine):
         elif cycle.phase is Phase.CLEAN:
             if self._would_climb():
                 raise PhaseError(_RECIPES if self.ascent.needs_clean else _ONE_PASS)
+            if self._idles():
+                self.base.step()
+                return None
+            if not self._blank(cycle.earlier):
+                demand_reduced(self.model, self.scope, second=False)
             self._put_gradients(accumulated(cycle.earlier, self._gradients()))
             cycle.begin()
+        elif cycle.record["passes"] == 2:
+            demand_reduced(self.model, self.scope, second=True)
         self._descend()
         return loss
 
@@ -273,8 +282,8 @@ class SAM(Machine):
             self.zero_grad()
 
     def __repr__(self) -> str:
-        rhos = [group.get("rho", self._rho) for group in self.param_groups]
-        parts = {"rho": rhos[0] if all(r == rhos[0] for r in rhos) else rhos, "geometry": self.geometry}
+        rhos = [own_rho(group, self._rho) for group in self.param_groups]
+        parts: dict[str, object] = {"rho": rhos[0] if all(r == rhos[0] for r in rhos) else rhos, "geometry": self.geometry}
         extra: dict[str, tuple[object, object]] = {"ascent": (self.ascent, Gradient()), "descent": (self.descent, Perturbed())}
         extra |= {"scope": (self.scope, "global"), "rounding": (self.rounding, "nearest")}
         parts |= {name: value for name, (value, default) in extra.items() if value != default}
