@@ -59,8 +59,8 @@ def _two_cycle(n: Numbers) -> tuple[str, str]:
 def _trap(n: Numbers) -> tuple[str, str]:
     return (
         f"The mean gradient at w + e is {n.ascending or 0.0:.1%} of the one at w: SAM rests where the loss would fall on.",
-        f"A smaller rho, or rho = 0, lets it go on: by about {n.fall:.3g} within {n.horizon} steps, {_share(n)}; to confirm, run "
-        "the toggle.",
+        f"A smaller rho, or rho = 0, lets it go on: by about {n.fall:.3g} within {n.horizon} steps, {_share(n)}; to confirm, "
+        "run the toggle.",
     )
 
 
