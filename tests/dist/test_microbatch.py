@@ -191,8 +191,8 @@ def test_one_rank_overflows_and_all_skip(ranks):
         assert scale in (False, 512.0), case
 
 
-WORDS = {name: "ValueError.*cannot keep the first gradient" for name in ("telemetry", "mix", "clipped", "watch")}
-WORDS |= {name: "ValueError.*that SAM was not given.*model=ddp_model" for name in ("no model", "bare net")}
+WORDS = dict.fromkeys(("telemetry", "mix", "clipped", "watch"), "ValueError.*cannot keep the first gradient")
+WORDS |= dict.fromkeys(("no model", "bare net"), "ValueError.*that SAM was not given.*model=ddp_model")
 WORDS |= {
     "no second pass": "PhaseError.*although its gradient is zero",
     "never synced": "PhaseError.*ran under no_sync.*let it sync",
@@ -215,5 +215,5 @@ def test_a_refused_model_is_left_alone(ranks, name):
 def test_another_model_in_ddp_is_nobodys_business(ranks):
     for rank, (_, (found, _), _) in enumerate(ranks):
         curvature, center = BATCHES["last at rest on both"][rank][0]
-        up = RHO if START > center else -RHO
+        up = RHO if center < START else -RHO
         assert found["teacher"] == pytest.approx(START - LR * curvature * (START + up - center), abs=1e-12)

@@ -154,8 +154,8 @@ class Wrapper(Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """The base optimizer's state dict, with rho (where it is a number), the scope and the step count in its groups.
 
-        A schedule object stays out: it is code, not state, and `torch.load(weights_only=True)` would refuse it. What an
-        ascent remembers is under the key `sharpmin`.
+        A schedule object stays out: it is code, not state, and `torch.load(weights_only=True)` would refuse it; the word
+        "schedule" stands for it. What an ascent remembers is under the key `sharpmin`.
         """
         self._demand_unperturbed("state_dict()")
         for before in self._optimizer_state_dict_pre_hooks.values():
