@@ -74,10 +74,8 @@ def counted(rank):
     out = {}
     for scope in ("global", "rank", "microbatch"):
         for name, options in PARTS.items():
-            if (scope != "global" and name == "Momentum") or (
-                scope == "microbatch" and name in ("Mix", "ClippedDifference", "telemetry")
-            ):
-                continue
+            if scope != "global" and name in ("Momentum", "Mix", "ClippedDifference", "telemetry"):
+                continue  # refused
             for scaled in (False, True):
                 model = DDP(net())
                 base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -91,7 +89,11 @@ def counted(rank):
             for layer in (model[0], model[2], model):
                 fully_shard(layer, mesh=mesh)
             base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-            out["fsdp", len(dims), name] = step(model, sm.SAM(base, rho=0.1, **options))
+            opt = sm.SAM(base, rho=0.1, **options)
+            out["fsdp", len(dims), name] = step(model, opt)
+            if name == "L2":
+                sm.watch(opt)
+                out["fsdp", len(dims), "watch"] = step(model, opt)
     return out
 
 
@@ -100,7 +102,7 @@ def ranks():
     return on_ranks(counted, 2)
 
 
-EXTRA = {"L2": 2, "LInf": 2, "Elementwise": 2, "Mix": 2, "ClippedDifference": 4, "telemetry": 5, "Momentum": 2}
+EXTRA = {"L2": 2, "LInf": 2, "Elementwise": 2, "Mix": 2, "ClippedDifference": 4, "telemetry": 3, "Momentum": 2}
 
 
 @pytest.mark.parametrize("scope", ["global", "rank", "microbatch"])
@@ -123,6 +125,13 @@ def test_fsdp_reduces_single_numbers(ranks, dims, name):
         assert inside["_reduce_scatter_base_"] == 2 * passes
         assert extra == {"allreduce_": EXTRA[name]}
     assert f"| {EXTRA[name]} |" in row(f"FSDP2, {name}")
+
+
+def test_watch_reduces_once_for_the_products_and_once_a_sketch(ranks):
+    for rank in ranks:
+        for dims in (1, 2):
+            assert rank["fsdp", dims, "watch"][1] == {"allreduce_": EXTRA["telemetry"] + 2}
+    assert "on a sketched step two more" in row("FSDP2, `watch`")
 
 
 def row(start):

@@ -207,6 +207,8 @@ def misuse(rank):
     static = DDP(Parabola(), static_graph=True)
     said.append(refused(lambda: sm.SAM(torch.optim.SGD(static.parameters(), lr=0.1), scope="rank", model=static)))
     said.append(refused(lambda: sm.SAM(torch.optim.SGD(static.parameters(), lr=0.1), scope="rank", model=Parabola())))
+    for options in ({"descent": sm.Mix(0.7)}, {"descent": sm.ClippedDifference()}, {"telemetry": True}):
+        said.append(refused(lambda more=options: sm.SAM(copy.copy(base), scope="rank", model=model, **more)))
     return said, model.module.x.item()
 
 
@@ -232,6 +234,7 @@ def test_wrong_use_is_seen():
         "PhaseError.*climb along a gradient of its own",
         "ValueError.*static_graph",
         "ValueError.*got Parabola",
+        *["ValueError.*one second gradient for all"] * 3,
     ]
     for found, pattern in zip(said, words, strict=True):
         assert found is not None

@@ -77,7 +77,7 @@ def spoilt(first: Pairs, norm: Scalar) -> Pairs:
 
 
 def demand_unkept(model: nn.Module | None, scope: str, *, keeps: bool) -> None:
-    """Refuse to keep the first gradient of a micro-batch under DDP: there is no second one to set beside it.
+    """Refuse to keep a first gradient that has no second one to set beside it: that of a micro-batch under DDP, or of one rank.
 
     Raises:
         ValueError: if the first gradient must be kept.
@@ -86,6 +86,11 @@ def demand_unkept(model: nn.Module | None, scope: str, *, keeps: bool) -> None:
         raise ValueError(
             'SAM: scope="microbatch" under DDP cannot keep the first gradient, which telemetry, watch(), Mix '
             'and ClippedDifference need: DDP reduces what accumulates in place; leave them out, or use scope="global"'
+        )
+    if keeps and scope == "rank" and _several():
+        raise ValueError(
+            'SAM: scope="rank" has a first gradient of its own on each rank, and one second gradient for all: telemetry, watch(), '
+            'Mix and ClippedDifference would tell and do another thing on each; leave them out, or use scope="global"'
         )
 
 
