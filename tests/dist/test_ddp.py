@@ -208,7 +208,7 @@ def misuse(rank):
     said.append(refused(lambda: sm.SAM(torch.optim.SGD(static.parameters(), lr=0.1), scope="rank", model=static)))
     said.append(refused(lambda: sm.SAM(torch.optim.SGD(static.parameters(), lr=0.1), scope="rank", model=Parabola())))
     for options in ({"descent": sm.Mix(0.7)}, {"descent": sm.ClippedDifference()}, {"telemetry": True}):
-        said.append(refused(lambda more=options: sm.SAM(copy.copy(base), scope="rank", model=model, **more)))
+        said.append(refused(lambda more=options: sm.SAM(copy.copy(base), rho=0.1, scope="rank", model=model, **more)))
     return said, model.module.x.item()
 
 

@@ -89,8 +89,8 @@ def demand_unkept(model: nn.Module | None, scope: str, *, keeps: bool) -> None:
         )
     if keeps and scope == "rank" and _several():
         raise ValueError(
-            'SAM: scope="rank" has a first gradient of its own on each rank, and one second gradient for all: telemetry, watch(), '
-            'Mix and ClippedDifference would tell and do another thing on each; leave them out, or use scope="global"'
+            'SAM: scope="rank" has a first gradient of its own on each rank and one second gradient for all: telemetry, '
+            'watch(), Mix and ClippedDifference would tell and do another thing on each; leave them out, or use scope="global"'
         )
 
 
