@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import compress, repeat
 from operator import is_not
+from typing import Any
 
 from torch import Tensor
 
@@ -64,12 +65,18 @@ class Ascending(Wrapper):
             self._cycle.ascent = {p: a for p, a in proposed.items() if p in own}
 
     @contextmanager
-    def _first_pass(self) -> Iterator[None]:
-        self._cycle.inside = True
+    def _first_pass(self, apart: AbstractContextManager[Any] | None = None) -> Iterator[None]:
+        """Inside the first pass; `apart` is held over it, but not over a second one that comes before its end."""
+        cycle = self._cycle
+        cycle.inside = True
         try:
-            yield
+            with ExitStack() as stack:
+                if apart is not None:
+                    stack.enter_context(apart)
+                    cycle.reduce_again = stack.close
+                yield
         finally:
-            self._cycle.inside = False
+            cycle.inside, cycle.reduce_again = False, None
 
     def _open_microbatch(self) -> None:
         """Set aside what has accumulated, for the two passes of one micro-batch."""

@@ -50,6 +50,7 @@ class Cycle:
         overflow: the flags of the loss scaler in scope "rank", the same on all ranks.
         onto: whether the second pass adds to what earlier micro-batches have accumulated, as DDP needs it.
         inside: whether the first pass of a micro-batch is being made.
+        reduce_again: ends the `no_sync()` that `step(closure)` holds over the first pass in scope "rank".
         norms: the sum of the dual norms of the micro-batches, where only the device knows them.
         nonfinite: a first gradient held an inf or a nan, so the step must change nothing.
         record: the raw numbers of `opt.last`.
@@ -72,6 +73,7 @@ class Cycle:
     overflow: list[Tensor] = field(default_factory=list)
     onto: bool = False
     inside: bool = False
+    reduce_again: Callable[[], None] | None = None
     norms: Scalar = 0.0
     nonfinite: bool = False
     record: dict[str, Any] = field(default_factory=dict)
@@ -142,4 +144,4 @@ class Cycle:
         release(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "scaling": None}  # a copy of the optimizer is no place for somebody's scaler
+        return {**self.__dict__, "scaling": None, "reduce_again": None}  # not for a copy: they belong to somebody else
