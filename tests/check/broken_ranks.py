@@ -1,6 +1,7 @@
-"""SAMs with one fault each that only several processes can show; `Right` and `WithModel` are right under DDP as they are."""
+"""SAMs with one fault each that only several processes can show, and one that is right there."""
 
 import os
+import sys
 import time
 
 import torch
@@ -56,6 +57,10 @@ class Sharded(Right):
         pass
 
 
+class ShardedModel(Sharded, WithModel):
+    """It also puts the buffers of the model back."""
+
+
 class LocalNorm(Sharded):
     """A norm per shard."""
 
@@ -93,23 +98,7 @@ class SwapsParts(Sharded):
         self.backup.clear()
 
 
-class LastOfShards(Sharded):
-    """Gradients that are there before the last micro-batch are thrown away, as `zero_grad()` in the wrong place would."""
-
-    def first_step(self, zero_grad=False):
-        super().first_step(zero_grad)
-
-    def second_step(self):
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None and hasattr(p, "to_local") and group.get("count", 0) % 2:
-                    p.grad = p.grad * 0.5
-        super().second_step()
-        for group in self.param_groups:
-            group["count"] = group.get("count", 0) + 1
-
-
-class Unsynced(WithModel):
+class Unsynced(ShardedModel):
     """The first pass runs under no_sync(), so that every rank climbs along its own gradient."""
 
     def evaluate(self, closure):
@@ -119,14 +108,16 @@ class Unsynced(WithModel):
             return super().evaluate(closure)
 
 
-class UnsyncedBoth(WithModel):
-    """no_sync() over both passes: replicas train alone."""
+class ReducesAgain(Sharded):
+    """first_step() reduces gradients by itself, also where a perturbation per rank was asked for."""
 
-    def evaluate(self, closure):
-        if not hasattr(self.model, "no_sync"):
-            return super().evaluate(closure)
-        with self.model.no_sync():
-            return super().evaluate(closure)
+    def first_step(self, zero_grad=False):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and not hasattr(p, "to_local"):
+                    dist.all_reduce(p.grad)
+                    p.grad.div_(dist.get_world_size())
+        super().first_step(zero_grad)
 
 
 class Subtracts(Sharded):
@@ -166,7 +157,7 @@ class KeepsGradient(Sharded):
         self.backup.clear()
 
 
-class SkipsByLoss(Right):
+class SkipsByLoss(Sharded):
     """A rank whose own loss is not finite does not step; the others do."""
 
     def evaluate(self, closure):
@@ -180,11 +171,11 @@ class SkipsByLoss(Right):
             for group in self.param_groups:
                 for p in group["params"]:
                     if p.grad is not None:
-                        p.grad.nan_to_num_(0.0, 1.0, -1.0)
+                        part(p.grad).nan_to_num_(0.0, 1.0, -1.0)
             self.base.step()
 
 
-class OwnNoise(Right):
+class OwnNoise(Sharded):
     """Every rank rounds w back at random, by its own generator."""
 
     @torch.no_grad()
@@ -192,28 +183,29 @@ class OwnNoise(Right):
         super().descend()
         for group in self.param_groups:
             for p in group["params"]:
-                if p.dtype is torch.bfloat16 and group["lr"] > 0:
+                if p.dtype is torch.bfloat16 and group["lr"] > 0:  # full precision would show in every family
                     p.mul_(1 + 0.01 * torch.rand(()))
 
 
-class KeepsMoving(WithModel):
+class KeepsMoving(ShardedModel):
     """The buffers stay where the second pass has left them."""
 
     def put(self, kept):
         pass
 
 
-class LeavesEarly(Right):
+class LeavesEarly(Sharded):
     """The last rank ends in the middle of a step."""
 
     def first_step(self, zero_grad=False):
         if dist.is_initialized() and dist.get_rank() == 1:
-            print("out of luck", flush=True)
+            sys.stderr.write("out of luck\n")
+            sys.stderr.flush()
             os._exit(3)
         super().first_step(zero_grad)
 
 
-class Sleeps(Right):
+class Sleeps(Sharded):
     """The last rank comes to no end."""
 
     def first_step(self, zero_grad=False):
@@ -222,10 +214,27 @@ class Sleeps(Right):
         super().first_step(zero_grad)
 
 
-class GivesUp(Right):
+class GivesUp(Sharded):
     """The last rank raises, and the first one waits for it in the second pass."""
 
     def first_step(self, zero_grad=False):
         if dist.is_initialized() and dist.get_rank() == 1:
             raise RuntimeError("no second pass here")
         super().first_step(zero_grad)
+
+
+class Scoped(Unsynced):
+    """It does by itself what scope "rank" asks for."""
+
+    def __init__(self, params, base_optimizer, rho=0.05, model=None, scope="global", **options):
+        super().__init__(params, base_optimizer, rho, model, **options)
+        self.scope = scope
+
+    def evaluate(self, closure):
+        kind = Unsynced if self.scope == "rank" else ShardedModel
+        return kind.evaluate(self, closure)
+
+
+def no_start(rank, *rest):
+    """In place of a rank."""
+    raise RuntimeError("nobody is there")

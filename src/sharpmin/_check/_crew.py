@@ -11,6 +11,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -87,21 +88,22 @@ class Crew:
         task = Task(chosen.id, door, make, folder / f"meet{self._tasks}")
         try:
             for _, told in self._ranks:
-                told.send(task)
+                with suppress(BrokenPipeError):  # it has died: its end is read below
+                    told.send(task)
             answers, trouble = self._answers(folder)
         except BaseException:
             self.stop()
             raise
+        failed = {rank: answer for rank, answer in sorted(answers.items()) if answer.status == "failed"}
         if trouble:
             self.stop()
-            failed = [f"rank {rank}: {answer.observed}" for rank, answer in answers.items() if answer.status == "failed"]
-            return chosen.outcome("failed", "; ".join([*failed, prefix + trouble]))
+            texts = [f"rank {rank}: {answer.observed}" for rank, answer in failed.items()]
+            return chosen.outcome("failed", "; ".join([*texts, prefix + trouble]))
         listed = [answers[rank] for rank in range(self.world)]
-        failures = [answer for answer in listed if answer.status == "failed"]
-        if len(failures) < 2:
+        if len(failed) < 2:
             return best(listed)
-        texts = [answer.observed if answer.status == "failed" else answer.status for answer in listed]
-        return chosen.outcome("failed", by_rank(texts), failures[0].right)
+        said = [answer.observed if answer.status == "failed" else answer.status for answer in listed]
+        return chosen.outcome("failed", by_rank(said), min(failed.items())[1].right)
 
     def _answers(self, folder: Path) -> tuple[dict[int, Outcome], str]:
         """What the ranks have sent, by rank; and why some sent nothing, if so."""
@@ -117,7 +119,7 @@ class Crew:
                 try:
                     answers[rank] = told.recv()
                 except (EOFError, OSError):
-                    return answers, _death(rank, process, folder)
+                    return {}, _death(rank, process, folder)
                 if answers[rank].status == "failed":
                     end = min(end, time.monotonic() + self.patience)
         return answers, ""

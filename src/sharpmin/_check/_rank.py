@@ -52,7 +52,6 @@ def serve(rank: int, world: int, folder: Path, wait: float, told: Connection) ->
     importlib.import_module("torch.distributed.fsdp")  # slow: before the clock of the first family runs
     _join(folder / "meet", rank, world, wait)
     dist.barrier()
-    dist.destroy_process_group()
     told.send(READY)
     with suppress(EOFError):
         while True:
@@ -60,14 +59,13 @@ def serve(rank: int, world: int, folder: Path, wait: float, told: Connection) ->
 
 
 def _play(task: Task, rank: int, world: int, wait: float) -> Outcome:
+    """Play one family. The group stays until the next task comes, since then all ranks are done with it."""
+    dist.destroy_process_group()
     subject = task.make()
     _join(task.meet, rank, world, wait)
-    try:
-        with isolated() as seen:
-            trial = RankTrial(subject, task.door, lambda: [str(entry.message) for entry in seen], rank, world)
-            return attempt(registered()[task.family], trial)
-    finally:
-        dist.destroy_process_group()
+    with isolated() as seen:
+        trial = RankTrial(subject, task.door, lambda: [str(entry.message) for entry in seen], rank, world)
+        return attempt(registered()[task.family], trial)
 
 
 def _join(meet: Path, rank: int, world: int, wait: float) -> None:

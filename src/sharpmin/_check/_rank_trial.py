@@ -90,6 +90,15 @@ def own(rank: int) -> tuple[float, float]:
     return OWN[rank] if rank < len(OWN) else MEAN
 
 
+def end_per_rank(world: int) -> float:
+    """x' where every rank climbs along its own slope: slopes -1.8 at 0.4, 3.6 at 0.6, and 1.2 at 0.6 for further ranks.
+
+    >>> end_per_rank(2)
+    0.41
+    """
+    return START - LR * (-1.8 + 3.6 + 1.2 * (world - 2)) / world
+
+
 def parallel(module: nn.Module, **options: Any) -> DistributedDataParallel:
     """The module on every rank, gradients reduced."""
     return DistributedDataParallel(module, **options)
@@ -108,15 +117,15 @@ def unreduced(model: DistributedDataParallel, run: Run) -> Run:
 
 
 class Net:
-    """A small network and 4 rows of data a rank, in float64; the mean over the ranks is that over all rows."""
+    """A small network and 4 rows of data a rank; the mean over the ranks is that over all rows."""
 
-    def __init__(self, world: int):
+    def __init__(self, world: int, dtype: torch.dtype = torch.float64):
         generator = torch.Generator().manual_seed(3)
-        self.model = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+        self.model = nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 5), nn.Tanh(), nn.Linear(5, 3)).to(dtype)
         with torch.no_grad():
             for p in self.model.parameters():
                 p.copy_(torch.randn(p.shape, generator=generator, dtype=torch.float64) * 0.4)
-        self.x = torch.randn(4 * world, 6, generator=generator, dtype=torch.float64)
+        self.x = torch.randn(4 * world, 6, generator=generator, dtype=torch.float64).to(dtype)
         self.y = torch.randint(3, (4 * world,), generator=generator)
 
     def loss(self, model: Callable[[Tensor], Tensor], rows: slice, share: float = 1.0) -> Tensor:

@@ -68,11 +68,11 @@ def one_process(t: RankTrial) -> str:
     return demand_weights(t, copies(ddp.parameters()), right)
 
 
-def demand_weights(t: RankTrial, weights: list[Tensor], right: list[Tensor]) -> str:
-    """Go on only if every rank has these weights within 1e-6."""
+def demand_weights(t: RankTrial, weights: list[Tensor], right: list[Tensor], tolerance: float = CLOSE) -> str:
+    """Go on only if every rank has these weights."""
     off = difference(weights, right)
-    seen = t.told(f"off by {off}")
-    demand(all(t.gathered(float(off) <= CLOSE)), seen)
+    seen = t.told(f"{str(weights[0].dtype).removeprefix('torch.')}: off by {off}")
+    demand(all(t.gathered(float(off) <= tolerance)), seen)
     return seen
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .._case import family
-from .._rank_trial import LR, RHO, START, Parabola, RankTrial, demand_ends, own, parallel, unreduced
+from .._rank_trial import LR, RHO, Parabola, RankTrial, demand_ends, end_per_rank, own, parallel, unreduced
 from .._trial import backward
 from ._ddp_care import demand_replicas
 
@@ -30,14 +30,13 @@ def golden(t: RankTrial) -> str:
 
     t.step(opt, unreduced(ddp, run) if t.owns_first_pass else run)
     places = [0.4, *[0.6] * (t.world - 1)]
-    slopes = (-1.8 + 3.6 + 1.2 * (t.world - 2)) / t.world
-    return demand_ends(t, model, places, START - LR * slopes)
+    return demand_ends(t, model, places, end_per_rank(t.world))
 
 
 @family(
     "rank-replicas",
     "A perturbation per rank leaves the replicas equal",
-    right="equal weights on all ranks after 100 steps in bfloat16",
+    right="equal weights on all ranks after 40 steps in bfloat16",
     fix="restore by a copy: (w + e) - e rounds differently on every rank",
     faults=(8, 9),
     ranks=True,
