@@ -156,3 +156,41 @@ def test_an_interrupt(capsys, monkeypatch):
     out = said(capsys, [], 130)
     assert "sharpmin: interrupted" in out.err
     assert out.out == ""
+
+
+def test_ranks(theirs, capsys):
+    """One spawn: a class of the current folder, families of one process and of two, one document."""
+    names = ["golden-step", "ddp-golden-step", "ddp-batchnorm", "fsdp-golden-step"]
+    only = [word for name in names for word in ("--only", name)]
+    out, _ = said(capsys, ["theirs:Sam", "--set", "nesterov=False", "--ranks", "2", "--json", *only], code=0)
+    document = json.loads(out)
+    statuses = {outcome["family"]: outcome["status"] for outcome in document["families"]}
+    assert list(statuses) == names
+    assert statuses == {**dict.fromkeys(names, "passed"), "ddp-batchnorm": "not offered"}
+    assert (document["ranks"], document["passed"], document["not_offered"]) == (2, 3, 1)
+
+
+def test_a_family_that_fails_on_ranks(theirs, capsys):
+    out, _ = said(capsys, ["theirs:Sam", "--ranks", "2", "--only", "ddp-restore"], code=1)
+    assert "theirs:Sam by two-step; torch" in out
+    assert "; 2 ranks" in out
+    assert "float32: the weights differ by" in out
+    assert "1 family: 0 passed, 1 failed, 0 not offered" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--ranks", "1"], "--ranks 1: give 2 to 8; every rank is a process on this machine"),
+        (["--ranks", "0"], "--ranks 0: give 2 to 8"),
+        (["--ranks", "64"], "--ranks 64: give 2 to 8"),
+        (["--ranks", "two"], "Invalid value for '--ranks'"),
+        (["--only", "fsdp-restore"], "fsdp-restore needs several processes; give --ranks 2 too"),
+        (["--ranks", "2", "--only", "nothing"], "no family nothing; there are golden-step"),
+    ],
+)
+def test_ranks_that_make_no_sense(capsys, arguments, message):
+    out, err = said(capsys, arguments, code=2)
+    assert out == ""
+    assert message in err
+    assert len(err.splitlines()) == 1

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from ._trial import Trial
+from typing import Any, Literal, TypeVar
 
 Status = Literal["passed", "failed", "not offered", "not applicable"]
+Scenario = TypeVar("Scenario", bound=Callable[[Any], str])  # of a `Trial`, or of a `RankTrial`
 
 
 @dataclass(frozen=True)
@@ -112,14 +110,18 @@ class NotApplicable(Exception):
 
 @dataclass(frozen=True)
 class Family:
-    """A scenario with a right value. `run` returns what it saw, or raises `Fault` or `NotOffered`."""
+    """A scenario with a right value. `run` returns what it saw, or raises `Fault` or `NotOffered`.
+
+    With `ranks` it is played by several processes together, and `run` gets a `RankTrial`.
+    """
 
     id: str
     title: str
     right: str
     fix: str
     faults: tuple[int, ...]
-    run: Callable[[Trial], str]
+    run: Callable[[Any], str]
+    ranks: bool = False
 
     def outcome(self, status: Status, observed: str, right: str | None = None) -> Outcome:
         """An outcome of this family."""
@@ -130,18 +132,18 @@ _families: dict[str, Family] = {}
 
 
 def family(
-    id: str, title: str, *, right: str, fix: str, faults: tuple[int, ...] = ()
-) -> Callable[[Callable[[Trial], str]], Callable[[Trial], str]]:
+    id: str, title: str, *, right: str, fix: str, faults: tuple[int, ...] = (), ranks: bool = False
+) -> Callable[[Scenario], Scenario]:
     """Register a scenario as a family.
 
     Raises:
         ValueError: if the id is taken.
     """
 
-    def register(run: Callable[[Trial], str]) -> Callable[[Trial], str]:
+    def register(run: Scenario) -> Scenario:
         if id in _families:
             raise ValueError(f"the family {id!r} is defined twice")
-        _families[id] = Family(id, title, right, fix, faults, run)
+        _families[id] = Family(id, title, right, fix, faults, run, ranks)
         return run
 
     return register

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -34,6 +34,7 @@ class Subject:
         doors: the doors to drive it through; a family passes if it passes through all.
         ours: whether it is `sharpmin.SAM` or a subclass, from which more is demanded.
         takes_model: whether the model reaches it.
+        per_rank: makes one that perturbs per rank (scope="rank"); None if its constructor has no such argument.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Subject:
     doors: tuple[str, ...]
     ours: bool = False
     takes_model: bool = False
+    per_rank: Build | None = None
 
 
 def our_sam(cls: type[SAM] = SAM, door: str | None = None) -> Subject:
@@ -55,8 +57,11 @@ def our_sam(cls: type[SAM] = SAM, door: str | None = None) -> Subject:
     def build(params: Any, base: type[torch.optim.Optimizer], rho: float, options: dict[str, Any], model: nn.Module) -> Any:
         return cls(base(params, **options), rho, model=model)
 
+    def per_rank(params: Any, base: type[torch.optim.Optimizer], rho: float, options: dict[str, Any], model: nn.Module) -> Any:
+        return cls(base(params, **options), rho, model=model, scope="rank")
+
     name = f"{cls.__module__.split('.')[0]}.{cls.__name__}"
-    return Subject(name, build, (door,) if door else OURS, ours=True, takes_model=True)
+    return Subject(name, build, (door,) if door else OURS, ours=True, takes_model=True, per_rank=per_rank)
 
 
 def of_class(target: Any, name: str, *, door: str | None = None, extra: Mapping[str, Any] | None = None) -> Subject:
@@ -80,23 +85,30 @@ def of_class(target: Any, name: str, *, door: str | None = None, extra: Mapping[
     except (TypeError, ValueError):
         raise TypeError(f"{name} has no signature that can be read; {HINT}") from None
     build, takes_model = _read(target, name, signature, dict(extra or {}))
-    return _probed(name, build, door, takes_model)
+    subject = _probed(name, build, door, takes_model)
+    if "scope" not in signature.parameters or "scope" in (extra or {}):
+        return subject
+    return replace(subject, per_rank=_read(target, name, signature, {**(extra or {}), "scope": "rank"})[0])
 
 
 def of_factory(make: Any, name: str, *, door: str | None = None) -> Subject:
-    """A factory `(params, base_class, rho, base_options)`, which may have a fifth argument `model`.
+    """A factory `(params, base_class, rho, base_options)`, which may have more arguments `model` and `scope` ("rank").
 
     Raises:
         TypeError: if it cannot be called like this, or makes no SAM.
     """
     if not callable(make):
         raise TypeError(f"{name} is a {type(make).__name__}, no function; {HINT}")
-    takes_model = "model" in inspect.signature(make).parameters
+    named = inspect.signature(make).parameters
+    takes_model = "model" in named
 
     def build(params: Any, base: type[torch.optim.Optimizer], rho: float, options: dict[str, Any], model: nn.Module) -> Any:
-        return make(params, base, rho, options, model=model) if takes_model else make(params, base, rho, options)
+        return make(params, base, rho, options, **({"model": model} if takes_model else {}))
 
-    return _probed(name, build, door, takes_model)
+    def per_rank(params: Any, base: type[torch.optim.Optimizer], rho: float, options: dict[str, Any], model: nn.Module) -> Any:
+        return make(params, base, rho, options, scope="rank", **({"model": model} if takes_model else {}))
+
+    return replace(_probed(name, build, door, takes_model), per_rank=per_rank if "scope" in named else None)
 
 
 def _probed(name: str, build: Build, door: str | None, takes_model: bool) -> Subject:

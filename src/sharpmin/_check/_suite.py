@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from . import _families  # noqa: F401  # registers them
+from . import _families, _rank_families  # noqa: F401  # registers them
 from ._case import Family, Fault, NotApplicable, NotOffered, Outcome, Report, raised, registered
 from ._isolate import isolated
 from ._subject import Subject
 from ._trial import Trial
 
 
-def families() -> dict[str, Family]:
-    """All families by id, in the order of the table.
+def families(*, ranks: bool = False) -> dict[str, Family]:
+    """The families of one process by id, in the order of the table; those that need several with `ranks`.
 
     >>> families()["golden-step"].right
     "w' = (2.67, 0.44)"
+    >>> families(ranks=True)["ddp-golden-step"].right
+    "second pass at 0.6, x' = 0.38 on every rank"
     """
-    return registered()
+    return {name: entry for name, entry in registered().items() if entry.ranks is ranks}
 
 
-def choose(names: Iterable[str]) -> list[Family]:
-    """The families of these ids; all of them for none.
+def choose(names: Iterable[str], *, ranks: bool = False) -> list[Family]:
+    """The families of these ids; all of them for none, those that need several processes only with `ranks`.
 
     Raises:
-        ValueError: for an unknown id.
+        ValueError: for an unknown id, or for one that needs several processes where there is one.
     """
-    known = families()
+    known = registered() if ranks else families()
     wanted = list(dict.fromkeys(name.lower() for name in names))
+    alone = [name for name in wanted if name not in known and name in registered()]
+    if alone:
+        raise ValueError(f"{', '.join(alone)} needs several processes; give --ranks 2 too")
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise ValueError(f"no family {', '.join(unknown)}; there are {', '.join(known)}")
@@ -55,7 +60,11 @@ def run(subject: Subject, only: Iterable[str] = (), watch: Callable[[Family], No
 
 def examine(chosen: Family, subject: Subject) -> Outcome:
     """One family through every door of the subject: the first failure, or the best there is."""
-    outcomes = [_through(chosen, subject, door) for door in subject.doors]
+    return best([_through(chosen, subject, door) for door in subject.doors])
+
+
+def best(outcomes: Sequence[Outcome]) -> Outcome:
+    """The one that speaks for all doors, or for all ranks: the first failure, or the best there is."""
     for status in ("failed", "passed", "not offered"):
         for outcome in outcomes:
             if outcome.status == status:
@@ -64,16 +73,20 @@ def examine(chosen: Family, subject: Subject) -> Outcome:
 
 
 def _through(chosen: Family, subject: Subject, door: str) -> Outcome:
-    prefix = f"{door}: " if len(subject.doors) > 1 else ""
     with isolated() as seen:
-        trial = Trial(subject, door, lambda: [str(entry.message) for entry in seen])
-        try:
-            return chosen.outcome("passed", chosen.run(trial))
-        except Fault as fault:
-            return chosen.outcome("failed", prefix + fault.observed, fault.right)
-        except NotOffered as reason:
-            return chosen.outcome("not offered", str(reason))
-        except NotApplicable as reason:
-            return chosen.outcome("not applicable", str(reason))
-        except Exception as error:
-            return chosen.outcome("failed", prefix + raised(error))
+        return attempt(chosen, Trial(subject, door, lambda: [str(entry.message) for entry in seen]))
+
+
+def attempt(chosen: Family, trial: Trial) -> Outcome:
+    """One family on one trial; every exception is an observation."""
+    prefix = f"{trial.door}: " if len(trial.subject.doors) > 1 else ""
+    try:
+        return chosen.outcome("passed", chosen.run(trial))
+    except Fault as fault:
+        return chosen.outcome("failed", prefix + fault.observed, fault.right)
+    except NotOffered as reason:
+        return chosen.outcome("not offered", str(reason))
+    except NotApplicable as reason:
+        return chosen.outcome("not applicable", str(reason))
+    except Exception as error:
+        return chosen.outcome("failed", prefix + raised(error))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,6 +26,7 @@ def check(
     only: Annotated[list[str] | None, typer.Option(help="Only this family; may be repeated.")] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE for the constructor; may be repeated.")] = None,
     make: Annotated[str | None, typer.Option(help="pkg.module:function(params, base_class, rho, base_options).")] = None,
+    ranks: Annotated[int | None, typer.Option(help="Also the families of DDP and FSDP2, on so many gloo processes.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Check a SAM against cases whose right value is known, family by family.
@@ -36,73 +35,38 @@ def check(
     as they are; --set adds arguments, --make gives a function that constructs. Exit code 0: nothing failed. 1: a family
     failed. 2: bad use. "Not offered" is no failure: the class has no way to express the case.
     """
+    from sharpmin._check._named import Named
     from sharpmin._check._suite import choose, run
 
-    choose(only or [])
+    choose(only or [], ranks=ranks is not None)
+    _demand_ranks(ranks)
     with _visible(), redirect_stdout(sys.stderr):  # what the code under test prints must not end up in the JSON
-        subject = _subject(target, door, given or [], make)
+        named = Named(target, door, tuple(given or []), make)
+        subject = named()
         with _status(silent=as_json) as tell:
-            report = run(subject, only or [], lambda family: tell(family.id))
+            if ranks is None:
+                report = run(subject, only or [], lambda family: tell(family.id))
+            else:
+                from sharpmin._check._crew import run_on_ranks
+
+                report = run_on_ranks(named, ranks, only or [], lambda family: tell(family.id))
     if as_json:
-        typer.echo(json.dumps(_document(subject, report), indent=2))
+        typer.echo(json.dumps(_document(subject, report, ranks), indent=2))
     else:
         from ._console import Whole
 
         console = Whole()
-        console.print(_headline(subject), markup=False, highlight=False)
+        console.print(_headline(subject, ranks), markup=False, highlight=False)
         console.print(table(report))
         console.print(report.summary, markup=False, highlight=False)
     raise typer.Exit(0 if report.ok else 1)
 
 
-def _subject(target: str, door: str | None, given: Sequence[str], make: str | None) -> Subject:
-    from sharpmin._check._subject import of_class, of_factory, our_sam
+def _demand_ranks(ranks: int | None) -> None:
+    if ranks is not None:
+        from sharpmin._check._crew import demand_world
 
-    extra = dict(_pair(text) for text in given)
-    if make is not None:
-        if extra:
-            raise ValueError("--set and --make do not go together: let the function set them")
-        return of_factory(_load(make, "--make"), target or make, door=door)
-    if not target:
-        if extra:
-            raise ValueError("--set needs a TARGET, pkg.module:Class")
-        return our_sam(door=door)
-    return of_class(_load(target, "TARGET"), target, door=door, extra=extra)
-
-
-def _pair(text: str) -> tuple[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.isidentifier():
-        raise ValueError(f"--set {text}: give KEY=VALUE")
-    with suppress(ValueError, SyntaxError):
-        return key, ast.literal_eval(value)
-    return key, value
-
-
-def _load(path: str, what: str) -> Any:
-    """The object at pkg.module:name.
-
-    Raises:
-        ValueError: if there is none, with the reason in one line.
-    """
-    from sharpmin._check._case import raised
-
-    module, colon, name = path.partition(":")
-    if not colon or not module or not name:
-        raise ValueError(f"{what} {path}: give pkg.module:name, such as sharpmin:SAM")
-    try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-            raise ValueError(f"{what} {path}: there is no module {error.name}; is it installed here?") from None
-        raise ValueError(f"{what} {path}: importing {module} {raised(error)}") from None
-    except Exception as error:
-        raise ValueError(f"{what} {path}: importing {module} {raised(error)}") from None
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise ValueError(f"{what} {path}: {module} has no {name}")
-        found = getattr(found, part)
-    return found
+        demand_world(ranks)
 
 
 @contextmanager
@@ -127,10 +91,11 @@ def _status(*, silent: bool) -> Iterator[Any]:
         yield status.update
 
 
-def _headline(subject: Subject) -> str:
+def _headline(subject: Subject, ranks: int | None) -> str:
     import torch
 
-    return f"{subject.name} by {', '.join(subject.doors)}; torch {torch.__version__}"
+    where = f"; {ranks} ranks" if ranks else ""
+    return f"{subject.name} by {', '.join(subject.doors)}; torch {torch.__version__}{where}"
 
 
 def table(report: Report) -> Table:
@@ -150,7 +115,7 @@ def table(report: Report) -> Table:
     return grid
 
 
-def _document(subject: Subject, report: Report) -> dict[str, Any]:
+def _document(subject: Subject, report: Report, ranks: int | None) -> dict[str, Any]:
     import torch
 
     from sharpmin import __version__
@@ -159,6 +124,7 @@ def _document(subject: Subject, report: Report) -> dict[str, Any]:
     return {
         "target": subject.name,
         "doors": list(subject.doors),
+        "ranks": ranks or 1,
         "sharpmin": __version__,
         "torch": str(torch.__version__),
         "passed": statuses.count("passed"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from itertools import compress, repeat
 from operator import is_not
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -76,15 +77,21 @@ class Ascending(Wrapper):
             self._cycle.ascent = {p: a for p, a in proposed.items() if p in own}
 
     @contextmanager
-    def _first_pass(self) -> Iterator[None]:
+    def _first_pass(self, apart: AbstractContextManager[Any] | None = None) -> Iterator[None]:
+        """Inside the first pass; `apart` is held over it, but not over a second one that comes before its end."""
         cycle = self._cycle
-        look = nullcontext() if cycle.looked else strangers(self.model, self.scope, self._parameters())
-        cycle.inside = cycle.looked = True
+        looked, cycle.inside, cycle.looked = cycle.looked, True, True
         try:
-            with look:
+            with ExitStack() as stack:
+                if not looked:
+                    stack.enter_context(strangers(self.model, self.scope, self._parameters()))
+                if apart is not None:
+                    inner = stack.enter_context(ExitStack())
+                    inner.enter_context(apart)
+                    cycle.reduce_again = inner.close
                 yield
         finally:
-            cycle.inside = False
+            cycle.inside, cycle.reduce_again = False, None
 
     def _open_microbatch(self) -> None:
         """Set aside what has accumulated, for the two passes of one micro-batch."""

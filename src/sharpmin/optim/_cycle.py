@@ -51,6 +51,7 @@ class Cycle:
         onto: whether the second pass adds to what earlier micro-batches have accumulated, as DDP needs it.
         inside: whether the first pass of a micro-batch is being made.
         looked: whether the first pass has been searched for a model in DDP that SAM was not given.
+        reduce_again: ends the `no_sync()` that `step(closure)` holds over the first pass in scope "rank".
         norms: the sum of the dual norms of the micro-batches, where only the device knows them.
         nonfinite: a first gradient held an inf or a nan, so the step must change nothing.
         record: the raw numbers of `opt.last`.
@@ -74,6 +75,7 @@ class Cycle:
     onto: bool = False
     inside: bool = False
     looked: bool = False
+    reduce_again: Callable[[], None] | None = None
     norms: Scalar = 0.0
     nonfinite: bool = False
     record: dict[str, Any] = field(default_factory=dict)
@@ -144,4 +146,4 @@ class Cycle:
         release(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "scaling": None}  # a copy of the optimizer is no place for somebody's scaler
+        return {**self.__dict__, "scaling": None, "reduce_again": None}  # not for a copy: they belong to somebody else

@@ -72,6 +72,8 @@ class Machine(Ascending):
             if earlier is None and self.scope == "microbatch":
                 raise PhaseError(_NO_CLEAN)
             demand_first(self.model, self.scope)
+        if cycle.reduce_again is not None:  # the second pass may come inside the closure
+            cycle.reduce_again()
         self._unscale(scaler)
         ascension = Ascension.of(self._climbers(), self.geometry, self._count())
         climbers, norm = ascension.climbers, ascension.norm

@@ -247,8 +247,9 @@ class SAM(Machine):
             return loss
         self._remember_random()
         cycle.earlier = [] if self.scope == "microbatch" else None  # the closure is one micro-batch
+        own = apart(self.model) if self.scope == "rank" and self._active() else None
         try:
-            with torch.enable_grad(), self._first_pass():
+            with torch.enable_grad(), self._first_pass(own):
                 loss = closure()
         except BaseException:
             cycle.earlier = None

@@ -1,0 +1,88 @@
+"""One rank of the families that several processes play together: it is told what to play, and sends what came of it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from ._case import Outcome, registered
+from ._isolate import isolated
+from ._rank_trial import RankTrial
+from ._subject import Subject
+from ._suite import attempt
+
+READY = "ready"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One family through one door, for every rank.
+
+    Attributes:
+        family: its id.
+        door: the door.
+        make: makes the subject.
+        meet: the file in which the ranks meet; each task has its own, so that nothing is left of the last one.
+    """
+
+    family: str
+    door: str
+    make: Callable[[], Subject]
+    meet: Path
+
+
+def serve(rank: int, world: int, folder: Path, wait: float, told: Connection) -> None:
+    """Play what comes until the caller is gone; nothing is printed but into the file of this rank in `folder`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends its ranks
+    _into(folder / f"{rank}.txt")
+    _by_loopback()
+    torch.set_num_threads(1)
+    importlib.import_module("torch.distributed.fsdp")  # slow: before the clock of the first family runs
+    _join(folder / "meet", rank, world, wait)
+    dist.barrier()
+    told.send(READY)
+    with suppress(EOFError):
+        while True:
+            told.send(_play(told.recv(), rank, world, wait))
+
+
+def _play(task: Task, rank: int, world: int, wait: float) -> Outcome:
+    """Play one family. The group stays until the next task comes, since then all ranks are done with it."""
+    dist.destroy_process_group()
+    subject = task.make()
+    _join(task.meet, rank, world, wait)
+    with isolated() as seen:
+        trial = RankTrial(subject, task.door, lambda: [str(entry.message) for entry in seen], rank, world)
+        return attempt(registered()[task.family], trial)
+
+
+def _join(meet: Path, rank: int, world: int, wait: float) -> None:
+    dist.init_process_group("gloo", init_method=meet.as_uri(), rank=rank, world_size=world, timeout=timedelta(seconds=wait))
+
+
+def _into(file: Path) -> None:
+    """Whatever is printed from here on, by Python or below it, goes to the file."""
+    target = os.open(file, os.O_WRONLY | os.O_CREAT)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+
+
+def _by_loopback() -> None:
+    """No name of this machine is looked up, no other interface is listened on."""
+    names = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
+    if names:
+        os.environ["GLOO_SOCKET_IFNAME"] = names[0]
