@@ -215,6 +215,7 @@ REFUSED = [
     (lambda: sm.watch(Run().opt, rho=0.1), TypeError, "knows its rho"),
     (lambda: sm.watch(Run().opt, every=0), ValueError, "every=0"),
     (lambda: sm.watch(Run().opt, mu=0.0), ValueError, "mu=0.0"),
+    (lambda: sm.watch(sm.SAM(Run().base, rho=0.3, scope="microbatch")), ValueError, "a row is a step"),
     (Run(own=False).probe.perturbed, RuntimeError, "without clean"),
 ]
 

@@ -4,12 +4,13 @@ from ._rows import JsonLines, Log
 from ._state import State
 from .floor import Floor
 from .hold import OnHold
+from .probe import Probe
 from .sketch import Sketch
 from .stall import Diagnosis, diagnose
 from .statistics import Numbers
 from .tensorboard import TensorBoard
 from .toggle import Toggle, toggle
-from .watch import Probe, watch
+from .watch import watch
 from .window import Window
 
 __all__ = [

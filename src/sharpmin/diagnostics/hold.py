@@ -8,8 +8,8 @@ from sharpmin.core.rho import RhoSchedule
 from sharpmin.optim.sam import SAM
 
 from ._state import State
+from .probe import Probe
 from .stall import Diagnosis, diagnose
-from .watch import Probe
 from .window import LEAST_BLOCKS
 
 _HOLDS = (State.HOLDS, State.RHO_FLOOR, State.TWO_CYCLE, State.TRAP)

@@ -14,8 +14,8 @@ from ._rows import Log, read
 from ._state import State
 from ._words import words
 from .floor import Floor
+from .probe import Probe
 from .statistics import Numbers
-from .watch import Probe
 from .window import Window
 
 SHARE = 0.005  # of the loss: what counts as a fall worth having
