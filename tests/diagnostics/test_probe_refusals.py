@@ -9,9 +9,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
 
-from sharpmin.diagnostics._sharpness import m_sharpness, worst_loss
-from sharpmin.diagnostics._spectrum import hessian_spectrum
-from sharpmin.diagnostics._trace import hessian_trace
+from sharpmin.diagnostics import hessian_spectrum, hessian_trace, m_sharpness, worst_loss
 from sharpmin.optim.geometry import L2
 
 

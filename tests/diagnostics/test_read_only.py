@@ -12,9 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from sharpmin.diagnostics._sharpness import m_sharpness, worst_loss
-from sharpmin.diagnostics._spectrum import hessian_spectrum
-from sharpmin.diagnostics._trace import hessian_trace
+from sharpmin.diagnostics import hessian_spectrum, hessian_trace, m_sharpness, worst_loss
 
 PROBES = {
     "worst_loss": lambda *a: worst_loss(*a, rho=0.1, steps=2, restarts=2),

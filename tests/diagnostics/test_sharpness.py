@@ -11,8 +11,7 @@ from scipy.optimize import brentq
 from torch import nn
 from torch.nn.functional import mse_loss
 
-from sharpmin.diagnostics._sharpness import m_sharpness, worst_loss
-from sharpmin.diagnostics._spectrum import hessian_spectrum
+from sharpmin.diagnostics import hessian_spectrum, m_sharpness, worst_loss
 from sharpmin.optim.geometry import L2, Elementwise, LInf, Masked
 
 

@@ -8,9 +8,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sharpmin.diagnostics import hessian_spectrum, hessian_trace
 from sharpmin.diagnostics._lanczos import end, size
-from sharpmin.diagnostics._spectrum import hessian_spectrum
-from sharpmin.diagnostics._trace import hessian_trace
 
 
 def dense(model, loss_fn, x, y):

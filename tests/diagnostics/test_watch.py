@@ -87,7 +87,9 @@ def test_the_cosine_of_neighbours():
 @pytest.mark.parametrize("every", [1, 2, 3, 8])
 def test_only_the_sketched_steps_and_those_right_after_them_are_sketched(every, monkeypatch):
     sketched = []
-    monkeypatch.setattr(Sketch, "__call__", lambda self, *args, _sketch=Sketch.__call__: sketched.append(0) or _sketch(self, *args))
+    monkeypatch.setattr(
+        Sketch, "__call__", lambda self, *args, _sketch=Sketch.__call__: sketched.append(0) or _sketch(self, *args)
+    )
     run = Run(every=every)
     for step in range(20):
         sketched.clear()

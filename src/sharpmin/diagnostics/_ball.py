@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from sharpmin.optim.geometry import Geometry, LInf, Masked
-from sharpmin.optim.tensors import times
+from sharpmin.optim.tensors import times, wide
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Ball:
         total = self.geometry.measure(self.anchor, gradient)
         if not 0 < float(total) < float("inf"):
             return None
-        return [v.to_dense() for v in self.geometry.steepest(self.anchor, gradient, total)]
+        return list(self.geometry.steepest(self.anchor, gradient, total))
 
     def project(self, vectors: Sequence[Tensor]) -> list[Tensor]:
         """The nearest point of the ball: clipped for `LInf`, scaled down for every other norm."""
@@ -48,10 +48,8 @@ class Ball:
 
     def random(self, generator: torch.Generator) -> list[Tensor]:
         """A point in a random direction, its norm uniform in (0, rho); from a generator of the CPU on any device."""
-        dtypes = [torch.promote_types(w.dtype, torch.float32) for w in self.anchor]
-        noise = [torch.randn(w.shape, generator=generator, dtype=torch.float64) for w in self.anchor]
-        cast = [z.to(w.device, dtype) for z, w, dtype in zip(noise, self.anchor, dtypes, strict=True)]
-        vectors = _spread(self.geometry, self.anchor, cast)
+        noise = [torch.randn(w.shape, generator=generator, dtype=torch.float64).to(wide(w)) for w in self.anchor]
+        vectors = _spread(self.geometry, self.anchor, noise)
         size, radius = self.norm(vectors), self.rho * float(torch.rand((), generator=generator, dtype=torch.float64))
         return [v * (radius / size if size else 0.0) for v in vectors]
 

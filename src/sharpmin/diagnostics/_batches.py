@@ -11,7 +11,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
+from sharpmin.optim.tensors import pieces
+
 _RANDOM = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+_PRIME = 1_000_003  # that each piece of a tensor counts differently
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Batch:
         return Batch(tree_map_only(Tensor, cut, self.inputs), tree_map_only(Tensor, cut, self.targets), stop - start)
 
 
-def refuse(data: object, owner: str) -> None:
+def check_repeatable(data: object, owner: str) -> None:
     """One error for data that cannot be gone over again in the same order.
 
     Raises:
@@ -73,7 +76,7 @@ class Batches:
 
     def __init__(self, data: Iterable[Any], device: torch.device, owner: str):
         self._data, self._device, self._owner = data, device, owner
-        self._first: Tensor | None = None
+        self._first: list[int] | None = None
         self.samples = sum(batch.size for batch in self)
         if not self.samples:
             raise ValueError(f"{owner}: data holds no samples; give at least one batch (inputs, targets)")
@@ -82,10 +85,10 @@ class Batches:
         marks = []
         for item in self._data:
             batch = self._batch(item)
-            marks.append(_mark(batch))
+            marks += [_mark(t) for t in tree_leaves((batch.inputs, batch.targets)) if isinstance(t, Tensor)]
             if batch.size:
                 yield batch
-        self._compare(torch.stack(marks) if marks else torch.zeros(0))
+        self._compare([int(mark) for mark in marks])
 
     def _batch(self, item: Any) -> Batch:
         if not isinstance(item, (tuple, list)) or len(item) != 2:
@@ -104,24 +107,24 @@ class Batches:
         here = t.to(self._device)
         return here.clone() if here.is_inference() else here  # autograd refuses tensors made in inference mode
 
-    def _compare(self, marks: Tensor) -> None:
+    def _compare(self, marks: list[int]) -> None:
         if self._first is None:
             self._first = marks
-        elif marks.shape != self._first.shape or not torch.allclose(marks, self._first, rtol=1e-9, atol=0, equal_nan=True):
+        elif marks != self._first:
             raise ValueError(
                 f"{self._owner}: a second pass over the data gave other batches (shuffling, or augmentation at random); "
                 "give data=list(loader)"
             )
 
 
-def _mark(batch: Batch) -> Tensor:
-    """A number that changes with the values and with the order of the samples: shape (), float64."""
-    total = torch.zeros((), dtype=torch.float64)
-    for t in tree_leaves((batch.inputs, batch.targets)):
-        if isinstance(t, Tensor) and t.numel() and not t.is_complex() and not t.is_sparse:
-            rows = t.detach().reshape(len(t) if t.dim() else 1, -1).sum(1, dtype=torch.float64)
-            places = torch.arange(1, len(rows) + 1, dtype=torch.float64, device=rows.device)
-            total = total.to(rows.device) + (rows * places).sum()
+def _mark(t: Tensor) -> Tensor:
+    """A number that changes with the bits and their order, shape (), int64; integers add up alike on every device."""
+    total = torch.zeros((), dtype=torch.int64, device=t.device)
+    if t.is_nested or t.layout not in (torch.strided, torch.sparse_coo):
+        return total
+    for piece in pieces(t.detach()):
+        bits = piece.view(torch.int32 if piece.element_size() % 4 == 0 else torch.uint8).long()
+        total = total * _PRIME + (bits * torch.arange(1, len(bits) + 1, device=t.device)).sum()
     return total
 
 

@@ -15,14 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sharpmin.optim.tensors import any_low_precision, inner, sum_of_squares
+from sharpmin.optim.tensors import all_finite, any_low_precision, dense, inner, sum_of_squares
 
 from ._batches import Batch
+from ._graph import nodes
 from ._objective import Objective
 
 AUTOGRAD = "autograd"
 DIFFERENCES = "finite differences"
 
+_MISSING = "torch::autograd::Error"  # the node of a derivative that does not exist
 _LACKING = re.compile(r"double backward|differentiate twice|derivative for .* not implemented", re.IGNORECASE)
 
 
@@ -46,12 +48,11 @@ class Hessian:
             ValueError: if the product is not finite, or differences are needed of half-precision weights.
         """
         self.products += 1
-        if self.method == AUTOGRAD:
-            found = self._twice(v)
-            if found is None:
-                self.method = DIFFERENCES
-        product = found if self.method == AUTOGRAD else self._differences(v)
-        if product is None or not all(bool(torch.isfinite(t).all()) for t in product):
+        product = self._twice(v) if self.method == AUTOGRAD else None
+        if product is None:
+            self.method = DIFFERENCES
+            product = self._differences(v)
+        if not all_finite(product):
             raise ValueError(
                 f"{self._objective.owner}: a Hessian-vector product is not finite; is the loss finite at the weights?"
             )
@@ -70,7 +71,7 @@ class Hessian:
                     return None
                 for s, h in zip(sums, products, strict=True):
                     if h is not None:
-                        s.add_(h.to_dense() if h.is_sparse else h, alpha=batch.size)
+                        s.add_(dense(h), alpha=batch.size)
                 samples += batch.size
         return [s.div_(samples) for s in sums]
 
@@ -81,9 +82,9 @@ class Hessian:
         try:
             slope = torch.autograd.grad(loss, weights, seed, create_graph=True, allow_unused=True)
             known = [(g, u) for g, u in zip(slope, v, strict=True) if g is not None and g.requires_grad]
-            if _once_only([g for g, _ in known]):
-                return None
             outputs, vectors = [g for g, _ in known], [u for _, u in known]
+            if _MISSING in nodes(outputs):
+                return None
             return torch.autograd.grad(outputs, weights, vectors, allow_unused=True) if known else [None] * len(weights)
         except RuntimeError as error:
             if _LACKING.search(str(error)):
@@ -91,7 +92,10 @@ class Hessian:
             raise
 
     def _differences(self, v: Sequence[Tensor]) -> list[Tensor]:
-        """(grad L(w + h v) - grad L(w - h v)) / 2h, with h |v| = eps^(1/3) max(1, |w|)."""
+        """(grad L(w + h v) - grad L(w - h v)) / 2h, with h |v| = (eps max(1, |w|))^(1/3).
+
+        Rounding w + h v adds an error of about eps |w| / h, the third derivative one of h^2: their sum is least at that order.
+        """
         held = self._objective.held
         if any_low_precision(held.weights):
             raise ValueError(
@@ -102,7 +106,7 @@ class Hessian:
         if not size:
             return [torch.zeros_like(u) for u in v]
         eps = max(torch.finfo(p.dtype).eps for p in held.weights)
-        h = eps ** (1 / 3) * max(1.0, float(sum_of_squares(held.anchor)) ** 0.5) / size
+        h = (eps * max(1.0, float(sum_of_squares(held.anchor)) ** 0.5)) ** (1 / 3) / size
         try:
             held.move(v, h)
             _, above = self._objective.gradient(self._batches)
@@ -111,20 +115,6 @@ class Hessian:
         finally:
             held.home()
         return [(a.double() - b.double()).div_(2 * h) for a, b in zip(above, below, strict=True)]
-
-
-def _once_only(slope: Sequence[Tensor]) -> bool:
-    """Whether the graph of a gradient holds a node that stands for a derivative that does not exist."""
-    seen, todo = set(), [g.grad_fn for g in slope if g.grad_fn is not None]
-    while todo:
-        node = todo.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if node.name() == "torch::autograd::Error":
-            return True
-        todo += [following for following, _ in node.next_functions if following is not None]
-    return False
 
 
 def quadratic_form(hessian: Hessian, v: Sequence[Tensor]) -> float:

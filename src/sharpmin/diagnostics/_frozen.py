@@ -5,9 +5,6 @@ Weights are written through `p.data`, which leaves version counters alone: a `ba
 
 from __future__ import annotations
 
-import contextlib
-import random
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,44 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpmin.optim.buffers import _own_entries
-from sharpmin.optim.rng import RandomState
-from sharpmin.optim.tensors import copy_all, displace
+from sharpmin.optim.buffers import own_entries
+from sharpmin.optim.tensors import copy_all, displace, times, wide
 
-
-class Randomness:
-    """Every generator that a forward pass or a loader may draw from, at one moment.
-
-    >>> state = Randomness([], None)
-    >>> first = torch.rand(2), random.random()
-    >>> state.put_back()
-    >>> torch.equal(first[0], torch.rand(2)), first[1] == random.random()
-    (True, True)
-    """
-
-    def __init__(self, parameters: Sequence[Tensor], data: object):
-        self._torch = RandomState(parameters)
-        self._python = random.getstate()
-        numpy = sys.modules.get("numpy")  # never imported for this
-        self._numpy: tuple[Any, Any] | None = None if numpy is None else (numpy, numpy.random.get_state())
-        self._own = [(g, g.get_state()) for g in _generators(data)]
-
-    def put_back(self) -> None:
-        """Set every generator to that moment."""
-        self._torch.put_back()
-        random.setstate(self._python)
-        if self._numpy is not None:
-            self._numpy[0].random.set_state(self._numpy[1])
-        for generator, state in self._own:
-            generator.set_state(state)
-
-
-def _generators(data: object) -> list[torch.Generator]:
-    """The generators of a loader and of its samplers."""
-    sampler, batches = getattr(data, "sampler", None), getattr(data, "batch_sampler", None)
-    holders = (data, sampler, batches, getattr(batches, "sampler", None))
-    found = [getattr(holder, "generator", None) for holder in holders]
-    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
+from ._generators import Randomness
 
 
 @dataclass(frozen=True)
@@ -75,7 +38,7 @@ class Frozen:
         """weights = anchor + factor * displacement, rounded once."""
         self.home()
         for p, e in zip(self.weights, displacement, strict=True):
-            displace(p.data, e * factor)
+            displace(p.data, times(e, factor))
 
     @torch.no_grad()
     def home(self) -> None:
@@ -85,21 +48,17 @@ class Frozen:
     @torch.no_grad()
     def moved(self) -> list[Tensor]:
         """The displacement that the weights really have, after rounding."""
-        pairs = zip(self.weights, self.anchor, strict=True)
-        return [p.data.to(_at_least_single(a)) - a.to(_at_least_single(a)) for p, a in pairs]
-
-
-def _at_least_single(t: Tensor) -> torch.dtype:
-    return torch.promote_types(t.dtype, torch.float32)
+        return [wide(p.data) - wide(a) for p, a in zip(self.weights, self.anchor, strict=True)]
 
 
 @contextmanager
 def frozen(model: nn.Module, data: object = None) -> Iterator[Frozen]:
     """Evaluation mode for a while; then everything is as before, also after an exception.
 
-    Restored: the values, addresses and identity of trainable weights, of buffers and of tensors that modules hold as plain
-    attributes; `grad`, `requires_grad`; the mode of every module; plain attributes; the generators of torch on the devices in
-    use, of Python, of NumPy and of the loader. `train()` is not called, since some models change weights in it.
+    Restored: the values and the identity of all parameters, of buffers and of tensors that modules hold as attributes; `grad`,
+    `requires_grad`; what every name of a module is bound to, its mode among them; the generators of torch on the devices in
+    use, of Python, of NumPy and of the loader. Out of reach: what lists, dicts and other objects in a module hold, and what
+    hooks write elsewhere. `train()` is not called, since some models change weights in it.
 
     >>> net = nn.Linear(1, 1, bias=False)
     >>> before = net.weight.item()
@@ -111,13 +70,13 @@ def frozen(model: nn.Module, data: object = None) -> Iterator[Frozen]:
     (True, True)
     """
     parameters = list(model.parameters())
-    weights = [p for p in parameters if p.requires_grad]
+    weights, others = ([p for p in parameters if p.requires_grad is trains] for trains in (True, False))
     with ExitStack() as after:
         randomness = Randomness([*parameters, *model.buffers()], data)
         after.callback(randomness.put_back)
         for module in model.modules():
             after.callback(_keep_module(module))
-        copies = _keep_values([*weights, *_other_tensors(model)], after)
+        copies = _keep_values([*weights, *others, *_other_tensors(model)], after)
         after.callback(torch.clear_autocast_cache)  # weights are cast once and remembered: never those of another point
         for p in parameters:
             after.callback(_restore_parameter, p, p.requires_grad, p.grad)
@@ -129,7 +88,7 @@ def frozen(model: nn.Module, data: object = None) -> Iterator[Frozen]:
 
 def _keep_module(module: nn.Module) -> Callable[[], None]:
     """What binds a module's names again, and its mode."""
-    kept = [(names, dict(names.items())) for names in (module._parameters, module._buffers, vars(module))]
+    kept = [(names, dict(names.items())) for names in (module._parameters, module._buffers, module._modules, vars(module))]
     mode = module.training
 
     def restore() -> None:
@@ -161,7 +120,7 @@ def _keep_values(tensors: Sequence[Tensor], after: ExitStack) -> list[Tensor]:
     @torch.no_grad()
     def restore() -> None:
         for t, copy in zip(tensors, copies, strict=True):
-            own = _own_entries(t) if t.layout is torch.strided else ()
+            own = own_entries(t) if t.layout is torch.strided else ()
             (t.data[own] if own else t.data).copy_(copy[own] if own else copy)
 
     after.callback(restore)
@@ -172,17 +131,3 @@ def _restore_parameter(p: nn.Parameter, requires_grad: bool, grad: Tensor | None
     if p.requires_grad != requires_grad:
         p.requires_grad_(requires_grad)
     p.grad = grad
-
-
-@contextmanager
-def plain_kernels(model: nn.Module) -> Iterator[None]:
-    """Kernels that differentiate in evaluation mode: no fused encoder layer, and no cuDNN where there are recurrent nets."""
-    mha = torch.backends.mha
-    fast = mha.get_fastpath_enabled()
-    recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
-    with torch.backends.cudnn.flags(enabled=False) if recurrent else contextlib.nullcontext():
-        mha.set_fastpath_enabled(False)
-        try:
-            yield
-        finally:
-            mha.set_fastpath_enabled(fast)

@@ -10,10 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpmin.optim.tensors import wide
+from sharpmin.optim._guard import demand_free
+from sharpmin.optim.tensors import dense, wide
 
-from ._batches import Batch, Batches, refuse
-from ._frozen import Frozen, frozen, plain_kernels
+from ._batches import Batch, Batches, check_repeatable
+from ._frozen import Frozen, frozen
+from ._graph import nodes
+from ._kernels import plain_kernels
+
+_REENTRANT = "CheckpointFunctionBackward"
 
 LossFn = Callable[[Any, Any], Tensor]
 """loss_fn(model(inputs), targets): the mean over a batch."""
@@ -39,10 +44,9 @@ class Objective:
         total, samples = torch.zeros((), dtype=torch.float64), 0
         sums = [torch.zeros_like(wide(p.detach())) for p in self.held.weights]
         for batch, loss in self.each(batches):
-            for s, g in zip(
-                sums, torch.autograd.grad(self.checked(loss), self.held.weights, materialize_grads=True), strict=True
-            ):
-                s.add_(g.to_dense() if g.is_sparse else g, alpha=batch.size)
+            slopes = torch.autograd.grad(self.checked(loss), self.held.weights, materialize_grads=True)
+            for s, g in zip(sums, slopes, strict=True):
+                s.add_(dense(g), alpha=batch.size)
             total = total.to(loss.device) + loss.detach().double() * batch.size
             samples += batch.size
         return float(total) / samples, [s.div_(samples) for s in sums]
@@ -67,6 +71,11 @@ class Objective:
                 f"{self.owner}: the loss does not depend on any trainable weight as far as autograd sees; "
                 "remove no_grad() or detach() from the model and from loss_fn"
             )
+        if _REENTRANT in nodes([loss]):
+            raise ValueError(
+                f"{self.owner}: reentrant checkpointing hides weights from torch.autograd.grad; "
+                "give checkpoint(..., use_reentrant=False)"
+            )
         return loss
 
 
@@ -75,11 +84,12 @@ def looking(model: nn.Module, loss_fn: LossFn, data: Iterable[Any], owner: str) 
     """Check the arguments, freeze the model, and hand out the objective with the data.
 
     Raises:
+        PhaseError: if a SAM holds the weights perturbed.
         TypeError: if the model is none, is split over processes, has complex weights, or the data cannot be repeated.
         ValueError: if no weight is trainable, the loader shuffles, or there are no samples.
     """
     _check_model(model, owner)
-    refuse(data, owner)
+    check_repeatable(data, owner)
     with torch.inference_mode(False), torch.enable_grad(), frozen(model, data) as held, plain_kernels(model):
         yield Objective(model, loss_fn, held, owner), Batches(data, held.weights[0].device, owner)
 
@@ -93,6 +103,7 @@ def _check_model(model: object, owner: str) -> None:
     if any(nn.parameter.is_lazy(p) for p in (*parameters, *model.buffers())):
         raise ValueError(f"{owner}: the model has tensors without a shape yet; run it once on a batch before: model(inputs)")
     weights = [p for p in parameters if p.requires_grad]
+    demand_free(weights, f"{owner}()")
     if not weights:
         raise ValueError(f"{owner}: no weight requires a gradient; call requires_grad_() on those to probe")
     if any(hasattr(p, "placements") for p in weights):
