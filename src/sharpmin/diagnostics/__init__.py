@@ -1,7 +1,15 @@
-"""Is rho what holds a run up? Statistics of a run's own two gradients, the verdict, and the experiment that settles it."""
+"""Is rho what holds a run up? Statistics of a run's own two gradients, the verdict, and the experiment that settles it.
 
+And probes of where it stands: the worst loss within rho, m-sharpness, the ends of the Hessian spectrum, its trace.
+"""
+
+from ._ascent import Sharpness
+from ._m_sharpness import MSharpness, m_sharpness
 from ._rows import JsonLines, Log
+from ._sharpness import worst_loss
+from ._spectrum import Spectrum, hessian_spectrum
 from ._state import State
+from ._trace import Trace, hessian_trace
 from .floor import Floor
 from .hold import OnHold
 from .probe import Probe
@@ -18,15 +26,23 @@ __all__ = [
     "Floor",
     "JsonLines",
     "Log",
+    "MSharpness",
     "Numbers",
     "OnHold",
     "Probe",
+    "Sharpness",
     "Sketch",
+    "Spectrum",
     "State",
     "TensorBoard",
     "Toggle",
+    "Trace",
     "Window",
     "diagnose",
+    "hessian_spectrum",
+    "hessian_trace",
+    "m_sharpness",
     "toggle",
     "watch",
+    "worst_loss",
 ]

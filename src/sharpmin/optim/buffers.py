@@ -52,13 +52,13 @@ class Buffers:
         """Every buffer has its value and its identity again."""
         for kept in self._kept:
             if kept.buffer is not None and kept.copy is not None:
-                own = _own_entries(kept.buffer)
+                own = own_entries(kept.buffer)
                 kept.buffer[own].copy_(kept.copy[own])
             if kept.module._buffers.get(kept.name) is not kept.buffer:
                 kept.module._buffers[kept.name] = kept.buffer
 
 
-def _own_entries(t: Tensor) -> tuple[slice, ...]:
+def own_entries(t: Tensor) -> tuple[slice, ...]:
     """One entry along every expanded dimension, since copying into an expanded tensor is refused."""
     return tuple(
         slice(0, 1) if stride == 0 and size > 1 else slice(None) for stride, size in zip(t.stride(), t.shape, strict=True)

@@ -179,7 +179,7 @@ def run(cell: Cell) -> dict[str, Any]:
         "loss": loss,
         "gap": loss - optimum(cell.data, cell.noise, cell.seed),
         "accuracy": accuracy,
-        "eigenvalue": eigenvalue(run.model, lambda: run.setting.loss(run.model, x, y)),
+        "eigenvalue": eigenvalue(run.setting, run.model, x, y),
     }
     whole = {k: v if math.isfinite(v) else None for k, v in values.items()}
     took = {"used": run.budget.used, "verdict": run.verdict(), "seconds": round(time.perf_counter() - begin, 3)}

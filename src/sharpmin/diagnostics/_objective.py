@@ -1,0 +1,121 @@
+"""The mean loss over all samples, and its gradient, at wherever the weights are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sharpmin.optim._guard import demand_free
+from sharpmin.optim.tensors import dense, wide
+
+from ._batches import Batch, Batches, check_repeatable
+from ._frozen import Frozen, frozen
+from ._graph import nodes
+from ._kernels import plain_kernels
+
+_REENTRANT = "CheckpointFunctionBackward"
+
+LossFn = Callable[[Any, Any], Tensor]
+"""loss_fn(model(inputs), targets): the mean over a batch."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """L(w) = sum_b n_b loss_b(w) / sum_b n_b over batches of n_b samples.
+
+    Attributes:
+        model, loss_fn: what gives a batch's mean loss.
+        held: the weights.
+        owner: the function to name in errors.
+    """
+
+    model: nn.Module
+    loss_fn: LossFn
+    held: Frozen
+    owner: str
+
+    def gradient(self, batches: Iterable[Batch]) -> tuple[float, list[Tensor]]:
+        """The mean loss and its gradient, a dense tensor for each weight, in float32 at least."""
+        total, samples = torch.zeros((), dtype=torch.float64), 0
+        sums = [torch.zeros_like(wide(p.detach())) for p in self.held.weights]
+        for batch, loss in self.each(batches):
+            slopes = torch.autograd.grad(self.checked(loss), self.held.weights, materialize_grads=True)
+            for s, g in zip(sums, slopes, strict=True):
+                s.add_(dense(g), alpha=batch.size)
+            total = total.to(loss.device) + loss.detach().double() * batch.size
+            samples += batch.size
+        return float(total) / samples, [s.div_(samples) for s in sums]
+
+    def each(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        """The batches with their losses; every pass starts from the same random state."""
+        self.held.random.put_back()
+        for batch in batches:
+            torch.clear_autocast_cache()
+            loss = self.loss_fn(self.model(batch.inputs), batch.targets)
+            if not isinstance(loss, Tensor) or loss.numel() != 1:
+                what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+                raise TypeError(
+                    f"{self.owner}: loss_fn returned {what}; it must return the mean over the batch: reduction='mean'"
+                )
+            yield batch, loss.reshape(())
+
+    def checked(self, loss: Tensor) -> Tensor:
+        """`loss`, if it can be differentiated."""
+        if not loss.requires_grad:
+            raise ValueError(
+                f"{self.owner}: the loss does not depend on any trainable weight as far as autograd sees; "
+                "remove no_grad() or detach() from the model and from loss_fn"
+            )
+        if _REENTRANT in nodes([loss]):
+            raise ValueError(
+                f"{self.owner}: reentrant checkpointing hides weights from torch.autograd.grad; "
+                "give checkpoint(..., use_reentrant=False)"
+            )
+        return loss
+
+
+@contextmanager
+def looking(model: nn.Module, loss_fn: LossFn, data: Iterable[Any], owner: str) -> Iterator[tuple[Objective, Batches]]:
+    """Check the arguments, freeze the model, and hand out the objective with the data.
+
+    Raises:
+        PhaseError: if a SAM holds the weights perturbed.
+        TypeError: if the model is none, is split over processes, has complex weights, or the data cannot be repeated.
+        ValueError: if no weight is trainable, the loader shuffles, or there are no samples.
+    """
+    _check_model(model, owner)
+    check_repeatable(data, owner)
+    with torch.inference_mode(False), torch.enable_grad(), frozen(model, data) as held, plain_kernels(model):
+        yield Objective(model, loss_fn, held, owner), Batches(data, held.weights[0].device, owner)
+
+
+def _check_model(model: object, owner: str) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"{owner}: model={type(model).__name__}; give the torch.nn.Module whose weights are probed")
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        raise TypeError(f"{owner}: model=DistributedDataParallel waits for the other ranks; give model.module")
+    parameters = list(model.parameters())
+    if any(nn.parameter.is_lazy(p) for p in (*parameters, *model.buffers())):
+        raise ValueError(f"{owner}: the model has tensors without a shape yet; run it once on a batch before: model(inputs)")
+    weights = [p for p in parameters if p.requires_grad]
+    demand_free(weights, f"{owner}()")
+    if not weights:
+        raise ValueError(f"{owner}: no weight requires a gradient; call requires_grad_() on those to probe")
+    if any(hasattr(p, "placements") for p in weights):
+        raise TypeError(f"{owner}: the weights are sharded (DTensor); gather them into a plain copy of the model and give that")
+    if any(p.is_complex() for p in weights):
+        raise TypeError(f"{owner}: the weights are complex; the probes are for real weights, such as torch.view_as_real(w)")
+
+
+def check_seed(seed: object, owner: str) -> int:
+    """`seed`, if it is an integer >= 0."""
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise TypeError(f"{owner}: seed={seed!r} is a {type(seed).__name__}; seed must be an integer >= 0")
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"{owner}: seed={seed!r}; seed must be an integer >= 0 and below 2**63")
+    return seed
