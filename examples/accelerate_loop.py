@@ -1,8 +1,8 @@
-"""An Accelerate loop with SAM and gradient accumulation, on the handwritten digits of scikit-learn.
+"""SAM in an Accelerate loop, with gradient accumulation and clipping. `SAMBackward` stands where `accelerator.backward` stood.
 
 pip install 'sharpmin[accelerate]' scikit-learn
-python examples/accelerate_loop.py --steps 200
-accelerate launch examples/accelerate_loop.py                    # on several devices, unchanged
+python examples/accelerate_loop.py
+accelerate launch examples/accelerate_loop.py    # on several devices, unchanged
 """
 
 import argparse
@@ -17,44 +17,41 @@ from torch.utils.data import DataLoader, TensorDataset
 import sharpmin as sm
 from sharpmin.integrations import SAMBackward
 
+parser = argparse.ArgumentParser()
+parser.add_argument("--steps", type=int, default=200)
+args = parser.parse_args()
 
-def digits():
-    images, labels = load_digits(return_X_y=True)
-    x, y = torch.tensor(images, dtype=torch.float32) / 16, torch.tensor(labels)
-    return TensorDataset(x[:1500], y[:1500]), (x[1500:], y[1500:])
+torch.manual_seed(0)
+images, labels = (torch.tensor(array) for array in load_digits(return_X_y=True))
+images = images.float() / 16
+loader = DataLoader(TensorDataset(images[:1500], labels[:1500]), batch_size=32, shuffle=True, drop_last=True)
+model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 10))
+opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rho=0.05, model=model)
+
+accelerator = Accelerator(gradient_accumulation_steps=2)
+model, prepared, loader = accelerator.prepare(model, opt, loader)
 
 
 def loss_fn(model, batch):
+    """The loss of one micro-batch; it is called twice for each."""
     x, y = batch
     return nn.functional.cross_entropy(model(x), y)
 
 
-def main(steps):
-    torch.manual_seed(0)
-    accelerator = Accelerator(gradient_accumulation_steps=2)
-    train, (x, y) = digits()
-    model = nn.Sequential(nn.Linear(64, 128), nn.BatchNorm1d(128), nn.ReLU(), nn.Dropout(0.2), nn.Linear(128, 10))
-    opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rho=0.05, model=model)
-    loader = DataLoader(train, batch_size=32, shuffle=True, drop_last=True)
-    model, prepared, loader = accelerator.prepare(model, opt, loader)
-    backward = SAMBackward(accelerator, prepared, model, loss_fn)
+backward = SAMBackward(accelerator, prepared, model, loss_fn)
 
-    epochs = itertools.chain.from_iterable(itertools.repeat(loader))
-    for batch in itertools.islice(epochs, 2 * steps):
-        with accelerator.accumulate(model):
-            backward(batch)  # instead of loss = loss_fn(model, batch); accelerator.backward(loss)
-            if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(model.parameters(), 1.0)
-            prepared.step()
-            prepared.zero_grad()
+epochs = itertools.chain.from_iterable(itertools.repeat(loader))
+for batch in epochs:
+    with accelerator.accumulate(model):
+        loss = backward(batch)  # was: loss = loss_fn(model, batch); accelerator.backward(loss)
+        if accelerator.sync_gradients:
+            accelerator.clip_grad_norm_(model.parameters(), 1.0)
+        prepared.step()
+        prepared.zero_grad()
+    if opt.param_groups[0]["sharpmin_step"] == args.steps:
+        break
 
-    model.eval()
-    with torch.no_grad():
-        accuracy = (model(x.to(accelerator.device)).argmax(1).cpu() == y).float().mean().item()
-    accelerator.print(f"{opt.param_groups[0]['sharpmin_step']} steps, accuracy {accuracy:.3f}, radius {opt.last.radius:.4f}")
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=200)
-    main(parser.parse_args().steps)
+model.eval()
+predicted = model(images[1500:].to(accelerator.device)).argmax(1).cpu()
+accuracy = (predicted == labels[1500:]).float().mean()
+accelerator.print(f"{args.steps} steps, test accuracy {accuracy.item():.3f}, radius {opt.last.radius:.4f}")

@@ -1,4 +1,9 @@
-"""Gradient accumulation: one perturbation for the whole batch, or with `--scope microbatch` one for each micro-batch."""
+"""Gradient accumulation: one perturbation for the whole batch, or `--scope microbatch`: one for each micro-batch.
+
+pip install sharpmin scikit-learn
+python examples/accumulation.py
+python examples/accumulation.py --scope microbatch
+"""
 
 import argparse
 
@@ -8,15 +13,16 @@ from torch import nn
 
 import sharpmin as sm
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=300)
-parser.add_argument("--accumulate", type=int, default=4)
+parser.add_argument("--accumulate", type=int, default=4, help="micro-batches a step")
 parser.add_argument("--scope", choices=["global", "microbatch"], default="global")
 args = parser.parse_args()
 
 torch.manual_seed(0)
-data, target = (torch.tensor(array) for array in load_digits(return_X_y=True))
-data = data.float() / 16
+images, labels = (torch.tensor(array) for array in load_digits(return_X_y=True))
+images = images.float() / 16
+train, train_labels, test, test_labels = images[:1500], labels[:1500], images[1500:], labels[1500:]
 model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 10))
 opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rho=0.05, model=model, scope=args.scope)
 
@@ -29,7 +35,7 @@ def backward(x, y):
 
 
 def step_global(batches):
-    """Both passes see all micro-batches. This is SAM with the large batch."""
+    """Both passes see all micro-batches: SAM as if the whole batch had fitted into memory."""
     opt.zero_grad()
     with opt.clean():
         loss = sum(backward(x, y) for x, y in batches)
@@ -41,7 +47,7 @@ def step_global(batches):
 
 
 def step_microbatch(batches):
-    """Every micro-batch has both passes, one after the other; none has to be kept. This is m-SAM."""
+    """Every micro-batch has both passes, one after the other, and then may go: m-SAM."""
     opt.zero_grad()
     loss = 0
     for x, y in batches:
@@ -55,7 +61,9 @@ def step_microbatch(batches):
 
 step = step_global if args.scope == "global" else step_microbatch
 for _ in range(args.steps):
-    rows = torch.randint(len(data), (args.accumulate, 16))
-    loss = step([(data[own], target[own]) for own in rows])
+    rows = torch.randint(len(train), (args.accumulate, 16))
+    loss = step([(train[own], train_labels[own]) for own in rows])
 
-print(f"{args.steps} steps of {args.accumulate} micro-batches, scope {args.scope}, last loss {loss.item():.3f}")
+model.eval()
+accuracy = (model(test).argmax(1) == test_labels).float().mean()
+print(f"{args.steps} steps, scope {args.scope}, last loss {loss.item():.3f}, test accuracy {accuracy.item():.3f}")

@@ -1,8 +1,11 @@
-"""SAM under DistributedDataParallel, here with gloo on the CPU:
+"""SAM under DistributedDataParallel: two processes, here with gloo on the CPU.
 
-    torchrun --nproc-per-node 2 examples/ddp.py --scope global
+pip install sharpmin scikit-learn
+torchrun --nproc-per-node 2 examples/ddp.py
+torchrun --nproc-per-node 2 examples/ddp.py --scope rank
 
-Scope "global" climbs along the gradient of all ranks, "rank" along a rank's own, which saves the first of the two reductions.
+Scope "global" climbs along the gradient of all ranks. "rank" lets each rank climb along its own, which saves one of the two
+reductions.
 """
 
 import argparse
@@ -16,49 +19,51 @@ from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 import sharpmin as sm
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=300)
 parser.add_argument("--scope", choices=["global", "rank"], default="global")
+parser.add_argument("--save", help="write the trained weights to this file")
 args = parser.parse_args()
 
 dist.init_process_group("gloo")
 torch.manual_seed(0)
-data, target = (torch.tensor(array) for array in load_digits(return_X_y=True))
-rows = TensorDataset(data.float() / 16, target)
+images, labels = (torch.tensor(array) for array in load_digits(return_X_y=True))
+rows = TensorDataset(images.float() / 16, labels)
 sampler = DistributedSampler(rows)
-loader = DataLoader(rows, 32, sampler=sampler, drop_last=True)
-net = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
+loader = DataLoader(rows, batch_size=32, sampler=sampler, drop_last=True)
 
+net = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
 model = DistributedDataParallel(net)
 opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rho=0.05, model=model, scope=args.scope)
 
 
-def batches(steps):
-    """As many batches as asked for, each epoch in an order of its own."""
-    epoch = 0
-    while True:
-        sampler.set_epoch(epoch)
-        for batch in loader:
-            if steps == 0:
-                return
-            steps -= 1
-            yield batch
-        epoch += 1
-
-
-for x, y in batches(args.steps):
+def step(x, y):
     opt.zero_grad()
-    with opt.clean():  # in scope "rank" it keeps DDP from reducing
+    with opt.clean():  # in scope "rank" it keeps DDP from reducing this pass
         loss = nn.functional.cross_entropy(model(x), y)
         loss.backward()
     with opt.perturbed():
         nn.functional.cross_entropy(model(x), y).backward()
     opt.step()
+    return loss
 
-total = torch.stack([p.detach().sum() for p in model.parameters()]).sum()
-everywhere = [torch.zeros_like(total) for _ in range(dist.get_world_size())]
-dist.all_gather(everywhere, total)
+
+done = epoch = 0
+while done < args.steps:
+    sampler.set_epoch(epoch)
+    for x, y in loader:
+        loss = step(x, y)
+        done += 1
+        if done == args.steps:
+            break
+    epoch += 1
+
+weights = nn.utils.parameters_to_vector(net.parameters()).detach()
+everywhere = [torch.empty_like(weights) for _ in range(dist.get_world_size())]
+dist.all_gather(everywhere, weights)
 if dist.get_rank() == 0:
-    same = all(torch.equal(total, other) for other in everywhere)
-    print(f"{args.steps} steps on {dist.get_world_size()} ranks, weights equal: {same}, last loss {loss.item():.3f}")
-dist.barrier()  # no destroy_process_group(): after it, gloo in torch 2.13 aborts one exit in ten
+    agree = all(torch.equal(weights, others) for others in everywhere)
+    print(f"{args.steps} steps on {len(everywhere)} ranks, scope {args.scope}, loss {loss.item():.3f}, weights agree: {agree}")
+    if args.save:
+        torch.save(net.state_dict(), args.save)
+dist.barrier()

@@ -1,4 +1,8 @@
-"""SAM in Lightning's Trainer: the optimizer, and one callback."""
+"""SAM in Lightning's Trainer: return it from `configure_optimizers`, and add one callback.
+
+pip install 'sharpmin[lightning]' scikit-learn
+python examples/lightning_trainer.py
+"""
 
 import argparse
 
@@ -11,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import sharpmin as sm
 from sharpmin.integrations import LightningSAM
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=300)
 args = parser.parse_args()
 
@@ -25,14 +29,14 @@ class Digits(pl.LightningModule):
         self.steps = steps
 
     def training_step(self, batch, batch_idx):
-        """The loss of one batch."""
         x, y = batch
-        loss = nn.functional.cross_entropy(self.net(x), y)
-        self.log("loss", loss)
-        return loss
+        return nn.functional.cross_entropy(self.net(x), y)
+
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        self.log("accuracy", (self.net(x).argmax(1) == y).float().mean())
 
     def configure_optimizers(self):
-        """SAM around any base; schedulers take the SAM."""
         base = torch.optim.SGD(self.parameters(), lr=0.1, momentum=0.9)
         opt = sm.SAM(base, rho=0.05)
         scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(opt, self.steps)
@@ -40,9 +44,10 @@ class Digits(pl.LightningModule):
 
 
 pl.seed_everything(0, verbose=False)
-data, target = (torch.tensor(array) for array in load_digits(return_X_y=True))
-loader = DataLoader(TensorDataset(data.float() / 16, target), 32, shuffle=True, drop_last=True)
-quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+images, labels = (torch.tensor(array) for array in load_digits(return_X_y=True))
+rows = TensorDataset(images.float() / 16, labels)
+train, test = torch.utils.data.Subset(rows, range(1500)), torch.utils.data.Subset(rows, range(1500, len(rows)))
+model = Digits(args.steps)
 
 trainer = pl.Trainer(
     callbacks=[LightningSAM()],
@@ -50,7 +55,12 @@ trainer = pl.Trainer(
     accumulate_grad_batches=2,
     gradient_clip_val=1.0,
     accelerator="cpu",
-    **quiet,
+    logger=False,
+    enable_checkpointing=False,
+    enable_progress_bar=False,
+    enable_model_summary=False,
 )
-trainer.fit(Digits(args.steps), loader)
-print(f"{trainer.global_step} steps, last loss {trainer.callback_metrics['loss'].item():.3f}")
+trainer.fit(model, DataLoader(train, 32, shuffle=True, drop_last=True))
+[metrics] = trainer.validate(model, DataLoader(test, 300), verbose=False)
+radius = trainer.optimizers[0].last.radius
+print(f"{trainer.global_step} steps, test accuracy {metrics['accuracy']:.3f}, radius {radius:.4f}")

@@ -1,4 +1,9 @@
-"""SAM in a loop of your own, on scikit-learn's digits. Both doors are here: two blocks, or a closure (`--closure`)."""
+"""SAM in a loop of your own, on the handwritten digits of scikit-learn. Two ways to write a step are here; they do the same.
+
+pip install sharpmin scikit-learn
+python examples/plain_loop.py
+python examples/plain_loop.py --closure
+"""
 
 import argparse
 
@@ -8,44 +13,54 @@ from torch import nn
 
 import sharpmin as sm
 
-parser = argparse.ArgumentParser(description=__doc__)
+parser = argparse.ArgumentParser()
 parser.add_argument("--steps", type=int, default=300)
-parser.add_argument("--closure", action="store_true", help="hand opt.step a closure instead of writing both passes")
+parser.add_argument("--closure", action="store_true", help="hand both passes to opt.step as one closure")
 args = parser.parse_args()
 
 torch.manual_seed(0)
-data, target = (torch.tensor(array) for array in load_digits(return_X_y=True))
-data = data.float() / 16
+images, labels = (torch.tensor(array) for array in load_digits(return_X_y=True))
+images = images.float() / 16
+train, train_labels, test, test_labels = images[:1500], labels[:1500], images[1500:], labels[1500:]
+
 model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropout(0.1), nn.Linear(64, 10))
+loss_fn = nn.functional.cross_entropy
 
 base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-opt = sm.SAM(base, rho=0.05, model=model)
+opt = sm.SAM(base, rho=0.05, model=model)  # with model=, BatchNorm's statistics move once a step
 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(opt, args.steps)
 
-for _ in range(args.steps):
-    rows = torch.randint(len(data), (64,))
-    x, y = data[rows], target[rows]
 
-    def gradient(x=x, y=y):
-        loss = nn.functional.cross_entropy(model(x), y)
+def step_in_blocks(x, y):
+    """Both passes spelled out."""
+    opt.zero_grad()
+    with opt.clean():  # so that the second pass has the same dropout mask
+        loss = loss_fn(model(x), y)
         loss.backward()
-        return loss
+    with opt.perturbed():  # here the weights are w + e; after it they are w again
+        loss_fn(model(x), y).backward()
+    opt.step()
+    return loss
+
+
+def step_by_closure(x, y):
+    """The same step: opt.step calls the closure once at w and once at w + e."""
 
     def closure():
         opt.zero_grad()
-        return gradient()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        return loss
 
-    if args.closure:
-        loss = opt.step(closure)
-    else:
-        opt.zero_grad()
-        with opt.clean():
-            loss = gradient()
-        with opt.perturbed():
-            gradient()
-        opt.step()
+    return opt.step(closure)
+
+
+step = step_by_closure if args.closure else step_in_blocks
+for _ in range(args.steps):
+    rows = torch.randint(len(train), (64,))
+    loss = step(train[rows], train_labels[rows])
     scheduler.step()
 
 model.eval()
-right = (model(data).argmax(1) == target).float().mean()
-print(f"{args.steps} steps, last loss {loss.item():.3f}, accuracy on the training set {right.item():.3f}")
+accuracy = (model(test).argmax(1) == test_labels).float().mean()
+print(f"{args.steps} steps, last loss {loss.item():.3f}, test accuracy {accuracy.item():.3f}, radius {opt.last.radius:.4f}")
