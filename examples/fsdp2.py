@@ -64,7 +64,8 @@ dist.all_gather_object(norms, opt.last.dual_norm)
 whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
 if dist.get_rank() == 0:
     here, all_in_all = (sum(p.numel() for p in ps) for ps in ([p.to_local() for p in model.parameters()], model.parameters()))
-    print(f"{args.steps} steps, {here} of {all_in_all} weights here, loss {loss.item():.3f}, norms agree: {len(set(norms)) == 1}")
+    agree = len(set(norms)) == 1
+    print(f"{args.steps} steps, {here} of {all_in_all} weights here, loss {loss.item():.3f}, norms agree: {agree}")
     if args.save:
         torch.save(whole, args.save)
 dist.barrier()

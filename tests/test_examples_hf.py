@@ -22,7 +22,7 @@ def run(arguments, folder):
 @pytest.mark.parametrize("name", ["hf_trainer", "accelerate_loop"])
 def test_the_example_runs(name, tmp_path):
     assert re.fullmatch(
-        r"3 steps, accuracy 0\.\d+, radius 0\.0500", run([ROOT / f"examples/{name}.py", "--steps", "3"], tmp_path)
+        r"3 steps, test accuracy 0\.\d+, radius 0\.0500", run([ROOT / f"examples/{name}.py", "--steps", "3"], tmp_path)
     )
 
 
