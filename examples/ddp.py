@@ -1,0 +1,69 @@
+"""SAM under DistributedDataParallel: two processes, here with gloo on the CPU.
+
+pip install sharpmin scikit-learn
+torchrun --nproc-per-node 2 examples/ddp.py
+torchrun --nproc-per-node 2 examples/ddp.py --scope rank
+
+Scope "global" climbs along the gradient of all ranks. "rank" lets each rank climb along its own, which saves one of the two
+reductions.
+"""
+
+import argparse
+
+import torch
+import torch.distributed as dist
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
+
+import sharpmin as sm
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--steps", type=int, default=300)
+parser.add_argument("--scope", choices=["global", "rank"], default="global")
+parser.add_argument("--save", help="write the trained weights to this file")
+args = parser.parse_args()
+
+dist.init_process_group("gloo")
+torch.manual_seed(0)
+images, labels = (torch.tensor(array) for array in load_digits(return_X_y=True))
+rows = TensorDataset(images.float() / 16, labels)
+sampler = DistributedSampler(rows)
+loader = DataLoader(rows, batch_size=32, sampler=sampler, drop_last=True)
+
+net = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
+model = DistributedDataParallel(net)
+opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rho=0.05, model=model, scope=args.scope)
+
+
+def step(x, y):
+    opt.zero_grad()
+    with opt.clean():  # in scope "rank" it keeps DDP from reducing this pass
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+    with opt.perturbed():
+        nn.functional.cross_entropy(model(x), y).backward()
+    opt.step()
+    return loss
+
+
+done = epoch = 0
+while done < args.steps:
+    sampler.set_epoch(epoch)
+    for x, y in loader:
+        loss = step(x, y)
+        done += 1
+        if done == args.steps:
+            break
+    epoch += 1
+
+weights = nn.utils.parameters_to_vector(net.parameters()).detach()
+everywhere = [torch.empty_like(weights) for _ in range(dist.get_world_size())]
+dist.all_gather(everywhere, weights)
+if dist.get_rank() == 0:
+    agree = all(torch.equal(weights, others) for others in everywhere)
+    print(f"{args.steps} steps on {len(everywhere)} ranks, scope {args.scope}, loss {loss.item():.3f}, weights agree: {agree}")
+    if args.save:
+        torch.save(net.state_dict(), args.save)
+dist.barrier()
