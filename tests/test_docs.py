@@ -9,6 +9,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PRINTED = {
     "migration.md": "0.02",
     "parts.md": "1",
+    "sharpness.md": "True True\nTrue\nTrue\nTrue",
     "plateau.md": "290 54\n54",
     "recipes/batchnorm-dropout.md": "1 True",
 }
