@@ -66,4 +66,5 @@ if dist.get_rank() == 0:
     print(f"{args.steps} steps on {len(everywhere)} ranks, scope {args.scope}, loss {loss.item():.3f}, weights agree: {agree}")
     if args.save:
         torch.save(net.state_dict(), args.save)
-dist.barrier()
+dist.monitored_barrier()
+dist.destroy_process_group()

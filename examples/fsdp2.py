@@ -67,4 +67,5 @@ if dist.get_rank() == 0:
     print(f"{args.steps} steps, {here} of {all_in_all} weights here, loss {loss.item():.3f}, norms agree: {len(set(norms)) == 1}")
     if args.save:
         torch.save(whole, args.save)
-dist.barrier()
+dist.monitored_barrier()
+dist.destroy_process_group()
