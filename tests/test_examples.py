@@ -1,5 +1,6 @@
 """Every example runs for a few steps and ends where the same steps written out in plain torch end."""
 
+import copy
 import functools
 import os
 import re
@@ -10,14 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.sam_by_hand import anew, assert_same, sam_gradient, step
+from tests.sam_by_hand import anew, apart, assert_same_end, sam_gradient, step
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
 
 import sharpmin as sm
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-CLOSE = {"rtol": 1e-4, "atol": 1e-6}
 cross_entropy = nn.functional.cross_entropy
 
 
@@ -56,7 +56,7 @@ def test_plain_loop(run, options):
         grads, loss = sam_gradient(model, [lambda x=x, y=y: cross_entropy(model(x), y)], rho=0.05)
         step(base, list(model.parameters()), grads)
         schedule.step()
-    assert_same(space["model"], model, **CLOSE)
+    assert_same_end(space["model"], model)
     accuracy = (model.eval()(space["test"]).argmax(1) == space["test_labels"]).float().mean()
     assert printed == f"3 steps, last loss {loss:.3f}, test accuracy {accuracy:.3f}, radius 0.0500"
 
@@ -77,7 +77,7 @@ def test_amp(run):
         grads, loss = sam_gradient(model, [lambda x=x, y=y: loss_of(x, y)], rho=0.05, scale=65536.0)
         step(base, list(model.parameters()), grads, clip=1.0)
         schedule.step()
-    assert_same(space["model"], model, **CLOSE)
+    assert_same_end(space["model"], model)
     assert printed == f"3 steps, 0 of them skipped, scale 65536, last loss {loss:.3f}"
 
 
@@ -99,7 +99,7 @@ def test_accumulation(run, scope):
         parts = [losses] if scope == "global" else [[loss] for loss in losses]
         found = [sam_gradient(model, part, rho=0.05) for part in parts]
         step(base, list(model.parameters()), [sum(gs) for gs in zip(*(grads for grads, _ in found), strict=True)])
-    assert_same(space["model"], model, **CLOSE)
+    assert_same_end(space["model"], model)
     assert printed.startswith(f"3 steps, scope {scope}, last loss {sum(loss for _, loss in found):.3f}")
 
 
@@ -120,7 +120,7 @@ def test_two_optimizers(run):
         step(bases[1], list(critic.parameters()), grads)
         grads, generator_loss = sam_gradient(generator, [lambda z=noise: judged(generator(z), 1.0)], rho=0.02)
         step(bases[0], list(generator.parameters()), grads)
-    assert_same(nn.ModuleList([space["generator"], space["critic"]]), both, **CLOSE)
+    assert_same_end(nn.ModuleList([space["generator"], space["critic"]]), both)
     assert f"critic {critic_loss:.3f}, of the generator {generator_loss:.3f}, radii 0.020 and 0.020" in printed
 
 
@@ -146,7 +146,7 @@ def test_lightning(run):
         grads, _ = sam_gradient(net, [lambda x=x, y=y: cross_entropy(net(x), y) / 2 for x, y in window], rho=0.05)
         step(base, list(net.parameters()), grads, clip=1.0)
         schedule.step()
-    assert_same(space["model"].net, net, **CLOSE)
+    assert_same_end(space["model"].net, net)
     x, y = zip(*space["test"], strict=True)
     accuracy = (net.eval()(torch.stack(x)).argmax(1) == torch.stack(y)).float().mean()
     assert printed == f"3 steps, test accuracy {accuracy:.3f}, radius 0.0500"
@@ -171,7 +171,7 @@ def test_accelerate(run, fresh):
         window = [next(batches), next(batches)]
         grads, _ = sam_gradient(model, [lambda x=x, y=y: cross_entropy(model(x), y) / 2 for x, y in window], rho=0.05)
         step(base, list(model.parameters()), grads, clip=1.0)
-    assert_same(space["model"], model, **CLOSE)
+    assert_same_end(space["model"], model)
     accuracy = (model.eval()(space["images"][1500:]).argmax(1) == space["labels"][1500:]).float().mean()
     assert printed == f"3 steps, test accuracy {accuracy:.3f}, radius 0.0500"
 
@@ -208,8 +208,8 @@ def test_hf_trainer(run, fresh, monkeypatch):
         grads, _ = sam_gradient(model, [lambda micro=micro: loss_of(*micro) for micro in window], rho=0.05)
         step(base, list(model.parameters()), grads, clip=1.0)
         schedule.step()
-    # softmax does not see the bias of the keys: its gradient is rounding, which Adam makes large
-    assert_same(space["model"], model, without=["k_proj.bias"], **CLOSE)
+    set_seed(0)
+    assert apart(space["model"], model, ViTForImageClassification(space["config"])) < 1e-4
     assert re.search(r"^3 steps, test accuracy 0\.\d+, radius 0\.0500$", printed, flags=re.MULTILINE)
 
 
@@ -220,6 +220,13 @@ def two_ranks(name, *options):
     done = subprocess.run(launch, env=settings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+def loaded(path, model):
+    """A model like this one, with the weights of the file."""
+    other = copy.deepcopy(model)
+    other.load_state_dict(torch.load(path))
+    return other
 
 
 def shares(steps):
@@ -243,9 +250,7 @@ def test_ddp(scope, tmp_path):
         parts = [losses] if scope == "global" else [[loss] for loss in losses]
         grads = [sam_gradient(model, part, rho=0.05)[0] for part in parts]
         step(base, list(model.parameters()), [sum(gs) for gs in zip(*grads, strict=True)])
-    trained = torch.load(tmp_path / "net.pt")
-    for name, weight in model.named_parameters():
-        torch.testing.assert_close(trained[name], weight.detach(), **CLOSE)
+    assert apart(loaded(tmp_path / "net.pt", model), model, anew(model)) < 1e-4
     assert re.fullmatch(rf"3 steps on 2 ranks, scope {scope}, loss \d\.\d+, weights agree: True", printed)
 
 
@@ -257,9 +262,7 @@ def test_fsdp2(tmp_path):
     for ranks in shares(3):
         grads, _ = sam_gradient(model, [lambda x=x, y=y: cross_entropy(model(x), y) / 2 for x, y in ranks], rho=0.05)
         step(base, list(model.parameters()), grads)
-    trained = torch.load(tmp_path / "net.pt")
-    for name, weight in model.named_parameters():
-        torch.testing.assert_close(trained[name], weight.detach(), **CLOSE)
+    assert apart(loaded(tmp_path / "net.pt", model), model, anew(model)) < 1e-4
     assert re.fullmatch(r"3 steps, 2469 of 4938 weights here, loss \d\.\d+, norms agree: True", printed)
 
 
