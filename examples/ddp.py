@@ -9,6 +9,7 @@ reductions.
 """
 
 import argparse
+import time
 
 import torch
 import torch.distributed as dist
@@ -66,4 +67,5 @@ if dist.get_rank() == 0:
     print(f"{args.steps} steps on {len(everywhere)} ranks, test accuracy {accuracy.item():.3f}, weights agree: {agree}")
     if args.save:
         torch.save(net.state_dict(), args.save)
+time.sleep(0.5)  # gloo's threads are letting go of tensors: torch 2.13 aborts if Python ends before they have
 dist.destroy_process_group()

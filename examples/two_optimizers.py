@@ -67,4 +67,5 @@ for _ in range(args.steps):
     critic_loss, generator_loss = step_critic(real, fake), step_generator(noise)
 
 radii = f"{opt_critic.last.radius:.3f} and {opt_generator.last.radius:.3f}"
-print(f"{args.steps} steps, loss of the critic {critic_loss.item():.3f}, of the generator {generator_loss.item():.3f}, radii {radii}")
+losses = f"{critic_loss.item():.3f} and {generator_loss.item():.3f}"
+print(f"{args.steps} steps; of critic and generator: losses {losses}, radii {radii}")
