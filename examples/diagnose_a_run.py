@@ -22,7 +22,7 @@ args = parser.parse_args()
 
 torch.manual_seed(0)
 images, labels = (torch.tensor(array) for array in load_digits(return_X_y=True))
-noisy = torch.where(torch.rand(len(labels)) < 0.3, torch.randint(10, labels.shape), labels)  # three in ten are drawn anew
+noisy = torch.where(torch.rand(len(labels)) < 0.3, torch.randint(10, labels.shape), labels)  # 30 % label noise
 loader = DataLoader(TensorDataset(images.float() / 16, noisy), batch_size=64, shuffle=True)
 model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rho=args.rho)

@@ -27,8 +27,17 @@ images, labels = load_digits(return_X_y=True)
 pixels = torch.tensor(images, dtype=torch.float32).reshape(-1, 1, 8, 8) / 16
 rows = [{"pixel_values": image, "labels": int(label)} for image, label in zip(pixels, labels, strict=True)]
 
-sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 64}
-config = ViTConfig(image_size=8, patch_size=2, num_channels=1, num_labels=10, hidden_dropout_prob=0.1, **sizes)
+config = ViTConfig(
+    image_size=8,
+    patch_size=4,
+    num_channels=1,
+    num_labels=10,
+    hidden_size=32,
+    num_hidden_layers=1,
+    num_attention_heads=4,
+    intermediate_size=64,
+    hidden_dropout_prob=0.1,
+)
 model = ViTForImageClassification(config)
 
 
@@ -45,7 +54,7 @@ with tempfile.TemporaryDirectory() as folder:
             max_steps=args.steps,
             per_device_train_batch_size=32,
             gradient_accumulation_steps=2,
-            learning_rate=1e-2,
+            learning_rate=5e-3,
             max_grad_norm=1.0,
             save_strategy="no",
             report_to="none",

@@ -32,7 +32,7 @@ class Digits(pl.LightningModule):
         x, y = batch
         return nn.functional.cross_entropy(self.net(x), y)
 
-    def validation_step(self, batch, batch_idx):
+    def test_step(self, batch, batch_idx):
         x, y = batch
         self.log("accuracy", (self.net(x).argmax(1) == y).float().mean())
 
@@ -61,6 +61,6 @@ trainer = pl.Trainer(
     enable_model_summary=False,
 )
 trainer.fit(model, DataLoader(train, 32, shuffle=True, drop_last=True))
-[metrics] = trainer.validate(model, DataLoader(test, 300), verbose=False)
+[metrics] = trainer.test(model, DataLoader(test, 300), verbose=False)
 radius = trainer.optimizers[0].last.radius
 print(f"{trainer.global_step} steps, test accuracy {metrics['accuracy']:.3f}, radius {radius:.4f}")

@@ -18,7 +18,7 @@ args = parser.parse_args()
 
 torch.manual_seed(0)
 images = torch.tensor(load_digits().data).float() / 16
-generator = nn.Sequential(nn.Linear(8, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 64), nn.Sigmoid())
+generator = nn.Sequential(nn.Linear(8, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 64), nn.Sigmoid())
 critic = nn.Sequential(nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Dropout(0.1), nn.Linear(64, 1))
 
 
@@ -67,5 +67,5 @@ for _ in range(args.steps):
     critic_loss, generator_loss = step_critic(real, fake), step_generator(noise)
 
 radii = f"{opt_critic.last.radius:.3f} and {opt_generator.last.radius:.3f}"
-losses = f"loss of the critic {critic_loss.item():.3f}, of the generator {generator_loss.item():.3f}"
-print(f"{args.steps} steps, {losses}, radii {radii}")
+losses = f"{critic_loss.item():.3f} and {generator_loss.item():.3f}"
+print(f"{args.steps} steps; of critic and generator: losses {losses}, radii {radii}")

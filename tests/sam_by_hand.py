@@ -1,0 +1,75 @@
+"""SAM written out in plain torch, without sharpmin: what the examples are compared with."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+def anew(model):
+    """The model as a script with seed 0 makes it; the random state is then where making it leaves it."""
+    model = copy.deepcopy(model).train()
+    torch.manual_seed(0)
+    for module in model.modules():
+        if hasattr(module, "reset_parameters"):
+            module.reset_parameters()
+    return model
+
+
+def gradient(parameters, losses, scale=1.0):
+    """Of the sum of the losses; each is a function without arguments. `scale` is a loss scale."""
+    for p in parameters:
+        p.grad = None
+    total = 0.0
+    for loss in losses:
+        value = loss()
+        (value * scale).backward()
+        total += value.item()
+    return [p.grad / scale for p in parameters], total
+
+
+def sam_gradient(model, losses, rho, scale=1.0):
+    """The gradient at w + rho g / ||g||, with the random numbers of the first pass, and the loss at w.
+
+    The weights, buffers and random state are then as the first pass alone leaves them.
+    """
+    parameters = list(model.parameters())
+    before = torch.get_rng_state()
+    first, loss = gradient(parameters, losses, scale)
+    after, buffers = torch.get_rng_state(), [b.clone() for b in model.buffers()]
+    norm = sum(g.double().square().sum().item() for g in first) ** 0.5
+    weights = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        for p, g in zip(parameters, first, strict=True):
+            p.add_(g, alpha=rho / norm)
+    torch.set_rng_state(before)
+    second, _ = gradient(parameters, losses, scale)
+    torch.set_rng_state(after)
+    with torch.no_grad():
+        for p, w in zip(parameters, weights, strict=True):
+            p.copy_(w)
+        for b, was in zip(model.buffers(), buffers, strict=True):
+            b.copy_(was)
+    return second, loss
+
+
+def step(base, parameters, grads, clip=None):
+    """The base optimizer's step with these gradients."""
+    for p, g in zip(parameters, grads, strict=True):
+        p.grad = g
+    if clip is not None:
+        nn.utils.clip_grad_norm_(parameters, clip)
+    base.step()
+
+
+def apart(found, wanted, start):
+    """How far apart the weights of two models are, as a share of the way that they have come from `start`."""
+    ends = [nn.utils.parameters_to_vector(model.parameters()).detach().double() for model in (found, wanted, start)]
+    return ((ends[0] - ends[1]).norm() / (ends[1] - ends[2]).norm()).item()
+
+
+def assert_same_end(found, wanted):
+    """Both started from where a script with seed 0 starts: the weights came to the same end, and the buffers, too."""
+    assert apart(found, wanted, anew(found)) < 1e-4
+    for mine, theirs in zip(found.buffers(), wanted.buffers(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
