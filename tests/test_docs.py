@@ -1,4 +1,4 @@
-"""Every Python block of a page in docs/ runs, in order, and prints what its comments say."""
+"""Every Python block of a page in docs/ runs, in order, and prints what its comments say; or it is a piece of an example."""
 
 import re
 from pathlib import Path
@@ -11,17 +11,51 @@ PRINTED = {
     "parts.md": "1",
     "sharpness.md": "True True\nTrue\nTrue\nTrue",
     "plateau.md": "290 54\n54",
+    "recipes/accelerate.md": "2",
+    "recipes/accumulation.md": "0.38\n0.41",
+    "recipes/amp.md": "True True",
     "recipes/batchnorm-dropout.md": "1 True",
+    "recipes/lightning.md": "4 16 2",
+    "recipes/transformers.md": "2",
 }
+QUOTES = {
+    "recipes/ddp.md": "ddp.py",
+    "recipes/fsdp2.md": "fsdp2.py",
+}  # they need two processes: tests/test_examples.py runs them
 
 
+def blocks(page):
+    return re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")  # Lightning reads torch's pytree by an old name
+@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:The number of training batches")
 @pytest.mark.parametrize("page", PRINTED)
-def test_the_page_runs(page, capsys, tmp_path, monkeypatch):
+def test_the_page_runs(page, tmp_path, monkeypatch, one_run):
     monkeypatch.chdir(tmp_path)  # some pages write files
-    namespace: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text(), flags=re.DOTALL):
+    printed: list[str] = []
+    namespace: dict[str, object] = {"print": lambda *values: printed.append(" ".join(map(str, values)))}
+    for block in blocks(page):
         exec(compile(block, page, "exec"), namespace)
-    assert capsys.readouterr().out.strip() == PRINTED[page]
+    assert "\n".join(printed) == PRINTED[page]
+
+
+@pytest.mark.parametrize("page", QUOTES)
+def test_the_page_quotes_its_example(page):
+    code = (DOCS.parent / "examples" / QUOTES[page]).read_text()
+    assert blocks(page)
+    for block in blocks(page):
+        assert block in code
+
+
+def test_every_recipe_is_tested_and_in_the_index():
+    pages = {str(page.relative_to(DOCS)) for page in (DOCS / "recipes").glob("*.md")} - {"recipes/README.md"}
+    assert pages <= PRINTED.keys() | QUOTES.keys()
+    index = (DOCS / "recipes/README.md").read_text()
+    assert all(f"]({Path(page).name})" in index for page in pages)
+    for example in (DOCS.parent / "examples").glob("*.py"):
+        assert f"](../../examples/{example.name})" in index
 
 
 def test_links_between_pages_lead_somewhere():

@@ -151,17 +151,7 @@ def test_lightning(run):
     assert printed == f"3 steps, test accuracy {accuracy(net):.3f}, radius 0.0500"
 
 
-@pytest.fixture
-def fresh(monkeypatch):
-    """Accelerate keeps its state in shared objects; nothing of Hugging Face goes online."""
-    from accelerate.state import AcceleratorState, GradientState, PartialState
-
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for shared in (AcceleratorState, GradientState, PartialState):
-        shared._reset_state()
-
-
-def test_accelerate(run, fresh):
+def test_accelerate(run, one_run):
     space, printed = run("accelerate_loop.py", "--steps", "3")
     model = anew(space["model"])
     base = sgd(model)
@@ -174,7 +164,7 @@ def test_accelerate(run, fresh):
     assert printed == f"3 steps, test accuracy {accuracy(model):.3f}, radius 0.0500"
 
 
-def test_hf_trainer(run, fresh, monkeypatch):
+def test_hf_trainer(run, one_run, monkeypatch):
     from transformers import ViTForImageClassification, set_seed
 
     seen, forward = [], ViTForImageClassification.forward

@@ -32,21 +32,23 @@ from .geometry import L2, Geometry
 from .ranks import apart, demand_ranks, demand_reduced, demand_unkept
 
 T = TypeVar("T")
-_RECIPES = """step() needs the gradient at the perturbed weights first. Either
-    with opt.perturbed():
-        loss_fn(model(x), y).backward()
-    opt.step()
-or, with a closure that does zero_grad, forward, backward and returns the loss,
-    loss = opt.step(closure)
-Where a framework owns the loop: sharpmin.integrations has LightningSAM, SAMTrainerMixin (Hugging Face Trainer) and SAMBackward
-(Accelerate)"""
+_FRAMEWORKS = """
+In a Hugging Face Trainer: class MyTrainer(sharpmin.integrations.SAMTrainerMixin, Trainer); in Accelerate: \
+sharpmin.integrations.SAMBackward; in Lightning: callbacks=[sharpmin.integrations.LightningSAM()]"""
 
-_ONE_PASS = """step() needs the gradient at the perturbed weights. With this ascent it is the only one:
+_RECIPES = f"""step() needs the gradient at the perturbed weights first. Either
     with opt.perturbed():
         loss_fn(model(x), y).backward()
     opt.step()
 or, with a closure that does zero_grad, forward, backward and returns the loss,
-    loss = opt.step(closure)"""
+    loss = opt.step(closure){_FRAMEWORKS}"""
+
+_ONE_PASS = f"""step() needs the gradient at the perturbed weights. With this ascent it is the only one:
+    with opt.perturbed():
+        loss_fn(model(x), y).backward()
+    opt.step()
+or, with a closure that does zero_grad, forward, backward and returns the loss,
+    loss = opt.step(closure){_FRAMEWORKS}"""
 
 
 class SAM(Machine):
