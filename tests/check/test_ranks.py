@@ -5,12 +5,14 @@ from functools import partial
 import broken_ranks
 import broken_steps
 import pytest
+import torch
 from right_sam import Right
 
 from sharpmin._check._crew import Crew
 from sharpmin._check._named import Named
 from sharpmin._check._subject import of_class, of_factory
 from sharpmin._check._suite import choose, families
+from sharpmin._check._trial import difference
 
 RANKS = families(ranks=True)
 BOTH = "rank-golden-step", "rank-replicas"
@@ -161,3 +163,9 @@ def test_families_of_ranks_are_asked_for():
     assert [entry.id for entry in choose([], ranks=True)] == [*families(), *RANKS]
     with pytest.raises(ValueError, match="ddp-replicas needs several processes; give --ranks 2 too"):
         choose(["ddp-replicas"])
+
+
+def test_a_rank_without_a_part_differs_by_nothing():
+    empty, one = torch.empty(0), torch.ones(1)
+    assert difference([empty], [empty]) == "0"
+    assert difference([empty, one], [empty, 3 * one]) == "2"
