@@ -36,8 +36,8 @@ class Spectrum:
         largest_residuals, smallest_residuals: ||H v - lambda v||_2, each from a product of its own: some eigenvalue lies
             within this of lambda.
         largest_vectors, smallest_vectors: if asked for, the unit eigenvectors, each a float64 tensor for every weight.
-        products: Hessian-vector products that it took, each a pass over the data.
-        method: of the products, "autograd" or "finite differences" (to about four digits in float32).
+        products: Hessian-vector products that it took, each a pass over the data, or two with differences.
+        method: of the products, "autograd" or "finite differences" (to three or four digits in float32).
     """
 
     largest: tuple[float, ...]
