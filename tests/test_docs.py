@@ -10,6 +10,7 @@ PRINTED = {
     "migration.md": "0.02",
     "parts.md": "1",
     "plateau.md": "290 54\n54",
+    "sharpness.md": "0.0: 0.04 0.09 1.2\n0.2: 0.03 0.06 0.7\n5 ± 0.3",
 }
 
 
