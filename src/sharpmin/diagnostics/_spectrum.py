@@ -134,8 +134,7 @@ def _ends(flat: _Flat, k: int, signs: Iterable[int], tol: float, seed: int, max_
         matrix = _lanczos.columns(flat.product, flat.n)
         _, vectors = np.linalg.eigh(matrix)
         return {s: _lanczos.settle(matrix.__matmul__, vectors[:, -k:] if s > 0 else vectors[:, :k], s) for s in signs}
-    generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(flat.n, generator=generator, dtype=torch.float64).numpy()
+    start = np.random.default_rng(seed).standard_normal(flat.n)
     scale = _lanczos.size(flat.product, start)
     return {
         s: _lanczos.settle(flat.product, _lanczos.end(flat.product, start, k, s, scale, tol, max_products), s) for s in signs
