@@ -9,7 +9,6 @@ DOCS = Path(__file__).parents[1] / "docs"
 PRINTED = {
     "migration.md": "0.02",
     "parts.md": "1",
-    "sharpness.md": "True True\nTrue\nTrue\nTrue",
     "plateau.md": "290 54\n54",
     "recipes/accelerate.md": "2",
     "recipes/accumulation.md": "0.38\n0.41",
@@ -17,6 +16,7 @@ PRINTED = {
     "recipes/batchnorm-dropout.md": "1 True",
     "recipes/lightning.md": "4 16 2",
     "recipes/transformers.md": "2",
+    "sharpness.md": "0.0: 0.04 0.09 1.2\n0.2: 0.03 0.06 0.7\n5 ± 0.3",
 }
 QUOTES = {
     "recipes/ddp.md": "ddp.py",

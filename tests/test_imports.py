@@ -91,6 +91,30 @@ theory.simulate(problem, method="sam", lr=0.1, rho=0.1, steps=1, x0=1.0)
     assert run.stderr.strip().splitlines()[-1].endswith("pip install 'sharpmin[lab]'")
 
 
+PROBE = """
+import torch
+from sharpmin.diagnostics import hessian_spectrum, hessian_trace, m_sharpness, worst_loss
+model = torch.nn.Linear({width}, 1, bias=False).double()
+torch.nn.init.zeros_(model.weight)
+data = [(torch.ones(2, {width}).double(), torch.tensor([[1.0], [-1.0]]).double())]
+"""
+
+
+def test_probes_work(torch_only):
+    code = """
+print(round(worst_loss(model, torch.nn.MSELoss(), data, rho=0.1).sharpness, 6))
+print(round(m_sharpness(model, torch.nn.MSELoss(), data, m=1, rho=0.1).sharpness, 6))
+print(hessian_trace(model, torch.nn.MSELoss(), data, probes=2).value)
+"""
+    assert torch_only(PROBE.format(width=1) + code).stdout.split() == ["0.01", "0.21", "2.0"]
+
+
+@pytest.mark.parametrize("width", [2, 40])
+def test_the_spectrum_says_the_pip_line(torch_only, width):
+    run = torch_only(PROBE.format(width=width) + "hessian_spectrum(model, torch.nn.MSELoss(), data)", check=False)
+    assert run.stderr.strip().splitlines()[-1].endswith("pip install 'sharpmin[lab]'")
+
+
 def test_what_needs_a_framework_says_the_pip_line(torch_only):
     run = torch_only("import sharpmin as sm; sm.integrations.LightningSAM()", check=False)
     assert run.stderr.strip().splitlines()[-1].endswith("pip install 'sharpmin[lightning]'")

@@ -14,13 +14,12 @@ import pytest
 
 from sharpmin.cli import main
 from sharpmin.core.extras import optional
-from sharpmin.study import METHODS, SETTINGS, Cell, _data, _sharpness, run
+from sharpmin.study import METHODS, SETTINGS, Cell, _data, run
 
 
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setitem(SETTINGS, "digits", replace(SETTINGS["digits"], epochs=1))
-    monkeypatch.setattr(_sharpness, "MOST", 2)
 
 
 def study(out, *more):

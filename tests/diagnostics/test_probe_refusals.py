@@ -6,11 +6,15 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.distributed.tensor import distribute_tensor
 from torch.nn.functional import mse_loss
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
 
+from sharpmin.core.errors import PhaseError
 from sharpmin.diagnostics import hessian_spectrum, hessian_trace, m_sharpness, worst_loss
 from sharpmin.optim.geometry import L2
+from sharpmin.optim.sam import SAM
 
 
 def net():
@@ -50,6 +54,28 @@ class Redrawn:
         yield torch.randn(4, 3, generator=self.generator_of_mine, dtype=torch.float64), samples(4)[1]
 
 
+class Flipped:
+    """Samples mirrored at random: the same numbers in another order."""
+
+    def __init__(self):
+        self.passes = 0
+
+    def __iter__(self):
+        x, y = samples(4)
+        self.passes += 1
+        yield x.flip(1) if self.passes == 2 else x, y
+
+
+class Relabelled(Flipped):
+    """One label of many samples changes."""
+
+    def __iter__(self):
+        self.passes += 1
+        x, y = torch.full((70_000, 3), 1e3, dtype=torch.float64), torch.zeros(70_000, 1, dtype=torch.float64)
+        y[69_999] = self.passes == 2
+        yield x, y
+
+
 DATASET = TensorDataset(*samples())
 WEIGHTED = WeightedRandomSampler([1.0] * 10, 10)
 BAD_DATA = [
@@ -63,6 +89,8 @@ BAD_DATA = [
     (lambda: [samples() + samples()], TypeError, "a batch is a tuple of 4"),
     (lambda: [(1.0, 2.0)], TypeError, "no tensor with a first dimension"),
     (Redrawn, ValueError, "a second pass over the data gave other batches"),
+    (Flipped, ValueError, "a second pass over the data gave other batches"),
+    (Relabelled, ValueError, "a second pass over the data gave other batches"),
     (lambda: DataLoader(Stream(once=True), None), ValueError, "a second pass over the data gave other batches"),
 ]
 PROBES = {
@@ -120,6 +148,15 @@ class _Cut(nn.Module):
         return x.detach()
 
 
+class Checkpointed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = net()
+
+    def forward(self, x):
+        return checkpoint(self.inner, x.clone().requires_grad_(), use_reentrant=True)
+
+
 @pytest.mark.parametrize(
     ("model", "loss", "error", "text"),
     [
@@ -128,6 +165,7 @@ class _Cut(nn.Module):
         (lambda: nn.LazyLinear(1), mse_loss, ValueError, "without a shape yet"),
         (lambda: nn.Linear(3, 1, dtype=torch.complex128), mse_loss, TypeError, "weights are complex"),
         (lambda: cut(net()), mse_loss, ValueError, "does not depend on any trainable weight"),
+        (Checkpointed, mse_loss, ValueError, r"reentrant checkpointing.*use_reentrant=False"),
         (net, lambda p, y: (p - y).square(), TypeError, r"a tensor of shape \(\d+, 1\); it must return the mean"),
         (net, lambda p, y: 1.0, TypeError, "returned a float"),
         (net, lambda p, y: (p - y).mean() * math.nan, ValueError, "the loss at the weights is nan|product is not finite"),
@@ -160,3 +198,44 @@ def test_spectra_that_make_no_sense(keywords, error, text):
 def test_one_probe_has_no_error_bar():
     with pytest.raises(ValueError, match=r"probes=1; the error bar needs at least 2"):
         hessian_trace(net(), mse_loss, batches([10]), probes=1)
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_perturbed_weights_are_not_probed(probe):
+    model = net()
+    opt = SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.1)
+    x, y = samples()
+    mse_loss(model(x), y).backward()
+    with opt.perturbed():
+        with pytest.raises(PhaseError, match=rf"^{probe}\(\) came while a SAM holds some of these weights perturbed"):
+            PROBES[probe](model, mse_loss, batches([10]))
+        mse_loss(model(x), y).backward()
+    PROBES[probe](model, mse_loss, batches([10]))
+
+
+@pytest.fixture
+def one_rank():
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def sharded():
+    model = net().float()
+    mesh = torch.distributed.init_device_mesh("cpu", (1,))
+    for layer in (model[0], model[2]):
+        layer.weight = nn.Parameter(distribute_tensor(layer.weight.detach(), mesh))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "text"),
+    [
+        (lambda: nn.parallel.DistributedDataParallel(net()), "waits for the other ranks; give model.module"),
+        (sharded, r"sharded \(DTensor\); gather them"),
+    ],
+)
+@pytest.mark.parametrize("probe", PROBES)
+def test_models_over_several_processes_are_refused(probe, model, text, one_rank):
+    with pytest.raises(TypeError, match=f"^{probe}: .*{text}"):
+        PROBES[probe](model(), mse_loss, batches([10]))

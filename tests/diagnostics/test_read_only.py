@@ -23,7 +23,7 @@ PROBES = {
 
 
 class Restless(nn.Module):
-    """Batch statistics, dropout, a buffer that is replaced, attributes that forward writes, weights of two kinds."""
+    """Batch statistics, dropout, a buffer that is replaced, a frozen weight, a module and attributes that forward writes."""
 
     def __init__(self):
         super().__init__()
@@ -39,6 +39,8 @@ class Restless(nn.Module):
         self.calls += 1
         self.seen = self.seen + 1
         self.scale.mul_(1.5)
+        self.last.bias.data.mul_(0.9)
+        self.made = nn.Identity()
         self.scratch = self.drop(torch.tanh(self.norm(self.first(x))))
         random.random()
         np.random.rand()
@@ -70,7 +72,7 @@ def picture(model):
     return {
         "values": {k: (bits(t), id(t), None if t.is_sparse else t.data_ptr(), t._version) for k, t in tensors.items()},
         "grads": {k: (bits(p.grad), id(p.grad), p.requires_grad) for k, p in model.named_parameters()},
-        "modes": {k: m.training for k, m in model.named_modules()},
+        "modes": {k: (m.training, id(m)) for k, m in model.named_modules()},
         "names": {k: list(vars(m)) for k, m in model.named_modules()},
         "attributes": (bits(model.scale), id(model.scale), model.calls, id(model.scratch)),
         "torch": torch.get_rng_state().tolist(),

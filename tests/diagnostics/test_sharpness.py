@@ -120,16 +120,15 @@ def batches(sizes, dtype=torch.float64):
     return list(zip(x.split(sizes), y.split(sizes), strict=True))
 
 
-def one_step(model, x, y, rho):
-    """max(0, L(w + rho g / |g|) - L(w)) by hand."""
+def one_step(model, x, y, rho, eta=None):
+    """max(0, L(w + e) - L(w)) by hand: e = rho g / |g|, or adaptive, rho T^2 g / |T g| with T = |w| + eta."""
     model = copy.deepcopy(model)
     loss = mse_loss(model(x), y)
-    grads = torch.autograd.grad(loss, list(model.parameters()))
-    size = torch.cat([g.flatten() for g in grads]).norm()
-    with torch.no_grad():
-        for p, g in zip(model.parameters(), grads, strict=True):
-            p.add_(g, alpha=rho / size.item())
-        return max(0.0, (mse_loss(model(x), y) - loss).item())
+    flat = nn.utils.parameters_to_vector(model.parameters()).detach()
+    g = nn.utils.parameters_to_vector(torch.autograd.grad(loss, list(model.parameters())))
+    t = torch.ones_like(flat) if eta is None else flat.abs() + eta
+    nn.utils.vector_to_parameters(flat + rho * t**2 * g / (t * g).norm(), model.parameters())
+    return max(0.0, (mse_loss(model(x), y) - loss).item())
 
 
 @pytest.mark.parametrize("geometry", [L2(), LInf(), Elementwise(0.01)], ids=repr)
@@ -186,6 +185,30 @@ def test_m_equal_to_n_is_the_whole_and_m_1_a_loop():
     found = m_sharpness(net(), mse_loss, data, m=1, rho=0.3)
     assert found.sharpness == pytest.approx(math.fsum(each) / 10, rel=1e-9)
     assert found.groups == 10
+
+
+@pytest.mark.parametrize("m", [1, 3, 10])
+def test_adaptive_m_sharpness(m):
+    x, y = samples()
+    parts = list(zip(x.split(m), y.split(m), strict=True))
+    want = math.fsum(one_step(net(), a, b, 0.3, eta=0.1) * len(a) for a, b in parts) / 10
+    found = m_sharpness(net(), mse_loss, batches([6, 4]), m=m, rho=0.3, geometry=Elementwise(0.1))
+    assert found.sharpness == pytest.approx(want, rel=1e-9)
+
+
+def test_what_all_samples_share_is_not_cut():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = net()
+
+        def forward(self, inputs):
+            return self.net(inputs["x"] * inputs["mask"])
+
+    mask = torch.tensor([[1.0, 0.0, 2.0]], dtype=torch.float64)
+    x, y = samples()
+    found = m_sharpness(Shared(), mse_loss, [({"x": x, "mask": mask}, y)], m=3, rho=0.3)
+    assert found.sharpness == m_sharpness(net(), mse_loss, [(x * mask, y)], m=3, rho=0.3).sharpness
 
 
 @pytest.mark.parametrize("m", [2, 3, 4, 7, 9])

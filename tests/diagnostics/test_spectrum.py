@@ -175,6 +175,40 @@ def test_attention(kind):
     assert found.method == ("finite differences" if kind == "flash" else "autograd")
 
 
+def test_attention_in_evaluation_mode_with_padding_and_a_frozen_first_layer():
+    """Without a word to torch the encoder would take a path for inference, on nested tensors."""
+
+    class Padded(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = nn.TransformerEncoder(attention("post norm"), 2)
+            self.encoder.layers[0].requires_grad_(False)
+
+        def forward(self, x):
+            padding = torch.zeros(x.shape[:2], dtype=torch.bool)
+            padding[0, -1] = True
+            return self.encoder(x, src_key_padding_mask=padding)
+
+    x, y = (torch.randn(5, 3, 4, dtype=torch.float64) for _ in range(2))
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        values = np.linalg.eigvalsh(dense(Padded(), F.mse_loss, x, y))
+    finally:
+        torch.backends.mha.set_fastpath_enabled(True)
+    found = hessian_spectrum(Padded(), F.mse_loss, [(x, y)])
+    assert (found.smallest[0], found.largest[0]) == pytest.approx((values[0], values[-1]), abs=1e-6)
+
+
+def test_compiled_models():
+    model = net(20).float()
+    x, y = samples()
+    plain = hessian_spectrum(model, F.cross_entropy, [(x.float(), y)])
+    found = hessian_spectrum(torch.compile(model, backend="aot_eager"), F.cross_entropy, [(x.float(), y)])
+    ends = np.array([found.smallest[0], found.largest[0]])
+    assert np.allclose(ends, (plain.smallest[0], plain.largest[0]), rtol=0, atol=1e-3 * plain.largest[0])
+    assert (plain.method, found.method) == ("autograd", "finite differences")
+
+
 class CubeOnce(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x):
@@ -210,6 +244,22 @@ def test_differences_stand_in_for_a_function_that_hides_its_second_derivative(lo
     trace = hessian_trace(Cube(before), loss, [(ones, 2 * ones)], probes=64)
     assert trace.method == "finite differences"
     assert abs(trace.value - want.trace().item()) <= 4 * trace.standard_error + 1e-6
+
+
+def test_differences_are_as_good_among_large_weights():
+    """The step must not grow with the norm of all weights: here it would be 0.06, and the error 0.01."""
+
+    class Among(Cube):
+        def __init__(self):
+            super().__init__()
+            self.large = nn.Parameter(torch.full((4,), 5e3, dtype=torch.float64))
+
+        def forward(self, ones):
+            return super().forward(ones) + 0 * self.large.sum()
+
+    ones = torch.ones(4, dtype=torch.float64)
+    alone, among = (hessian_spectrum(model(), F.mse_loss, [(ones, 2 * ones)]) for model in (Cube, Among))
+    assert among.largest[0] == pytest.approx(alone.largest[0], rel=1e-6)
 
 
 def test_differences_in_float32_and_not_below():

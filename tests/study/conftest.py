@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sharpmin.study import METHODS, SETTINGS, Cell, _sharpness
+from sharpmin.study import METHODS, SETTINGS, Cell
 
 
 def made_up(seeds=3, **changes):
@@ -23,6 +23,5 @@ def made_up(seeds=3, **changes):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """Digits with two epochs a run, and sharpness from three products."""
+    """Digits with two epochs a run."""
     monkeypatch.setitem(SETTINGS, "digits", replace(SETTINGS["digits"], epochs=2))
-    monkeypatch.setattr(_sharpness, "MOST", 3)

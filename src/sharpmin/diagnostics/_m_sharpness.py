@@ -54,10 +54,11 @@ def m_sharpness(
     """The mean over groups S of m samples of max {L_S(w + e) : ||e|| <= rho} - L_S(w), each group with an e of its own.
 
     Groups are runs of m samples in the order of `data`, over the edges of batches if need be; a shorter last one counts with
-    its size. The default, one step, is what SAM itself climbs with micro-batches of m, or 0 where that goes down; more steps
-    and restarts bring each maximum closer, as in `worst_loss`, to which m = n is equal. Foret et al., Sharpness-Aware
-    Minimization for Efficiently Improving Generalization, 2021, arXiv:2010.01412, section 4.1; Andriushchenko & Flammarion,
-    Towards Understanding Sharpness-Aware Minimization, 2022, arXiv:2206.06232.
+    its size. Tensors of a batch with as many rows as it has samples are cut; others, such as a mask that all share, are not.
+    The default, one step, is what SAM itself climbs with micro-batches of m, or 0 where that goes down; more steps and
+    restarts bring each maximum closer, as in `worst_loss`, to which m = n is equal. Foret et al., Sharpness-Aware Minimization
+    for Efficiently Improving Generalization, 2021, arXiv:2010.01412, section 4.1; Andriushchenko & Flammarion, Towards
+    Understanding Sharpness-Aware Minimization, 2022, arXiv:2206.06232.
 
     Read-only and in evaluation mode, as `worst_loss`.
 

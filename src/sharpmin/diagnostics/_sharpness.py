@@ -36,7 +36,7 @@ def worst_loss(
 
     Read-only: weights, gradients, buffers, modes and generators are afterwards what they were, bit for bit. The model is in
     evaluation mode meanwhile, so BatchNorm uses its running statistics and dropout is off. Costs at most
-    1 + restarts (steps + 1) passes with gradient over `data`, and four times the weights in memory.
+    1 + restarts (steps + 1) passes with gradient over `data`, and about seven times the weights in memory.
 
     Args:
         model: its parameters with `requires_grad` are perturbed, of any shapes; the others are left out.

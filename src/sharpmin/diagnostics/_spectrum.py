@@ -36,8 +36,8 @@ class Spectrum:
         largest_residuals, smallest_residuals: ||H v - lambda v||_2, each from a product of its own: some eigenvalue lies
             within this of lambda.
         largest_vectors, smallest_vectors: if asked for, the unit eigenvectors, each a float64 tensor for every weight.
-        products: Hessian-vector products that it took, each a pass over the data.
-        method: of the products, "autograd" or "finite differences" (to about four digits in float32).
+        products: Hessian-vector products that it took, each a pass over the data, or two with differences.
+        method: of the products, "autograd" or "finite differences" (to three or four digits in float32).
     """
 
     largest: tuple[float, ...]
@@ -134,8 +134,7 @@ def _ends(flat: _Flat, k: int, signs: Iterable[int], tol: float, seed: int, max_
         matrix = _lanczos.columns(flat.product, flat.n)
         _, vectors = np.linalg.eigh(matrix)
         return {s: _lanczos.settle(matrix.__matmul__, vectors[:, -k:] if s > 0 else vectors[:, :k], s) for s in signs}
-    generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(flat.n, generator=generator, dtype=torch.float64).numpy()
+    start = np.random.default_rng(seed).standard_normal(flat.n)
     scale = _lanczos.size(flat.product, start)
     return {
         s: _lanczos.settle(flat.product, _lanczos.end(flat.product, start, k, s, scale, tol, max_products), s) for s in signs
