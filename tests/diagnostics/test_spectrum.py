@@ -130,7 +130,7 @@ def test_lanczos_reaches_its_residual_at_both_ends(values):
 
 @pytest.mark.parametrize("power", [3, 6, 12])
 def test_eigenvalues_that_crowd_at_0_are_found_within_the_residual(power):
-    """Relative to itself, no eigenvalue there is found, not with 5000 products; relative to the largest, with fewer than 300."""
+    """Relative to itself, no eigenvalue there is found, not with 5000 products; relative to the largest, within 300."""
     rng = np.random.default_rng(0)
     q, _ = np.linalg.qr(rng.standard_normal((200, 200)))
     h, start = q @ np.diag(np.linspace(0, 1, 200) ** power) @ q.T, rng.standard_normal(200)
