@@ -76,6 +76,15 @@ class Relabelled(Flipped):
         yield x, y
 
 
+class Rotated(Flipped):
+    """Many samples whose long runs of numbers change places."""
+
+    def __iter__(self):
+        self.passes += 1
+        x = torch.linspace(-1, 1, 3 * 2**16, dtype=torch.float64)
+        yield x.roll(2**16 * (self.passes == 2)).view(-1, 3), torch.zeros(2**16, 1, dtype=torch.float64)
+
+
 DATASET = TensorDataset(*samples())
 WEIGHTED = WeightedRandomSampler([1.0] * 10, 10)
 BAD_DATA = [
@@ -91,6 +100,7 @@ BAD_DATA = [
     (Redrawn, ValueError, "a second pass over the data gave other batches"),
     (Flipped, ValueError, "a second pass over the data gave other batches"),
     (Relabelled, ValueError, "a second pass over the data gave other batches"),
+    (Rotated, ValueError, "a second pass over the data gave other batches"),
     (lambda: DataLoader(Stream(once=True), None), ValueError, "a second pass over the data gave other batches"),
 ]
 PROBES = {

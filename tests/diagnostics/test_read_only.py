@@ -77,7 +77,7 @@ def picture(model):
         "attributes": (bits(model.scale), id(model.scale), model.calls, id(model.scratch)),
         "torch": torch.get_rng_state().tolist(),
         "python": random.getstate(),
-        "numpy": np.random.get_state()[1].tolist(),
+        "numpy": (np.random.get_state()[1].tolist(), np.random.get_state()[2]),
         "settings": (
             torch.backends.mha.get_fastpath_enabled(),
             torch.backends.cuda.flash_sdp_enabled(),
@@ -143,6 +143,17 @@ def test_the_generator_of_a_loader_stays(probe):
     before = generator.get_state()
     PROBES[probe](trained(), cross_entropy, loader)
     assert torch.equal(generator.get_state(), before)
+
+
+def test_a_loss_that_runs_backward_itself_adds_to_no_gradient():
+    def loss(p, y):
+        p.square().sum().backward(retain_graph=True)
+        return cross_entropy(p, y)
+
+    model = trained()
+    before = picture(model)
+    worst_loss(model, loss, data(), rho=0.1)
+    assert picture(model) == before
 
 
 def test_a_model_that_changes_its_weights_in_train_is_not_asked_to():

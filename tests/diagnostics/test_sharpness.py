@@ -207,7 +207,7 @@ def test_what_all_samples_share_is_not_cut():
 
     mask = torch.tensor([[1.0, 0.0, 2.0]], dtype=torch.float64)
     x, y = samples()
-    found = m_sharpness(Shared(), mse_loss, [({"x": x, "mask": mask}, y)], m=3, rho=0.3)
+    found = m_sharpness(Shared(), mse_loss, [({"mask": mask, "x": x}, y)], m=3, rho=0.3)
     assert found.sharpness == m_sharpness(net(), mse_loss, [(x * mask, y)], m=3, rho=0.3).sharpness
 
 

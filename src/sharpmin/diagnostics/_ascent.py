@@ -113,7 +113,7 @@ def _ascend(objective: Objective, batches: Iterable[Batch], ball: Ball, e: list[
     """The highest point on the way up from `e`."""
     best, length = _look(objective, batches, ball, e), ball.rho
     for _ in range(steps):
-        v = ball.steepest(best.slope) if math.isfinite(best.loss) and length >= _SMALLEST * ball.rho else None
+        v = ball.steepest(best.slope) if length >= _SMALLEST * ball.rho else None
         if v is None:
             break
         e = ball.project([a.add(b, alpha=length) for a, b in zip(best.e, v, strict=True)])

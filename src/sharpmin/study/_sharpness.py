@@ -10,9 +10,6 @@ from sharpmin.diagnostics import hessian_spectrum
 
 from ._data import Setting
 
-TOLERANCE = 1e-3
-"""Of the residual; the error of the eigenvalue is about its square."""
-
 
 def eigenvalue(setting: Setting, model: nn.Module, x: Tensor, y: Tensor) -> float:
     """The largest one, not the largest in size; nan where the loss has no finite Hessian, as in a run that is lost."""
@@ -21,6 +18,6 @@ def eigenvalue(setting: Setting, model: nn.Module, x: Tensor, y: Tensor) -> floa
         return setting.objective(model, outputs, targets)
 
     try:
-        return hessian_spectrum(model, loss, [(x, y)], which="largest", tol=TOLERANCE).largest[0]
+        return hessian_spectrum(model, loss, [(x, y)], which="largest").largest[0]
     except ValueError:
         return math.nan
