@@ -24,9 +24,11 @@ def is_sharded(t: Tensor) -> bool:
 
 
 def any_sharded(tensors: Iterable[Tensor]) -> bool:
-    """Whether one of them is a DTensor."""
+    """Whether one of them is a DTensor, which needs a process group."""
     module = sys.modules.get("torch.distributed.tensor")
-    return module is not None and any(issubclass(kind, module.DTensor) for kind in set(map(type, tensors)))
+    if module is None or not torch.distributed.is_initialized():
+        return False
+    return any(issubclass(kind, module.DTensor) for kind in set(map(type, tensors)))
 
 
 def local(t: Tensor) -> Tensor:
