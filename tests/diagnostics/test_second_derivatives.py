@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sharpmin import diagnostics, hessian_trace
+from sharpmin import diagnostics
+from sharpmin.diagnostics import hessian_trace
 
 hessian_spectrum = partial(diagnostics.hessian_spectrum, tol=1e-5)
 
