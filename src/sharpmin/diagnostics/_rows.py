@@ -18,7 +18,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ._ranks import place
+from sharpmin.optim.ranks import place
+
 from .sketch import BUCKETS
 
 Row: TypeAlias = dict[str, Any]

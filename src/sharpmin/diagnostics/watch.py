@@ -11,10 +11,10 @@ from torch.optim.optimizer import Optimizer
 
 from sharpmin.core.rho import finite, positive_integer
 from sharpmin.optim._compare import Pair
+from sharpmin.optim.ranks import place
 from sharpmin.optim.sam import SAM
 
 from ._effective import Base
-from ._ranks import place
 from ._rows import Row, Writer, opened
 from .probe import Probe
 

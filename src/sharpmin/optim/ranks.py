@@ -87,7 +87,7 @@ def demand_unkept(model: nn.Module | None, scope: str, *, keeps: bool) -> None:
             'SAM: scope="microbatch" under DDP cannot keep the first gradient, which telemetry, watch(), Mix '
             'and ClippedDifference need: DDP reduces what accumulates in place; leave them out, or use scope="global"'
         )
-    if keeps and scope == "rank" and _several():
+    if keeps and scope == "rank" and place()[1] > 1:
         raise ValueError(
             'SAM: scope="rank" has a first gradient of its own on each rank and one second gradient for all: telemetry, '
             'watch(), Mix and ClippedDifference would tell and do another thing on each; leave them out, or use scope="global"'
@@ -103,7 +103,7 @@ def strangers(model: nn.Module | None, scope: str, parameters: Iterable[Tensor])
     Raises:
         ValueError: from the forward of such a model.
     """
-    if scope != "microbatch" or reduces(model) or not _several():
+    if scope != "microbatch" or reduces(model) or place()[1] == 1:
         return nullcontext()
     return _strangers(set(parameters))
 
@@ -124,10 +124,14 @@ def _strangers(own: set[Tensor]) -> Iterator[None]:
         handle.remove()
 
 
-def _several() -> bool:
-    """Whether this is one process of several."""
-    here = torch.distributed
-    return here.is_available() and here.is_initialized() and here.get_world_size() > 1
+def place() -> tuple[int, int]:
+    """The rank of this process, and how many there are.
+
+    >>> place()  # without torch.distributed
+    (0, 1)
+    """
+    dist = torch.distributed
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
 def demand_reduced(model: nn.Module | None, scope: str, *, second: bool) -> None:
