@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,9 @@ from .geometry import Geometry
 from .rounding import Dither
 from .shards import like, local
 from .tensors import any_low_precision, dense, displace, displace_all, inner, is_low_precision, largest, times
+
+Put = Callable[[Tensor, Tensor], None]
+"""How a weight in half precision gets its move: weight, move."""
 
 
 @dataclass
@@ -59,14 +62,14 @@ class Climber:
         """Whether the radius is positive, as far as the host knows."""
         return isinstance(self.radius, Tensor) or self.radius > 0
 
-    def move(self, geometry: Geometry, total: Scalar, dither: Dither | None) -> None:
-        """w += radius v, with the unit vector v of steepest ascent."""
-        multiple, put = geometry.multiple(total), displace if dither is None else dither.displace
+    def move(self, geometry: Geometry, total: Scalar, put: Put | None) -> None:
+        """w += radius v, with the unit vector v of steepest ascent; `put` adds to half precision, None where there is none."""
+        multiple = geometry.multiple(total)
         if multiple is not None and not isinstance(self.radius, Tensor):
             displace_all(self.weights, self.vectors, self.radius * multiple, put)
             return
         for w, v in zip(self.weights, geometry.steepest(self.weights, self.vectors, total), strict=True):
-            put(local(w), local(times(v, self.radius)))
+            (put or displace)(local(w), local(times(v, self.radius)))
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,12 @@ class Ascension:
         """Whether e is what was asked for, up to the last digit: one radius, and no half precision to round it."""
         radii = [climber.radius for climber in self.climbers]
         mixed = len(radii) > 1 and (any(isinstance(r, Tensor) for r in radii) or len(set(radii)) > 1)
-        return not mixed and not any_low_precision(self.weights)
+        return not mixed and not self.low
+
+    @cached_property
+    def low(self) -> bool:
+        """Whether a weight is float16 or bfloat16."""
+        return any_low_precision(self.weights)
 
     @cached_property
     def weights(self) -> list[Tensor]:
@@ -109,8 +117,9 @@ class Ascension:
 
     def move(self, dither: Dither | None) -> None:
         """Move the weights to w + e."""
+        put = None if not self.low else displace if dither is None else dither.displace
         for climber in self.climbers:
-            climber.move(self.geometry, self.total, dither)
+            climber.move(self.geometry, self.total, put)
         torch.clear_autocast_cache()  # an autocast around both passes would go on with its copies of w
 
     def report(self, before: Sequence[Tensor]) -> dict[str, Scalar]:

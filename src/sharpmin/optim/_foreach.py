@@ -25,28 +25,25 @@ def serves(tensors: Sequence[Tensor]) -> bool:
     return _SERVED.issuperset(map(_kind, tensors))
 
 
-def sum_of_squares(tensors: Sequence[Tensor]) -> float:
-    """The sum of squares."""
-    norms: list[float] = []
-    for own in _by_dtype(tensors):
-        sizes = list(map(Tensor.numel, own))
-        small, views = own, list[Tensor]()
-        if max(sizes) >= SMALL:
-            small = [t for t, size in zip(own, sizes, strict=True) if size < SMALL]
-            big = [t.reshape(-1) for t, size in zip(own, sizes, strict=True) if size >= SMALL]
-            views = [piece.contiguous() for t in big for piece in torch.split(t, PIECE)]
-        if small:
-            flat = _flatten(small)
-            views += flat.chunk(-(-flat.numel() // PIECE) or 1)
-        norms += torch.stack(torch._foreach_norm(views)).tolist()
+def sum_of_squares(tensors: Sequence[Tensor]) -> float | None:
+    """The sum of squares, or None if these tensors are not served: asked when they lie together, since each question costs."""
+    if not tensors[0].is_cpu:
+        return None
+    sizes = list(map(Tensor.numel, tensors))
+    small, own = tensors, list[Tensor]()
+    if max(sizes) >= SMALL:
+        small = [t for t, size in zip(tensors, sizes, strict=True) if size < SMALL]
+        own = [t for t, size in zip(tensors, sizes, strict=True) if size >= SMALL]
+    if small:
+        try:
+            own.append(_flatten(small))
+        except RuntimeError:  # sparse, or on several devices
+            return None
+    if not serves(own):
+        return None
+    views = [piece.contiguous() for t in own for piece in torch.split(t.reshape(-1), PIECE)]
+    norms: list[float] = torch.stack(torch._foreach_norm(views)).tolist()
     return sum(norm * norm for norm in norms)
-
-
-def _by_dtype(tensors: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
-    """The tensors of each dtype."""
-    kinds = set(map(_dtype, tensors))
-    for kind in kinds:
-        yield tensors if len(kinds) == 1 else [t for t in tensors if t.dtype is kind]
 
 
 def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> float:

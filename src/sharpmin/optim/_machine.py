@@ -30,7 +30,7 @@ from .rng import RandomState
 from .rounding import Dither
 from .scaling import Scaling, enabled, factor, scaled
 from .shards import aligned, like, local
-from .tensors import all_finite, any_low_precision, inner, largest, on_host, sum_of_squares
+from .tensors import all_finite, inner, largest, on_host, sum_of_squares
 
 LEAST_GAIN = 0.9
 _NO_CLEAN = """scope="microbatch" needs the first pass of every micro-batch in a block of its own, to tell its gradient from
@@ -167,7 +167,7 @@ class Machine(Ascending):
         cycle, weights = self._cycle, ascension.weights
         cycle.back_up(weights, self._parameters())
         dither = None
-        if self.rounding == "stochastic" and any_low_precision(weights):
+        if self.rounding == "stochastic" and ascension.low:
             dither = Dither((self._count() << 16) + cycle.climbs)
         ascension.move(dither)
         cycle.climbs += 1

@@ -71,9 +71,8 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> Scalar:
         return 0.0
     if any_sharded(tensors):
         return over_shards(sum_of_squares, [tensors])
-    if _foreach.serves(tensors):
-        value = _foreach.sum_of_squares(tensors)
-    else:
+    value = _foreach.sum_of_squares(tensors)
+    if value is None:
         total = _sum_of_squares(tensors, double=False)
         if not on_host(tensors):
             return total
@@ -147,8 +146,8 @@ def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
     if any_sharded(tensors):
         flag = over_shards(lambda own: float(not all_finite(own)), [tensors], torch.distributed.ReduceOp.MAX, largest)
         return math.isfinite(float(first_norm)) and not flag
-    if isinstance(first_norm, float) and tensors and on_host(tensors):
-        with contextlib.suppress(RuntimeError):  # sparse, complex, or expanded, which cannot be written to as this check does
+    if isinstance(first_norm, float) and tensors and tensors[0].is_cpu:
+        with contextlib.suppress(RuntimeError):  # sparse, complex, expanded, or on two devices
             return math.isfinite(first_norm) and _foreach.all_finite(tensors)
     if math.isfinite(float(sum_of_squares(tensors) + first_norm)):
         return True
@@ -164,14 +163,14 @@ def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
 def displace_all(
     weights: Sequence[Tensor], directions: Sequence[Tensor], factor: float, put: Callable[[Tensor, Tensor], None] | None = None
 ) -> None:
-    """weights += factor * directions, in place, one rounding to the dtype of the weight; `put` rounds half precision."""
+    """weights += factor * directions, in place, rounded once to the dtype of the weight; half precision needs a `put`."""
     weights, directions = locals_of(weights), locals_of(directions)
-    if weights and not any_low_precision(weights):
+    if weights and put is None:
         torch._foreach_add_(weights, directions, alpha=factor)  # which goes one by one where it must, as for sparse ones
     else:
         for w, v in zip(weights, directions, strict=True):
-            if is_low_precision(w):
-                (put or displace)(w, times(v, factor))
+            if put is not None and is_low_precision(w):
+                put(w, times(v, factor))
             else:
                 w.add_(v, alpha=factor)
 
