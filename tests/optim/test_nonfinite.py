@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import sharpmin as sm
+from sharpmin.optim import _machine, tensors
 
 BAD = [math.inf, -math.inf, math.nan]
 BASES = {
@@ -30,9 +31,10 @@ def spoiling(f, at, value):
 @pytest.mark.parametrize("value", BAD)
 @pytest.mark.parametrize("at", [0, 1])
 @pytest.mark.parametrize("rho", [0.5, sm.rho.Unnormalized(0.5), sm.rho.Capped(0.5, c=0.2)], ids=str)
-def test_the_step_is_skipped(*, quadratic, door, bits, base, value, at, rho):
+@pytest.mark.parametrize("telemetry", [False, True])
+def test_the_step_is_skipped(*, quadratic, door, bits, base, value, at, rho, telemetry):
     f = quadratic()
-    opt = sm.SAM(BASES[base]([f.w]), rho=rho)
+    opt = sm.SAM(BASES[base]([f.w]), rho=rho, telemetry=telemetry)
     door(opt, f)
     was, state, calls = bits(f.w), bits(opt.state_dict()), len(f.visited)
     door(opt, spoiling(f, calls + at, value))
@@ -48,6 +50,25 @@ def test_the_step_is_skipped(*, quadratic, door, bits, base, value, at, rho):
         door(one, g)
         assert one.last.stepped
     assert bits(again.w) == bits(other.w)
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_comparison_has_looked_already(quadratic, monkeypatch, bits, written):
+    """The products of telemetry are finite only if the gradients are; what was written since is looked at again."""
+    f = quadratic()
+    opt = sm.SAM(torch.optim.SGD([f.w], lr=0.1), rho=0.5, telemetry=True)
+    real, looked, was = tensors.all_finite, [], bits(f.w)
+    monkeypatch.setattr(_machine, "all_finite", lambda grads, *rest: looked.append(len(grads)) or real(grads, *rest))
+    f()
+    with opt.perturbed():
+        opt.zero_grad()
+        f()
+    if written:
+        f.w.grad[1] = math.nan
+    opt.step()
+    assert opt.last.stepped is not written
+    assert (bits(f.w) == was) is written
+    assert sum(looked) == written  # the gradients of groups at rest are asked for too, and there are none
 
 
 @pytest.mark.parametrize("value", BAD)

@@ -102,13 +102,13 @@ class Probe:
     def observe(self, both: Pair, record: Row) -> None:
         """Take the two gradients of one step."""
         base = self._base()
+        adds = self.step % self._every == 0
+        follows = self._last is not None and self._last[0] == self.step - 1 and (self.step - 1) % self._every == 0
+        lag = self._sketched(both, base, adds=adds) if adds or follows else {}  # before its products, which it finds too
         row: Row = {"kind": "step", "step": self.step, "lr": base.lr(), **record, **both.products}
         if self._loss is not None:
             row["loss"], self._loss = self._loss, None
-        if self.step % self._every == 0:
-            self._take(both, base, row, adds=True)
-        elif self._last is not None and self._last[0] == self.step - 1 and (self.step - 1) % self._every == 0:
-            self._take(both, base, row, adds=False)  # for the cosine with the step before, and not followed in turn
+        row |= lag
         self._pending.append(row)
         self.step += 1
         if not any(isinstance(v, Tensor) and v.device.type != "cpu" for v in row.values()):
@@ -116,18 +116,20 @@ class Probe:
         if self.step - self._begun >= self._block:
             self._close_block()
 
-    def _take(self, both: Pair, base: Base, row: Row, *, adds: bool) -> None:
-        """Sketch g, for its cosine with the one before; if it `adds`, sketch D too, for the block."""
-        g = self._sketch(both.clean) / both.scale
+    def _sketched(self, both: Pair, base: Base, *, adds: bool) -> Row:
+        """Sketch both; the cosine of g with the one before, if that was sketched. It `adds` to the block, or only follows."""
+        of_g, of_d, products = self._sketch.compare(both.clean, both.perturbed)
+        both.take(products)
+        g = of_g / both.scale
         before, self._last = self._last, (self.step, g)
-        if before is not None and before[0] == self.step - 1:
-            row["lag"] = (before[1] @ g) / (before[1].norm() * g.norm())
         if adds:
-            self._means.sketched(self._found(both, base, g))
+            self._means.sketched(self._found(both, base, g, of_d / both.scale))
+        if before is None or before[0] != self.step - 1:
+            return {}
+        return {"lag": (before[1] @ g) / (before[1].norm() * g.norm())}
 
-    def _found(self, both: Pair, base: Base, g: Tensor) -> dict[str, Tensor]:
+    def _found(self, both: Pair, base: Base, g: Tensor, difference: Tensor) -> dict[str, Tensor]:
         """What a block adds up on a sketched step."""
-        difference = self._sketch(both.perturbed, minus=both.clean) / both.scale
         found = {"g": g + self._sketch(base.decayed(both.parameters)) if base.decay() else g, "d": difference}
         if base.adaptive():
             found["pd"] = self._sketch(base.preconditioned(both.parameters, both.differences())) / both.scale

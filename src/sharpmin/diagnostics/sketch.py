@@ -11,7 +11,7 @@ Source: Charikar, Chen & Farach-Colton, Finding Frequent Items in Data Streams, 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -24,6 +24,7 @@ BUCKETS = 256
 _CHUNK = 128 * BUCKETS  # entries signed by one window into the sequence of signs
 _OFFSETS = 32_768
 _SMALL = 16_384
+_Kind = tuple[torch.dtype, torch.device]
 
 
 def places(sizes: Sequence[int]) -> list[int]:
@@ -46,8 +47,6 @@ class Sketch:
     True
     >>> torch.allclose(sketch([a[:300]], starts=[0]) + sketch([a[300:]], starts=[300]), sketch([a]))
     True
-    >>> torch.equal(sketch([a], minus=[b]), sketch([a - b]))
-    True
     """
 
     def __init__(self, seed: int = 0):
@@ -55,50 +54,73 @@ class Sketch:
         generator = torch.Generator().manual_seed(seed)
         self._signs = torch.randint(0, 2, (_OFFSETS + _CHUNK,), generator=generator, dtype=torch.int8) * 2 - 1
         self._windows: dict[int, tuple[int, int]] = {}
-        self._cast: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self._cast: dict[_Kind, Tensor] = {}
 
-    def __call__(
-        self, tensors: Sequence[Tensor], *, minus: Sequence[Tensor] | None = None, starts: Sequence[int] | None = None
-    ) -> Tensor:
+    def __call__(self, tensors: Sequence[Tensor], *, starts: Sequence[int] | None = None) -> Tensor:
         """The sketch of dense tensors, shape (256,), float64; of DTensors the same on every rank, by one reduction.
 
         Args:
             tensors: the parts of the vector.
-            minus: what is taken from them first, without a difference in memory.
             starts: where they begin in the line, by default one after the other.
         """
-        starts = places([t.numel() for t in tensors]) if starts is None else starts
-        lists = [tensors] if minus is None else [tensors, minus]
-        if not any_sharded(tensors):
-            return self._plain(starts, *lists)
-        rows = [run_of(*row) for row in zip(starts, *lists, strict=True)]
-        found: Tensor = over_shards(lambda parts, at, *rest: self._plain(at, parts, *rest), _columns(rows))
+        return self._over(self._one, tensors, starts=starts)
+
+    def compare(self, clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Two gradients g and G against each other, in one read of both, and one reduction for DTensors.
+
+        Args:
+            clean: g, dense.
+            perturbed: G, as g is.
+
+        Returns:
+            The sketches of g and of D = G - g, shape (256,) each, and `||g||^2, <D, g>, ||D||^2`, shape (3,); all float64.
+
+        >>> g, big = [torch.tensor([3.0, 4.0])], [torch.tensor([3.0, 5.0])]
+        >>> sketch = Sketch()
+        >>> of_g, of_d, products = sketch.compare(g, big)
+        >>> products.tolist(), torch.equal(of_g, sketch(g)), torch.equal(of_g + of_d, sketch(big))
+        ([25.0, 4.0, 1.0], True, True)
+        """
+        found = self._over(self._two, clean, perturbed)
+        return found[:BUCKETS], found[BUCKETS:-3], found[-3:]
+
+    def _over(self, measure: Callable[..., Tensor], *lists: Sequence[Tensor], starts: Sequence[int] | None = None) -> Tensor:
+        """`measure` of lists in step, added up over the shards of all ranks."""
+        at = places([t.numel() for t in lists[0]]) if starts is None else starts
+        if not any_sharded(lists[0]):
+            return measure(at, *lists)
+        rows = [run_of(*row) for row in zip(at, *lists, strict=True)]
+        found: Tensor = over_shards(lambda parts, where, *rest: measure(where, parts, *rest), _columns(rows))
         return found
 
-    def _plain(self, starts: Sequence[int], *lists: Sequence[Tensor]) -> Tensor:
-        if not lists[0]:
-            return torch.zeros(BUCKETS, dtype=torch.float64)
-        sums: dict[tuple[torch.dtype, torch.device], Tensor] = {}
-        for start, lines in _runs(starts, lists):
-            key = (lines[0].dtype, lines[0].device)
-            if key not in sums:
-                sums[key] = torch.zeros(_CHUNK, dtype=key[0], device=key[1])
-            self._add(sums[key], start, lines)
-        device = lists[0][0].device
-        folded = [total.view(-1, BUCKETS).double().sum(0).to(device) for total in sums.values()]
-        return torch.stack(folded).sum(0) if folded else torch.zeros(BUCKETS, dtype=torch.float64, device=device)
+    def _one(self, starts: Sequence[int], tensors: Sequence[Tensor]) -> Tensor:
+        """The sketch of plain tensors."""
+        sums: dict[_Kind, Tensor] = {}
+        for start, (line,) in _runs(starts, [tensors]):
+            (total,) = _room(sums, 1, line)
+            for chunk, within, part in _chunks(start, line.numel()):
+                signs, turn = self._of(chunk, line)
+                total[within].addcmul_(line[part], signs[within], value=turn)
+        return _folded(sums, 1, tensors)
 
-    def _add(self, total: Tensor, start: int, lines: Sequence[Tensor]) -> None:
-        """Add one stretch of entries."""
-        at, size = 0, lines[0].numel()
-        while at < size:
-            chunk, within = divmod(start + at, _CHUNK)
-            end = min(at + _CHUNK - within, size)
-            parts = [line[at:end] for line in lines]
-            part = parts[0] if len(parts) == 1 else parts[0] - parts[1]
-            signs, turn = self._of(chunk, part)
-            total[within : within + end - at].addcmul_(part, signs[within : within + end - at], value=turn)
-            at = end
+    def _two(self, starts: Sequence[int], clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
+        """Both sketches and the products of plain tensors, one after the other."""
+        sums: dict[_Kind, Tensor] = {}
+        scratch: dict[_Kind, Tensor] = {}
+        dots: list[Tensor] = []
+        for start, (line, big) in _runs(starts, [clean, perturbed]):
+            of_g, of_d = _room(sums, 2, line)
+            (room,) = _room(scratch, 1, line)
+            for chunk, within, part in _chunks(start, line.numel()):
+                signs, turn = self._of(chunk, line)
+                g, own = line[part], signs[within]
+                d = torch.sub(big[part], g, out=room[: g.numel()])
+                of_g[within].addcmul_(g, own, value=turn)
+                of_d[within].addcmul_(d, own, value=turn)
+                dots += [torch.dot(g, g), torch.dot(d, g), torch.dot(d, d)]
+        sketches = _folded(sums, 2, clean)
+        products = [torch.stack([dot.to(sketches) for dot in dots]).view(-1, 3).sum(0)] if dots else [sketches.new_zeros(3)]
+        return torch.cat([sketches, *products])
 
     def _of(self, chunk: int, like: Tensor) -> tuple[Tensor, int]:
         """The signs of a chunk: a window, and a sign for all of it."""
@@ -110,6 +132,33 @@ class Sketch:
         if key not in self._cast:
             self._cast[key] = self._signs.to(like.device, like.dtype)
         return self._cast[key][offset : offset + _CHUNK], turn
+
+
+def _room(sums: dict[_Kind, Tensor], count: int, line: Tensor) -> Tensor:
+    """`count` chunks of the kind of a stretch, zero when they are asked for first."""
+    key = line.dtype, line.device
+    if key not in sums:
+        sums[key] = torch.zeros(count, _CHUNK, dtype=line.dtype, device=line.device)
+    return sums[key]
+
+
+def _folded(sums: Mapping[_Kind, Tensor], count: int, tensors: Sequence[Tensor]) -> Tensor:
+    """The chunks that things were added up in, as buckets: float64, shape (count * 256,)."""
+    device = tensors[0].device if tensors else torch.device("cpu")
+    total = torch.zeros(count * BUCKETS, dtype=torch.float64, device=device)
+    for own in sums.values():
+        total += own.view(count, -1, BUCKETS).double().sum(1).reshape(-1).to(device)
+    return total
+
+
+def _chunks(start: int, size: int) -> Iterator[tuple[int, slice, slice]]:
+    """Where a stretch of the line crosses the chunks: the chunk, the entries of it, and those of the stretch."""
+    at = 0
+    while at < size:
+        chunk, within = divmod(start + at, _CHUNK)
+        length = min(_CHUNK - within, size - at)
+        yield chunk, slice(within, within + length), slice(at, at + length)
+        at += length
 
 
 def _runs(starts: Sequence[int], lists: Sequence[Sequence[Tensor]]) -> Iterator[tuple[int, Sequence[Tensor]]]:

@@ -7,9 +7,9 @@ memory is kept for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from .shards import aligned, any_sharded, over_shards
 from .tensors import dense, pieces, wide
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pair:
     """The gradients of one step, of the parameters that have a second one; dense.
 
@@ -36,22 +36,37 @@ class Pair:
     clean: Sequence[Tensor]
     perturbed: Sequence[Tensor]
     scale: Scalar = 1.0
+    _products: dict[str, Scalar] | None = None
 
     def differences(self) -> list[Tensor]:
         """D = G - g, in float32 at least, made anew."""
         return [wide(big) - wide(g) for g, big in zip(self.clean, self.perturbed, strict=True)]
 
-    @cached_property
+    @property
     def products(self) -> dict[str, Scalar]:
         """`gg` = ||g||^2, `dg` = <D, g>, `dd` = ||D||^2, each a number of shape (), free of the scale.
 
         Floats on a CPU, else 0-dim tensors; sharded gradients are added up over the ranks in one reduction.
         """
-        lists = [self.clean, self.perturbed]
-        found = over_shards(_products, lists) if any_sharded(self.clean) else _products(*lists)
+        if self._products is None:
+            lists = [self.clean, self.perturbed]
+            self._products = self._named(over_shards(_products, lists) if any_sharded(self.clean) else _products(*lists))
+        return self._products
+
+    def take(self, found: Tensor) -> None:
+        """The products, shape (3,), from somebody who has read both gradients already; not where squares were 0 or inf."""
+        if self._products is None and _tell(found):
+            self._products = self._named(found)
+
+    def _named(self, found: Tensor) -> dict[str, Scalar]:
         found = found / self.scale**2
         values: Sequence[Scalar] = found.tolist() if found.is_cpu else found.unbind()
         return dict(zip(("gg", "dg", "dd"), values, strict=True))
+
+    @property
+    def finite(self) -> bool:
+        """Whether the products, on the host, say that no entry is inf or nan; False says nothing."""
+        return all(not isinstance(self.products[key], Tensor) and math.isfinite(self.products[key]) for key in ("gg", "dd"))
 
 
 def pair(parameters: Sequence[Tensor], clean: Sequence[Tensor], perturbed: Sequence[Tensor], scale: Scalar = 1.0) -> Pair:
@@ -66,9 +81,14 @@ def _products(clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
         return torch.zeros(3, dtype=torch.float64)
     served = _foreach.serves(clean) and _foreach.serves(perturbed)
     found = _foreach.products(clean, perturbed) if served else _one_by_one(clean, perturbed, wide)
-    if found.is_cpu and not (found.isfinite().all() and found[0] > 0 and found[2] > 0):
+    if not _tell(found):
         return _one_by_one(clean, perturbed, torch.Tensor.double)  # float32 squares of 1e-25 and 1e25 are 0 and inf
     return found
+
+
+def _tell(found: Tensor) -> bool:
+    """Whether no square was too small or too large for float32, as far as the host knows."""
+    return not found.is_cpu or bool(found.isfinite().all() and found[0] > 0 and found[2] > 0)
 
 
 def _one_by_one(clean: Sequence[Tensor], perturbed: Sequence[Tensor], precise: Callable[[Tensor], Tensor]) -> Tensor:

@@ -54,6 +54,7 @@ class Cycle:
         reduce_again: ends the `no_sync()` that `step(closure)` holds over the first pass in scope "rank".
         norms: the sum of the dual norms of the micro-batches, where only the device knows them.
         nonfinite: a first gradient held an inf or a nan, so the step must change nothing.
+        finite: gradients that are known to be finite, each with the count of the writes to it.
         record: the raw numbers of `opt.last`.
         steps: the steps taken, for groups that were put in place of the ones which carried the count.
         climbs: the ascents since the last step, which seed the dither.
@@ -78,6 +79,7 @@ class Cycle:
     reduce_again: Callable[[], None] | None = None
     norms: Scalar = 0.0
     nonfinite: bool = False
+    finite: list[tuple[Tensor, int]] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
     steps: int = 0
     climbs: int = 0
@@ -99,6 +101,7 @@ class Cycle:
     def forget(self) -> None:
         """What the micro-batches so far have left for the end of the step."""
         self.nonfinite, self.climbs, self.proposed, self.overflow, self.norms = False, 0, None, [], 0.0
+        self.finite = []
 
     def set_aside(
         self,
@@ -146,4 +149,9 @@ class Cycle:
         release(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "scaling": None, "reduce_again": None}  # not for a copy: they belong to somebody else
+        return {
+            **self.__dict__,
+            "scaling": None,
+            "reduce_again": None,
+            "finite": [],
+        }  # not for a copy: they belong to somebody else

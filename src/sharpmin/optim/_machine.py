@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import partial
+from operator import is_
 from typing import Any
 
 import torch
@@ -206,6 +207,9 @@ class Machine(Ascending):
                 self._cycle.record |= self._compared(compared, moves)
             for watcher in self.watchers:
                 watcher(compared)
+            known = compared.finite and scaling is None and not isinstance(self._cycle.norms, Tensor)
+            if known and all(map(is_, descent, second)):
+                self._cycle.finite = [(big, big._version) for big in second]
         return list(zip(parameters, descent, strict=True))
 
     def _moves(self) -> Pairs:
@@ -249,6 +253,9 @@ class Machine(Ascending):
     def _gradients_are_finite(self) -> bool:
         pairs = self._gradients()
         grads = aligned([grad for _, grad in pairs], [p for p, _ in pairs])
+        known = self._cycle.finite
+        if len(known) == len(grads) and all(g is own and g._version == v for g, (own, v) in zip(grads, known, strict=True)):
+            return True  # their products were, and nobody has written to them since
         if not self.skip_nonfinite and self._cycle.scaling is None and not on_host(grads):
             return True  # under a scaler the one read comes after the scaler's own
         return all_finite(grads, self._cycle.norms)  # a tensor where only the device knows it: one read for both passes
