@@ -69,8 +69,47 @@ def test_tensors_lie_side_by_side():
     assert Sketch()([]).tolist() == [0.0] * BUCKETS
 
 
-def test_half_a_megabyte_of_state():
+def test_less_than_a_megabyte_of_state():
+    """Signs for float32 and float64 both, whatever the number of entries."""
     sketch = Sketch()
-    sketch([VECTORS["noise"].float()])
+    for dtype in (torch.float32, torch.float64):
+        for copies in (1, 4):
+            sketch([VECTORS["noise"].to(dtype)] * copies)
     held = sketch._signs.nbytes + sum(t.nbytes for t in sketch._cast.values())
-    assert held <= 700_000
+    assert held <= 900_000
+
+
+SHAPES = {
+    "none": [],
+    "empty": [(0,), (2, 0)],
+    "small": [(3,), (), (20, 30)],
+    "mixed": [(3,), (70_000,), (20, 30), (0,), (17_000,), (), (256, 300), (5,)],
+    "edges": [(32_768,), (32_767,), (1,), (65_537,)],
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", SHAPES)
+def test_two_gradients_in_one_read(name, dtype):
+    """The sketches of each, and the products, against float64 over whole vectors."""
+    draw = torch.Generator().manual_seed(2)
+    g, big = ([torch.randn(s, generator=draw).to(dtype) for s in SHAPES[name]] for _ in range(2))
+    sketch, exact = Sketch(4), [[t.double() for t in ts] for ts in (g, big)]
+    d = [b - a for a, b in zip(*exact, strict=True)]
+    of_g, of_d, products = sketch.compare(g, big)
+    close = {"rtol": 1e-12, "atol": 1e-11} if dtype is torch.float64 else {"rtol": 1e-5, "atol": 1e-3}
+    assert torch.allclose(of_g, sketch(exact[0]), **close)
+    assert torch.allclose(of_d, sketch(d), **close)
+    flat = [torch.cat([t.reshape(-1) for t in ts]) if ts else torch.zeros(0).double() for ts in (exact[0], d)]
+    whole = torch.stack([flat[0] @ flat[0], flat[1] @ flat[0], flat[1] @ flat[1]])
+    assert torch.allclose(products, whole, **close)
+    assert {t.dtype for t in (of_g, of_d, products)} == {torch.float64}
+
+
+def test_two_gradients_of_mixed_and_complex_entries():
+    draw = torch.Generator().manual_seed(3)
+    g, big = ([torch.randn(40, generator=draw), torch.randn(30, generator=draw, dtype=torch.complex64)] for _ in range(2))
+    real = [[a, torch.view_as_real(b)] for a, b in (g, big)]
+    for found, expected in zip(Sketch().compare(g, big), Sketch().compare(*real), strict=True):
+        assert found.shape == expected.shape
+    assert torch.allclose(Sketch().compare(g, big)[2], Sketch().compare(*real)[2])

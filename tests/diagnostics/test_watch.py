@@ -78,6 +78,30 @@ def test_the_rows_are_the_formulas(own):
         assert block["dg"] == pytest.approx(np.mean([float((big - g) @ g) for _, g, big in part]), rel=1e-10)
 
 
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
+@pytest.mark.parametrize("telemetry", [False, True])
+def test_products_of_any_size_on_every_kind_of_step(scale, telemetry):
+    """Sketched steps find them in the same read, whose float32 squares may be 0 or inf; then they are found once more."""
+    draw = torch.Generator().manual_seed(0)
+    net = torch.nn.ParameterList([torch.zeros(5), torch.zeros(40_000)])
+    opt = sm.SAM(torch.optim.SGD(net.parameters(), lr=0.0), rho=0.1, telemetry=telemetry)
+    probe = sm.watch(opt, every=2)
+    for _ in range(4):
+        g, big = ([torch.randn(p.shape, generator=draw) * scale for p in net] for _ in range(2))
+        for p, own in zip(net, g, strict=True):
+            p.grad = own
+        with opt.perturbed():
+            for p, own in zip(net, big, strict=True):
+                p.grad = own
+        opt.step()
+        first, second = (torch.cat([t.double() for t in ts]) for ts in (g, big))
+        d = second - first
+        row = probe.log.steps[-1]
+        assert [row[k] for k in ("gg", "dg", "dd")] == pytest.approx(
+            [float(first @ first), float(d @ first), float(d @ d)], rel=1e-6
+        )
+
+
 def test_the_cosine_of_neighbours():
     run = Run(every=1, block=4).steps(4)
     for row, (_, before, _), (_, g, _) in zip(list(run.probe.log.steps)[1:], run.pairs, run.pairs[1:], strict=False):

@@ -86,7 +86,8 @@ class Machine(Ascending):
         only_pass = not self.ascent.needs_clean
         bad = False
         if not isinstance(norm, Tensor) and not only_pass:
-            bad = not (math.isfinite(norm) and all_finite(self._gradients_at_rest(climbers)))
+            resting = self._gradients_at_rest(climbers)
+            bad = not math.isfinite(norm) or (on_host(resting) and not all_finite(resting))
             cycle.nonfinite = cycle.nonfinite or (bad and not together)  # no rank may skip by itself
             climbs = climbs and not bad
         first = self._gradients()

@@ -1,0 +1,77 @@
+"""Nothing waits for the device inside a step: on torch's device "meta" tensors have no values, and reading one raises."""
+
+import pytest
+import torch
+from torch import nn
+
+import sharpmin as sm
+
+AXES = {
+    "sam": {},
+    "model": {"model": True},
+    "telemetry": {"telemetry": True},
+    "linf": {"geometry": sm.LInf()},
+    "elementwise": {"geometry": sm.Elementwise(eta=0.01)},
+    "layerwise": {"geometry": sm.Layerwise()},
+    "ema": {"ascent": sm.Ema(0.5)},
+    "mix": {"descent": sm.Mix(0.5), "telemetry": True},
+    "clipped": {"descent": sm.ClippedDifference(0.5), "telemetry": True},
+    "unnormalized": {"rho": sm.rho.Unnormalized(0.1), "telemetry": True},
+    "capped": {"rho": sm.rho.Capped(0.1, c=0.5)},
+    "every": {"rho": sm.rho.Every(0.1, 2)},
+}
+BASES = {
+    "sgd": lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9, weight_decay=0.1),
+    "adamw": lambda ps: torch.optim.AdamW(ps, lr=0.1),
+}
+
+
+def net_on_meta():
+    with torch.device("meta"):
+        parts = [nn.Linear(8, 3000), nn.BatchNorm1d(3000), nn.Dropout(0.1), nn.Linear(3000, 3)]
+        return nn.Sequential(*parts), torch.randn(4, 8)
+
+
+def step(opt, net, x):
+    opt.zero_grad()
+    with opt.clean():
+        net(x).square().mean().backward()
+    with opt.perturbed():
+        net(x).square().mean().backward()
+    opt.step()
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("axes", AXES)
+def test_a_step(base, axes):
+    net, x = net_on_meta()
+    options = dict(AXES[axes])
+    if options.pop("model", False):
+        options["model"] = net
+    opt = sm.SAM(BASES[base](net.parameters()), **{"rho": 0.1, **options})
+    for _ in range(3):
+        step(opt, net, x)
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("telemetry", [False, True])
+def test_a_watched_step(base, telemetry):
+    net, x = net_on_meta()
+    opt = sm.SAM(BASES[base](net.parameters()), rho=0.1, telemetry=telemetry)
+    probe = sm.watch(opt, every=2, block=1000)
+    for _ in range(6):
+        step(opt, net, x)
+    assert probe.step == 6
+    with pytest.raises(RuntimeError, match="meta"):  # the rows wait for the end of the block
+        probe.flush()
+
+
+def test_a_read_is_seen():
+    """`skip_nonfinite=True` is one read a step, and the report is another."""
+    net, x = net_on_meta()
+    with pytest.raises(RuntimeError, match="meta"):
+        step(sm.SAM(BASES["sgd"](net.parameters()), rho=0.1, skip_nonfinite=True), net, x)
+    opt = sm.SAM(BASES["sgd"](net.parameters()), rho=0.1)
+    step(opt, net, x)
+    with pytest.raises(RuntimeError, match="meta"):
+        _ = opt.last
