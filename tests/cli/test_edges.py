@@ -8,9 +8,11 @@ import sys
 import time
 
 import pytest
+from rich.table import Table
 
 from sharpmin.cli import _simulate as command
 from sharpmin.cli import main
+from sharpmin.cli._console import Whole
 
 SHARPMIN = [sys.executable, "-m", "sharpmin"]
 PARABOLA = ["simulate", "quadratic", "--set", "curvatures=[1]"]
@@ -57,6 +59,22 @@ def test_no_number_is_cut_or_lost(columns, start, capsys, monkeypatch):
     assert header == ["statistic", "mean", "standard error", "least", "largest"]
     unit = float(start[:-1].split(",")[0]) ** 2 * float(0.5 ** (2 * 340) if start[2] == "-" else 1)
     assert [float(v) / unit for v in rows["f(x_T) - f*"]] == pytest.approx([1.25, 0.75, 0.5, 2.0], rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_a_table_gets_the_width_it_needs(count, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    wide = Table(box=None)
+    for k in range(count):
+        wide.add_column(str(k), no_wrap=True)
+    wide.add_column("words", min_width=11)
+    numbers = [f"{k}.{'0' * 16}{k}" for k in range(count)]
+    wide.add_row(*numbers, "rho floor 3, mixed 1")
+    Whole().print(wide)
+    (line, *rest) = capsys.readouterr().out.splitlines()[1:]
+    assert line.split()[:count] == numbers
+    assert " ".join([line, *rest]).split()[count:] == ["rho", "floor", "3,", "mixed", "1"]
+    assert (len(line) > 80) == (count == 6)
 
 
 @pytest.mark.parametrize("columns", ["20", "80"])

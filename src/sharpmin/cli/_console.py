@@ -20,7 +20,8 @@ class Whole(Console):
         """As of `Console`; a table that needs more than the terminal has gets what it needs."""
         for table in objects:
             if isinstance(table, Table):
-                self.width = max(self.width, Measurement.get(self, self.options, table).minimum)
+                free = self.options.update(max_width=10_000)  # a measurement is cut to what the options allow
+                self.width = max(self.width, Measurement.get(self, free, table).minimum)
         super().print(*objects, **options)
 
     def on_broken_pipe(self) -> None:
