@@ -40,7 +40,7 @@ def blocks(path, *, g=0.01, d=-0.006, loss=1.5, count=20):
     """Made-up blocks of 50 steps: independent noise around the means g and d of every entry of the sketch."""
     rng = torch.Generator().manual_seed(0)
     write = JsonLines(path)
-    write({"kind": "run", "version": 1, "step": 0, "momentum": 0.9, "adaptive": False, "epoch": 50, "reshuffled": True})
+    write({"kind": "run", "version": 1, "momentum": 0.9, "adaptive": False, "epoch": 50, "reshuffled": True})
     base = {"gg": 0.5, "dg": 0.05, "dd": 0.2, "norm_g": 0.7, "norm_d": 0.45, "curvature": 0.4, "bounce": 0.02, "lag": 0.1}
     for b in range(count):
         own = {} if loss is None else {"loss": loss + 0.1 * (count - b) / count}

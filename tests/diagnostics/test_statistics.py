@@ -110,7 +110,7 @@ def test_many_blocks_are_merged():
 def test_only_the_last_blocks_with_one_rho_and_one_lr_count():
     made = log(G, D, lr=0.3)
     for row in log(G[:7], D[:7]).blocks:
-        made.add(row)
+        made.add(row | {key: row[key] + 12 * STEPS for key in ("first", "last")})
     window = Window.of(made)
     assert (window.lr, window.steps) == (0.1, 7 * STEPS)
     assert window.remarks == ["the last 7 of 19 blocks are used: before them rho or the learning rate was another"]

@@ -113,7 +113,7 @@ def test_curves_are_the_rows(runs):
     assert data.steps["reach"].y == pytest.approx([1.0] * len(rows))
     for got, row in zip(data.blocks["smoothness"].y, log.blocks, strict=True):
         assert got == pytest.approx(row["norm_d"] / 0.1)
-    assert data.span == (0, 399)
+    assert data.span == (600, 999)
 
 
 def test_running_windows_look_back_over_ten_blocks(runs):
@@ -146,14 +146,19 @@ def test_a_schedule_is_not_marked_step_by_step():
     assert changes(rows, range(20)) == ()
 
 
-def test_a_resumed_run_goes_on(tmp_path):
+def test_a_resumed_run_goes_on_and_a_new_one_begins_anew(tmp_path):
     path = tmp_path / "run.jsonl"
-    for _ in range(2):
-        quadratic(path, rho=0.3, lr=0.002, steps=500)
-    log = read(path)
-    data = watched(sm.diagnose(log), log)
-    assert data.steps["loss"].x == tuple(range(1000))
-    assert data.blocks["loss"].x[-1] == 974.5
+    ends = []
+    for taken in (0, 500, 480, 0):  # the steps that the optimizer has behind it
+        quadratic(path, rho=0.3, lr=0.002, warm=taken, steps=500)
+        log = read(path)
+        data = watched(sm.diagnose(log), log)
+        ends.append((data.steps["loss"].x == tuple(range(taken + 500)), data.blocks["loss"].x, data.span))
+    middles = [tuple(50 * b + 24.5 for b in range(count)) for count in (10, 20, 9)]
+    again = middles[2] + tuple(x + 480 for x in middles[0])  # a block that is cut short is left out
+    assert [end[0] for end in ends] == [True] * 4
+    assert [end[1] for end in ends] == [middles[0], middles[1], again, middles[0]]
+    assert [end[2] for end in ends] == [(0, 499), (0, 999), (0, 979), (0, 499)]
 
 
 def test_long_curves_are_means_over_neighbours():

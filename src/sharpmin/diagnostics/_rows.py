@@ -88,8 +88,16 @@ def _finite(row: Mapping[str, Any]) -> Row:
 class Log:
     """The rows of a run, sorted by kind, with remarks on what could not be read.
 
+    Steps that come again, because the run was resumed from an earlier checkpoint or begun anew, replace those of before.
+
     Args:
         room: how many rows of each kind are kept, the newest; None for all.
+
+    >>> log = Log()
+    >>> for step in (0, 1, 2, 3, 2):
+    ...     log.add({"kind": "step", "step": step})
+    >>> [row["step"] for row in log.steps], log.remarks
+    ([0, 1, 2], ['the run came back to step 2; the steps that it had taken from there are left out'])
     """
 
     def __init__(self, room: int | None = None):
@@ -101,19 +109,34 @@ class Log:
     def add(self, row: Row) -> None:
         """Take one row."""
         if row["kind"] == "run":
-            if self.run and _setting(row) != _setting(self.run):
-                self.remarks.append(
-                    f"the run was resumed at step {row.get('step', 0)} with another setting; the last one counts"
-                )
+            if self.run and _setting(row) != _setting(self.run) and (self.steps or self.blocks):
+                self.remarks.append("the run was resumed with another setting; what was before is left out")
                 self.steps.clear()
                 self.blocks.clear()
             self.run = row
+        elif row["kind"] == "step":
+            again = _drop(self.steps, "step", row["step"])
+            _drop(self.blocks, "last", row["step"])
+            if again:
+                self.remarks.append(
+                    f"the run came back to step {row['step']:.0f}; the steps that it had taken from there are left out"
+                )
+            self.steps.append(row)
         else:
-            (self.steps if row["kind"] == "step" else self.blocks).append(row)
+            _drop(self.blocks, "last", row["first"])
+            self.blocks.append(row)
+
+
+def _drop(rows: deque[Row], key: str, number: float) -> bool:
+    """Let go of the rows from this number on; whether there were any."""
+    before = len(rows)
+    while rows and rows[-1][key] >= number:
+        rows.pop()
+    return len(rows) < before
 
 
 def _setting(row: Row) -> Row:
-    return {k: v for k, v in row.items() if k not in ("time", "step")}
+    return {k: v for k, v in row.items() if k != "time"}
 
 
 def read(path: str | Path) -> Log:

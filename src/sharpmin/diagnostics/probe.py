@@ -23,7 +23,7 @@ class Probe:
 
     Attributes:
         log: what has been seen, for `sharpmin.diagnose(probe)`; also written to every writer.
-        step: the steps seen so far.
+        step: the number of the next step.
     """
 
     def __init__(
@@ -36,21 +36,28 @@ class Probe:
         every: int,
         block: int,
         seed: int,
+        start: Callable[[], int],
     ):
         self.log = Log(room=64)
-        self.step = 0
+        self._start = start
+        self._step: int | None = None
         self._parameters, self._base = parameters, base
         self._writers: list[Writer] = [self.log.add, *writers]
         self._every, self._block, self._sketch = every, block, Sketch(seed)
         self._setting = setting
         self._pending: list[Row] = []
         self._means = Means()
-        self._begun = 0
+        self._begun: int | None = None
         self._last: tuple[int, Tensor] | None = None
         self._clean: list[tuple[Tensor, Tensor, int]] | None = None
         self._copies = False
         self._loss: Scalar | None = None
-        self._write({"kind": "run", "version": VERSION, "step": 0, "time": time.time(), **setting})
+        self._write({"kind": "run", "version": VERSION, "time": time.time(), **setting})
+
+    @property
+    def step(self) -> int:
+        """The number of the next step; before the first, where the optimizer stands, as a checkpoint may still be loaded."""
+        return self._start() if self._step is None else self._step
 
     # the two lines of a foreign loop
 
@@ -101,19 +108,20 @@ class Probe:
     @torch.no_grad()
     def observe(self, both: Pair, record: Row) -> None:
         """Take the two gradients of one step."""
-        base = self._base()
-        adds = self.step % self._every == 0
-        follows = self._last is not None and self._last[0] == self.step - 1 and (self.step - 1) % self._every == 0
+        base, step = self._base(), self.step
+        self._begun = step if self._begun is None else self._begun
+        adds = step % self._every == 0
+        follows = self._last is not None and self._last[0] == step - 1 and (step - 1) % self._every == 0
         lag = self._sketched(both, base, adds=adds) if adds or follows else {}  # before its products, which it finds too
-        row: Row = {"kind": "step", "step": self.step, "lr": base.lr(), **record, **both.products}
+        row: Row = {"kind": "step", "step": step, "lr": base.lr(), **record, **both.products}
         if self._loss is not None:
             row["loss"], self._loss = self._loss, None
         row |= lag
         self._pending.append(row)
-        self.step += 1
+        self._step = step + 1
         if not any(isinstance(v, Tensor) and v.device.type != "cpu" for v in row.values()):
             self.flush()
-        if self.step - self._begun >= self._block:
+        if self._step - self._begun >= self._block:
             self._close_block()
 
     def _sketched(self, both: Pair, base: Base, *, adds: bool) -> Row:
@@ -147,7 +155,7 @@ class Probe:
         row = self._means.row()
         if row is not None:
             self._write({"kind": "block", "first": self._begun, "last": self.step - 1, **row})
-        self._means, self._begun = Means(), self.step
+        self._means, self._begun = Means(), None
 
     def flush(self) -> None:
         """Write what is pending; on an accelerator this waits for the device, and happens once a block."""

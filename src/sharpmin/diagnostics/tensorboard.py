@@ -27,21 +27,20 @@ class TensorBoard:
     Args:
         writer: a `torch.utils.tensorboard.SummaryWriter`, or anything with its `add_scalar`.
         prefix: of the tags, which are `prefix/step/loss` and so on.
-        start: the step at which a resumed run goes on; it is added to the steps.
 
     >>> class Printer:
     ...     def add_scalar(self, tag, value, step):
     ...         print(tag, value, step)
-    >>> TensorBoard(Printer(), start=100)({"kind": "step", "step": 3, "rho": 0.05, "gg": 4.0, "dd": 0.0, "dg": 0.0})
-    sharpmin/step/rho 0.05 103
-    sharpmin/step/gradient norm 2.0 103
-    sharpmin/step/difference norm 0.0 103
-    sharpmin/step/amplification 0.0 103
-    sharpmin/step/cosine 1.0 103
+    >>> TensorBoard(Printer())({"kind": "step", "step": 3, "rho": 0.05, "gg": 4.0, "dd": 0.0, "dg": 0.0})
+    sharpmin/step/rho 0.05 3
+    sharpmin/step/gradient norm 2.0 3
+    sharpmin/step/difference norm 0.0 3
+    sharpmin/step/amplification 0.0 3
+    sharpmin/step/cosine 1.0 3
     """
 
-    def __init__(self, writer: Scalars, *, prefix: str = "sharpmin", start: int = 0):
-        self.writer, self.prefix, self.start = writer, prefix, start
+    def __init__(self, writer: Scalars, *, prefix: str = "sharpmin"):
+        self.writer, self.prefix = writer, prefix
 
     def __call__(self, row: Row) -> None:
         """Take a row of a watched run."""
@@ -51,4 +50,4 @@ class TensorBoard:
         for name, of in table.items():
             value = scalar(row, of)
             if math.isfinite(value):
-                self.writer.add_scalar(f"{self.prefix}/{row['kind']}/{name}", value, self.start + int(row[at]))
+                self.writer.add_scalar(f"{self.prefix}/{row['kind']}/{name}", value, int(row[at]))

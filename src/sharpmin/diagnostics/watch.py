@@ -31,6 +31,7 @@ def watch(
     every: int = 8,
     block: int | None = None,
     seed: int = 0,
+    start: int | None = None,
 ) -> Probe:
     """Watch a run: the statistics of its two gradients, in memory and wherever they are written to.
 
@@ -50,6 +51,8 @@ def watch(
         every: sketch the gradients on every so many steps; scalars are taken on each.
         block: steps a block; by default `epoch`, or 32 sketched steps.
         seed: of the sketch.
+        start: the number of the first step; by default the steps that a `sharpmin.SAM` has taken when it is first seen, also
+            those in its checkpoint, and 0 for another one. Steps that a log has already are replaced.
 
     Returns:
         The `Probe`; `sharpmin.diagnose(probe)` reads it at any time.
@@ -76,19 +79,22 @@ def watch(
     for name, count in (("every", every), ("block", block), ("epoch", epoch)):
         if count is not None:
             positive_integer(count, name, "watch")
+    if start is not None and (isinstance(start, bool) or not isinstance(start, int) or start < 0):
+        raise ValueError(f"watch: start={start!r}; start must be an integer >= 0")
     if mu is not None:
         finite(mu, "mu", "watch", low=0, strict=True)
     writers = opened(to)
     length = block or epoch or 32 * every
     shared = {"epoch": epoch, "reshuffled": reshuffled, "mu": mu, "every": every, "block": length, "seed": seed}
-    sizes = {"every": every, "block": length, "seed": seed}
+    counts: dict[str, Any] = {"every": every, "block": length, "seed": seed}
     if isinstance(target, SAM):
-        return _watch_own(target, rho, optimizer, shared, writers, sizes)
-    return _watch_model(target, rho, optimizer, shared, writers, sizes)
+        counts["start"] = target._count if start is None else lambda: start
+        return _watch_own(target, rho, optimizer, shared, writers, counts)
+    return _watch_model(target, rho, optimizer, shared, writers, counts | {"start": lambda: start or 0})
 
 
 def _watch_own(
-    opt: SAM, rho: float | None, optimizer: Optimizer | None, shared: Row, writers: list[Writer], sizes: dict[str, int]
+    opt: SAM, rho: float | None, optimizer: Optimizer | None, shared: Row, writers: list[Writer], counts: dict[str, Any]
 ) -> Probe:
     if rho is not None or optimizer is not None:
         raise TypeError("watch: a sharpmin.SAM knows its rho and its base; leave rho= and optimizer= out")
@@ -109,7 +115,7 @@ def _watch_own(
         return Base(opt.param_groups, opt.state)
 
     setting = {"rho": None, **_describe(opt.base), **shared}
-    probe = Probe(parameters, base, setting, writers, **sizes)
+    probe = Probe(parameters, base, setting, writers, **counts)
 
     def seen(both: Pair) -> None:
         record = opt._cycle.record
@@ -122,7 +128,7 @@ def _watch_own(
 
 
 def _watch_model(
-    model: Any, rho: float | None, optimizer: Optimizer | None, shared: Row, writers: list[Writer], sizes: dict[str, int]
+    model: Any, rho: float | None, optimizer: Optimizer | None, shared: Row, writers: list[Writer], counts: dict[str, Any]
 ) -> Probe:
     if not isinstance(model, nn.Module):
         raise TypeError(f"watch: target={type(model).__name__}; give a sharpmin.SAM, or the model that another SAM trains")
@@ -135,7 +141,7 @@ def _watch_model(
         return Base(groups, {} if optimizer is None else optimizer.state)
 
     described = {"base": None, "momentum": 0.0, "decay": 0.0, "adaptive": False} if optimizer is None else _describe(optimizer)
-    return Probe(model.parameters, base, {"rho": rho, **described, **shared}, writers, **sizes)
+    return Probe(model.parameters, base, {"rho": rho, **described, **shared}, writers, **counts)
 
 
 def _describe(optimizer: Optimizer) -> Row:

@@ -1,7 +1,6 @@
 """What the figures of a diagnosis are drawn from: the rows of a watched run as curves over its steps.
 
-A run that was resumed counts its steps anew; here they go on. Long curves are thinned by means over neighbours, and what was
-not recorded, or is not finite, is left out.
+Long curves are thinned by means over neighbours, and what was not recorded, or is not finite, is left out.
 """
 
 from __future__ import annotations
@@ -82,36 +81,18 @@ def watched(diagnosis: Diagnosis, log: Log) -> Watched:
     """The curves of the run that `diagnosis` is about."""
     rows = [row for row in log.steps if math.isfinite(scalar(row, lambda r: r["step"]))]
     blocks = [row for row in log.blocks if math.isfinite(scalar(row, lambda r: int(r["first"]) + int(r["last"])))]
-    numbers = [int(row["step"]) for row in rows]
-    firsts, lasts = ([int(row[key]) for row in blocks] for key in ("first", "last"))
-    at, begins = continued(numbers, numbers), continued(firsts, lasts)
-    ends = [begin + last - first for begin, first, last in zip(begins, firsts, lasts, strict=True)]
-    middles = [(a + b) / 2 for a, b in zip(begins, ends, strict=True)]
+    at = [int(row["step"]) for row in rows]
+    ends = [int(row["last"]) for row in blocks]
+    middles = [(int(row["first"]) + end) / 2 for row, end in zip(blocks, ends, strict=True)]
     width = 10 if len(blocks) >= 15 else LEAST_BLOCKS
     return Watched(
         {name: curve(at, [scalar(row, of) for row in rows]) for name, of in STEP.items()},
         {name: curve(middles, [scalar(row, of) for row in blocks]) for name, of in BLOCK.items()},
         shares(log, blocks, ends, width),
         width,
-        _span(diagnosis.window, blocks, begins, ends),
+        (diagnosis.window.first, ends[-1]),
         changes(rows, at),
     )
-
-
-def continued(firsts: Sequence[int], lasts: Sequence[int]) -> list[int]:
-    """The first steps of stretches, made to go on where they begin anew, as those of a resumed run do.
-
-    >>> continued([0, 8, 16, 0, 8], [7, 15, 23, 7, 15])
-    [0, 8, 16, 24, 32]
-    """
-    out: list[int] = []
-    offset, end = 0, -1
-    for first, last in zip(firsts, lasts, strict=True):
-        if first + offset <= end:
-            offset = end + 1 - first
-        out.append(first + offset)
-        end = last + offset
-    return out
 
 
 def curve(x: Sequence[float], y: Sequence[float]) -> Curve:
@@ -146,12 +127,6 @@ def shares(log: Log, blocks: Sequence[Row], ends: Sequence[float], width: int) -
         except ValueError:  # rho or the learning rate has just changed
             out.append(Share(ends[last - 1], None, None))
     return tuple(out)
-
-
-def _span(window: Window, blocks: Sequence[Row], begins: Sequence[float], ends: Sequence[float]) -> tuple[float, float]:
-    """First and last step of the window, in steps that go on."""
-    first = max((i for i, row in enumerate(blocks) if int(row["first"]) == window.first), default=0)
-    return begins[first], ends[-1]
 
 
 def changes(rows: Sequence[Row], at: Sequence[float]) -> tuple[tuple[float, str], ...]:
