@@ -39,13 +39,14 @@ def cells(*, full: bool) -> list[Cell]:
     convex = [Cell("convex", "breast_cancer", base, lr, rho) for (base, lr), rho in itertools.product(grid, (0.02, 0.05, 0.2))]
     known = [Cell("worst-case", "two-cycle", "sgd", 0.1, 0.1, 1e-5), Cell("worst-case", "e1", "sgd", 0.1, 1.0)]
     known += [Cell("worst-case", "e3", "sgd", 0.1, 0.5), Cell("convex", "breast_cancer", "sgd", 0.1, 1e-4)]
-    nulls = [Cell("null", "quadratic", "sgd", 0.05, 0.2, seed=seed) for seed in range(400 if full else 100)]
+    nulls = [Cell("null", "quadratic", "sgd", 0.05, 0.2, seed=seed) for seed in range(200 if full else 100)]
     if full:
         net += [Cell("net", d, b, lr, rho, z, s) for d, z, rho, (b, lr), s in itertools.product(
             ("digits", "mnist1d"), (0.0, 0.3), (0.02, 0.1, 0.2), (("momentum", 0.005), ("adam", 0.001), ("sgd", 0.02)), (1, 2)
         )]  # fmt: skip
         convex += [Cell("convex", "digits", base, lr, rho) for (base, lr), rho in itertools.product(grid, (0.05, 0.2))]
-        convex += [Cell("convex", "breast_cancer", base, lr, 0.1, seed=1) for base, lr in grid]
+        convex += [Cell("convex", "breast_cancer", base, lr, rho, seed=seed)
+                   for seed, (base, lr), rho in itertools.product((1, 2), grid, (0.02, 0.05, 0.1, 0.2))]  # fmt: skip
         convex += [Cell("convex", "breast_cancer", "sgd", 0.1, rho, reshuffled=True) for rho in (1e-4, 0.05)]
     return known + convex + net + nulls
 

@@ -143,3 +143,48 @@ def test_what_shards_cannot_do_is_refused():
     assert "cannot hold one rank's perturbation of the whole" in rank
     assert len(old) == 2
     assert all("fully_shard" in said for said in old)
+
+
+def unsynced(rank, momentum):
+    """The passes that sync, then what was said and whether weights moved; and that the next step works."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    found = {}
+    for syncs in ((False, True), (True, False), (True, True)):
+        model, (x, y) = net(), data()
+        mesh = init_device_mesh("cpu", (2,))
+        for layer in (model[0], model[2], model[4], model):
+            fully_shard(layer, mesh=mesh)
+        base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        opt = sm.SAM(base, rho=0.2, ascent=sm.Momentum() if momentum else None)
+
+        def passed(sync, model=model, x=x, y=y):
+            model.set_requires_gradient_sync(sync)
+            nn.functional.cross_entropy(model(x[rank::2]), y[rank::2]).backward()
+
+        def step(first, second, opt=opt, passed=passed):
+            opt.zero_grad()
+            if not momentum:
+                passed(first)
+            with opt.perturbed():
+                passed(second)
+            opt.step()
+
+        step(True, True)
+        was, said = [p.to_local().clone() for p in model.parameters()], "nothing"
+        try:
+            step(*syncs)
+        except sm.PhaseError as error:
+            said = str(error).split(" pass ")[0]
+        found[syncs] = said, all(torch.equal(p.to_local(), w) for p, w in zip(model.parameters(), was, strict=True))
+        step(True, True)
+    return found
+
+
+@pytest.mark.parametrize("momentum", [False, True])
+def test_a_pass_that_does_not_sync_is_refused(momentum):
+    for found in on_ranks(unsynced, 2, momentum):
+        assert found[True, True] == ("nothing", False)
+        assert found[True, False] == ("the second", True)
+        assert found[False, True] == (("nothing", False) if momentum else ("the first", True))

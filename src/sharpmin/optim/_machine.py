@@ -26,7 +26,7 @@ from .ascent import Gradient
 from .buffers import BufferFilter
 from .descent import Descent
 from .geometry import L2
-from .ranks import agree_on_overflow, demand_first, demand_second, demand_unkept, joins, reduces, spoilt
+from .ranks import agree_on_overflow, demand_first, demand_gradients, demand_second, demand_unkept, joins, reduces, spoilt
 from .rng import RandomState
 from .rounding import Dither
 from .scaling import Scaling, enabled, factor, scaled
@@ -91,6 +91,8 @@ class Machine(Ascending):
             cycle.nonfinite = cycle.nonfinite or (bad and not together)  # no rank may skip by itself
             climbs = climbs and not bad
         first = self._gradients()
+        if not only_pass and self._active():
+            demand_gradients(first, self._parameters(), "first")
         cycle.kept = None if climbs or only_pass or together else first
         cycle.clean = first if climbs and not only_pass and (self.descent.needs_clean or compares) else None
         try:
@@ -127,6 +129,7 @@ class Machine(Ascending):
         cycle.come_back()
         if cycle.kept is None:
             demand_second(self.model, self.scope)
+            demand_gradients(self._gradients(), self._parameters(), "second")
             cycle.record["passes"] = 2 if self.ascent.needs_clean else 1
             if cycle.scaling is not None:
                 cycle.scaling.second()

@@ -188,6 +188,19 @@ def demand_second(model: nn.Module | None, scope: str) -> None:
         )
 
 
+def demand_gradients(grads: Pairs, parameters: Iterable[Tensor], which: str) -> None:
+    """After a pass of a step that climbs: under FSDP2 one that did not sync leaves no gradient, and nothing would move.
+
+    Raises:
+        PhaseError: if there is none, and parameters are sharded.
+    """
+    if not grads and any_sharded(parameters):
+        raise PhaseError(
+            f"the {which} pass left no gradient in any of the sharded parameters: under FSDP2 its last micro-batch must sync; "
+            "call model.set_requires_gradient_sync(True) before it"
+        )
+
+
 def agree_on_overflow(scaler: Any, optimizer: Any, model: nn.Module | None) -> list[Tensor]:
     """Every rank learns of an overflow on any: one reduction of the scaler's flags, which are returned."""
     flags = list(scaler._found_inf_per_device(optimizer).values())
