@@ -59,7 +59,7 @@ class Machine(Ascending):
         """Move the weights to `w + e` and set the first gradients aside; `scaler` as in `perturbed`.
 
         Raises:
-            PhaseError: if the weights are already perturbed.
+            PhaseError: if the weights are already perturbed, or the first pass was not reduced over the ranks as it must be.
             ValueError: if a schedule returns a negative or non-finite radius; the weights have not moved then.
         """
         self._demand_unperturbed("perturb()")
@@ -91,7 +91,7 @@ class Machine(Ascending):
             cycle.nonfinite = cycle.nonfinite or (bad and not together)  # no rank may skip by itself
             climbs = climbs and not bad
         first = self._gradients()
-        if not only_pass and self._active():
+        if climbers and not only_pass:
             demand_gradients(first, self._parameters(), "first")
         cycle.kept = None if climbs or only_pass or together else first
         cycle.clean = first if climbs and not only_pass and (self.descent.needs_clean or compares) else None
@@ -118,7 +118,7 @@ class Machine(Ascending):
         """Bring the weights back to `w`, bit for bit, and leave the descent gradient in place.
 
         Raises:
-            PhaseError: if the weights are not perturbed.
+            PhaseError: if the weights are not perturbed, or the second pass was not reduced over the ranks as it must be.
         """
         cycle = self._cycle
         if cycle.phase is not Phase.PERTURBED:
