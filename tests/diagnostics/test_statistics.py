@@ -136,10 +136,10 @@ RULES = [
     ({"fall": 0.0049}, State.UNDECIDED),
     ({"fall": 0.0049, "upper": 0.004, "relief": 0.0004}, State.UNDECIDED),  # half of the gradient is cancelled
     ({"fall": 0.0049, "upper": 0.004, "relief": 0.0004, "cancelled": 0.49}, State.FREE),
-    (
-        {"fall": 0.0049, "upper": 0.004, "relief": 0.0006, "p_value": 0.5},
-        State.UNDECIDED,
-    ),  # twice the relief: it is an estimate
+    ({"fall": 0.0049, "upper": 0.004, "relief": 0.0006, "cancelled": 0.4}, State.UNDECIDED),  # twice the relief: an estimate
+    ({"fall": 0.0049, "upper": 0.004, "relief": 0.0004, "p_value": 0.5}, State.UNDECIDED),  # half of it, by the interval
+    ({"fall": 0.0049, "upper": 0.004, "relief": 0.0004, "p_value": 0.5, "cancelled_interval": (0.49, 0.9)}, State.FREE),
+    ({"fall": 0.0049, "upper": 0.004, "relief": 0.0004, "p_value": 0.5, "cancelled_interval": None}, State.FREE),
     ({"fall": 0.0049, "upper": -1.0, "relief": 0.003}, State.UNDECIDED),  # help from the force does not count against it
     ({"cancelled": -0.06, "fall": -0.02}, State.HELPS),
     ({"cancelled": -0.06, "fall": 0.02}, State.HOLDS),  # the force helps, and the noise costs more
