@@ -68,9 +68,9 @@ class Estimate:
             return "not finite"
         if 0 < abs(mean) < 1e-3:
             return f"{mean:.1e}" if half is None else f"{mean:.1e} ± {half:.0e}"
-        if half is None:
-            return f"{mean:.4g}"
-        digits = min(4, max(0, 1 - math.floor(math.log10(half)))) if half > 0 else 4
+        if not half:  # one run, or all alike
+            return f"{mean:.4g}" + (" ± 0" if half == 0 else "")
+        digits = min(4, max(0, 1 - math.floor(math.log10(half))))
         return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
     def record(self) -> dict[str, float | None]:
