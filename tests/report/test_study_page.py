@@ -62,7 +62,7 @@ def test_a_lost_run_and_a_known_optimum_are_shown(rows):
     known = {Cell("breast-cancer", cell.method, cell.noise, cell.seed): row | {"gap": 0.0} for cell, row in rows.items()}
     text = page(SETTINGS["breast-cancer"], known)
     assert "training loss − optimum" in text
-    assert "0.0000 ± 0.0000" in text
+    assert ">0 ± 0</td>" in text
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

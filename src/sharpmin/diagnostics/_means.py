@@ -26,9 +26,9 @@ class Means:
         gg, dg, dd, rho, lr = (float(row[key]) for key in ("gg", "dg", "dd", "rho", "lr"))
         values = {"gg": gg, "dg": dg, "dd": dd, "norm_g": math.sqrt(max(gg, 0.0)), "norm_d": math.sqrt(max(dd, 0.0))}
         if gg > 0 and rho > 0:
-            along = dg / (rho * math.sqrt(gg))  # the curvature of the loss along g
+            along = float(row.get("along", dg / (rho * math.sqrt(gg))))  # the curvature of the loss along e, which is along g
             values |= {"curvature": along, "bounce": lr * along * (1 + dg / gg)}
-        for key in ("loss", "lag"):
+        for key in ("loss", "lag", "steep"):
             if row.get(key) is not None:
                 values[key] = float(row[key])
         for key, value in values.items():

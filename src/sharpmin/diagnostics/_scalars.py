@@ -36,7 +36,7 @@ STEP: Mapping[str, Reading] = {
 BLOCK: Mapping[str, Reading] = {
     "loss": lambda row: row["loss"],
     "curvature": lambda row: row["curvature"],
-    "smoothness": lambda row: row["norm_d"] / row["rho"][1],
+    "smoothness": lambda row: row.get("steep", row["norm_d"] / row["rho"][1]),
     "bounce": lambda row: row["bounce"],
     "amplification": lambda row: row["dg"] / row["gg"],
 }

@@ -27,7 +27,7 @@ def _holds(n: Numbers) -> tuple[str, str]:
 def _free(n: Numbers) -> tuple[str, str]:
     return (
         "SAM is not what limits the training loss: without SAM it would fall by at most "
-        f"{max(n.upper, 0.0) + 2 * n.relief:.3g} within {n.horizon} steps.",
+        f"{max(n.upper, 0.0) + 2 * n.amplified:.3g} within {n.horizon} steps.",
         "Look at the learning rate, the noise of the batches or the model instead.",
     )
 

@@ -100,15 +100,8 @@ def _of_net(n: Numbers) -> State:
         return State.UNDECIDED
     if n.fall >= SHARE * n.loss:
         return State.HOLDS
-    free = max(n.upper, 0.0) + 2 * n.relief < SHARE * n.loss
-    return State.FREE if free and not _stuck(n) else State.UNDECIDED
-
-
-def _stuck(n: Numbers) -> bool:
-    """Whether the force cancels most of the gradient: an escape from there may be slow, and lie beyond the horizon."""
-    if n.cancelled is None or n.cancelled < HALF:
-        return False
-    return n.p_value < CLEAR or (n.cancelled_interval is not None and n.cancelled_interval[0] >= HALF)
+    stuck = n.cancelled is not None and n.cancelled >= HALF  # whatever p: a slow escape lies beyond the horizon
+    return State.FREE if max(n.upper, 0.0) + 2 * n.amplified < SHARE * n.loss and not stuck else State.UNDECIDED
 
 
 def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:

@@ -6,7 +6,8 @@
 | `p_value` | sign flips of D_a in U = sum <D_a, D_b> / (B (B - 1)) | whether D has a mean at all: a pre-filter |
 | `drop` | sqrt(tau (1 - exp(-2 lam tau)) / (2 lam)) push | predicted fall of the loss within k steps of rho := 0 |
 | `upper`, `lower` | tau push, (1 - exp(-2 b tau)) / (2 b) push | its bracket: no curvature, the largest that D shows |
-| `relief` | lr_eff a (mean ||g||^2 - ||gb||^2) / 4 | what the noise of the batches keeps up, as far as SAM amplifies it |
+| `amplified` | lr_eff a (mean ||g||^2 - ||gb||^2) / 4 | what the noise of the batches keeps up, as far as SAM amplifies it |
+| `relief` | (1 - exp(-2 lam tau)) amplified | how much of that goes within k steps of rho := 0 |
 | `amplification` | mean <D, g> / mean ||g||^2 | how much longer SAM's steps are along g: a noise floor rises with it |
 | `bounce` | mean lr h (1 + <D, g> / ||g||^2), h = <D, g> / (rho ||g||) | 2 on a two-cycle |
 
@@ -14,7 +15,7 @@ push = - <gb, Db>, tau = lr_eff k, k = 3/16 of the window, lam = mean h, b = mea
 
 Relief: SGD at rest in a quadratic keeps the loss lr tr(C) / 4 above its minimum, C the covariance of the gradient, up to terms
 in lr h. SAM's step is (I + rho H / ||g||) g, about (1 + a) g along the noise: drift grows by 1 + a, C by its square, so
-the excess by 1 + a. With rho = 0 the share a of it goes away. For Adam ||g||^2 is <g, P^-1 g>.
+the excess by 1 + a. With rho = 0 the share a of it goes away, at the rate 2 lam. For Adam ||g||^2 is <g, P^-1 g>.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Numbers:
         p_value: of the mean difference, by sign flips.
         cancelled: kappa, with its interval.
         drop: predicted fall of the training loss within `horizon` steps of rho = 0, with its interval; `lower`, `upper`.
-        relief: what goes with the noise that SAM amplifies.
+        amplified: what the noise keeps up because SAM amplifies it; `relief`: how much of that goes within `horizon` steps.
         fall: the whole prediction, drop + relief.
         horizon: k, in steps.
         amplification: a.
@@ -57,6 +58,7 @@ class Numbers:
     drop_interval: tuple[float, float]
     lower: float
     upper: float
+    amplified: float
     relief: float
     fall: float
     horizon: int
@@ -72,7 +74,8 @@ class Numbers:
     def of(cls, window: Window, seed: int = 0) -> Numbers:
         """All of them."""
         s = window.scalars
-        drops, relief = drop_of(window, window.gram[1]), relief_of(window)
+        drops, amplified = drop_of(window, window.gram[1]), amplified_of(window)
+        relief = amplified * -math.expm1(-2 * _curvature(window) * _tau(window))
         return cls(
             p_value(window, seed),
             cancelled(*window.gram[:2]),
@@ -81,6 +84,7 @@ class Numbers:
             _interval(window, lambda gg, gd: drop_of(window, gd)[0]) or (-math.inf, math.inf),
             drops[1],
             drops[2],
+            amplified,
             relief,
             relief + drops[0],
             round(HORIZON * window.steps),
@@ -88,7 +92,7 @@ class Numbers:
             s.get("bounce", 0.0),
             s.get("lag"),
             s.get("curvature", 0.0),
-            s["norm_d"] / window.rho if window.rho else 0.0,
+            _steepest(window),
             _ascending(window),
             s.get("loss"),
         )
@@ -127,7 +131,7 @@ def amplification(window: Window) -> float:
     return window.scalars["dg"] / gg if gg > 0 else 0.0
 
 
-def relief_of(window: Window) -> float:
+def amplified_of(window: Window) -> float:
     """The share of the noise floor that SAM's amplification adds; on a net an estimate within a factor of about 3."""
     s, blocks = window.scalars, window.blocks
     if window.pg is not None and "gpg" in s:
@@ -140,11 +144,24 @@ def relief_of(window: Window) -> float:
 
 def drop_of(window: Window, gd: Tensor) -> tuple[float, float, float]:
     """(drop, lower, upper) for a Gram matrix of g and D."""
-    push = -float(gd.mean())
-    tau = window.effective_lr * HORIZON * window.steps
-    curvature = max(0.0, window.scalars.get("curvature", 0.0))
-    steepest = window.scalars["norm_d"] / window.rho if window.rho else 0.0
-    return math.sqrt(tau * _decayed(curvature, tau)) * push, _decayed(steepest, tau) * push, tau * push
+    push, tau, curvature = -float(gd.mean()), _tau(window), _curvature(window)
+    return math.sqrt(tau * _decayed(curvature, tau)) * push, _decayed(_steepest(window), tau) * push, tau * push
+
+
+def _tau(window: Window) -> float:
+    """The way of the horizon, in units of the gradient."""
+    return window.effective_lr * HORIZON * window.steps
+
+
+def _curvature(window: Window) -> float:
+    """lam, not below 0."""
+    return max(0.0, window.scalars.get("curvature", 0.0))
+
+
+def _steepest(window: Window) -> float:
+    """b, with ||e|| = rho unless the rows say otherwise."""
+    own = window.scalars["norm_d"] / window.rho if window.rho else 0.0
+    return window.scalars.get("steep", own)
 
 
 def _decayed(rate: float, tau: float) -> float:

@@ -121,7 +121,8 @@ def _watch_own(
         record = opt._cycle.record
         if record.get("clean_loss") is not None:
             probe.note(record["clean_loss"])
-        probe.observe(both, {k: record[k] for k in ("rho", "radius", "gain") if k in record})
+        curved = {k: v for k, v in opt._cycle.curved.items() if v is not None}
+        probe.observe(both, {k: record[k] for k in ("rho", "radius", "gain") if k in record} | curved)
 
     opt.watchers.append(seen)
     return probe

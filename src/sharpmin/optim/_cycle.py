@@ -56,6 +56,7 @@ class Cycle:
         nonfinite: a first gradient held an inf or a nan, so the step must change nothing.
         finite: gradients that are known to be finite, each with the count of the writes to it.
         record: the raw numbers of `opt.last`.
+        curved: curvature along e and ||G - g|| / ||e||, where the products of what a watcher sees do not say them.
         steps: the steps taken, for groups that were put in place of the ones which carried the count.
         climbs: the ascents since the last step, which seed the dither.
         clean_random: the random state at the start of the first pass, for the second to start from.
@@ -81,6 +82,7 @@ class Cycle:
     nonfinite: bool = False
     finite: list[tuple[Tensor, int]] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)
+    curved: dict[str, Scalar | None] = field(default_factory=dict)
     steps: int = 0
     climbs: int = 0
     clean_random: RandomState | None = None
@@ -96,7 +98,7 @@ class Cycle:
         if not more:
             self.forget()
         self.phase, self.kept, self.clean, self.scaling = Phase.CLEAN, None, None, None
-        self.record = {"passes": 1}
+        self.record, self.curved = {"passes": 1}, {}
 
     def forget(self) -> None:
         """What the micro-batches so far have left for the end of the step."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from operator import is_
 from typing import Any
@@ -26,7 +26,17 @@ from .ascent import Gradient
 from .buffers import BufferFilter
 from .descent import Descent
 from .geometry import L2
-from .ranks import agree_on_overflow, demand_first, demand_gradients, demand_second, demand_unkept, joins, reduces, spoilt
+from .ranks import (
+    agree_on_overflow,
+    demand_first,
+    demand_gradients,
+    demand_second,
+    demand_unkept,
+    joins,
+    place,
+    reduces,
+    spoilt,
+)
 from .rng import RandomState
 from .rounding import Dither
 from .scaling import Scaling, enabled, factor, scaled
@@ -125,7 +135,8 @@ class Machine(Ascending):
             raise PhaseError(
                 f"restore() needs perturbed weights, but the step is in phase {cycle.phase.value!r}; call perturb() first"
             )
-        moves = self._moves() if self.telemetry and cycle.clean is not None and not cycle.plain else None
+        compares = (self.telemetry or self.watchers) and cycle.clean is not None
+        moves = self._moves() if compares and not cycle.plain else None
         cycle.come_back()
         if cycle.kept is None:
             demand_second(self.model, self.scope)
@@ -206,29 +217,37 @@ class Machine(Ascending):
             before = scaled(before, scaling.scaler) if scaling.once else before
         descent = self.descent.combine(before, second)
         if self.telemetry or self.watchers:
-            compared = pair(parameters, before, second, scale)
-            if self.telemetry:
-                self._cycle.record |= self._compared(compared, moves)
-            for watcher in self.watchers:
-                watcher(compared)
-            known = compared.finite and scaling is None and not isinstance(self._cycle.norms, Tensor)
-            if known and all(map(is_, descent, second)):
-                self._cycle.finite = [(big, big._version) for big in second]
+            self._compare(pair(parameters, before, second, scale), descent, moves)
         return list(zip(parameters, descent, strict=True))
+
+    def _compare(self, both: Pair, descent: Sequence[Tensor], moves: Pairs | None) -> None:
+        """Telemetry is about g and G; watchers see g and what descends, since that moves the run."""
+        cycle, same = self._cycle, all(map(is_, descent, both.perturbed))
+        if self.telemetry or not (same and cycle.plain):
+            inner_e, squared_e = self._along(both, moves)
+            found = ratios(both.products, inner_e, squared_e)
+            if self.telemetry:
+                cycle.record |= found
+            cycle.curved = {"along": found["curvature"], "steep": found["smoothness"]}
+        for watcher in self.watchers:
+            watcher(both if same else pair(both.parameters, both.clean, descent, both.scale))
+        alone = place()[1] == 1  # an all_reduce is no write that torch counts
+        if same and alone and cycle.scaling is None and not isinstance(cycle.norms, Tensor) and both.finite:
+            cycle.finite = [(big, big._version) for big in both.perturbed]
 
     def _moves(self) -> Pairs:
         """e, as the weights have it."""
         return [(w, like(local(w.detach()) - was, w)) for w, was in self._cycle.backup]
 
-    def _compared(self, both: Pair, moves: Pairs | None) -> dict[str, Scalar]:
-        """The telemetry of a step; without `moves` e is radius / ||g|| times g."""
-        products, record = both.products, self._cycle.record
+    def _along(self, both: Pair, moves: Pairs | None) -> tuple[Scalar, Scalar]:
+        """<D, e> and ||e||^2; without `moves` e is radius / ||g|| times g."""
+        record = self._cycle.record
         if moves is None:
-            return ratios(products, record["radius"] / record["dual_norm"] * products["dg"], record["radius"] ** 2)
+            return record["radius"] / record["dual_norm"] * both.products["dg"], record["radius"] ** 2
         by = dict(moves)
         climbed = [(d, by[p]) for p, d in zip(both.parameters, both.differences(), strict=True) if p in by]
         inner_e = inner([d for d, _ in climbed], [e for _, e in climbed]) / both.scale
-        return ratios(products, inner_e, sum_of_squares([e for _, e in moves]))
+        return inner_e, sum_of_squares([e for _, e in moves])
 
     def _descend(self) -> None:
         cycle = self._cycle

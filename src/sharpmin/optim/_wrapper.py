@@ -210,6 +210,10 @@ def _check_base(base: object) -> None:
             f"SAM: base={given} is not an optimizer instance; build the base first: "
             "SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05)"
         )
+    if "rho" in base.defaults:
+        raise ValueError(
+            f'SAM: {type(base).__name__} has a setting called rho of its own, and group["rho"] is the radius; use another base'
+        )
     name = type(base).__name__
     closure = inspect.signature(type(base).step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:

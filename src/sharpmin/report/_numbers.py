@@ -106,7 +106,7 @@ def _fall(n: Numbers) -> Iterator[Entry]:
     yield Entry(
         "  as the noise shrinks",
         n.relief,
-        "What goes with the share of the batches' noise that SAM adds.",
+        "What goes with the share of the batches' noise that SAM adds, within the horizon.",
         "An estimate, within a factor of about 3 on nets.",
     )
     if n.loss is not None:
