@@ -30,6 +30,19 @@ def run(path, value, slope, start, *, rho, noise=0.0, lr=0.1, warm=0, steps=1000
     return path
 
 
+def steps_of(opt, loss, count):
+    """Steps by closure."""
+    for _ in range(count):
+
+        def closure():
+            opt.zero_grad()
+            value = loss()
+            value.backward()
+            return value
+
+        opt.step(closure)
+
+
 def quadratic(path, *, h=(0.5, 1.0), start=1.0, shift=0.0, **options):
     """0.5 w'Hw + shift."""
     curvature = torch.tensor(h, dtype=torch.float64)

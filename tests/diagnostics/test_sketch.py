@@ -65,7 +65,7 @@ def test_the_signs_depend_on_the_seed_only():
 
 
 def test_tensors_lie_side_by_side():
-    assert places([100, 200, 16_384, 1]) == [0, 100, 300, 16_684]
+    assert places([torch.zeros(n) for n in (100, 200, 16_384, 1)]) == [0, 100, 300, 16_684]
     assert Sketch()([]).tolist() == [0.0] * BUCKETS
 
 

@@ -114,7 +114,7 @@ def test_only_the_sketched_steps_and_those_right_after_them_are_sketched(every, 
     monkeypatch.setattr(
         Sketch,
         "compare",
-        lambda self, *args, _compare=Sketch.compare: sketched.append(0) or _compare(self, *args),
+        lambda self, *args, _compare=Sketch.compare, **options: sketched.append(0) or _compare(self, *args, **options),
     )
     run = Run(every=every)
     for step in range(20):
@@ -122,16 +122,6 @@ def test_only_the_sketched_steps_and_those_right_after_them_are_sketched(every, 
         run.step()
         assert bool(sketched) == (step % every in (0, 1)), step
         assert ("lag" in run.probe.log.steps[-1]) == (step > 0 and step % every in ((0, 1) if every <= 2 else (1,)))
-
-
-def test_gradients_that_are_zeroed_in_place_are_noticed_and_copied():
-    run = Run(own=False, every=1, block=4)
-    for _ in range(5):
-        run.step(set_to_none=False)
-    assert len(run.probe.log.steps) == 4  # the first step lost its gradient, and said so
-    assert "overwritten in place" in run.probe.log.remarks[0]
-    for row, (_, g, big) in zip(run.probe.log.steps, run.pairs[1:], strict=True):
-        assert (row["gg"], row["dd"]) == pytest.approx((float(g @ g), float((big - g) @ (big - g))), rel=1e-10)
 
 
 def test_the_run_is_the_same_whoever_watches():
@@ -226,36 +216,6 @@ def test_writers_of_any_kind(tmp_path):
     assert (tmp_path / "a.jsonl").read_text() == (tmp_path / "b.jsonl").read_text()
 
 
-def test_a_resumed_run_goes_on_where_its_checkpoint_was_made(tmp_path):
-    """Numbers go on from the optimizer's, though watched before it was loaded; rows from after the checkpoint are replaced."""
-    path, whole = tmp_path / "run.jsonl", Run(every=1, block=5)
-    first = Run(every=1, block=5, to=path).steps(12)
-    saved = first.opt.state_dict(), first.w.detach().clone()
-    first.steps(4)  # lost, and one block with them
-    again = Run(every=1, block=5, to=path)
-    again.opt.load_state_dict(saved[0])
-    again.w.data.copy_(saved[1])
-    again.steps(13)
-    log, rows = read(path), whole.steps(25).probe.log.steps
-    assert [row["step"] for row in log.steps] == list(range(25))
-    assert [row["gg"] for row in log.steps] == [row["gg"] for row in rows]
-    assert [(row["first"], row["last"]) for row in log.blocks] == [(0, 4), (5, 9), (12, 16), (17, 21)]
-    assert log.remarks == ["the run came back to step 12; the steps that it had taken from there are left out"]
-    assert again.probe.step == 25
-
-
-@pytest.mark.parametrize("own", [True, False], ids=["own", "foreign"])
-def test_a_run_in_the_file_of_another_one_begins_anew(own, tmp_path):
-    path = tmp_path / "run.jsonl"
-    Run(own, every=1, block=2, to=path).steps(9)
-    Run(own, every=1, block=2, to=path, rho=0.3).steps(3)
-    log = read(path)
-    assert ([row["step"] for row in log.steps], [row["last"] for row in log.blocks]) == ([0, 1, 2], [1])
-    Run(own, every=1, block=2, to=path, start=3).steps(4)
-    log = read(path)
-    assert ([row["step"] for row in log.steps], [row["last"] for row in log.blocks]) == (list(range(7)), [1, 4, 6])
-
-
 def test_the_memory_of_a_probe_is_bounded():
     run = Run(every=1, block=4).steps(600)
     assert len(run.probe.log.steps) <= 64
@@ -271,6 +231,12 @@ REFUSED = [
     (lambda: sm.watch(Run().opt, mu=0.0), ValueError, "mu=0.0"),
     (lambda: sm.watch(Run().opt, start=-1), ValueError, "start=-1; start must be an integer >= 0"),
     (lambda: sm.watch(Run().opt, start=True), ValueError, "start=True"),
+    (
+        lambda: sm.watch(sm.SAM(torch.optim.SGD(Run().net, momentum=0.9), ascent=sm.Momentum())),
+        ValueError,
+        "one gradient a step",
+    ),
+    (lambda: sm.watch(Run().net, rho=0.1, optimizer="SGD"), TypeError, "optimizer='SGD' is a str"),
     (lambda: sm.watch(sm.SAM(Run().base, rho=0.3, scope="microbatch")), ValueError, "a row is a step"),
     (Run(own=False).probe.perturbed, RuntimeError, "without clean"),
 ]

@@ -5,6 +5,8 @@
 | SGD, momentum b | lr / (1 - b) G | g + wd x |
 | Adam | lr P^-1 G, P = sqrt(vhat) + eps | g + wd x |
 | AdamW | lr (P^-1 G + wd x) | g + wd P x: where the step is 0, P^-1 G = -wd x |
+
+Groups with learning rates of their own are scaled like Adam's entries: P^-1 of a group is lr of the group over the largest.
 """
 
 from __future__ import annotations
@@ -31,8 +33,15 @@ class Base:
         return any("betas" in group for group in self.groups)
 
     def lr(self) -> float:
-        """The learning rate of the first group."""
-        return float(self.groups[0]["lr"]) if self.groups else 0.0
+        """The largest learning rate of a group."""
+        return max(self._rates(), default=0.0)
+
+    def scales(self) -> bool:
+        """Whether a step is another multiple of the gradient for some parameters than for others."""
+        return self.adaptive() or len(set(self._rates())) > 1
+
+    def _rates(self) -> list[float]:
+        return [float(group["lr"]) for group in self.groups]
 
     def momentum(self) -> float:
         """The momentum of plain SGD, 0 for Adam, whose first moment averages."""
@@ -54,9 +63,13 @@ class Base:
         return out
 
     def preconditioned(self, parameters: Sequence[Tensor], vectors: Sequence[Tensor]) -> list[Tensor]:
-        """P^-1 v for each; v itself without an Adam state."""
+        """P^-1 v for each, v itself without an Adam state, times the share that its learning rate is of the largest."""
         by_id = {id(p): group for group in self.groups for p in group["params"]}
-        return [v / self._root(p, by_id.get(id(p), {})) for p, v in zip(parameters, vectors, strict=True)]
+        largest, out = self.lr() or 1.0, []
+        for p, v in zip(parameters, vectors, strict=True):
+            group = by_id.get(id(p), {})
+            out.append(v / self._root(p, group) * (float(group.get("lr", largest)) / largest))
+        return out
 
     def _root(self, parameter: Tensor, group: Mapping[str, Any]) -> Tensor | float:
         """P = sqrt(vhat) + eps, with the bias of v corrected."""

@@ -63,14 +63,14 @@ class JsonLines:
         self._file.close()
 
 
-def opened(to: str | Path | Writer | Sequence[str | Path | Writer]) -> list[Writer]:
+def opened(to: str | Path | Writer | Sequence[str | Path | Writer] | None) -> list[Writer]:
     """A writer for each; for a path, on the first rank of a distributed run only, so that each row is written once.
 
     >>> len(opened([print, print]))
     2
     """
     first = place()[0] == 0
-    several = [to] if isinstance(to, (str, Path)) or callable(to) else to
+    several = [] if to is None else [to] if isinstance(to, (str, Path)) or callable(to) else to
     out: list[Writer] = []
     for one in several:
         if not isinstance(one, (str, Path)):
@@ -85,6 +85,9 @@ def _finite(row: Mapping[str, Any]) -> Row:
     return {k: repr(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
+_BACK = "the run came back to step"
+
+
 class Log:
     """The rows of a run, sorted by kind, with remarks on what could not be read.
 
@@ -94,10 +97,10 @@ class Log:
         room: how many rows of each kind are kept, the newest; None for all.
 
     >>> log = Log()
-    >>> for step in (0, 1, 2, 3, 2):
+    >>> for step in (0, 1, 2, 3, 4, 3, 4, 1):
     ...     log.add({"kind": "step", "step": step})
     >>> [row["step"] for row in log.steps], log.remarks
-    ([0, 1, 2], ['the run came back to step 2; the steps that it had taken from there are left out'])
+    ([0, 1], ['the run came back to step 1; the steps that it had taken from there are left out'])
     """
 
     def __init__(self, room: int | None = None):
@@ -117,22 +120,21 @@ class Log:
         elif row["kind"] == "step":
             again = _drop(self.steps, "step", row["step"])
             _drop(self.blocks, "last", row["step"])
-            if again:
-                self.remarks.append(
-                    f"the run came back to step {row['step']:.0f}; the steps that it had taken from there are left out"
-                )
+            if again > 1:  # one: a step that was skipped comes again under its number
+                self.remarks = [remark for remark in self.remarks if not remark.startswith(_BACK)]
+                self.remarks.append(f"{_BACK} {row['step']:.0f}; the steps that it had taken from there are left out")
             self.steps.append(row)
         else:
             _drop(self.blocks, "last", row["first"])
             self.blocks.append(row)
 
 
-def _drop(rows: deque[Row], key: str, number: float) -> bool:
-    """Let go of the rows from this number on; whether there were any."""
+def _drop(rows: deque[Row], key: str, number: float) -> int:
+    """Let go of the rows from this number on; how many there were."""
     before = len(rows)
     while rows and rows[-1][key] >= number:
         rows.pop()
-    return len(rows) < before
+    return before - len(rows)
 
 
 def _setting(row: Row) -> Row:
@@ -160,7 +162,7 @@ def collect(lines: Iterable[str], name: str) -> Log:
             row = {k: float(v) if v in ("nan", "inf", "-inf") else v for k, v in json.loads(line).items()}
             _demand_whole(row)
             log.add(row)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             broken.append(number)
     if not log.steps and not log.run:
         raise ValueError(f"{name}: no line is a row of a watched run; write one with sharpmin.watch(..., to={name!r})")
@@ -176,6 +178,9 @@ def _demand_whole(row: Row) -> None:
     kind = row["kind"]
     needs = {"run": ("version",), "step": ("step", "gg", "dg", "dd"), "block": ("first", "last", *_MEANS)}[kind]
     numbers = [float(row[key]) for key in needs]
+    single = _OPTIONAL if kind == "block" else (*_OPTIONAL, "rho", "lr")
+    if kind != "run" and any(key in row and not isinstance(row[key], (int, float)) for key in single):
+        raise TypeError("a number that is none")
     if kind == "block":
         pairs = [len(row[key]) == 2 and all(math.isfinite(v) for v in row[key]) for key in ("rho", "lr")]
         sketches = [len(decode(row[key])) == BUCKETS for key in ("g", "d", "pd", "pg", "x") if key in row or key in "gd"]
@@ -183,4 +188,5 @@ def _demand_whole(row: Row) -> None:
             raise ValueError("a block with numbers that no run writes")
 
 
+_OPTIONAL = ("loss", "lag", "along", "steep", "curvature", "bounce", "gpg", "gx", "radius", "gain")
 _MEANS = ("n", "steps", "gg", "dg", "dd", "norm_g", "norm_d")

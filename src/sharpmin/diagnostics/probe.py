@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from sharpmin.core.rho import Scalar
+from sharpmin.core.rho import Scalar, finite
 from sharpmin.optim._compare import Pair, pair
-from sharpmin.optim.tensors import inner, wide
+from sharpmin.optim.tensors import dense, inner, wide
 
 from ._effective import Base
+from ._first_pass import FirstPass
 from ._means import Means
 from ._rows import VERSION, Log, Row, Writer
-from .sketch import Sketch
+from .sketch import Sketch, places
+
+ROOM = 64
+"""The newest rows of each kind that a probe keeps in memory."""
 
 
 class Probe:
@@ -23,7 +28,6 @@ class Probe:
 
     Attributes:
         log: what has been seen, for `sharpmin.diagnose(probe)`; also written to every writer.
-        step: the number of the next step.
     """
 
     def __init__(
@@ -36,40 +40,45 @@ class Probe:
         every: int,
         block: int,
         seed: int,
-        start: Callable[[], int],
+        start: int,
+        count: Callable[[], int] | None = None,
     ):
-        self.log = Log(room=64)
-        self._start = start
-        self._step: int | None = None
+        self.log = Log(room=ROOM)
         self._parameters, self._base = parameters, base
         self._writers: list[Writer] = [self.log.add, *writers]
         self._every, self._block, self._sketch = every, block, Sketch(seed)
         self._setting = setting
+        self._start, self._count = start, count
+        self._seen = 0
         self._pending: list[Row] = []
         self._means = Means()
-        self._begun: int | None = None
+        self._numbers: list[int] = []
         self._last: tuple[int, Tensor] | None = None
-        self._clean: list[tuple[Tensor, Tensor, int]] | None = None
-        self._copies = False
+        self._first: FirstPass | None = None
+        self._copies: bool | None = None
         self._loss: Scalar | None = None
+        self._let_go: Callable[[], None] | None = None
         self._write({"kind": "run", "version": VERSION, "time": time.time(), **setting})
 
     @property
     def step(self) -> int:
-        """The number of the next step; before the first, where the optimizer stands, as a checkpoint may still be loaded."""
-        return self._start() if self._step is None else self._step
+        """The number of the next step: where a sharpmin.SAM stands, else the steps seen since `start`."""
+        return self._start + self._seen if self._count is None else self._count()
 
     # the two lines of a foreign loop
 
     @torch.no_grad()
     def clean(self, loss: Scalar | None = None) -> None:
-        """After the first backward pass: the gradients in place are those at w.
+        """After the first backward pass: gradients and weights in place are those at w.
 
         Args:
             loss: the loss at w, for the record.
         """
         grads = [(p, p.grad) for p in self._parameters() if p.grad is not None]
-        self._clean = [(p, g.clone() if self._copies else g, g._version) for p, g in grads]
+        at_w = {}
+        if self._adds:
+            at_w = self._of_weights([p for p, _ in grads], [dense(g) for _, g in grads], self._base())
+        self._first = FirstPass(grads, at_w, copies=self._copies is not False)
         if loss is not None:
             self.note(loss)
 
@@ -86,76 +95,100 @@ class Probe:
 
         Raises:
             RuntimeError: if `clean()` did not come first.
+            ValueError: if rho is negative or not finite.
         """
-        if self._clean is None:
+        if self._first is None:
             raise RuntimeError("Probe.perturbed() came without clean(); call probe.clean() after the first backward pass")
-        kept, self._clean = self._clean, None
-        if not self._copies and any(g._version != version or p.grad is g for p, g, version in kept):
-            self._copies = True  # the loop writes into its gradients: from the next step on they are copied
+        radius = self._setting["rho"] if rho is None else finite(rho, "rho", "Probe.perturbed", low=0)
+        first, self._first = self._first, None
+        overwritten = first.overwritten()
+        if self._copies is None:
+            self._copies = overwritten
+        elif overwritten and not self._copies:
+            self._copies = True
             self.log.remarks.append(
-                f"step {self.step} is left out: the gradients were overwritten in place between the passes "
-                "(zero_grad(set_to_none=False), or no zero_grad); they are copied from now on"
+                f"step {self.step} is left out: its first gradients were overwritten; they are copied from now on"
             )
             return
-        first = {id(p): g for p, g, _ in kept}
         parameters = [p for p in self._parameters() if p.grad is not None]
         second = [p.grad for p in parameters if p.grad is not None]
-        clean = [first[id(p)] if id(p) in first else torch.zeros_like(g) for p, g in zip(parameters, second, strict=True)]
-        self.observe(pair(parameters, clean, second), {"rho": self._setting["rho"] if rho is None else rho})
+        self.observe(pair(parameters, first.of(parameters, second), second), {"rho": radius}, first.at_w)
 
     # what both doors lead to
 
     @torch.no_grad()
-    def observe(self, both: Pair, record: Row) -> None:
-        """Take the two gradients of one step."""
-        base, step = self._base(), self.step
-        self._begun = step if self._begun is None else self._begun
-        adds = step % self._every == 0
-        follows = self._last is not None and self._last[0] == step - 1 and (step - 1) % self._every == 0
-        lag = self._sketched(both, base, adds=adds) if adds or follows else {}  # before its products, which it finds too
-        row: Row = {"kind": "step", "step": step, "lr": base.lr(), **record, **both.products}
+    def observe(self, both: Pair, record: Row, at_w: dict[str, Tensor] | None = None) -> None:
+        """Take the two gradients of one step; `at_w` is what was found of the weights, if they are elsewhere by now."""
+        base, number = self._base(), self.step
+        adds, follows = self._adds, self._last is not None and (self._seen - 1) % self._every == 0
+        lag = self._sketched(both, base, at_w) if adds or follows else {}  # before its products, which it finds too
+        row: Row = {"kind": "step", "step": number, "lr": base.lr(), **record, **both.products}
         if self._loss is not None:
             row["loss"], self._loss = self._loss, None
         row |= lag
         self._pending.append(row)
-        self._step = step + 1
+        self._numbers.append(number)
+        self._seen += 1
         if not any(isinstance(v, Tensor) and v.device.type != "cpu" for v in row.values()):
             self.flush()
-        if self._step - self._begun >= self._block:
+        if len(self._numbers) >= self._block:
             self._close_block()
 
-    def _sketched(self, both: Pair, base: Base, *, adds: bool) -> Row:
-        """Sketch both; the cosine of g with the one before, if that was sketched. It `adds` to the block, or only follows."""
-        of_g, of_d, products = self._sketch.compare(both.clean, both.perturbed)
+    @property
+    def _adds(self) -> bool:
+        """Whether the next step is one whose sketches a block adds up."""
+        return self._seen % self._every == 0
+
+    def _sketched(self, both: Pair, base: Base, at_w: dict[str, Tensor] | None) -> Row:
+        """Sketch both, for the block or to follow the step before; the cosine of g with that one's, if they are neighbours."""
+        at = self._places(both.parameters)
+        of_g, of_d, products = self._sketch.compare(both.clean, both.perturbed, starts=at)
         both.take(products)
-        g = of_g / both.scale
-        before, self._last = self._last, (self.step, g)
-        if adds:
-            self._means.sketched(self._found(both, base, g, of_d / both.scale))
-        if before is None or before[0] != self.step - 1:
+        g, number = of_g / both.scale, self.step
+        before, self._last = self._last, (number, g)
+        if self._adds:
+            found = self._of_weights(both.parameters, both.clean, base, both.scale) if at_w is None else at_w
+            self._means.sketched(self._found(both, base, g, of_d / both.scale, dict(found)))
+        if before is None or before[0] != number - 1:
             return {}
         return {"lag": (before[1] @ g) / (before[1].norm() * g.norm())}
 
-    def _found(self, both: Pair, base: Base, g: Tensor, difference: Tensor) -> dict[str, Tensor]:
-        """What a block adds up on a sketched step."""
-        found = {"g": g + self._sketch(base.decayed(both.parameters)) if base.decay() else g, "d": difference}
-        if base.adaptive():
-            found["pd"] = self._sketch(base.preconditioned(both.parameters, both.differences())) / both.scale
-            scaled = base.preconditioned(both.parameters, both.clean)
-            found["pg"] = self._sketch(scaled) / both.scale
-            found["gpg"] = torch.as_tensor(inner(both.clean, scaled), dtype=torch.float64).reshape(1) / both.scale**2
+    def _places(self, parameters: Sequence[Tensor]) -> list[int]:
+        """Where parameters stand in the line of all: the same in a step in which others have no gradient."""
+        whole = list(self._parameters())
+        at = dict(zip(map(id, whole), places(whole), strict=True))
+        return [at[id(p)] for p in parameters]
+
+    def _of_weights(
+        self, parameters: Sequence[Tensor], clean: Sequence[Tensor], base: Base, scale: Scalar = 1.0
+    ) -> dict[str, Tensor]:
+        """What depends on the weights at w: the gradient of weight decay, and the positions where mu was declared."""
+        found, at = {}, self._places(parameters)
+        if base.decay():
+            found["decay"] = self._sketch(base.decayed(parameters), starts=at)
         if self._setting.get("mu"):
-            weights = [wide(p.detach()) for p in both.parameters]
-            found["x"] = self._sketch(weights)
-            found["gx"] = torch.as_tensor(inner(both.clean, weights), dtype=torch.float64).reshape(1) / both.scale
+            weights = [wide(p.detach()) for p in parameters]
+            found["x"] = self._sketch(weights, starts=at)
+            found["gx"] = torch.as_tensor(inner(clean, weights), dtype=torch.float64).reshape(1) / scale
+        return found
+
+    def _found(self, both: Pair, base: Base, g: Tensor, difference: Tensor, found: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What a block adds up on a sketched step."""
+        found |= {"g": g + found.pop("decay") if "decay" in found else g, "d": difference}
+        if base.scales():
+            at = self._places(both.parameters)
+            found["pd"] = self._sketch(base.preconditioned(both.parameters, both.differences()), starts=at) / both.scale
+            scaled = base.preconditioned(both.parameters, both.clean)
+            found["pg"] = self._sketch(scaled, starts=at) / both.scale
+            found["gpg"] = torch.as_tensor(inner(both.clean, scaled), dtype=torch.float64).reshape(1) / both.scale**2
         return found
 
     def _close_block(self) -> None:
         self.flush()
         row = self._means.row()
         if row is not None:
-            self._write({"kind": "block", "first": self._begun, "last": self.step - 1, **row})
-        self._means, self._begun = Means(), None
+            self._write({"kind": "block", "first": self._numbers[0], "last": self._numbers[-1], **row})
+        self._means, self._numbers = Means(), []
 
     def flush(self) -> None:
         """Write what is pending; on an accelerator this waits for the device, and happens once a block."""
@@ -166,13 +199,21 @@ class Probe:
             self._write(plain)
 
     def _write(self, row: Row) -> None:
-        for writer in self._writers:
-            writer(row)
+        for writer in list(self._writers):
+            try:
+                writer(row)
+            except OSError as error:  # a full disk must not end a training run
+                self._writers.remove(writer)
+                warnings.warn(f"watch: nothing more is written to {writer!r}: {error}", stacklevel=2)
 
     def close(self) -> None:
-        """Write the block that is open, and close the writers that can be closed."""
+        """Write the block that is open, close the writers that can be closed, and watch no more."""
+        if self._let_go is not None:
+            self._let_go()
+            self._let_go = None
         self._close_block()
-        for writer in self._writers:
+        for writer in self._writers[1:]:
             close = getattr(writer, "close", None)
             if callable(close):
                 close()
+        del self._writers[1:]

@@ -27,13 +27,13 @@ _SMALL = 16_384
 _Kind = tuple[torch.dtype, torch.device]
 
 
-def places(sizes: Sequence[int]) -> list[int]:
-    """Where each parameter begins in the line.
+def places(tensors: Sequence[Tensor]) -> list[int]:
+    """Where each tensor begins in the line; a complex entry takes two places.
 
-    >>> places([10, 20_000, 5])
-    [0, 10, 20010]
+    >>> places([torch.zeros(10), torch.zeros(3, dtype=torch.complex64), torch.zeros(2, 2)])
+    [0, 10, 16]
     """
-    return list(accumulate(sizes, initial=0))[:-1]
+    return list(accumulate((t.numel() * (2 if t.is_complex() else 1) for t in tensors), initial=0))[:-1]
 
 
 class Sketch:
@@ -65,12 +65,15 @@ class Sketch:
         """
         return self._over(self._one, tensors, starts=starts)
 
-    def compare(self, clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def compare(
+        self, clean: Sequence[Tensor], perturbed: Sequence[Tensor], *, starts: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Two gradients g and G against each other, in one read of both, and one reduction for DTensors.
 
         Args:
             clean: g, dense.
             perturbed: G, as g is.
+            starts: where they begin in the line.
 
         Returns:
             The sketches of g and of D = G - g, shape (256,) each, and `||g||^2, <D, g>, ||D||^2`, shape (3,); all float64.
@@ -81,12 +84,12 @@ class Sketch:
         >>> products.tolist(), torch.equal(of_g, sketch(g)), torch.equal(of_g + of_d, sketch(big))
         ([25.0, 4.0, 1.0], True, True)
         """
-        found = self._over(self._two, clean, perturbed)
+        found = self._over(self._two, clean, perturbed, starts=starts)
         return found[:BUCKETS], found[BUCKETS:-3], found[-3:]
 
     def _over(self, measure: Callable[..., Tensor], *lists: Sequence[Tensor], starts: Sequence[int] | None = None) -> Tensor:
         """`measure` of lists in step, added up over the shards of all ranks."""
-        at = places([t.numel() for t in lists[0]]) if starts is None else starts
+        at = places(lists[0]) if starts is None else starts
         if not any_sharded(lists[0]):
             return measure(at, *lists)
         rows = [run_of(*row) for row in zip(at, *lists, strict=True)]
@@ -166,7 +169,7 @@ def _runs(starts: Sequence[int], lists: Sequence[Sequence[Tensor]]) -> Iterator[
     run: list[Sequence[Tensor]] = []
     begin = end = 0
     for start, *row in zip(starts, *lists, strict=True):
-        size = row[0].numel()
+        size = row[0].numel() * (2 if row[0].is_complex() else 1)
         if run and (start != end or size >= _SMALL or (row[0].dtype, row[0].device) != (run[0][0].dtype, run[0][0].device)):
             yield begin, _joined(run)
             run = []

@@ -22,6 +22,8 @@ SHARE = 0.005  # of the loss: what counts as a fall worth having
 CLEAR = 0.01  # the pre-filter on p
 HALF = 0.5  # of the gradient cancelled: too much to call SAM free, whatever the fall within the horizon
 HELPS = -0.05
+KNOWN = (None, "SGD", "Adam", "AdamW")
+"""Base optimizers whose steps the statistics know."""
 
 
 EXIT_CODES = {State.HOLDS: 10, State.TWO_CYCLE: 10, State.TRAP: 10, State.RHO_FLOOR: 10, State.UNDECIDED: 20, State.MIXED: 20}
@@ -77,6 +79,8 @@ def diagnose(source: Probe | Log | str | Path, *, blocks: int | None = None) -> 
     numbers = Numbers.of(window)
     floor = Floor.of(window, numbers) if window.run.get("mu") else None
     state = decide(numbers, floor)
+    if state is State.FREE and window.run.get("base") not in KNOWN:
+        state = State.UNDECIDED  # how far its steps go is a guess
     remarks = [*window.remarks, *_not_claimed(window, numbers, state)]
     return Diagnosis(state, words(state, numbers, floor), numbers, window, floor, remarks)
 
@@ -109,6 +113,10 @@ def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:
     remarks, epoch = [], window.run.get("epoch")
     if numbers.loss is None:
         remarks.append("no loss was recorded, so no fall could be called large; give it by probe.note(loss), or use a closure")
+    if window.run.get("base") not in KNOWN:
+        remarks.append(
+            f"the steps of {window.run['base']} are taken for those of SGD or Adam, so the predicted fall is a guess"
+        )
     if epoch and window.steps < 5 * epoch:
         remarks.append(f"the window has {window.steps / epoch:.1f} epochs; with fewer than 5 the verdict is less sure")
     if window.run.get("reshuffled") is not False and window.run.get("mu"):

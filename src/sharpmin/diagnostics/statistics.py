@@ -135,7 +135,7 @@ def amplified_of(window: Window) -> float:
     """The share of the noise floor that SAM's amplification adds; on a net an estimate within a factor of about 3."""
     s, blocks = window.scalars, window.blocks
     if window.pg is not None and "gpg" in s:
-        mean, size, lr = pairs(window.g @ window.pg.T), s["gpg"], window.lr
+        mean, size, lr = pairs(window.g @ window.pg.T), s["gpg"], window.rate
     else:
         mean, size, lr = pairs(window.gram[0]), s["gg"], window.effective_lr
     noise = max(0.0, size - max(0.0, mean / (blocks * (blocks - 1))))

@@ -16,8 +16,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
-from sharpmin.optim.rng import RandomState
 from sharpmin.optim.sam import SAM
+
+from ._generators import Randomness
 
 Step = Callable[[nn.Module, SAM, Any], Any]
 """One training step on a model, its optimizer and a batch, as in the run; returns the loss at w."""
@@ -149,7 +150,7 @@ def toggle(
 @contextmanager
 def _aside(opt: SAM) -> Iterator[None]:
     """Every branch starts from the random state of the run, and leaves it as it was."""
-    state = RandomState(p for group in opt.param_groups for p in group["params"])
+    state = Randomness([p for group in opt.param_groups for p in group["params"]], None)
     try:
         yield
     finally:
@@ -158,11 +159,7 @@ def _aside(opt: SAM) -> Iterator[None]:
 
 def _branch(model: nn.Module, opt: SAM, rho: float, lr: float) -> tuple[nn.Module, SAM]:
     """A copy of model and optimizer, joint, so that the one trains the other; whoever watches `opt` does not see it."""
-    watchers, opt.watchers = opt.watchers, []
-    try:
-        net, branch = copy.deepcopy((model, opt))
-    finally:
-        opt.watchers = watchers
+    net, branch = copy.deepcopy((model, opt))
     for group in branch.param_groups:
         group["lr"] = group["lr"] * lr
         if rho != 1:

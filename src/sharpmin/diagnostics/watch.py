@@ -51,16 +51,16 @@ def watch(
         every: sketch the gradients on every so many steps; scalars are taken on each.
         block: steps a block; by default `epoch`, or 32 sketched steps.
         seed: of the sketch.
-        start: the number of the first step; by default the steps that a `sharpmin.SAM` has taken when it is first seen, also
-            those in its checkpoint, and 0 for another one. Steps that a log has already are replaced.
+        start: the number of the first step; by default rows have the step count of a `sharpmin.SAM`, which is in its
+            checkpoints too, and another one's steps are counted from 0. Steps that a log has already are replaced.
 
     Returns:
         The `Probe`; `sharpmin.diagnose(probe)` reads it at any time.
 
     Raises:
         TypeError: if `target` is neither, or a SAM comes with `rho` or `optimizer`.
-        ValueError: if `rho` is missing for a model, a number makes no sense, or the SAM has scope "microbatch" or, on several
-            ranks, "rank".
+        ValueError: if `rho` is missing for a model, a number makes no sense, or the SAM takes one gradient a step, or has
+            scope "microbatch" or, on several ranks, "rank".
 
     >>> import torch
     >>> import sharpmin as sm
@@ -81,23 +81,29 @@ def watch(
             positive_integer(count, name, "watch")
     if start is not None and (isinstance(start, bool) or not isinstance(start, int) or start < 0):
         raise ValueError(f"watch: start={start!r}; start must be an integer >= 0")
-    if mu is not None:
-        finite(mu, "mu", "watch", low=0, strict=True)
-    writers = opened(to)
-    length = block or epoch or 32 * every
-    shared = {"epoch": epoch, "reshuffled": reshuffled, "mu": mu, "every": every, "block": length, "seed": seed}
-    counts: dict[str, Any] = {"every": every, "block": length, "seed": seed}
+    setting: Row = {
+        "epoch": epoch,
+        "reshuffled": None if reshuffled is None else bool(reshuffled),
+        "mu": None if mu is None else finite(mu, "mu", "watch", low=0, strict=True),
+    }
+    setting |= {"every": every, "block": block or epoch or 32 * every, "seed": seed}
     if isinstance(target, SAM):
-        counts["start"] = target._count if start is None else lambda: start
-        return _watch_own(target, rho, optimizer, shared, writers, counts)
-    return _watch_model(target, rho, optimizer, shared, writers, counts | {"start": lambda: start or 0})
+        return _watch_own(target, rho, optimizer, setting, to, start)
+    return _watch_model(target, rho, optimizer, setting, to, start)
 
 
-def _watch_own(
-    opt: SAM, rho: float | None, optimizer: Optimizer | None, shared: Row, writers: list[Writer], counts: dict[str, Any]
-) -> Probe:
+def _probe(parameters: Any, base: Any, setting: Row, to: Any, start: int, count: Any = None) -> Probe:
+    sizes = {key: int(setting[key]) for key in ("every", "block", "seed")}
+    return Probe(parameters, base, setting, opened(to), **sizes, start=start, count=count)
+
+
+def _watch_own(opt: SAM, rho: float | None, optimizer: Optimizer | None, setting: Row, to: Any, start: int | None) -> Probe:
     if rho is not None or optimizer is not None:
         raise TypeError("watch: a sharpmin.SAM knows its rho and its base; leave rho= and optimizer= out")
+    if not opt.ascent.needs_clean:
+        raise ValueError(
+            f"watch: {opt.ascent!r} takes one gradient a step, and there is no other to compare it with; watch a SAM with two"
+        )
     if opt.scope == "rank" and (ranks := place()[1]) > 1:
         raise ValueError(
             f'watch: scope="rank" on {ranks} ranks: each has a first gradient of its own, and the second is the mean of all, '
@@ -114,35 +120,39 @@ def _watch_own(
     def base() -> Base:
         return Base(opt.param_groups, opt.state)
 
-    setting = {"rho": None, **_describe(opt.base), **shared}
-    probe = Probe(parameters, base, setting, writers, **counts)
+    setting = {"rho": None, **_describe(opt.base), **setting}
+    probe = _probe(parameters, base, setting, to, start or 0, opt._count if start is None else None)
 
     def seen(both: Pair) -> None:
         record = opt._cycle.record
-        if record.get("clean_loss") is not None:
-            probe.note(record["clean_loss"])
+        loss = record.get("clean_loss")
+        if isinstance(loss, (int, float)) or (isinstance(loss, Tensor) and loss.numel() == 1):  # a closure may return more
+            probe.note(loss)
         curved = {k: v for k, v in opt._cycle.curved.items() if v is not None}
         probe.observe(both, {k: record[k] for k in ("rho", "radius", "gain") if k in record} | curved)
 
     opt.watchers.append(seen)
+    probe._let_go = lambda: opt.watchers.remove(seen)
     return probe
 
 
-def _watch_model(
-    model: Any, rho: float | None, optimizer: Optimizer | None, shared: Row, writers: list[Writer], counts: dict[str, Any]
-) -> Probe:
+def _watch_model(model: Any, rho: float | None, optimizer: Any, setting: Row, to: Any, start: int | None) -> Probe:
     if not isinstance(model, nn.Module):
         raise TypeError(f"watch: target={type(model).__name__}; give a sharpmin.SAM, or the model that another SAM trains")
     if rho is None:
         raise ValueError("watch: rho is missing; give the radius of the SAM that trains this model: watch(model, rho=0.05)")
-    finite(rho, "rho", "watch", low=0)
+    radius = finite(rho, "rho", "watch", low=0)
+    while isinstance(inner := getattr(optimizer, "base_optimizer", None), Optimizer):  # the name that SAMs give to it
+        optimizer = inner
+    if optimizer is not None and not isinstance(optimizer, Optimizer):
+        raise TypeError(f"watch: optimizer={optimizer!r} is a {type(optimizer).__name__}; give the base optimizer of the SAM")
     groups = [] if optimizer is None else optimizer.param_groups
 
     def base() -> Base:
         return Base(groups, {} if optimizer is None else optimizer.state)
 
     described = {"base": None, "momentum": 0.0, "decay": 0.0, "adaptive": False} if optimizer is None else _describe(optimizer)
-    return Probe(model.parameters, base, {"rho": rho, **described, **shared}, writers, **counts)
+    return _probe(model.parameters, base, {"rho": radius, **described, **setting}, to, start or 0)
 
 
 def _describe(optimizer: Optimizer) -> Row:

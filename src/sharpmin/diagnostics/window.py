@@ -14,6 +14,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from sharpmin.core.rho import positive_integer
+
 from ._rows import Log, Row, decode
 
 LEAST_BLOCKS = 5
@@ -57,14 +59,24 @@ class Window:
             blocks: use at most that many of the newest blocks.
 
         Raises:
-            ValueError: if there are no SAM steps, or too few blocks at constant rho and lr.
+            TypeError, ValueError: if `blocks` is no positive integer.
+            ValueError: if there are no SAM steps, too few blocks at constant rho and lr, or steps without SAM between them.
         """
+        if blocks is not None:
+            positive_integer(blocks, "blocks", "diagnose")
         rows, remarks = _usable(log)
         rows = rows[-blocks:] if blocks else rows
         if len(rows) < LEAST_BLOCKS:
             raise ValueError(
                 f"diagnose: {len(rows)} block{'s' if len(rows) != 1 else ''} at constant rho and lr at the end of the run, and "
-                f"at least {LEAST_BLOCKS} are needed; watch longer, or in smaller blocks: watch(..., block=...)"
+                f"at least {LEAST_BLOCKS} are needed; hold both constant for longer, or watch in smaller blocks: "
+                "watch(..., block=...)"
+            )
+        taken, passed = sum(int(row["steps"]) for row in rows), sum(1 + int(row["last"]) - int(row["first"]) for row in rows)
+        if passed > 1.5 * taken:
+            raise ValueError(
+                f"diagnose: SAM took {taken} of the last {passed} steps, and the plain ones between them are not watched; a "
+                "verdict needs SAM in every step of its window"
             )
         weights = [float(row["steps"]) for row in rows]
         names = {key for row in rows for key, value in row.items() if isinstance(value, float)}
@@ -89,11 +101,16 @@ class Window:
 
     @property
     def effective_lr(self) -> float:
-        """The step per unit of gradient: lr, lr / (1 - momentum), or Adam's along the mean difference."""
+        """The step per unit of gradient: `rate`, or where entries are scaled, that along the mean difference."""
         if self.pd is not None:
             gb, db, pdb = self.g.mean(0), self.d.mean(0), self.pd.mean(0)
             whole = float(gb @ db)
-            return self.lr * abs(float(gb @ pdb) / whole) if whole else 0.0
+            return self.rate * abs(float(gb @ pdb) / whole) if whole else 0.0
+        return self.rate
+
+    @property
+    def rate(self) -> float:
+        """lr / (1 - momentum)."""
         return self.lr / (1 - float(self.run.get("momentum") or 0.0))
 
 
@@ -109,6 +126,8 @@ def _usable(log: Log) -> tuple[list[Row], list[str]]:
         remarks.append(f"{len(blocks) - len(sound)} blocks with gradients or losses that are not finite are left out{ended}")
     if not sound:
         raise ValueError("diagnose: every block has gradients or losses that are not finite: the run has diverged")
+    if len(blocks) == log.blocks.maxlen:
+        remarks.append(f"a probe in memory keeps its newest {len(blocks)} blocks; its file has all")
     rows: list[Row] = []
     for row in reversed(sound):
         if not all(_same(*row[key]) and (not rows or _same(row[key][0], rows[0][key][0])) for key in ("rho", "lr")):

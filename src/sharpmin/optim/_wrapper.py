@@ -197,7 +197,8 @@ class Wrapper(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         self._demand_unperturbed("copying or pickling the optimizer")
-        return {k: v for k, v in self.__dict__.items() if k != "step" and not k.startswith(_REMADE)}
+        kept = {k: v for k, v in self.__dict__.items() if k != "step" and not k.startswith(_REMADE)}
+        return kept | {"watchers": []}  # whoever watches this one does not watch a copy
 
 
 def _check_base(base: object) -> None:
