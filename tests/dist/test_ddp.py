@@ -240,3 +240,30 @@ def test_wrong_use_is_seen():
         assert found is not None
         assert re.search(pattern, found), found
     assert x == 0.5
+
+
+def reduced_by_hand(rank, watched):
+    """Plain data parallel: gradients are averaged by hand in both passes; the last one of rank 1 has a nan at step 1."""
+    w = nn.Parameter(torch.tensor([3.0, 1.0, -2.0]))
+    opt = sm.SAM(torch.optim.SGD([w], lr=0.1), rho=0.1, telemetry=watched)
+    if watched:
+        sm.watch(opt, every=1)
+    stepped = []
+    for t in range(3):
+        opt.zero_grad()
+        (w**2).sum().backward()
+        dist.all_reduce(w.grad)
+        with opt.perturbed():
+            ((w**2).sum() * (float("nan") if (t, rank) == (1, 1) else 1.0)).backward()
+        dist.all_reduce(w.grad)  # torch counts no write
+        opt.step()
+        stepped.append(opt.last.stepped)
+    return stepped, w.detach()
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_nan_that_comes_by_a_reduction_of_ones_own_is_seen(watched):
+    (one, w), (two, v) = on_ranks(reduced_by_hand, 2, watched)
+    assert one == two == [True, False, True]
+    assert torch.equal(w, v)
+    assert torch.isfinite(w).all()

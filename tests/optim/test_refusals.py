@@ -29,6 +29,7 @@ BASES = {
     "SAM": (lambda: sm.SAM(sgd()), TypeError, ["itself a SAM", "SAM(opt.base, rho=...)"]),
     "LBFGS": (lambda: torch.optim.LBFGS([weight()]), TypeError, ["LBFGS", "closure", "SGD or Adam"]),
     "own closure": (lambda: Needy([weight()], lr=0.1), TypeError, ["Needy", "closure", "SGD or Adam"]),
+    "Adadelta": (lambda: torch.optim.Adadelta([weight()]), ValueError, ["Adadelta", "called rho of its own", "another base"]),
     "differentiable": (lambda: sgd(differentiable=True), ValueError, ["SGD", "differentiable=True", "differentiable=False"]),
 }
 
