@@ -22,6 +22,8 @@ SHARE = 0.005  # of the loss: what counts as a fall worth having
 CLEAR = 0.01  # the pre-filter on p
 HALF = 0.5  # of the gradient cancelled: too much to call SAM free, whatever the fall within the horizon
 HELPS = -0.05
+LEAST_STEPS = 200
+"""Of a window, for a verdict that rests on the noise alone: right after a start its formula said up to ten times too much."""
 KNOWN = (None, "SGD", "Adam", "AdamW")
 """Base optimizers whose steps the statistics know."""
 
@@ -79,8 +81,10 @@ def diagnose(source: Probe | Log | str | Path, *, blocks: int | None = None) -> 
     numbers = Numbers.of(window)
     floor = Floor.of(window, numbers) if window.run.get("mu") else None
     state = decide(numbers, floor)
-    if state is State.FREE and window.run.get("base") not in KNOWN:
-        state = State.UNDECIDED  # how far its steps go is a guess
+    guess = window.run.get("base") not in KNOWN  # how far its steps go
+    by_noise = numbers.loss is not None and numbers.drop < SHARE * numbers.loss and window.steps < LEAST_STEPS
+    if (state is State.FREE and guess) or (state is State.HOLDS and by_noise):
+        state = State.UNDECIDED
     remarks = [*window.remarks, *_not_claimed(window, numbers, state)]
     return Diagnosis(state, words(state, numbers, floor), numbers, window, floor, remarks)
 
@@ -116,6 +120,10 @@ def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:
     if window.run.get("base") not in KNOWN:
         remarks.append(
             f"the steps of {window.run['base']} are taken for those of SGD or Adam, so the predicted fall is a guess"
+        )
+    if window.steps < LEAST_STEPS:
+        remarks.append(
+            f"the window has {window.steps} steps; what the noise keeps up is only guessed from fewer than {LEAST_STEPS}"
         )
     if epoch and window.steps < 5 * epoch:
         remarks.append(f"the window has {window.steps / epoch:.1f} epochs; with fewer than 5 the verdict is less sure")
