@@ -8,7 +8,7 @@ import torch
 
 from sharpmin.diagnostics import Floor, Log, Numbers, State, Window
 from sharpmin.diagnostics._rows import encode
-from sharpmin.diagnostics.stall import decide
+from sharpmin.diagnostics.stall import SHARE, decide, diagnose
 from sharpmin.diagnostics.statistics import HORIZON
 
 B, STEPS = 12, 50
@@ -173,3 +173,29 @@ def test_the_parts_of_a_floor(bias, noise, a, replacement, state):
     assert decide(Numbers(**PLAIN), floor) is state
     assert floor.of_rho + floor.of_noise == pytest.approx(bias + noise)
     assert ("at most" in floor.words()[0]) is not replacement
+
+
+@pytest.mark.parametrize(
+    ("run", "state", "words"),
+    [
+        ({"epoch": B * STEPS // 5}, State.HOLDS, None),
+        ({"epoch": B * STEPS // 4}, State.UNDECIDED, "4.0 epochs; with fewer than 5"),
+        ({}, State.HOLDS, None),  # 600 steps
+    ],
+)
+def test_noise_alone_takes_five_epochs(run, state, words):
+    found = diagnose(log(G, 0 * D, run=run, scalars={"gg": 100.0, "dg": 25.0}))
+    assert found.numbers.drop == 0.0
+    assert found.numbers.fall > SHARE * found.numbers.loss
+    assert found.state is state
+    assert any((words or "with fewer than") in remark for remark in found.remarks) is (words is not None)
+    assert diagnose(log(G, D, run=run)).state is State.HOLDS  # by its force, however short
+
+
+def test_noise_alone_takes_200_steps_where_no_epoch_is_declared():
+    made = log(G, 0 * D, scalars={"gg": 100.0, "dg": 25.0})
+    for row in made.blocks:
+        row |= {"first": row["first"] // 5, "last": row["first"] // 5 + 9, "steps": 10}
+    found = diagnose(made)
+    assert (found.state, found.window.steps) == (State.UNDECIDED, 120)
+    assert any("120 steps; with fewer than 200" in remark for remark in found.remarks)

@@ -22,7 +22,7 @@ SHARE = 0.005  # of the loss: what counts as a fall worth having
 CLEAR = 0.01  # the pre-filter on p
 HALF = 0.5  # of the gradient cancelled: too much to call SAM free, whatever the fall within the horizon
 HELPS = -0.05
-LEAST_STEPS = 200
+LEAST_EPOCHS, LEAST_STEPS = 5, 200
 """Of a window, for a verdict that rests on the noise alone: right after a start its formula said up to ten times too much."""
 KNOWN = (None, "SGD", "Adam", "AdamW")
 """Base optimizers whose steps the statistics know."""
@@ -82,7 +82,7 @@ def diagnose(source: Probe | Log | str | Path, *, blocks: int | None = None) -> 
     floor = Floor.of(window, numbers) if window.run.get("mu") else None
     state = decide(numbers, floor)
     guess = window.run.get("base") not in KNOWN  # how far its steps go
-    by_noise = numbers.loss is not None and numbers.drop < SHARE * numbers.loss and window.steps < LEAST_STEPS
+    by_noise = numbers.loss is not None and numbers.drop < SHARE * numbers.loss and window.steps < _least(window)
     if (state is State.FREE and guess) or (state is State.HOLDS and by_noise):
         state = State.UNDECIDED
     remarks = [*window.remarks, *_not_claimed(window, numbers, state)]
@@ -112,6 +112,12 @@ def _of_net(n: Numbers) -> State:
     return State.FREE if max(n.upper, 0.0) + 2 * n.amplified < SHARE * n.loss and not stuck else State.UNDECIDED
 
 
+def _least(window: Window) -> int:
+    """How many steps it takes to know the noise."""
+    epoch = window.run.get("epoch")
+    return LEAST_EPOCHS * int(epoch) if epoch else LEAST_STEPS
+
+
 def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:
     """What the reader might think that was said."""
     remarks, epoch = [], window.run.get("epoch")
@@ -121,12 +127,10 @@ def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:
         remarks.append(
             f"the steps of {window.run['base']} are taken for those of SGD or Adam, so the predicted fall is a guess"
         )
-    if window.steps < LEAST_STEPS:
-        remarks.append(
-            f"the window has {window.steps} steps; what the noise keeps up is only guessed from fewer than {LEAST_STEPS}"
-        )
-    if epoch and window.steps < 5 * epoch:
-        remarks.append(f"the window has {window.steps / epoch:.1f} epochs; with fewer than 5 the verdict is less sure")
+    if window.steps < _least(window):
+        long = f"{window.steps / epoch:.1f} epochs" if epoch else f"{window.steps} steps"
+        least = f"{LEAST_EPOCHS}" if epoch else f"{LEAST_STEPS}"
+        remarks.append(f"the window has {long}; with fewer than {least} the verdict is less sure, and never by noise alone")
     if window.run.get("reshuffled") is not False and window.run.get("mu"):
         remarks.append("the noise part is an upper bound, up to 25 times too high, unless samples are drawn with replacement")
     if state is State.HOLDS and math.isinf(numbers.drop_interval[0]):
