@@ -173,6 +173,7 @@ class Checkpointed(nn.Module):
         (lambda: mse_loss, mse_loss, TypeError, "model=function; give the torch.nn.Module"),
         (lambda: net().requires_grad_(False), mse_loss, ValueError, "no weight requires a gradient"),
         (lambda: nn.LazyLinear(1), mse_loss, ValueError, "without a shape yet"),
+        (lambda: torch.jit.trace(net(), samples()[0]), mse_loss, TypeError, "TorchScript module cannot be put back"),
         (lambda: nn.Linear(3, 1, dtype=torch.complex128), mse_loss, TypeError, "weights are complex"),
         (lambda: cut(net()), mse_loss, ValueError, "does not depend on any trainable weight"),
         (Checkpointed, mse_loss, ValueError, r"reentrant checkpointing.*use_reentrant=False"),
@@ -182,7 +183,7 @@ class Checkpointed(nn.Module):
     ],
 )
 @pytest.mark.parametrize("probe", PROBES)
-@pytest.mark.filterwarnings("ignore:Lazy modules")
+@pytest.mark.filterwarnings("ignore:Lazy modules", "ignore:.*torch.jit:DeprecationWarning")
 def test_models_and_losses_that_cannot_be_probed(probe, model, loss, error, text):
     with pytest.raises(error, match=f"^{probe}: .*({text})"):
         PROBES[probe](model(), loss, batches([10]))

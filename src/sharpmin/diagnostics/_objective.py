@@ -85,7 +85,7 @@ def looking(model: nn.Module, loss_fn: LossFn, data: Iterable[Any], owner: str) 
 
     Raises:
         PhaseError: if a SAM holds the weights perturbed.
-        TypeError: if the model is none, is split over processes, has complex weights, or the data cannot be repeated.
+        TypeError: if the model is none, TorchScript, split over processes or of complex weights, or the data cannot be repeated.
         ValueError: if no weight is trainable, the loader shuffles, or there are no samples.
     """
     _check_model(model, owner)
@@ -99,6 +99,8 @@ def _check_model(model: object, owner: str) -> None:
         raise TypeError(f"{owner}: model={type(model).__name__}; give the torch.nn.Module whose weights are probed")
     if isinstance(model, nn.parallel.DistributedDataParallel):
         raise TypeError(f"{owner}: model=DistributedDataParallel waits for the other ranks; give model.module")
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise TypeError(f"{owner}: a TorchScript module cannot be put back by name; give the model that it was made from")
     parameters = list(model.parameters())
     if any(nn.parameter.is_lazy(p) for p in (*parameters, *model.buffers())):
         raise ValueError(f"{owner}: the model has tensors without a shape yet; run it once on a batch before: model(inputs)")
