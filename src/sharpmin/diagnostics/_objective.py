@@ -85,7 +85,7 @@ def looking(model: nn.Module, loss_fn: LossFn, data: Iterable[Any], owner: str) 
 
     Raises:
         PhaseError: if a SAM holds the weights perturbed.
-        TypeError: if the model is none, TorchScript, split over processes or of complex weights, or the data cannot be repeated.
+        TypeError: if the model is none, TorchScript, split over processes or complex, or the data cannot be repeated.
         ValueError: if no weight is trainable, the loader shuffles, or there are no samples.
     """
     _check_model(model, owner)
