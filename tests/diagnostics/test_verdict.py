@@ -157,6 +157,17 @@ def test_bad_holds(rho, options, words):
         OnHold(run.opt, run.probe, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [({"factor": "x"}, "factor='x' is a str"), ({"blocks": 7.5}, "blocks=7.5 is a float"), ({"opt": None}, "opt is a SGD")],
+)
+def test_what_on_hold_needs(options, words):
+    run = Quadratic([1.0], rho=0.1)
+    opt = run.opt.base if "opt" in options else run.opt
+    with pytest.raises(TypeError, match=words):
+        OnHold(opt, run.probe, **{k: v for k, v in options.items() if k != "opt"})
+
+
 def test_words_say_numbers_horizon_and_interval():
     found = watched(Quadratic([0.1, 0.5, 1.0], rho=1e-4, noise=0.5), 200, 500)
     assert str(found.numbers.horizon) in " ".join(found.sentences)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sharpmin.core.rho import RhoSchedule
+from sharpmin.core.rho import RhoSchedule, finite, positive_integer
 from sharpmin.optim.sam import SAM
 
 from ._state import State
@@ -28,15 +28,18 @@ class OnHold:
         blocks: of the window, at least 5.
 
     Raises:
+        TypeError: if `opt` is no sharpmin.SAM, or a number is none.
         ValueError: if rho is a schedule, which decides by itself, or a number makes no sense.
     """
 
     def __init__(self, opt: SAM, probe: Probe, *, factor: float = 0.5, blocks: int = 10):
+        if not isinstance(opt, SAM):
+            raise TypeError(f"OnHold: opt is a {type(opt).__name__}; give the sharpmin.SAM whose rho is to be halved")
         if any(isinstance(group["rho"], RhoSchedule) for group in opt.param_groups):
             raise ValueError("OnHold: rho is a schedule, which decides by itself; give SAM a number, such as rho=0.05")
-        if not 0 < factor < 1:
+        if not 0 < finite(factor, "factor", "OnHold") < 1:
             raise ValueError(f"OnHold: factor={factor!r}; factor must be in (0, 1)")
-        if blocks < LEAST_BLOCKS:
+        if positive_integer(blocks, "blocks", "OnHold") < LEAST_BLOCKS:
             raise ValueError(f"OnHold: blocks={blocks!r}; a window has at least {LEAST_BLOCKS}")
         self.opt, self.probe, self.factor, self.blocks = opt, probe, factor, blocks
         self.changes = 0
