@@ -102,7 +102,7 @@ class Machine(Ascending):
             climbs = climbs and not bad
         first = self._gradients()
         if climbers and not only_pass:
-            demand_gradients(first, self._parameters(), "first")
+            demand_gradients(self._parameters, "first")
         cycle.kept = None if climbs or only_pass or together else first
         cycle.clean = first if climbs and not only_pass and (self.descent.needs_clean or compares) else None
         try:
@@ -140,7 +140,7 @@ class Machine(Ascending):
         cycle.come_back()
         if cycle.kept is None:
             demand_second(self.model, self.scope)
-            demand_gradients(self._gradients(), self._parameters(), "second")
+            demand_gradients(self._parameters, "second")
             cycle.record["passes"] = 2 if self.ascent.needs_clean else 1
             if cycle.scaling is not None:
                 cycle.scaling.second()

@@ -12,7 +12,7 @@ one whose own gradient is not finite puts nan where the second pass accumulates,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -188,13 +188,13 @@ def demand_second(model: nn.Module | None, scope: str) -> None:
         )
 
 
-def demand_gradients(grads: Pairs, parameters: Iterable[Tensor], which: str) -> None:
+def demand_gradients(parameters: Callable[[], Iterable[Tensor]], which: str) -> None:
     """After a pass of a step that climbs: under FSDP2 one that did not sync leaves no gradient, and nothing would move.
 
     Raises:
         PhaseError: if there is none, and parameters are sharded.
     """
-    if not grads and any_sharded(parameters):
+    if all(p.grad is None for p in parameters()) and any_sharded(parameters()):  # as a rule the first one has a gradient
         raise PhaseError(
             f"the {which} pass left no gradient in any of the sharded parameters: under FSDP2 its last micro-batch must sync; "
             "call model.set_requires_gradient_sync(True) before it"
