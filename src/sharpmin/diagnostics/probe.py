@@ -77,7 +77,8 @@ class Probe:
         grads = [(p, p.grad) for p in self._parameters() if p.grad is not None]
         at_w = {}
         if self._adds:
-            at_w = self._of_weights([p for p, _ in grads], [dense(g) for _, g in grads], self._base())
+            parameters = [p for p, _ in grads]
+            at_w = self._of_weights(parameters, [dense(g) for _, g in grads], self._base(), self._places(parameters))
         self._first = FirstPass(grads, at_w, copies=self._copies is not False)
         if loss is not None:
             self.note(loss)
@@ -147,8 +148,9 @@ class Probe:
         g, number = of_g / both.scale, self.step
         before, self._last = self._last, (number, g)
         if self._adds:
-            found = self._of_weights(both.parameters, both.clean, base, both.scale) if at_w is None else at_w
-            self._means.sketched(self._found(both, base, g, of_d / both.scale, dict(found)))
+            found = self._of_weights(both.parameters, both.clean, base, at, both.scale) if at_w is None else dict(at_w)
+            found |= {"g": g + found.pop("decay", 0.0), "d": of_d / both.scale}
+            self._means.sketched(found | self._scaled(both, base, at))
         if before is None or before[0] != number - 1:
             return {}
         return {"lag": (before[1] @ g) / (before[1].norm() * g.norm())}
@@ -160,10 +162,10 @@ class Probe:
         return [at[id(p)] for p in parameters]
 
     def _of_weights(
-        self, parameters: Sequence[Tensor], clean: Sequence[Tensor], base: Base, scale: Scalar = 1.0
+        self, parameters: Sequence[Tensor], clean: Sequence[Tensor], base: Base, at: Sequence[int], scale: Scalar = 1.0
     ) -> dict[str, Tensor]:
         """What depends on the weights at w: the gradient of weight decay, and the positions where mu was declared."""
-        found, at = {}, self._places(parameters)
+        found = {}
         if base.decay():
             found["decay"] = self._sketch(base.decayed(parameters), starts=at)
         if self._setting.get("mu"):
@@ -172,16 +174,16 @@ class Probe:
             found["gx"] = torch.as_tensor(inner(clean, weights), dtype=torch.float64).reshape(1) / scale
         return found
 
-    def _found(self, both: Pair, base: Base, g: Tensor, difference: Tensor, found: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What a block adds up on a sketched step."""
-        found |= {"g": g + found.pop("decay") if "decay" in found else g, "d": difference}
-        if base.scales():
-            at = self._places(both.parameters)
-            found["pd"] = self._sketch(base.preconditioned(both.parameters, both.differences()), starts=at) / both.scale
-            scaled = base.preconditioned(both.parameters, both.clean)
-            found["pg"] = self._sketch(scaled, starts=at) / both.scale
-            found["gpg"] = torch.as_tensor(inner(both.clean, scaled), dtype=torch.float64).reshape(1) / both.scale**2
-        return found
+    def _scaled(self, both: Pair, base: Base, at: Sequence[int]) -> dict[str, Tensor]:
+        """D and g as the base scales them, and the size of g so; nothing where it steps along the gradient."""
+        if not base.scales():
+            return {}
+        scaled = base.preconditioned(both.parameters, both.clean)
+        return {
+            "pd": self._sketch(base.preconditioned(both.parameters, both.differences()), starts=at) / both.scale,
+            "pg": self._sketch(scaled, starts=at) / both.scale,
+            "gpg": torch.as_tensor(inner(both.clean, scaled), dtype=torch.float64).reshape(1) / both.scale**2,
+        }
 
     def _close_block(self) -> None:
         self.flush()

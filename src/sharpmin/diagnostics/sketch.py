@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sharpmin.optim._foreach import SMALL
 from sharpmin.optim.shards import any_sharded, over_shards, run_of
 
 BUCKETS = 256
 _CHUNK = 128 * BUCKETS  # entries signed by one window into the sequence of signs
 _OFFSETS = 32_768
-_SMALL = 16_384
 _Kind = tuple[torch.dtype, torch.device]
 
 
@@ -33,7 +33,11 @@ def places(tensors: Sequence[Tensor]) -> list[int]:
     >>> places([torch.zeros(10), torch.zeros(3, dtype=torch.complex64), torch.zeros(2, 2)])
     [0, 10, 16]
     """
-    return list(accumulate((t.numel() * (2 if t.is_complex() else 1) for t in tensors), initial=0))[:-1]
+    return list(accumulate(map(_size, tensors), initial=0))[:-1]
+
+
+def _size(t: Tensor) -> int:
+    return t.numel() * (2 if t.is_complex() else 1)
 
 
 class Sketch:
@@ -169,11 +173,11 @@ def _runs(starts: Sequence[int], lists: Sequence[Sequence[Tensor]]) -> Iterator[
     run: list[Sequence[Tensor]] = []
     begin = end = 0
     for start, *row in zip(starts, *lists, strict=True):
-        size = row[0].numel() * (2 if row[0].is_complex() else 1)
-        if run and (start != end or size >= _SMALL or (row[0].dtype, row[0].device) != (run[0][0].dtype, run[0][0].device)):
+        size = _size(row[0])
+        if run and (start != end or size >= SMALL or (row[0].dtype, row[0].device) != (run[0][0].dtype, run[0][0].device)):
             yield begin, _joined(run)
             run = []
-        if size >= _SMALL:
+        if size >= SMALL:
             yield start, list(map(_line, row))
         elif size:
             begin = begin if run else start

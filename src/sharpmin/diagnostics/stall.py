@@ -80,36 +80,34 @@ def diagnose(source: Probe | Log | str | Path, *, blocks: int | None = None) -> 
     window = Window.of(log, blocks)
     numbers = Numbers.of(window)
     floor = Floor.of(window, numbers) if window.run.get("mu") else None
-    state = decide(numbers, floor)
-    guess = window.run.get("base") not in KNOWN  # how far its steps go
-    by_noise = numbers.loss is not None and numbers.drop < SHARE * numbers.loss and window.steps < _least(window)
-    if (state is State.FREE and guess) or (state is State.HOLDS and by_noise):
-        state = State.UNDECIDED
+    known, settled = window.run.get("base") in KNOWN, window.steps >= _least(window)
+    state = decide(numbers, floor, known=known, settled=settled)
     remarks = [*window.remarks, *_not_claimed(window, numbers, state)]
     return Diagnosis(state, words(state, numbers, floor), numbers, window, floor, remarks)
 
 
-def decide(n: Numbers, floor: Floor | None = None) -> State:
-    """The rules, in their order."""
+def decide(n: Numbers, floor: Floor | None = None, *, known: bool = True, settled: bool = True) -> State:
+    """The rules, in their order; whether the steps of the base are `known`, and the window is long enough for its noise."""
     if n.lag is not None and n.bounce > 1.5 and n.lag < -0.5:
         return State.TWO_CYCLE
     if n.lag is not None and n.ascending is not None and n.lag > 0.99 and n.ascending < 0.05:
         return State.TRAP
     if floor is not None:
         return {"rho": State.RHO_FLOOR, "noise": State.NOISE_FLOOR}.get(floor.larger, State.MIXED)
-    return _of_net(n)
+    return _of_net(n, known, settled)
 
 
-def _of_net(n: Numbers) -> State:
+def _of_net(n: Numbers, known: bool, settled: bool) -> State:
     """Where no optimum is known: the fall of the loss against the loss."""
     if n.p_value < CLEAR and n.cancelled is not None and n.cancelled < HELPS and n.fall < 0:
         return State.HELPS
     if n.loss is None or not n.loss > 0:
         return State.UNDECIDED
     if n.fall >= SHARE * n.loss:
-        return State.HOLDS
+        return State.HOLDS if settled or n.drop >= SHARE * n.loss else State.UNDECIDED
     stuck = n.cancelled is not None and n.cancelled >= HALF  # whatever p: a slow escape lies beyond the horizon
-    return State.FREE if max(n.upper, 0.0) + 2 * n.amplified < SHARE * n.loss and not stuck else State.UNDECIDED
+    small = max(n.upper, 0.0) + 2 * n.amplified < SHARE * n.loss
+    return State.FREE if small and known and not stuck else State.UNDECIDED
 
 
 def _least(window: Window) -> int:
@@ -129,7 +127,7 @@ def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:
         )
     if window.steps < _least(window):
         long = f"{window.steps / epoch:.1f} epochs" if epoch else f"{window.steps} steps"
-        least = f"{LEAST_EPOCHS}" if epoch else f"{LEAST_STEPS}"
+        least = LEAST_EPOCHS if epoch else LEAST_STEPS
         remarks.append(f"the window has {long}; with fewer than {least} the verdict is less sure, and never by noise alone")
     if window.run.get("reshuffled") is not False and window.run.get("mu"):
         remarks.append("the noise part is an upper bound, up to 25 times too high, unless samples are drawn with replacement")

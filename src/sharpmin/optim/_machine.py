@@ -223,12 +223,11 @@ class Machine(Ascending):
     def _compare(self, both: Pair, descent: Sequence[Tensor], moves: Pairs | None) -> None:
         """Telemetry is about g and G; watchers see g and what descends, since that moves the run."""
         cycle, same = self._cycle, all(map(is_, descent, both.perturbed))
-        if self.telemetry or not (same and cycle.plain):
-            inner_e, squared_e = self._along(both, moves)
-            found = ratios(both.products, inner_e, squared_e)
-            if self.telemetry:
-                cycle.record |= found
-            cycle.curved = {"along": found["curvature"], "steep": found["smoothness"]}
+        told = same and cycle.plain  # by the products of what a watcher sees
+        if self.telemetry or not told:
+            found = ratios(both.products, *self._along(both, moves))
+            cycle.record |= found if self.telemetry else {}
+            cycle.curved = {} if told else {"along": found["curvature"], "steep": found["smoothness"]}
         for watcher in self.watchers:
             watcher(both if same else pair(both.parameters, both.clean, descent, both.scale))
         alone = place()[1] == 1  # an all_reduce is no write that torch counts
