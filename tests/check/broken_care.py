@@ -6,7 +6,7 @@ import torch
 from right_sam import Right, WithModel
 
 import sharpmin as sm
-from sharpmin.optim import _guard
+from sharpmin.optim._effects import guard
 
 
 class Stateless(Right):
@@ -177,4 +177,4 @@ class Answers(sm.SAM):
 class Unwatched(sm.SAM):
     def perturb(self, scaler=None):
         super().perturb(scaler)
-        _guard.release(self._cycle)
+        guard.release(self._cycle)

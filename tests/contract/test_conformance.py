@@ -13,7 +13,7 @@ import torch
 
 import sharpmin as sm
 from sharpmin.optim._cycle import Phase
-from sharpmin.optim._guard import _holders
+from sharpmin.optim._effects.guard import _holders
 
 _spec = importlib.util.spec_from_file_location("conformance_table", Path(__file__).with_name("conformance.py"))
 table = sys.modules["conformance_table"] = importlib.util.module_from_spec(_spec)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset, Weighte
 
 from sharpmin.core.errors import PhaseError
 from sharpmin.diagnostics import hessian_spectrum, hessian_trace, m_sharpness, worst_loss
-from sharpmin.optim.geometry import L2
+from sharpmin.optim._geometry import L2
 from sharpmin.optim.sam import SAM
 
 

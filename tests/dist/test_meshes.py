@@ -8,7 +8,7 @@ from tests.dist.ranks import on_ranks
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.optim import tensors
+from sharpmin.optim._numeric import tensors
 
 REPORTED = ("rho", "radius", "dual_norm", "passes", "gain", "cosine", "amplification", "curvature", "smoothness")
 GEOMETRIES = {"l2": sm.L2(), "linf": sm.LInf(), "elementwise": sm.Elementwise(0.1)}

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel as DDP
 
 import sharpmin as sm
-from sharpmin.optim import _cycle, _foreach, _machine, tensors
+from sharpmin.optim import _cycle, _machine
+from sharpmin.optim._numeric import foreach, tensors
 
 START, RHO, LR = 0.5, 0.1, 0.1
 BATCHES = {  # per rank, per micro-batch: curvature and center; a center of 0.5 gives a first gradient of zero
@@ -92,7 +93,7 @@ def overflows(rank):
         if device:  # the path of an accelerator, on CPU tensors: only the device knows the norms
             for module in (tensors, _machine, _cycle):
                 module.on_host = lambda _: False
-            _foreach.serves = lambda _: False
+            foreach.serves = lambda _: False
         for scaled in (False, True):
             for spoil in ((0, 1), (1, 1), (0, 2), (1, 2)):
                 model = DDP(Parabola(torch.float32))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from sharpmin.optim import _cycle, _foreach, _machine, tensors
+from sharpmin.optim import _cycle, _machine
+from sharpmin.optim._numeric import foreach, tensors
 
 
 def block(opt, backward):
@@ -50,7 +51,7 @@ def accelerator(monkeypatch):
     """The path of an accelerator, on CPU tensors: norms stay 0-dim tensors."""
     for module in (tensors, _machine, _cycle):
         monkeypatch.setattr(module, "on_host", lambda _: False)
-    monkeypatch.setattr(_foreach, "serves", lambda _: False)
+    monkeypatch.setattr(foreach, "serves", lambda _: False)
 
 
 @pytest.fixture(params=["host", "accelerator"])

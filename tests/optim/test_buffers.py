@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.optim.buffers import Buffers
+from sharpmin.optim._effects.buffers import Buffers
 
 
 def one_step(net, batch, opt, door="block"):

@@ -257,7 +257,7 @@ def test_a_whole_step_compiled(whole, scope, base):
 @pytest.mark.parametrize("scope", ["global", "microbatch"])
 @pytest.mark.parametrize("number", [1, 2])
 def test_an_exception_inside_a_compiled_step(scope, number):
-    from sharpmin.optim._guard import _holders
+    from sharpmin.optim._effects.guard import _holders
 
     w, opt, backward = golden()
     opt.scope = scope

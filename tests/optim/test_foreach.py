@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.optim import _foreach, tensors
+from sharpmin.optim._numeric import foreach, tensors
 
 F32, F64 = torch.float32, torch.float64
 
@@ -64,7 +64,7 @@ def plain(monkeypatch):
 
     def call(function):
         with monkeypatch.context() as patch:
-            patch.setattr(_foreach, "serves", lambda _: False)
+            patch.setattr(foreach, "serves", lambda _: False)
             return function()
 
     return call
@@ -73,7 +73,7 @@ def plain(monkeypatch):
 @pytest.fixture(autouse=True)
 def fast_path_is_real():
     """It must serve the table, or nothing is compared."""
-    assert all(_foreach.serves(ts) for ts in TABLE.values())
+    assert all(foreach.serves(ts) for ts in TABLE.values())
 
 
 @pytest.mark.parametrize("name", FINITE)

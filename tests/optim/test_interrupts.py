@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.optim import _climb, _cycle, _guard
+from sharpmin.optim import _cycle, _perturbation
+from sharpmin.optim._effects import guard
 
 
 def model(n=4):
@@ -30,11 +31,11 @@ def test_on_the_way_up(count, door, monkeypatch):
     ps = model()
     opt, was = sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5), [p.detach().clone() for p in ps]
 
-    def part(weights, directions, factor, put, real=_climb.displace_all):
+    def part(weights, directions, factor, put, real=_perturbation.displace_all):
         real(weights[:count], directions[:count], factor, put)
         raise Interrupt
 
-    monkeypatch.setattr(_climb, "displace_all", part)
+    monkeypatch.setattr(_perturbation, "displace_all", part)
 
     def closure():
         opt.zero_grad()
@@ -52,7 +53,7 @@ def test_on_the_way_up(count, door, monkeypatch):
     with pytest.raises(Interrupt):
         opt.step(closure) if door == "closure" else enter()
     assert all(torch.equal(p, w) for p, w in zip(ps, was, strict=True))
-    assert _guard._holders == {}
+    assert guard._holders == {}
     monkeypatch.undo()
     opt.step(closure)
     assert opt.last.stepped
@@ -89,7 +90,7 @@ def test_weights_that_could_not_come_back_are_guarded_and_can_be_restored():
         opt.state_dict()
     opt.restore()
     assert all(torch.equal(p, w) for p, w in zip(ps, was, strict=True))
-    assert _guard._holders == {}
+    assert guard._holders == {}
 
 
 @pytest.mark.parametrize("share", ["base", "model"])
@@ -190,4 +191,4 @@ def test_an_optimizer_that_nobody_has_any_more_holds_nothing():
     del opt
     gc.collect()
     torch.optim.SGD(ps, lr=0.1).step()
-    assert _guard._holders == {}
+    assert guard._holders == {}

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import sharpmin as sm
-from sharpmin.optim import _machine, tensors
+from sharpmin.optim import _machine
+from sharpmin.optim._numeric import tensors
 
 BAD = [math.inf, -math.inf, math.nan]
 BASES = {

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.optim import tensors
+from sharpmin.optim._numeric import tensors
 
 HALF = [torch.float16, torch.bfloat16]
 

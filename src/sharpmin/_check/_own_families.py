@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import StepLR
 from torch.optim.optimizer import Optimizer
 
 from sharpmin.optim import SAM
-from sharpmin.optim.rng import RandomState
+from sharpmin.optim._effects.rng import RandomState
 
 from ._case import Fault, NotApplicable, NotOffered, demand
 from ._setup import Setup

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sharpmin.optim import SAM
-from sharpmin.optim.rng import RandomState
+from sharpmin.optim._effects.rng import RandomState
 
 from . import _own_families as ask
 from ._case import Fault, NotApplicable, NotOffered, Outcome, Report, Status, raised

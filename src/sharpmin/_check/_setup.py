@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from sharpmin.optim import SAM
-from sharpmin.optim.rng import RandomState
+from sharpmin.optim._effects.rng import RandomState
 
 from ._case import NotOffered, raised
 from ._doors import DOORS

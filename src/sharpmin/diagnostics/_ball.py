@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sharpmin.optim.geometry import Geometry, LInf, Masked
-from sharpmin.optim.tensors import times, wide
+from sharpmin.optim._geometry import Geometry, LInf, Masked
+from sharpmin.optim._numeric.tensors import times, wide
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sharpmin.optim.tensors import all_finite, any_low_precision, dense, inner, sum_of_squares
+from sharpmin.optim._numeric.tensors import all_finite, any_low_precision, dense, inner, sum_of_squares
 
 from ._batches import Batch
 from ._graph import nodes

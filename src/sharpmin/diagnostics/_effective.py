@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sharpmin.optim.tensors import wide
+from sharpmin.optim._numeric.tensors import wide
 
 
 @dataclass(frozen=True)

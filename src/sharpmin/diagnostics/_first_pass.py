@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sharpmin.optim.tensors import dense
+from sharpmin.optim._numeric.tensors import dense
 
 
 class FirstPass:

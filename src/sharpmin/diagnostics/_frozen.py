@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpmin.optim.buffers import own_entries
-from sharpmin.optim.tensors import copy_all, displace, times, wide
+from sharpmin.optim._effects.buffers import own_entries
+from sharpmin.optim._numeric.tensors import copy_all, displace, times, wide
 
 from ._generators import Randomness
 

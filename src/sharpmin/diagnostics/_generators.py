@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sharpmin.optim.rng import RandomState
+from sharpmin.optim._effects.rng import RandomState
 
 
 class Randomness:

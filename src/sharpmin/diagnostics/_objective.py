@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpmin.optim._guard import demand_free
-from sharpmin.optim.tensors import dense, wide
+from sharpmin.optim._effects.guard import demand_free
+from sharpmin.optim._numeric.tensors import dense, wide
 
 from ._batches import Batch, Batches, check_repeatable
 from ._frozen import Frozen, frozen

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from sharpmin.optim.ranks import place
+from sharpmin.optim._ranks import place
 
 from .sketch import BUCKETS
 

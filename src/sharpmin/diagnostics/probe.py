@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar, finite
 from sharpmin.optim._compare import Pair, pair
-from sharpmin.optim.tensors import dense, inner, wide
+from sharpmin.optim._numeric.tensors import dense, inner, wide
 
 from ._effective import Base
 from ._first_pass import FirstPass

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sharpmin.optim._foreach import SMALL
-from sharpmin.optim.shards import any_sharded, over_shards, run_of
+from sharpmin.optim._numeric.foreach import SMALL
+from sharpmin.optim._numeric.shards import any_sharded, over_shards, run_of
 
 BUCKETS = 256
 _CHUNK = 128 * BUCKETS  # entries signed by one window into the sequence of signs

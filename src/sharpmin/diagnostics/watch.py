@@ -11,7 +11,7 @@ from torch.optim.optimizer import Optimizer
 
 from sharpmin.core.rho import finite, positive_integer
 from sharpmin.optim._compare import Pair
-from sharpmin.optim.ranks import place
+from sharpmin.optim._ranks import place
 from sharpmin.optim.sam import SAM
 
 from ._effective import Base

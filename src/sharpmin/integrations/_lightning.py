@@ -18,7 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import FSDPStrategy
 from torch import Tensor
 
-from sharpmin.optim.rng import RandomState
+from sharpmin.optim._effects.rng import RandomState
 from sharpmin.optim.sam import SAM
 
 from ._batch import Seen, own

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from sharpmin.optim import SAM
-from sharpmin.optim.ranks import reduces
-from sharpmin.optim.rng import RandomState
-from sharpmin.optim.shards import any_sharded
+from sharpmin.optim._effects.rng import RandomState
+from sharpmin.optim._numeric.shards import any_sharded
+from sharpmin.optim._ranks import reduces
 
 from ._batch import Seen
 from ._others import others_kept, parameters

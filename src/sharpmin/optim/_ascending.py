@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from sharpmin.core.errors import PhaseError
 
-from ._climb import Climber
 from ._cycle import Pairs, Phase
+from ._geometry import Geometry
+from ._numeric.shards import aligned
+from ._numeric.tensors import on_host, sum_of_squares
+from ._perturbation import Climber
+from ._ranks import strangers
+from ._scaling import unscaled
 from ._wrapper import Wrapper
-from .geometry import Geometry
-from .ranks import strangers
-from .scaling import unscaled
-from .shards import aligned
-from .tensors import on_host, sum_of_squares
 
 _NO_PERTURBED = """clean() came again, but the last micro-batch has had no second pass; after each clean() block,
     with opt.perturbed():

@@ -7,11 +7,11 @@ from typing import TypedDict
 
 from torch import Tensor, nn
 
-from .ascent import Ascent
-from .buffers import BufferFilter
-from .descent import Descent
-from .geometry import Geometry
-from .shards import any_sharded
+from ._ascent import Ascent
+from ._descent import Descent
+from ._effects.buffers import BufferFilter
+from ._geometry import Geometry
+from ._numeric.shards import any_sharded
 
 SCOPES = ("global", "rank", "microbatch")
 

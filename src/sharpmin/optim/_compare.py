@@ -16,9 +16,9 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar
 
-from . import _foreach
-from .shards import aligned, any_sharded, over_shards
-from .tensors import dense, pieces, wide
+from ._numeric import foreach
+from ._numeric.shards import aligned, any_sharded, over_shards
+from ._numeric.tensors import dense, pieces, wide
 
 
 @dataclass
@@ -79,8 +79,8 @@ def _products(clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
     """||g||^2, <D, g>, ||D||^2 of plain tensors: float64, shape (3,)."""
     if not clean:
         return torch.zeros(3, dtype=torch.float64)
-    served = _foreach.serves(clean) and _foreach.serves(perturbed)
-    found = _foreach.products(clean, perturbed) if served else _one_by_one(clean, perturbed, wide)
+    served = foreach.serves(clean) and foreach.serves(perturbed)
+    found = foreach.products(clean, perturbed) if served else _one_by_one(clean, perturbed, wide)
     if not _tell(found):
         return _one_by_one(clean, perturbed, torch.Tensor.double)  # float32 squares of 1e-25 and 1e25 are 0 and inf
     return found

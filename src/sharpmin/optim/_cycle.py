@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from sharpmin.core.rho import Scalar
 
-from ._guard import release
-from ._pool import Pool
-from .ascent import State
-from .buffers import BufferFilter, Buffers
-from .rng import RandomState
-from .scaling import Scaling
-from .shards import local, locals_of
-from .tensors import copy_all, on_host
+from ._ascent import State
+from ._effects.buffers import BufferFilter, Buffers
+from ._effects.guard import release
+from ._effects.rng import RandomState
+from ._numeric.backup import Pool
+from ._numeric.shards import local, locals_of
+from ._numeric.tensors import copy_all, on_host
+from ._scaling import Scaling
 
 Pairs = list[tuple[Tensor, Tensor]]
 """Parameters, each with a tensor of its shape: its gradient, or its w."""

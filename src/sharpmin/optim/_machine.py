@@ -17,16 +17,19 @@ from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import Scalar
 
 from ._ascending import Ascending, accumulated
-from ._climb import Ascension
+from ._ascent import Gradient
 from ._compare import Pair, pair, ratios
 from ._cycle import Pairs, Phase
-from ._guard import claim, demand_free
-from ._wrapper import COUNT
-from .ascent import Gradient
-from .buffers import BufferFilter
-from .descent import Descent
-from .geometry import L2
-from .ranks import (
+from ._descent import Descent
+from ._effects.buffers import BufferFilter
+from ._effects.guard import claim, demand_free
+from ._effects.rng import RandomState
+from ._geometry import L2
+from ._numeric.rounding import Dither
+from ._numeric.shards import aligned, like, local
+from ._numeric.tensors import all_finite, inner, largest, on_host, sum_of_squares
+from ._perturbation import Ascension
+from ._ranks import (
     agree_on_overflow,
     demand_first,
     demand_gradients,
@@ -37,11 +40,8 @@ from .ranks import (
     reduces,
     spoilt,
 )
-from .rng import RandomState
-from .rounding import Dither
-from .scaling import Scaling, enabled, factor, scaled
-from .shards import aligned, like, local
-from .tensors import all_finite, inner, largest, on_host, sum_of_squares
+from ._scaling import Scaling, enabled, factor, scaled
+from ._wrapper import COUNT
 
 LEAST_GAIN = 0.9
 _NO_CLEAN = """scope="microbatch" needs the first pass of every micro-batch in a block of its own, to tell its gradient from

@@ -18,11 +18,11 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import Rho, RhoSchedule, as_schedule
 
-from ._climb import Climber
+from ._ascent import Ascent
+from ._checkpoint import KEY, SCOPE, load_ascent, own_rho, plain_group, refuse_two_step, save_ascent, warn_of_scope
 from ._cycle import Cycle, Pairs, Phase
-from ._guard import watch
-from ._portable import KEY, SCOPE, load_ascent, own_rho, plain_group, refuse_two_step, save_ascent, warn_of_scope
-from .ascent import Ascent
+from ._effects.guard import watch
+from ._perturbation import Climber
 
 COUNT = "sharpmin_step"  # steps taken, in every param group: plain numbers survive every way of saving a checkpoint
 _REMADE = ("_optimizer_", "_zero_grad_profile_name")  # what `__setstate__` makes anew: hooks and profiling; `step` is patched

@@ -18,18 +18,18 @@ from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import RhoSchedule
 
 from ._ascending import accumulated
+from ._ascent import Ascent, Gradient
 from ._axes import check_axes, check_shards
 from ._block import PerturbedBlock
+from ._checkpoint import own_rho
 from ._compare import Pair
 from ._cycle import Phase
+from ._descent import Descent, Perturbed
+from ._effects.buffers import BufferFilter
+from ._effects.report import StepReport, detached, read
+from ._geometry import L2, Geometry
 from ._machine import Machine
-from ._portable import own_rho
-from ._report import StepReport, detached, read
-from .ascent import Ascent, Gradient
-from .buffers import BufferFilter
-from .descent import Descent, Perturbed
-from .geometry import L2, Geometry
-from .ranks import apart, demand_ranks, demand_reduced, demand_unkept
+from ._ranks import apart, demand_ranks, demand_reduced, demand_unkept
 
 T = TypeVar("T")
 _FRAMEWORKS = """

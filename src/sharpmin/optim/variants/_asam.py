@@ -12,7 +12,7 @@ from sharpmin.core.reference import KWON_2021
 from sharpmin.core.rho import Rho
 
 from .._axes import Options
-from ..geometry import Elementwise
+from .._geometry import Elementwise
 from ..sam import SAM
 from ._registry import variant
 

@@ -10,7 +10,7 @@ from sharpmin.core.reference import FORET_2021, SI_YUN_2023
 from sharpmin.core.rho import Rho
 
 from .._axes import Options
-from ..descent import ClippedDifference
+from .._descent import ClippedDifference
 from ..sam import SAM
 from ._registry import variant
 

@@ -1,4 +1,4 @@
-"""Arithmetic on lists of tensors, each function a plain loop; `_foreach.py` has a faster way for the common case.
+"""Arithmetic on lists of tensors, each function a plain loop; `foreach.py` has a faster way for the common case.
 
 Norms are taken in pieces and combined in float64: one float32 norm over 5e7 entries is 1.9 % wrong on a CPU, because its
 partial sums stop growing. On a CPU the result is a Python float; on an accelerator it stays a 0-dim tensor, so that
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar
 
-from . import _foreach
-from ._foreach import PIECE
+from . import foreach
+from .foreach import PIECE
 from .shards import any_sharded, local, locals_of, over_shards
 
 _is_cpu, _dtype = attrgetter("is_cpu"), attrgetter("dtype")
@@ -71,7 +71,7 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> Scalar:
         return 0.0
     if any_sharded(tensors):
         return over_shards(sum_of_squares, [tensors])
-    value = _foreach.sum_of_squares(tensors)
+    value = foreach.sum_of_squares(tensors)
     if value is None:
         total = _sum_of_squares(tensors, double=False)
         if not on_host(tensors):
@@ -148,7 +148,7 @@ def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
         return math.isfinite(float(first_norm)) and not flag
     if isinstance(first_norm, float) and tensors and tensors[0].is_cpu:
         with contextlib.suppress(RuntimeError):  # sparse, complex, expanded, or on two devices
-            return math.isfinite(first_norm) and _foreach.all_finite(tensors)
+            return math.isfinite(first_norm) and foreach.all_finite(tensors)
     if math.isfinite(float(sum_of_squares(tensors) + first_norm)):
         return True
     return math.isfinite(float(first_norm)) and all(bool(torch.isfinite(entries(t)).all()) for t in tensors)
@@ -218,8 +218,8 @@ def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Scalar:
         return 0.0
     if any_sharded(lefts):
         return over_shards(inner, [lefts, rights])
-    if _foreach.serves(lefts) and list(map(_dtype, lefts)) == list(map(_dtype, rights)) and _foreach.serves(rights):
-        return _foreach.inner(lefts, rights)
+    if foreach.serves(lefts) and list(map(_dtype, lefts)) == list(map(_dtype, rights)) and foreach.serves(rights):
+        return foreach.inner(lefts, rights)
     device = lefts[0].device
     total = torch.zeros((), dtype=torch.float64, device=device)
     for left, right in zip(lefts, rights, strict=True):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar, finite
 
-from .tensors import dense, sum_of_squares, wide
+from ._numeric.tensors import dense, sum_of_squares, wide
 
 
 class Descent(ABC):

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from sharpmin.core.rho import finite
 
-from .tensors import dense, wide
+from ._numeric.tensors import dense, wide
 
 State = dict[Tensor, Tensor]
 """What an ascent remembers of every parameter between steps."""

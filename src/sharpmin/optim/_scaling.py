@@ -21,7 +21,7 @@ from torch.optim.optimizer import Optimizer
 
 from sharpmin.core.rho import Scalar
 
-from .tensors import on_host, wide
+from ._numeric.tensors import on_host, wide
 
 
 @dataclass

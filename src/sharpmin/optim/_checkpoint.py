@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sharpmin.core.rho import Rho, RhoSchedule
 
-from .ascent import Ascent, State
+from ._ascent import Ascent, State
 
 KEY = "sharpmin"
 SCOPE = "sharpmin_scope"

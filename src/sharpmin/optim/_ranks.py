@@ -23,7 +23,7 @@ from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import Scalar
 
 from ._cycle import Pairs
-from .shards import any_sharded
+from ._numeric.shards import any_sharded
 
 
 def demand_ranks(model: nn.Module | None, parameters: Iterable[Tensor]) -> None:

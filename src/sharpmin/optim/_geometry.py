@@ -25,7 +25,7 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar, finite
 
-from .tensors import dense, divide, largest_entry, sum_of_magnitudes, sum_of_squares, times, wide
+from ._numeric.tensors import dense, divide, largest_entry, sum_of_magnitudes, sum_of_squares, times, wide
 
 
 class Geometry(ABC):

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
 
-from .geometry import Geometry
-from .rounding import Dither
-from .shards import like, local
-from .tensors import any_low_precision, dense, displace, displace_all, inner, is_low_precision, largest, times
+from ._geometry import Geometry
+from ._numeric.rounding import Dither
+from ._numeric.shards import like, local
+from ._numeric.tensors import any_low_precision, dense, displace, displace_all, inner, is_low_precision, largest, times
 
 Put = Callable[[Tensor, Tensor], None]
 """How a weight in half precision gets its move: weight, move."""
