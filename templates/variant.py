@@ -11,7 +11,7 @@ from torch.optim.optimizer import Optimizer
 
 from sharpmin.core.reference import FORET_2021
 from sharpmin.core.rho import Cosine
-from sharpmin.optim._axes import Options
+from sharpmin.optim._settings import Options
 from sharpmin.optim.sam import SAM
 from sharpmin.optim.variants._registry import variant
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import sharpmin as sm
 from sharpmin.core.reference import Reference
-from sharpmin.optim._axes import Options
+from sharpmin.optim._settings import Options
 
 VARIANTS = sm.variants()
 PACKAGE = sys.modules["sharpmin.optim.variants"]  # as an attribute of sharpmin.optim, that name is the function

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel as DDP
 
 import sharpmin as sm
-from sharpmin.optim import _cycle, _machine
+from sharpmin.optim import _gradients, _groups, _passes, _scaling, _state
 from sharpmin.optim._numeric import foreach, tensors
 
 START, RHO, LR = 0.5, 0.1, 0.1
@@ -91,7 +91,7 @@ def overflows(rank):
     found = []
     for device in (False, True):
         if device:  # the path of an accelerator, on CPU tensors: only the device knows the norms
-            for module in (tensors, _machine, _cycle):
+            for module in (tensors, _passes, _state, _gradients, _groups, _scaling):
                 module.on_host = lambda _: False
             foreach.serves = lambda _: False
         for scaled in (False, True):

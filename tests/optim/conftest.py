@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from sharpmin.optim import _cycle, _machine
+from sharpmin.optim import _gradients, _groups, _passes, _scaling, _state
 from sharpmin.optim._numeric import foreach, tensors
 
 
@@ -49,7 +49,7 @@ def block_door():
 @pytest.fixture
 def accelerator(monkeypatch):
     """The path of an accelerator, on CPU tensors: norms stay 0-dim tensors."""
-    for module in (tensors, _machine, _cycle):
+    for module in (tensors, _passes, _state, _gradients, _groups, _scaling):
         monkeypatch.setattr(module, "on_host", lambda _: False)
     monkeypatch.setattr(foreach, "serves", lambda _: False)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpmin.core.rho import finite, positive_integer
-from sharpmin.optim._geometry import Geometry
+from sharpmin.optim import Geometry
 
 from ._ball import Ball
 from ._batches import Batch

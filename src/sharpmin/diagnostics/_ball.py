@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sharpmin.optim._geometry import Geometry, LInf, Masked
-from sharpmin.optim._numeric.tensors import times, wide
+from sharpmin.optim import Context, Geometry, LInf, Masked
+from sharpmin.optim._numeric.tensors import at_least_float32, times
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,15 @@ class Ball:
 
     def norm(self, vectors: Sequence[Tensor]) -> float:
         """||v||."""
-        return float(self.geometry.norm(self.anchor, vectors))
+        return float(self.geometry.at(self.anchor, vectors, Context()).norm(self.anchor, vectors))
 
     def steepest(self, gradient: Sequence[Tensor]) -> list[Tensor] | None:
         """The unit vector of steepest ascent; None if the gradient is zero or not finite."""
-        total = self.geometry.measure(self.anchor, gradient)
+        metric = self.geometry.at(self.anchor, gradient, Context())
+        total = metric.measure()
         if not 0 < float(total) < float("inf"):
             return None
-        return list(self.geometry.steepest(self.anchor, gradient, total))
+        return list(metric.steepest(total))
 
     def project(self, vectors: Sequence[Tensor]) -> list[Tensor]:
         """The nearest point of the ball: clipped for `LInf`, scaled down for every other norm."""
@@ -48,7 +49,7 @@ class Ball:
 
     def random(self, generator: torch.Generator) -> list[Tensor]:
         """A point in a random direction, its norm uniform in (0, rho); from a generator of the CPU on any device."""
-        noise = [torch.randn(w.shape, generator=generator, dtype=torch.float64).to(wide(w)) for w in self.anchor]
+        noise = [torch.randn(w.shape, generator=generator, dtype=torch.float64).to(at_least_float32(w)) for w in self.anchor]
         vectors = _spread(self.geometry, self.anchor, noise)
         size, radius = self.norm(vectors), self.rho * float(torch.rand((), generator=generator, dtype=torch.float64))
         return [v * (radius / size if size else 0.0) for v in vectors]

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sharpmin.optim._numeric.tensors import wide
+from sharpmin.optim._numeric.tensors import at_least_float32
 
 
 @dataclass(frozen=True)
@@ -78,4 +78,4 @@ class Base:
             return 1.0
         correction = 1 - group["betas"][1] ** float(own["step"])
         second: Tensor = own["max_exp_avg_sq"] if group.get("amsgrad") else own["exp_avg_sq"]
-        return torch.sqrt(wide(second) / correction) + float(group["eps"])
+        return torch.sqrt(at_least_float32(second) / correction) + float(group["eps"])

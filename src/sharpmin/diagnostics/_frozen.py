@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpmin.optim._effects.buffers import own_entries
-from sharpmin.optim._numeric.tensors import copy_all, displace, times, wide
+from sharpmin.optim._numeric.tensors import at_least_float32, copy_all, displace, times
 
 from ._generators import Randomness
 
@@ -48,7 +48,7 @@ class Frozen:
     @torch.no_grad()
     def moved(self) -> list[Tensor]:
         """The displacement that the weights really have, after rounding."""
-        return [wide(p.data) - wide(a) for p, a in zip(self.weights, self.anchor, strict=True)]
+        return [at_least_float32(p.data) - at_least_float32(a) for p, a in zip(self.weights, self.anchor, strict=True)]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from sharpmin.core.rho import positive_integer
-from sharpmin.optim._geometry import L2, Geometry
+from sharpmin.optim import L2, Geometry
 
 from ._ascent import BallAscent
 from ._batches import groups

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sharpmin.optim._effects.guard import demand_free
-from sharpmin.optim._numeric.tensors import dense, wide
+from sharpmin.optim._effects.guard import require_free
+from sharpmin.optim._numeric.tensors import at_least_float32, dense
 
 from ._batches import Batch, Batches, check_repeatable
 from ._frozen import Frozen, frozen
@@ -42,7 +42,7 @@ class Objective:
     def gradient(self, batches: Iterable[Batch]) -> tuple[float, list[Tensor]]:
         """The mean loss and its gradient, a dense tensor for each weight, in float32 at least."""
         total, samples = torch.zeros((), dtype=torch.float64), 0
-        sums = [torch.zeros_like(wide(p.detach())) for p in self.held.weights]
+        sums = [torch.zeros_like(at_least_float32(p.detach())) for p in self.held.weights]
         for batch, loss in self.each(batches):
             slopes = torch.autograd.grad(self.checked(loss), self.held.weights, materialize_grads=True)
             for s, g in zip(sums, slopes, strict=True):
@@ -105,7 +105,7 @@ def _check_model(model: object, owner: str) -> None:
     if any(nn.parameter.is_lazy(p) for p in (*parameters, *model.buffers())):
         raise ValueError(f"{owner}: the model has tensors without a shape yet; run it once on a batch before: model(inputs)")
     weights = [p for p in parameters if p.requires_grad]
-    demand_free(weights, f"{owner}()")
+    require_free(weights, f"{owner}()")
     if not weights:
         raise ValueError(f"{owner}: no weight requires a gradient; call requires_grad_() on those to probe")
     if any(hasattr(p, "placements") for p in weights):

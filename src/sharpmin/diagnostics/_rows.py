@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from sharpmin.optim._ranks import place
+from sharpmin.optim._scope import rank_and_world
 
 from .sketch import BUCKETS
 
@@ -69,7 +69,7 @@ def opened(to: str | Path | Writer | Sequence[str | Path | Writer] | None) -> li
     >>> len(opened([print, print]))
     2
     """
-    first = place()[0] == 0
+    first = rank_and_world()[0] == 0
     several = [] if to is None else [to] if isinstance(to, (str, Path)) or callable(to) else to
     out: list[Writer] = []
     for one in several:

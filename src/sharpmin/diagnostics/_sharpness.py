@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from sharpmin.optim._geometry import L2, Geometry
+from sharpmin.optim import L2, Geometry
 
 from ._ascent import BallAscent, Sharpness
 from ._objective import LossFn, looking

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sharpmin.core.rho import Scalar, finite
-from sharpmin.optim._compare import Pair, pair
-from sharpmin.optim._numeric.tensors import dense, inner, wide
+from sharpmin.optim._compare import GradientPair, pair
+from sharpmin.optim._numeric.tensors import at_least_float32, dense, inner
 
 from ._effective import Base
 from ._first_pass import FirstPass
@@ -118,7 +118,7 @@ class Probe:
     # what both doors lead to
 
     @torch.no_grad()
-    def observe(self, both: Pair, record: Row, at_w: dict[str, Tensor] | None = None) -> None:
+    def observe(self, both: GradientPair, record: Row, at_w: dict[str, Tensor] | None = None) -> None:
         """Take the two gradients of one step; `at_w` is what was found of the weights, if they are elsewhere by now."""
         base, number = self._base(), self.step
         adds, follows = self._adds, self._last is not None and (self._seen - 1) % self._every == 0
@@ -140,7 +140,7 @@ class Probe:
         """Whether the next step is one whose sketches a block adds up."""
         return self._seen % self._every == 0
 
-    def _sketched(self, both: Pair, base: Base, at_w: dict[str, Tensor] | None) -> Row:
+    def _sketched(self, both: GradientPair, base: Base, at_w: dict[str, Tensor] | None) -> Row:
         """Sketch both, for the block or to follow the step before; the cosine of g with that one's, if they are neighbours."""
         at = self._places(both.parameters)
         of_g, of_d, products = self._sketch.compare(both.clean, both.perturbed, starts=at)
@@ -169,12 +169,12 @@ class Probe:
         if base.decay():
             found["decay"] = self._sketch(base.decayed(parameters), starts=at)
         if self._setting.get("mu"):
-            weights = [wide(p.detach()) for p in parameters]
+            weights = [at_least_float32(p.detach()) for p in parameters]
             found["x"] = self._sketch(weights, starts=at)
             found["gx"] = torch.as_tensor(inner(clean, weights), dtype=torch.float64).reshape(1) / scale
         return found
 
-    def _scaled(self, both: Pair, base: Base, at: Sequence[int]) -> dict[str, Tensor]:
+    def _scaled(self, both: GradientPair, base: Base, at: Sequence[int]) -> dict[str, Tensor]:
         """D and g as the base scales them, and the size of g so; nothing where it steps along the gradient."""
         if not base.scales():
             return {}

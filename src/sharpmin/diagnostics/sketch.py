@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from sharpmin.optim._numeric.foreach import SMALL
-from sharpmin.optim._numeric.shards import any_sharded, over_shards, run_of
+from sharpmin.optim._numeric.shards import any_sharded, over_shards, shard_offset
 
 BUCKETS = 256
 _CHUNK = 128 * BUCKETS  # entries signed by one window into the sequence of signs
@@ -96,7 +96,7 @@ class Sketch:
         at = places(lists[0]) if starts is None else starts
         if not any_sharded(lists[0]):
             return measure(at, *lists)
-        rows = [run_of(*row) for row in zip(at, *lists, strict=True)]
+        rows = [shard_offset(*row) for row in zip(at, *lists, strict=True)]
         found: Tensor = over_shards(lambda parts, where, *rest: measure(where, parts, *rest), _columns(rows))
         return found
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from sharpmin.core.rho import finite, positive_integer
-from sharpmin.optim._compare import Pair
-from sharpmin.optim._ranks import place
+from sharpmin.optim._compare import GradientPair
+from sharpmin.optim._scope import rank_and_world
 from sharpmin.optim.sam import SAM
 
 from ._effective import Base
@@ -104,7 +104,7 @@ def _watch_own(opt: SAM, rho: float | None, optimizer: Optimizer | None, setting
         raise ValueError(
             f"watch: {opt.ascent!r} takes one gradient a step, and there is no other to compare it with; watch a SAM with two"
         )
-    if opt.scope == "rank" and (ranks := place()[1]) > 1:
+    if opt.scope == "rank" and (ranks := rank_and_world()[1]) > 1:
         raise ValueError(
             f'watch: scope="rank" on {ranks} ranks: each has a first gradient of its own, and the second is the mean of all, '
             'so their difference would show the batches instead of SAM; watch with scope="global"'
@@ -121,14 +121,14 @@ def _watch_own(opt: SAM, rho: float | None, optimizer: Optimizer | None, setting
         return Base(opt.param_groups, opt.state)
 
     setting = {"rho": None, **_describe(opt.base), **setting}
-    probe = _probe(parameters, base, setting, to, start or 0, opt._count if start is None else None)
+    probe = _probe(parameters, base, setting, to, start or 0, opt._passes.groups.count if start is None else None)
 
-    def seen(both: Pair) -> None:
-        record = opt._cycle.record
+    def seen(both: GradientPair) -> None:
+        record = opt._passes.state.record
         loss = record.get("clean_loss")
         if isinstance(loss, (int, float)) or (isinstance(loss, Tensor) and loss.numel() == 1):  # a closure may return more
             probe.note(loss)
-        curved = {k: v for k, v in opt._cycle.curved.items() if v is not None}
+        curved = {k: v for k, v in opt._passes.state.step.curved.items() if v is not None}
         probe.observe(both, {k: record[k] for k in ("rho", "radius", "gain") if k in record} | curved)
 
     opt.watchers.append(seen)

@@ -21,8 +21,6 @@ from typing import Any
 
 from sharpmin.core.errors import MissingExtraError
 
-from . import _lightning_step
-
 _HOMES = {
     "LightningSAM": ("_lightning", "lightning"),
     "SAMBackward": ("_accelerate", "accelerate"),
@@ -31,8 +29,6 @@ _HOMES = {
 """Public name -> the file that defines it, and the framework, which is also the name of the extra."""
 
 __all__ = ["LightningSAM", "SAMBackward", "SAMTrainerMixin"]  # made by __getattr__
-
-_lightning_step.watch()
 
 
 def __getattr__(name: str) -> Any:

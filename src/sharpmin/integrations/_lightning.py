@@ -79,7 +79,7 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
             place between its two passes.
     """
 
-    makes_second_pass = True  # how `_lightning_step` knows it
+    makes_second_pass = True  # how `SAM.step` knows it
 
     def __init__(self) -> None:
         self.second_pass = False
@@ -116,9 +116,11 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
         after = RandomState(parameters(sam))
         try:
             with torch.enable_grad(), sam.perturbed(scaler), self._apart(pl_module, sam):
-                sam._cycle.record["clean_loss"] = _mean([micro.loss for micro in window])
+                sam._passes.state.record["clean_loss"] = _mean([micro.loss for micro in window])
                 if sam.needs_second_pass:
-                    sam._cycle.record["perturbed_loss"] = _mean([_again(trainer, sam, m, m is window[-1]) for m in window])
+                    sam._passes.state.record["perturbed_loss"] = _mean(
+                        [_again(trainer, sam, m, m is window[-1]) for m in window]
+                    )
         finally:
             after.put_back()
 

@@ -12,7 +12,7 @@ import torch
 from sharpmin.optim import SAM
 from sharpmin.optim._effects.rng import RandomState
 from sharpmin.optim._numeric.shards import any_sharded
-from sharpmin.optim._ranks import reduces
+from sharpmin.optim._scope import reduces
 
 from ._batch import Seen
 from ._others import others_kept, parameters
@@ -125,7 +125,7 @@ class Window:
     def _record(self, sam: SAM, clean: Sequence[Any], perturbed: Sequence[Any]) -> None:
         """The losses of the step, for `last` and whoever watches."""
         both = {"clean_loss": clean, "perturbed_loss": perturbed}
-        sam._cycle.record |= {name: self._total(torch.stack(tuple(losses))) for name, losses in both.items()}
+        sam._passes.state.record |= {name: self._total(torch.stack(tuple(losses))) for name, losses in both.items()}
 
     @contextmanager
     def _marked(self, model: Any, sam: SAM) -> Iterator[None]:

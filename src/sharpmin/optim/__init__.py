@@ -1,9 +1,11 @@
 """The optimizer: `SAM` and the parts it is made of; `variants/` holds the named compositions, one short file each."""
 
-from ._ascent import Ascent, Ema, Gradient, Momentum
-from ._descent import ClippedDifference, Descent, Mix, Perturbed
+from ._ascent import Ema, Gradient, Momentum
+from ._descent import ClippedDifference, Mix, Perturbed
 from ._effects.report import StepReport
-from ._geometry import L2, Elementwise, Geometry, Layerwise, LInf, Masked, matrices
+from ._geometry import L2, Elementwise, Layerwise, LInf, matrices
+from ._masked import Masked
+from ._protocols import Ascent, Context, Descent, Geometry, Metric
 from .sam import SAM
 
 __all__ = [
@@ -11,6 +13,7 @@ __all__ = [
     "SAM",
     "Ascent",
     "ClippedDifference",
+    "Context",
     "Descent",
     "Elementwise",
     "Ema",
@@ -19,6 +22,7 @@ __all__ = [
     "LInf",
     "Layerwise",
     "Masked",
+    "Metric",
     "Mix",
     "Momentum",
     "Perturbed",

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,35 +18,8 @@ from torch import Tensor
 
 from sharpmin.core.rho import finite
 
-from ._numeric.tensors import dense, wide
-
-State = dict[Tensor, Tensor]
-"""What an ascent remembers of every parameter between steps."""
-
-
-class Ascent(ABC):
-    """A rule for the vector to climb along; `update` is pure, and its new state counts only if the step is taken.
-
-    Attributes:
-        needs_clean: whether it needs this step's gradient at w; if not, the step has one pass, the one at w + e.
-        stateful: whether it remembers anything, which then goes into checkpoints.
-    """
-
-    needs_clean: ClassVar[bool] = True
-    stateful: ClassVar[bool] = False
-
-    def init(self) -> State:
-        """The state before the first step."""
-        return {}
-
-    @abstractmethod
-    def update(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: State, base: Mapping[Tensor, Any]
-    ) -> tuple[Sequence[Tensor | None], State]:
-        """The vectors, None for a parameter that stays, and the next state; `base` is the base optimizer's, to be read."""
-
-    def check(self, groups: Iterable[Mapping[str, Any]]) -> None:  # noqa: B027  # most rules take any group
-        """Refuse parameter groups that the rule cannot work with."""
+from ._numeric.tensors import at_least_float32, dense
+from ._protocols import Ascent, Context, ParameterState
 
 
 @dataclass(frozen=True)
@@ -56,13 +28,13 @@ class Gradient(Ascent):
 
     >>> import torch
     >>> w = torch.zeros(1)
-    >>> Gradient().update([w], [torch.ones(1)], {}, {})
+    >>> Gradient().update([w], [torch.ones(1)], {}, Context())
     ([tensor([1.])], {})
     """
 
     def update(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: State, base: Mapping[Tensor, Any]
-    ) -> tuple[Sequence[Tensor | None], State]:
+        self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, context: Context
+    ) -> tuple[Sequence[Tensor | None], ParameterState]:
         """The gradients."""
         return grads, state
 
@@ -80,8 +52,8 @@ class Ema(Ascent):
 
     >>> import torch
     >>> w, ascent = torch.zeros(1), Ema(theta=0.5)
-    >>> (a,), state = ascent.update([w], [torch.ones(1)], ascent.init(), {})
-    >>> (b,), state = ascent.update([w], [torch.ones(1)], state, {})
+    >>> (a,), state = ascent.update([w], [torch.ones(1)], ascent.init(), Context())
+    >>> (b,), state = ascent.update([w], [torch.ones(1)], state, Context())
     >>> a, b
     (tensor([0.5000]), tensor([0.7500]))
     """
@@ -94,15 +66,15 @@ class Ema(Ascent):
             raise ValueError(f"Ema: theta={self.theta!r}; theta must be in (0, 1]")
 
     def update(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: State, base: Mapping[Tensor, Any]
-    ) -> tuple[Sequence[Tensor | None], State]:
+        self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, context: Context
+    ) -> tuple[Sequence[Tensor | None], ParameterState]:
         """The averages; a parameter without a gradient keeps its own and stays."""
         new, vectors = dict(state), list[Tensor | None]()
         for w, g in zip(weights, grads, strict=True):
             if g is None:
                 vectors.append(None)
                 continue
-            fresh = wide(dense(g)) * self.theta
+            fresh = at_least_float32(dense(g)) * self.theta
             before = state.get(w)
             a = fresh if before is None else fresh.add_(before, alpha=1 - self.theta)
             vectors.append(a)
@@ -120,17 +92,17 @@ class Momentum(Ascent):
 
     >>> import torch
     >>> w = torch.zeros(1)
-    >>> Momentum().update([w], [None], {}, {w: {"momentum_buffer": torch.ones(1)}})[0]
+    >>> Momentum().update([w], [None], {}, Context(base_state={w: {"momentum_buffer": torch.ones(1)}}))[0]
     [tensor([-1.])]
     """
 
     needs_clean: ClassVar[bool] = False
 
     def update(
-        self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: State, base: Mapping[Tensor, Any]
-    ) -> tuple[Sequence[Tensor | None], State]:
+        self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, context: Context
+    ) -> tuple[Sequence[Tensor | None], ParameterState]:
         """Minus `momentum_buffer` (SGD) or `exp_avg` (Adam and its kin)."""
-        kept = [base.get(w, {}) for w in weights]
+        kept = [context.base_state.get(w, {}) for w in weights]
         buffers = [own.get("momentum_buffer", own.get("exp_avg")) for own in kept]
         return [None if m is None else -m for m in buffers], state
 

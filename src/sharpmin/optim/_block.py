@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .sam import SAM
+from ._passes import Passes
 
 
 class PerturbedBlock(AbstractContextManager[None]):
-    """Perturb on entry; restore on exit, or give the step up if the block or the restore fails."""
+    """Perturb on entry; restore on exit, or give the step up if the block or the restore fails, or is never entered."""
 
-    def __init__(self, opt: SAM, scaler: Any):
-        self.opt = opt
-        self.scaler = scaler
+    def __init__(self, passes: Passes, perturb: Callable[[], None], restore: Callable[[], None]):
+        self._passes, self._perturb, self._restore = passes, perturb, restore
+        self._open, self._before = False, passes.state.trip
 
     def __enter__(self) -> None:
-        self.opt.perturb(self.scaler)
+        self._before = self._passes.state.trip
+        self._open = True
+        self._perturb()
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._open = False
         if kind is not None:
-            self.opt.abort()
+            self._passes.abort()
             return
         try:
-            self.opt.restore()
+            self._restore()
         except BaseException:
-            self.opt.abort()
+            self._passes.abort()
             raise
+
+    def __del__(self) -> None:
+        """An interrupt between the end of `__enter__` and the first line of the block drops it open."""
+        if self._open and self._passes.state.trip is not self._before:
+            self._passes.abort()

@@ -1,30 +1,28 @@
-"""What of a SAM travels in a checkpoint besides the state of its base optimizer: plain numbers, and tensors under one key."""
+"""What of a SAM travels in a checkpoint besides the state of its base optimizer: plain numbers, and tensors under one key.
+
+A checkpoint is checked as a whole before anything changes.
+"""
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sharpmin.core.rho import Rho, RhoSchedule
 
-from ._ascent import Ascent, State
+from ._protocols import ParameterState
 
+COUNT = "sharpmin_step"  # steps taken, in every param group: plain numbers survive every way of saving a checkpoint
 KEY = "sharpmin"
 SCOPE = "sharpmin_scope"
 LIVE = "schedule"  # stands in checkpoints for a schedule, which is code: the live one is used
 _TWO_STEP = ("old_p", "e_w")  # what two-step wrappers leave in the state of a parameter
-
-
-def plain_group(group: Mapping[str, Any]) -> dict[str, Any]:
-    """A group with a word for schedules, its rho a Python float: what `torch.load(weights_only=True)` accepts.
-
-    No key may be missing: torch.distributed.checkpoint looks for every key of the live group.
-    """
-    kept = {k: LIVE if isinstance(v, RhoSchedule) else v for k, v in group.items()}
-    return {**kept, "rho": float(kept["rho"])} if kept.get("rho", LIVE) != LIVE else kept
 
 
 def own_rho(group: Mapping[str, Any], rho: Rho) -> Rho:
@@ -33,22 +31,68 @@ def own_rho(group: Mapping[str, Any], rho: Rho) -> Rho:
     return rho if isinstance(own, str) and own == LIVE else own  # type: ignore[return-value]
 
 
-def save_ascent(state: State, parameters: Iterable[Tensor]) -> dict[str, Any]:
-    """What the ascent remembers, by the number of the parameter; nothing if it remembers nothing."""
-    if not state:
-        return {}
-    return {KEY: {"ascent": {i: state[p] for i, p in enumerate(parameters) if p in state}}}
+def saved(
+    base_state: dict[str, Any], scope: str, memories: Mapping[str, ParameterState], parameters: Iterable[Tensor]
+) -> dict[str, Any]:
+    """The state dict of a SAM from that of its base, and from what ascent and descent remember of the parameters."""
+    groups = [{**_plain(group), SCOPE: scope} for group in base_state["param_groups"]]
+    numbered = list(enumerate(parameters))
+    kept = {name: {i: memory[p] for i, p in numbered if p in memory} for name, memory in memories.items() if memory}
+    return {**base_state, "param_groups": groups} | ({KEY: kept} if kept else {})
 
 
-def load_ascent(state_dict: Mapping[str, Any], parameters: Iterable[Tensor], ascent: Ascent) -> State:
-    """The inverse of `save_ascent`, on the device of each parameter; a fresh state where nothing was saved."""
-    saved = state_dict.get(KEY, {}).get("ascent")
-    if saved is None or not ascent.stateful:
-        return ascent.init()
-    return {p: saved[i].to(p.device).clone() for i, p in enumerate(parameters) if i in saved}
+def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
+    """A group with a word for schedules, its rho a Python float: what `torch.load(weights_only=True)` accepts.
+
+    No key may be missing: torch.distributed.checkpoint looks for every key of the live group.
+    """
+    kept = {k: LIVE if isinstance(v, RhoSchedule) else v for k, v in group.items()}
+    return {**kept, "rho": float(kept["rho"])} if kept.get("rho", LIVE) != LIVE else kept
 
 
-def refuse_two_step(state_dict: Mapping[str, Any]) -> None:
+def check(state_dict: Mapping[str, Any], parameters: Sequence[Tensor]) -> None:
+    """Refuse what no SAM can go on from.
+
+    Raises:
+        TypeError: if `state_dict` is no mapping, or a number in it is none.
+        ValueError: for the checkpoint of a two-step wrapper, a rho or step count out of range, tensors of wrong shapes or
+            with entries that are not finite.
+    """
+    if not isinstance(state_dict, Mapping):
+        raise TypeError(f"load_state_dict: state_dict is a {type(state_dict).__name__}; give what opt.state_dict() returned")
+    _refuse_two_step(state_dict)
+    for group in state_dict.get("param_groups", ()):
+        rho, count = group.get("rho", LIVE), group.get(COUNT, 0)
+        if not (isinstance(rho, str) and rho == LIVE):
+            _check_number(rho, "rho", "a finite number >= 0", group)
+        _check_number(count, COUNT, "a whole number >= 0", group)
+        if float(count) != int(count):
+            raise ValueError(f"load_state_dict: the checkpoint has {COUNT}={count!r}; it must be a whole number >= 0")
+    for name, memory in state_dict.get(KEY, {}).items():
+        for i, t in memory.items():
+            if not isinstance(i, int) or not 0 <= i < len(parameters) or not isinstance(t, Tensor):
+                raise ValueError(f"load_state_dict: what the {name} remembers of parameter {i!r} belongs to none here")
+            if t.shape != parameters[i].shape or not bool(torch.isfinite(t).all()):
+                raise ValueError(
+                    f"load_state_dict: what the {name} remembers of parameter {i} has shape {tuple(t.shape)}, and must have "
+                    f"shape {tuple(parameters[i].shape)} and finite entries"
+                )
+
+
+def _check_number(value: object, name: str, need: str, group: Mapping[str, Any]) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"load_state_dict: the checkpoint has {name}={value!r}; it must be {need}")
+    if not 0 <= float(value) < math.inf:
+        raise ValueError(f"load_state_dict: the checkpoint has {name}={value!r}; it must be {need}")
+
+
+def memory_of(state_dict: Mapping[str, Any], name: str, parameters: Sequence[Tensor]) -> ParameterState:
+    """What was saved under a name, on the device of each parameter; a fresh state where nothing was."""
+    memory = state_dict.get(KEY, {}).get(name, {})
+    return {parameters[i]: t.to(parameters[i].device).clone() for i, t in memory.items()}
+
+
+def _refuse_two_step(state_dict: Mapping[str, Any]) -> None:
     """Refuse the checkpoint of a common two-step wrapper: it holds copies of weights, not the base optimizer's state."""
     for entry in state_dict.get("state", {}).values():
         found = [name for name in _TWO_STEP if isinstance(entry, Mapping) and name in entry]
@@ -60,11 +104,11 @@ def refuse_two_step(state_dict: Mapping[str, Any]) -> None:
             )
 
 
-def warn_of_scope(saved: set[str], own: str) -> None:
+def warn_of_scope(found: set[str], own: str) -> None:
     """Say that the run goes on with another algorithm than it began with."""
-    for other in saved - {own}:
+    for other in found - {own}:
         warnings.warn(
             f'load_state_dict: the checkpoint was made with scope="{other}", this SAM has scope="{own}"; the live one is used',
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )

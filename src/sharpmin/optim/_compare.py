@@ -18,11 +18,11 @@ from sharpmin.core.rho import Scalar
 
 from ._numeric import foreach
 from ._numeric.shards import aligned, any_sharded, over_shards
-from ._numeric.tensors import dense, pieces, wide
+from ._numeric.tensors import at_least_float32, dense, pieces
 
 
 @dataclass
-class Pair:
+class GradientPair:
     """The gradients of one step, of the parameters that have a second one; dense.
 
     Attributes:
@@ -40,7 +40,7 @@ class Pair:
 
     def differences(self) -> list[Tensor]:
         """D = G - g, in float32 at least, made anew."""
-        return [wide(big) - wide(g) for g, big in zip(self.clean, self.perturbed, strict=True)]
+        return [at_least_float32(big) - at_least_float32(g) for g, big in zip(self.clean, self.perturbed, strict=True)]
 
     @property
     def products(self) -> dict[str, Scalar]:
@@ -69,10 +69,12 @@ class Pair:
         return all(not isinstance(self.products[key], Tensor) and math.isfinite(self.products[key]) for key in ("gg", "dd"))
 
 
-def pair(parameters: Sequence[Tensor], clean: Sequence[Tensor], perturbed: Sequence[Tensor], scale: Scalar = 1.0) -> Pair:
+def pair(
+    parameters: Sequence[Tensor], clean: Sequence[Tensor], perturbed: Sequence[Tensor], scale: Scalar = 1.0
+) -> GradientPair:
     """The pair of a step."""
     before, now = ([dense(g) for g in aligned(grads, parameters)] for grads in (clean, perturbed))
-    return Pair(parameters, before, now, scale)
+    return GradientPair(parameters, before, now, scale)
 
 
 def _products(clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
@@ -80,7 +82,7 @@ def _products(clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
     if not clean:
         return torch.zeros(3, dtype=torch.float64)
     served = foreach.serves(clean) and foreach.serves(perturbed)
-    found = foreach.products(clean, perturbed) if served else _one_by_one(clean, perturbed, wide)
+    found = foreach.products(clean, perturbed) if served else _one_by_one(clean, perturbed, at_least_float32)
     if not _tell(found):
         return _one_by_one(clean, perturbed, torch.Tensor.double)  # float32 squares of 1e-25 and 1e25 are 0 and inf
     return found

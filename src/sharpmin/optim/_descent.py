@@ -11,7 +11,6 @@ A rule that needs g keeps it through the second pass: one more parameter-sized t
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,46 +20,54 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar, finite
 
-from ._numeric.tensors import dense, sum_of_squares, wide
+from ._numeric.tensors import at_least_float32, dense, sum_of_squares
+from ._protocols import Context, Descent, ParameterState
 
 
-class Descent(ABC):
-    """A rule for the descent gradient.
+def combine(clean: Sequence[Tensor], perturbed: Sequence[Tensor], a: Scalar, b: Scalar) -> list[Tensor]:
+    """d = a g + b G, a tensor for each pair; exactly G where a is 0 and b 1, exactly g the other way round.
 
-    Attributes:
-        needs_clean: whether it needs the gradient at w.
+    >>> combine([torch.tensor([4.0])], [torch.tensor([8.0])], 0.75, 0.25)
+    [tensor([5.])]
     """
+    if not (isinstance(a, Tensor) or isinstance(b, Tensor)):
+        if (a, b) == (0.0, 1.0):
+            return list(perturbed)
+        if (a, b) == (1.0, 0.0):
+            return list(clean)
+    return [_weighted(g, big, a, b) for g, big in zip(clean, perturbed, strict=True)]
 
-    needs_clean: ClassVar[bool] = True
 
-    @abstractmethod
-    def share(self, clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Scalar:
-        """The s in d = g + s (G - g)."""
-
-    def combine(self, clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> list[Tensor]:
-        """d, a tensor for each parameter that has a second gradient; exactly G where s is 1, exactly g where s is 0."""
-        s = self.share(clean, perturbed)
-        return [_between(g, big, s) for g, big in zip(clean, perturbed, strict=True)]
+def _weighted(g: Tensor, perturbed: Tensor, a: Scalar, b: Scalar) -> Tensor:
+    if g.is_sparse and perturbed.is_sparse:
+        mixed: Tensor = g * a + perturbed * b
+        return mixed.coalesce()
+    one, other = at_least_float32(dense(g)), at_least_float32(dense(perturbed))
+    a, b = (s.to(one.device, one.real.dtype) if isinstance(s, Tensor) else s for s in (a, b))
+    total: Tensor = (one * a).add_(other * b) if isinstance(b, Tensor) else (one * a).add_(other, alpha=b)
+    return total.to(g.dtype)
 
 
 @dataclass(frozen=True)
 class Perturbed(Descent):
     """d = G: SAM (Foret et al., ICLR 2021, arXiv:2010.01412).
 
-    >>> import torch
-    >>> Perturbed().combine([torch.zeros(1)], [torch.ones(1)])
-    [tensor([1.])]
+    >>> Perturbed().coefficients([], [torch.zeros(1)], [torch.ones(1)], {}, Context())
+    (0.0, 1.0, {})
     """
 
     needs_clean: ClassVar[bool] = False
 
-    def share(self, clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Scalar:
-        """1."""
-        return 1.0
-
-    def combine(self, clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> list[Tensor]:
-        """G itself."""
-        return list(perturbed)
+    def coefficients(
+        self,
+        weights: Sequence[Tensor],
+        clean: Sequence[Tensor],
+        perturbed: Sequence[Tensor] | None,
+        state: ParameterState,
+        context: Context,
+    ) -> tuple[Scalar, Scalar, ParameterState]:
+        """(0, 1)."""
+        return 0.0, 1.0, state
 
 
 @dataclass(frozen=True)
@@ -73,9 +80,8 @@ class Mix(Descent):
     Args:
         weight: >= 0.
 
-    >>> import torch
-    >>> Mix(0.25).combine([torch.zeros(1)], [torch.ones(1)])
-    [tensor([0.2500])]
+    >>> Mix(0.25).coefficients([], [torch.zeros(1)], [torch.ones(1)], {}, Context())
+    (0.75, 0.25, {})
     """
 
     weight: float = 0.5
@@ -83,9 +89,16 @@ class Mix(Descent):
     def __post_init__(self) -> None:
         finite(self.weight, "weight", "Mix", low=0)
 
-    def share(self, clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Scalar:
-        """`weight`."""
-        return float(self.weight)
+    def coefficients(
+        self,
+        weights: Sequence[Tensor],
+        clean: Sequence[Tensor],
+        perturbed: Sequence[Tensor] | None,
+        state: ParameterState,
+        context: Context,
+    ) -> tuple[Scalar, Scalar, ParameterState]:
+        """(1 - weight, weight)."""
+        return 1.0 - self.weight, float(self.weight), state
 
 
 @dataclass(frozen=True)
@@ -98,8 +111,9 @@ class ClippedDifference(Descent):
     Args:
         theta: in (0, 1).
 
-    >>> import torch
-    >>> ClippedDifference(0.5).combine([torch.tensor([4.0])], [torch.tensor([10.0])])
+    >>> g, perturbed = [torch.tensor([4.0])], [torch.tensor([8.0])]
+    >>> a, b, _ = ClippedDifference(0.5).coefficients([], g, perturbed, {}, Context())
+    >>> combine(g, perturbed, a, b)
     [tensor([6.])]
     """
 
@@ -109,20 +123,23 @@ class ClippedDifference(Descent):
         if finite(self.theta, "theta", "ClippedDifference", low=0, strict=True) >= 1:
             raise ValueError(f"ClippedDifference: theta={self.theta!r}; theta must be in (0, 1)")
 
-    def share(self, clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Scalar:
-        """min(1, theta ||g|| / ||G - g||), 1 if G = g."""
+    def coefficients(
+        self,
+        weights: Sequence[Tensor],
+        clean: Sequence[Tensor],
+        perturbed: Sequence[Tensor] | None,
+        state: ParameterState,
+        context: Context,
+    ) -> tuple[Scalar, Scalar, ParameterState]:
+        """(1 - s, s) with s = min(1, theta ||g|| / ||G - g||), 1 if G = g."""
+        if perturbed is None:
+            return 1.0, 0.0, state
         size = sum_of_squares(clean) ** 0.5
         pairs = zip(clean, perturbed, strict=True)
-        change = sum_of_squares([wide(dense(big)) - wide(dense(g)) for g, big in pairs]) ** 0.5
+        change = sum_of_squares([at_least_float32(dense(p)) - at_least_float32(dense(g)) for g, p in pairs]) ** 0.5
+        s: Scalar
         if isinstance(change, Tensor):
-            return torch.where(change > 0, (self.theta * size / change).clamp(max=1.0), 1.0)
-        return min(1.0, self.theta * size / change) if change > 0 else 1.0
-
-
-def _between(g: Tensor, big: Tensor, s: Scalar) -> Tensor:
-    if g.is_sparse and big.is_sparse:
-        mixed: Tensor = g * (1 - s) + big * s
-        return mixed.coalesce()
-    g, big = dense(g), dense(big)
-    weight = s.to(g.device, g.real.dtype) if isinstance(s, Tensor) else s
-    return torch.lerp(g, big, weight)
+            s = torch.where(change > 0, (self.theta * size / change).clamp(max=1.0), 1.0)
+        else:
+            s = min(1.0, self.theta * size / change) if change > 0 else 1.0
+        return 1.0 - s, s, state

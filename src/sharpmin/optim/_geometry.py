@@ -1,8 +1,9 @@
 """The norm in which the ball of radius rho is round.
 
-A geometry answers `argmax {<a, v> : ||v|| <= 1}` in pure functions on lists of tensors. `measure` returns a sum that is
-additive over any split of the lists, so groups, devices and shards reduce it once; `dual_norm` turns the total into
-`||a||_*`; `steepest` gives the `v` with `||v|| = 1` and `<a, v> = ||a||_*`; `norm` is `||v||` itself.
+A geometry answers `argmax {<a, v> : ||v|| <= 1}`. It is asked once a step and group: `at(weights, vectors, context)` gives a
+`Metric`, whose `measure()` returns a sum that is additive over any split of the tensors, so groups, devices and shards reduce
+it once; `dual_norm` turns the total into `||a||_*`; `steepest(total)` gives the `v` with `||v|| = 1` and `<a, v> = ||a||_*`;
+`norm(weights, moves)` is `||e||` of what became of it.
 
 | geometry | ||v|| | ||a||_* | v |
 |---|---|---|---|
@@ -10,12 +11,13 @@ additive over any split of the lists, so groups, devices and shards reduce it on
 | `LInf()` | max abs(v_i) | sum abs(a_i) | sign(a) |
 | `Elementwise(eta)` | L2 of v_i / T_i, T_i = abs(w_i) + eta | L2 of T_i a_i | T^2 a / norm |
 | `Layerwise(eta)` | the same, T = L2 norm of the tensor + eta | | |
-| `Masked(mask, inner)` | inner, where the mask lets weights move | inner of the masked a | 0 elsewhere |
+
+`Masked(mask, inner)`, in `_masked.py`, is any of them on some of the weights alone.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -25,37 +27,17 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar, finite
 
-from ._numeric.tensors import dense, divide, largest_entry, sum_of_magnitudes, sum_of_squares, times, wide
-
-
-class Geometry(ABC):
-    """What `SAM` asks of a norm; weights and vectors come in the same order.
-
-    Attributes:
-        shards: whether the shards of one tensor may be measured apart, as FSDP2 needs it.
-    """
-
-    shards: ClassVar[bool] = True
-
-    @abstractmethod
-    def measure(self, weights: Sequence[Tensor], vectors: Sequence[Tensor]) -> Scalar:
-        """The additive part of the dual norm."""
-
-    @abstractmethod
-    def dual_norm(self, total: Scalar) -> Scalar:
-        """The dual norm from the sum of all `measure`s."""
-
-    @abstractmethod
-    def steepest(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], total: Scalar) -> Iterator[Tensor]:
-        """The unit vector of steepest ascent, a tensor per vector; needs a finite, positive `total` on a CPU."""
-
-    @abstractmethod
-    def norm(self, weights: Sequence[Tensor], vectors: Sequence[Tensor]) -> Scalar:
-        """||v||."""
-
-    def multiple(self, total: Scalar) -> float | None:
-        """The c of v = c a, where the host knows one: what the fast path needs."""
-        return None
+from ._numeric.tensors import (
+    at_least_float32,
+    dense,
+    divide,
+    largest,
+    largest_entry,
+    sum_of_magnitudes,
+    sum_of_squares,
+    times,
+)
+from ._protocols import Context, Geometry, Metric
 
 
 class _Scaled(Geometry):
@@ -65,28 +47,37 @@ class _Scaled(Geometry):
     def scale(self, weight: Tensor) -> Tensor | float:
         """T for one tensor of weights: an entry for each weight, or one for all."""
 
-    def measure(self, weights: Sequence[Tensor], vectors: Sequence[Tensor]) -> Scalar:
-        """sum (T_i a_i)^2."""
-        return sum_of_squares([times(a, self.scale(w)) for w, a in zip(weights, vectors, strict=True)])
+    def at(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], context: Context) -> Metric:
+        """Stretched by T."""
+        return _ScaledMetric(weights, vectors, self.scale)
 
     def dual_norm(self, total: Scalar) -> Scalar:
         """sqrt(total)."""
         return total**0.5
 
-    def steepest(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], total: Scalar) -> Iterator[Tensor]:
+
+@dataclass
+class _ScaledMetric(Metric):
+    scale: Callable[[Tensor], Tensor | float]
+
+    def measure(self) -> Scalar:
+        """sum (T_i a_i)^2."""
+        return sum_of_squares([times(a, self.scale(w)) for w, a in zip(self.weights, self.vectors, strict=True)])
+
+    def steepest(self, total: Scalar) -> Iterator[Tensor]:
         """T^2 a / sqrt(total)."""
-        norm = self.dual_norm(total)
-        for w, a in zip(weights, vectors, strict=True):
+        norm = total**0.5
+        for w, a in zip(self.weights, self.vectors, strict=True):
             t = self.scale(w)
             yield times(divide(times(a, t), norm), t)
 
-    def norm(self, weights: Sequence[Tensor], vectors: Sequence[Tensor]) -> Scalar:
+    def norm(self, weights: Sequence[Tensor], moves: Sequence[Tensor]) -> Scalar:
         """sqrt(sum (v_i / T_i)^2), with 0 / 0 = 0."""
         scaled = []
-        for w, v in zip(weights, vectors, strict=True):
+        for w, v in zip(weights, moves, strict=True):
             t = self.scale(w)
             own = dense(v)
-            scaled.append(own if isinstance(t, float) and t == 1.0 else torch.where(own == 0, 0.0, wide(own) / t))
+            scaled.append(own if isinstance(t, float) and t == 1.0 else torch.where(own == 0, 0.0, at_least_float32(own) / t))
         return sum_of_squares(scaled) ** 0.5
 
 
@@ -97,8 +88,8 @@ class L2(_Scaled):
     Half-precision gradients give float32 directions. On an accelerator a zero or non-finite norm gives v = 0.
 
     >>> geometry, g = L2(), [torch.tensor([3.0]), torch.tensor([4.0])]
-    >>> total = geometry.measure(g, g)
-    >>> geometry.dual_norm(total), torch.cat(list(geometry.steepest(g, g, total)))
+    >>> metric = geometry.at(g, g, Context())
+    >>> geometry.dual_norm(metric.measure()), torch.cat(list(metric.steepest(metric.measure())))
     (5.0, tensor([0.6000, 0.8000]))
     """
 
@@ -106,13 +97,20 @@ class L2(_Scaled):
         """1."""
         return 1.0
 
-    def measure(self, weights: Sequence[Tensor], vectors: Sequence[Tensor]) -> Scalar:
+    def at(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], context: Context) -> Metric:
+        """The same at all weights."""
+        return _Euclidean(weights, vectors, self.scale)
+
+
+@dataclass
+class _Euclidean(_ScaledMetric):
+    def measure(self) -> Scalar:
         """sum a_i^2."""
-        return sum_of_squares(vectors)
+        return sum_of_squares(self.vectors)
 
     def multiple(self, total: Scalar) -> float | None:
         """1 / sqrt(total), where float32 has room for it."""
-        norm = self.dual_norm(total)
+        norm = total**0.5
         return None if isinstance(norm, Tensor) or not 1e-30 < norm < 1e30 else 1 / norm
 
 
@@ -129,7 +127,8 @@ class Elementwise(_Scaled):
 
     >>> w, g = [torch.tensor([3.0, 1.0])], [torch.tensor([3.0, 4.0])]
     >>> geometry = Elementwise(eta=0.0)
-    >>> next(geometry.steepest(w, g, geometry.measure(w, g)))
+    >>> metric = geometry.at(w, g, Context())
+    >>> next(metric.steepest(metric.measure()))
     tensor([2.7414, 0.4061])
     """
 
@@ -143,7 +142,7 @@ class Elementwise(_Scaled):
         """|w| + eta, in float32 at least."""
         if self.adapt is not None and not self.adapt(weight):
             return 1.0
-        return wide(weight.detach()).abs() + self.eta
+        return at_least_float32(weight.detach()).abs() + self.eta
 
 
 @dataclass(frozen=True)
@@ -159,8 +158,8 @@ class Layerwise(_Scaled):
 
     >>> w, g = [torch.tensor([2.0]), torch.tensor([1.0])], [torch.tensor([3.0]), torch.tensor([8.0])]
     >>> geometry = Layerwise()
-    >>> total = geometry.measure(w, g)
-    >>> geometry.dual_norm(total), torch.cat(list(geometry.steepest(w, g, total)))
+    >>> metric = geometry.at(w, g, Context())
+    >>> geometry.dual_norm(metric.measure()), torch.cat(list(metric.steepest(metric.measure())))
     (10.0, tensor([1.2000, 0.8000]))
     """
 
@@ -176,7 +175,7 @@ class Layerwise(_Scaled):
         if self.adapt is not None and not self.adapt(weight):
             return 1.0
         size = sum_of_squares([weight.detach()]) ** 0.5
-        return (size.to(wide(weight).real.dtype) if isinstance(size, Tensor) else size) + self.eta
+        return (size.to(at_least_float32(weight).real.dtype) if isinstance(size, Tensor) else size) + self.eta
 
 
 @dataclass(frozen=True)
@@ -184,78 +183,43 @@ class LInf(Geometry):
     """The maximum-norm ball: v = sign(a), every weight moves by rho (Foret et al., ICLR 2021, eq. 2 with p = infinity).
 
     >>> geometry, g = LInf(), [torch.tensor([3.0, 0.0]), torch.tensor([-4.0])]
-    >>> total = geometry.measure(g, g)
-    >>> geometry.dual_norm(total), torch.cat(list(geometry.steepest(g, g, total)))
+    >>> metric = geometry.at(g, g, Context())
+    >>> geometry.dual_norm(metric.measure()), torch.cat(list(metric.steepest(metric.measure())))
     (7.0, tensor([ 1.,  0., -1.]))
     """
 
-    def measure(self, weights: Sequence[Tensor], vectors: Sequence[Tensor]) -> Scalar:
-        """sum |a_i|."""
-        return sum_of_magnitudes(vectors)
+    def at(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], context: Context) -> Metric:
+        """The same at all weights."""
+        return _Box(weights, vectors)
 
     def dual_norm(self, total: Scalar) -> Scalar:
         """total."""
         return total
 
-    def steepest(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], total: Scalar) -> Iterator[Tensor]:
+    def joint(self, norms: Sequence[Scalar]) -> Scalar:
+        """The largest."""
+        return largest(norms)
+
+
+@dataclass
+class _Box(Metric):
+    def measure(self) -> Scalar:
+        """sum |a_i|."""
+        return sum_of_magnitudes(self.vectors)
+
+    def steepest(self, total: Scalar) -> Iterator[Tensor]:
         """sign(a); for complex numbers a / |a|."""
-        for a in vectors:
-            v = wide(a.coalesce() if a.is_sparse else a)
+        for a in self.vectors:
+            v = at_least_float32(a.coalesce() if a.is_sparse else a)
             if isinstance(total, Tensor):
                 ok = torch.isfinite(total).to(v.device)
                 yield torch.where(ok, torch.sgn(dense(v)), 0.0)
             else:
                 yield torch.sgn(v)
 
-    def norm(self, weights: Sequence[Tensor], vectors: Sequence[Tensor]) -> Scalar:
+    def norm(self, weights: Sequence[Tensor], moves: Sequence[Tensor]) -> Scalar:
         """max |v_i|."""
-        return largest_entry(vectors)
-
-
-@dataclass(frozen=True)
-class Masked(Geometry):
-    """Only some weights move: the geometry `inner` on the coordinates that the mask lets through, 0 on the others.
-
-    With a mask by Fisher information this is the sparse perturbation of Mi et al., Make Sharpness-Aware Minimization
-    Stronger: A Sparsified Perturbation Approach, NeurIPS 2022, arXiv:2210.05177. To leave whole parameters out, a group
-    with rho = 0 does the same and costs less.
-
-    Args:
-        mask: called with each tensor of weights; a bool, or a tensor of 0 and 1 of its shape. It is asked more than once a
-            step and must answer the same: draw a random mask beforehand, and let `mask` look it up.
-        inner: the geometry of the rest.
-
-    >>> geometry = Masked(lambda w: w.abs() > 1, L2())
-    >>> w, g = [torch.tensor([3.0, 1.0, 2.0])], [torch.tensor([3.0, 9.0, 4.0])]
-    >>> total = geometry.measure(w, g)
-    >>> geometry.dual_norm(total), next(geometry.steepest(w, g, total))
-    (5.0, tensor([0.6000, 0.0000, 0.8000]))
-    """
-
-    shards: ClassVar[bool] = False  # a mask knows whole tensors
-    mask: Callable[[Tensor], Tensor | bool]
-    inner: Geometry = L2()  # frozen
-
-    def _through(self, weights: Sequence[Tensor], vectors: Sequence[Tensor]) -> list[Tensor]:
-        let = [self.mask(w.detach()) for w in weights]
-        pairs = zip(vectors, let, strict=True)
-        return [times(a, m.to(a.real.dtype) if isinstance(m, Tensor) else float(m)) for a, m in pairs]
-
-    def measure(self, weights: Sequence[Tensor], vectors: Sequence[Tensor]) -> Scalar:
-        """The inner measure of the masked vectors."""
-        return self.inner.measure(weights, self._through(weights, vectors))
-
-    def dual_norm(self, total: Scalar) -> Scalar:
-        """The inner dual norm."""
-        return self.inner.dual_norm(total)
-
-    def steepest(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], total: Scalar) -> Iterator[Tensor]:
-        """The inner steepest ascent for the masked vectors."""
-        return self.inner.steepest(weights, self._through(weights, vectors), total)
-
-    def norm(self, weights: Sequence[Tensor], vectors: Sequence[Tensor]) -> Scalar:
-        """The inner norm of what the mask lets through."""
-        return self.inner.norm(weights, self._through(weights, vectors))
+        return largest_entry(moves)
 
 
 def matrices(weight: Tensor) -> bool:

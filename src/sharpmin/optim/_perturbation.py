@@ -1,11 +1,13 @@
-"""The way up: who climbs in this step, along what, and how far."""
+"""The way up: which groups are perturbed in this step, along what, and how far."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress, repeat
+from operator import is_not
 from typing import Any
 
 import torch
@@ -13,32 +15,34 @@ from torch import Tensor
 
 from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
 
-from ._geometry import Geometry
-from ._numeric.rounding import Dither
-from ._numeric.shards import like, local
+from ._ascent import Gradient
+from ._geometry import L2
+from ._groups import Active
+from ._numeric.rounding import StochasticRounding
+from ._numeric.shards import aligned, like, local
 from ._numeric.tensors import any_low_precision, dense, displace, displace_all, inner, is_low_precision, largest, times
+from ._protocols import Ascent, Context, Geometry, Metric, ParameterState
+from ._scaling import Scaling, unscaled
 
 Put = Callable[[Tensor, Tensor], None]
 """How a weight in half precision gets its move: weight, move."""
 
 
 @dataclass
-class Climber:
+class PerturbedGroup:
     """A parameter group that takes part in the ascent of this step.
 
     Attributes:
         group: the group.
         schedule: of its radius.
-        weights: each parameter once.
-        vectors: what they climb along, in the direction of a growing loss.
+        metric: the geometry at its weights, each once, and for the vectors to climb along, towards a growing loss.
         measure: the group's part of the dual norm.
         radius: how far.
     """
 
     group: dict[str, Any]
     schedule: RhoSchedule
-    weights: Sequence[Tensor]
-    vectors: list[Tensor]
+    metric: Metric
     measure: Scalar = 0.0
     radius: Scalar = 0.0
 
@@ -62,40 +66,49 @@ class Climber:
         """Whether the radius is positive, as far as the host knows."""
         return isinstance(self.radius, Tensor) or self.radius > 0
 
-    def move(self, geometry: Geometry, total: Scalar, put: Put | None) -> None:
+    def move(self, total: Scalar, put: Put | None) -> None:
         """w += radius v, with the unit vector v of steepest ascent; `put` adds to half precision, None where there is none."""
-        multiple = geometry.multiple(total)
+        multiple, weights = self.metric.multiple(total), self.metric.weights
         if multiple is not None and not isinstance(self.radius, Tensor):
-            displace_all(self.weights, self.vectors, self.radius * multiple, put)
+            displace_all(weights, self.metric.vectors, self.radius * multiple, put)
             return
-        for w, v in zip(self.weights, geometry.steepest(self.weights, self.vectors, total), strict=True):
+        for w, v in zip(weights, self.metric.steepest(total), strict=True):
             (put or displace)(local(w), local(times(v, self.radius)))
 
 
 @dataclass(frozen=True)
-class Ascension:
-    """All climbers of a step, with the norm that they share."""
+class Perturbation:
+    """All perturbed groups of a step, with the norm that they share.
 
-    climbers: Sequence[Climber]
+    Attributes:
+        groups: see `PerturbedGroup`.
+        geometry: the norm in which radii are measured.
+        total: the sum of their measures.
+        norm: the dual norm of all vectors.
+        along_gradient: whether e is a multiple of the first gradient, if all groups have one radius.
+    """
+
+    groups: Sequence[PerturbedGroup]
     geometry: Geometry
     total: Scalar
     norm: Scalar
+    along_gradient: bool
 
     @classmethod
-    def of(cls, climbers: Sequence[Climber], geometry: Geometry, step: int) -> Ascension:
+    def of(cls, groups: Sequence[PerturbedGroup], geometry: Geometry, ascent: Ascent, step: int) -> Perturbation:
         """Measure, then ask every schedule for its radius."""
-        for climber in climbers:
-            climber.measure = geometry.measure(climber.weights, climber.vectors)
-        total = add([climber.measure for climber in climbers])
+        for group in groups:
+            group.measure = group.metric.measure()
+        total = add([group.measure for group in groups])
         norm = geometry.dual_norm(total)
-        for climber in climbers:
-            climber.ask(step, norm)
-        return cls(climbers, geometry, total, norm)
+        for group in groups:
+            group.ask(step, norm)
+        return cls(groups, geometry, total, norm, isinstance(geometry, L2) and isinstance(ascent, Gradient))
 
     @cached_property
     def exact(self) -> bool:
         """Whether e is what was asked for, up to the last digit: one radius, and no half precision to round it."""
-        radii = [climber.radius for climber in self.climbers]
+        radii = [group.radius for group in self.groups]
         mixed = len(radii) > 1 and (any(isinstance(r, Tensor) for r in radii) or len(set(radii)) > 1)
         return not mixed and not self.low
 
@@ -106,33 +119,79 @@ class Ascension:
 
     @cached_property
     def weights(self) -> list[Tensor]:
-        """All weights that climb."""
-        return [w for climber in self.climbers for w in climber.weights]
+        """All weights that are perturbed."""
+        return [w for group in self.groups for w in group.metric.weights]
+
+    @property
+    def is_multiple_of_gradient(self) -> bool:
+        """Whether e is radius / norm times the first gradient of every parameter that has one."""
+        return self.along_gradient and self.exact
 
     @property
     def may_move(self) -> bool:
         """Whether anything moves, as far as the host knows; a non-finite norm moves nothing."""
-        somewhere = any(climber.may_move for climber in self.climbers)
+        somewhere = any(group.may_move for group in self.groups)
         return somewhere and (isinstance(self.norm, Tensor) or 0 < self.norm < math.inf)
 
-    def move(self, dither: Dither | None) -> None:
+    @property
+    def asked(self) -> dict[str, Scalar]:
+        """What `opt.last` tells of it before anything has moved."""
+        return {"dual_norm": self.norm, "rho": largest([g.radius for g in self.groups])} if self.groups else {}
+
+    def move(self, rounding: StochasticRounding | None) -> None:
         """Move the weights to w + e."""
-        put = None if not self.low else displace if dither is None else dither.displace
-        for climber in self.climbers:
-            climber.move(self.geometry, self.total, put)
+        put = None if not self.low else displace if rounding is None else rounding.displace
+        for group in self.groups:
+            group.move(self.total, put)
         torch.clear_autocast_cache()  # an autocast around both passes would go on with its copies of w
 
     def report(self, before: Sequence[Tensor]) -> dict[str, Scalar]:
         """Radius and gain; measured on the weights only where they can differ from what was asked for."""
-        weights = self.weights
         if self.exact:
             moved = _moved(self.norm)
-            return {"radius": largest([climber.radius for climber in self.climbers]) * moved, "gain": moved / moved}
-        moves = [_difference(w, was) for w, was in zip(weights, before, strict=True)]
-        vectors = [dense(a) for climber in self.climbers for a in climber.vectors]
-        asked = add([climber.radius * climber.measure for climber in self.climbers]) * self.norm / self.total
-        before = [like(was, w) for w, was in zip(weights, before, strict=True)]
-        return {"radius": self.geometry.norm(before, moves), "gain": _ratio(inner(moves, vectors), asked)}
+            return {"radius": largest([group.radius for group in self.groups]) * moved, "gain": moved / moved}
+        asked = add([group.radius * group.measure for group in self.groups]) * self.norm / self.total
+        norms, gained, at = [], [], 0
+        for group in self.groups:
+            weights, vectors = group.metric.weights, group.metric.vectors
+            own, at = before[at : at + len(weights)], at + len(weights)
+            moves = [_difference(w, was) for w, was in zip(weights, own, strict=True)]
+            norms.append(group.metric.norm([like(was, w) for w, was in zip(weights, own, strict=True)], moves))
+            gained.append(inner(moves, [dense(a) for a in vectors]))
+        return {"radius": self.geometry.joint(norms), "gain": _ratio(add(gained), asked)}
+
+
+def perturbed_groups(
+    active: Active, geometry: Geometry, ascent: Ascent, state: ParameterState, context: Context, scaling: Scaling | None
+) -> tuple[list[PerturbedGroup], ParameterState]:
+    """The groups that climb, with the vectors that the ascent makes of their gradients; and what it then remembers."""
+    out = []
+    for group, schedule in active:
+        own = context.of(group)
+        weights, grads = _with_gradients(distinct(group["params"]), needs_gradient=ascent.needs_clean)
+        grads = list(aligned(grads, weights))
+        if group.get("maximize"):
+            grads = [None if g is None else -g for g in grads]
+        if scaling is not None and not scaling.once:
+            grads = unscaled(grads, scaling.scaler)
+        vectors, state = ascent.update(weights, grads, state, own)
+        moving = [a for a in vectors if a is not None]
+        if len(moving) < len(weights):
+            weights = [w for w, a in zip(weights, vectors, strict=True) if a is not None]
+        out.append(PerturbedGroup(group, schedule, geometry.at(weights, moving, own)))
+    return out, state
+
+
+def _with_gradients(weights: Sequence[Tensor], *, needs_gradient: bool) -> tuple[Sequence[Tensor], list[Tensor | None]]:
+    """The weights that can climb, each with its gradient: those that have one, or, where none is needed, may get one."""
+    grads = [p.grad for p in weights]
+    here = list(map(is_not, grads, repeat(None)) if needs_gradient else (p.requires_grad for p in weights))
+    return (weights, grads) if all(here) else (list(compress(weights, here)), list(compress(grads, here)))
+
+
+def distinct(parameters: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Each parameter once."""
+    return parameters if len(set(map(id, parameters))) == len(parameters) else list(dict.fromkeys(parameters))
 
 
 def _difference(w: Tensor, was: Tensor) -> Tensor:
@@ -141,8 +200,9 @@ def _difference(w: Tensor, was: Tensor) -> Tensor:
     return like(own.float() - was.float() if is_low_precision(w) else own - was, w)
 
 
-def add(values: Sequence[Scalar]) -> Scalar:
+def add(values: Iterable[Scalar]) -> Scalar:
     """The sum of numbers that may lie on several devices, on the first of them."""
+    values = list(values)
     first = next((v for v in values if isinstance(v, Tensor)), None)
     return sum((v.to(first) if isinstance(v, Tensor) and first is not None else v for v in values), 0.0)
 

@@ -10,6 +10,7 @@ ascent alone, and stay scaled where they accumulate.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,10 @@ from torch import Tensor
 from torch.amp.grad_scaler import OptState
 from torch.optim.optimizer import Optimizer
 
+from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import Scalar
 
-from ._numeric.tensors import on_host, wide
+from ._numeric.tensors import at_least_float32, on_host
 
 
 @dataclass
@@ -30,31 +32,83 @@ class Scaling:
 
     Attributes:
         scaler: a `torch.amp.GradScaler`.
-        opt: the SAM.
-        base: its base.
+        key: under which it knows SAM.
+        base: SAM's base.
         once: whether the scaler unscales the one first pass of the step.
-        swapped: whether that was done under SAM's name.
+        swapped: whether the first pass was unscaled under SAM's name, by the user.
     """
 
     scaler: Any
-    opt: Optimizer
+    key: int
     base: Optimizer
-    once: bool = True
+    once: bool
     swapped: bool = False
+
+    @classmethod
+    def of(cls, scaler: Any, opt: Optimizer, base: Optimizer, *, once: bool) -> Scaling:
+        """That of a step which begins; the first gradients may have been unscaled already."""
+        scaling = cls(scaler, id(opt), base, once)
+        scaling.swapped = once and scaling.unscaled
+        return scaling
+
+    @property
+    def unscaled(self) -> bool:
+        """Whether the gradients were unscaled under SAM's name, by the user or by `scaler.step(opt)`."""
+        record = getattr(self.scaler, "_per_optimizer_states", {}).get(self.key)
+        return record is not None and record["stage"] is OptState.UNSCALED
 
     def first(self) -> None:
         """Unscale the gradients of the first pass, unless that has been done."""
-        if not self.once:
-            return
-        record = self.scaler._per_optimizer_states.get(id(self.opt))
-        self.swapped = record is not None and record["stage"] is OptState.UNSCALED
-        if not self.swapped:
+        if self.once and not self.swapped:
             self.scaler.unscale_(self.base)
 
     def second(self) -> None:
         """Unscale the gradients of the second pass, where nobody else will."""
         if self.swapped:
             self.scaler.unscale_(self.base)
+
+    def mark_overflow(self, norms: Scalar, grads: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Let the scaler of micro-batches see a first gradient that only the device knows to be infinite: inf * 0 is nan."""
+        if not self.once and isinstance(norms, Tensor):
+            for _, grad in grads[:1]:
+                grad.add_((norms * 0).to(grad))
+
+    def require_step_by_scaler(self) -> None:
+        """Refuse a plain `opt.step()`: nobody has unscaled the gradients of the second pass then.
+
+        Raises:
+            PhaseError: if it is one.
+        """
+        if not self.unscaled and hasattr(self.scaler, "_per_optimizer_states"):
+            raise PhaseError(
+                "step() came after perturbed(scaler), and the gradients are still scaled; let the scaler step: "
+                "scaler.step(opt); scaler.update()"
+            )
+
+    def forget(self) -> None:
+        """The step was given up: the next one may unscale anew."""
+        records = getattr(self.scaler, "_per_optimizer_states", {})
+        for key in (self.key, id(self.base)):
+            records.pop(key, None)
+
+
+def refuse_scaler_step(call: str, fix: str) -> None:
+    """Refuse a step made by `scaler.step(opt)` where the scaler had to be known before.
+
+    Raises:
+        PhaseError: if a `GradScaler` is making this call.
+    """
+    frame = sys._getframe(1)
+    for _ in range(_DEEP):
+        if frame.f_code is _SCALER_STEP:
+            raise PhaseError(f"scaler.step(opt) came {call}, so one pass alone knows of the scaler; {fix}")
+        if frame.f_back is None:
+            return
+        frame = frame.f_back
+
+
+_SCALER_STEP = torch.amp.GradScaler._maybe_opt_step.__code__
+_DEEP = 12  # decorators of torch and of SAM between the scaler and `step`
 
 
 def factor(scaler: Any, grads: Sequence[Tensor]) -> Scalar:
@@ -66,12 +120,12 @@ def factor(scaler: Any, grads: Sequence[Tensor]) -> Scalar:
 
 def scaled(grads: Sequence[Tensor], scaler: Any) -> list[Tensor]:
     """The gradients times the scale, without a read from a device."""
-    return [(wide(g) * scaler.scale(torch.ones((), device=g.device))).to(g.dtype) for g in grads]
+    return [(at_least_float32(g) * scaler.scale(torch.ones((), device=g.device))).to(g.dtype) for g in grads]
 
 
 def unscaled(grads: Sequence[Tensor | None], scaler: Any) -> list[Tensor | None]:
     """The gradients over the scale, in float32 at least, without a read from a device."""
-    return [None if g is None else wide(g) / scaler.scale(torch.ones((), device=g.device)) for g in grads]
+    return [None if g is None else at_least_float32(g) / scaler.scale(torch.ones((), device=g.device)) for g in grads]
 
 
 def enabled(scaler: Any) -> bool:

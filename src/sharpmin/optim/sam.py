@@ -1,57 +1,45 @@
-"""`SAM`: sharpness-aware minimization around any torch optimizer, as a state machine CLEAN -> PERTURBED -> READY -> CLEAN.
+"""`SAM`: sharpness-aware minimization around any torch optimizer, and the doors that lead through its step.
 
-`_wrapper.py` holds what it takes to be an optimizer around another one, `_machine.py` the way to `w + e` and back.
+`_passes.py` has the way to `w + e` and back, `_state.py` what changes on it, `_delegate.py` what it takes to be an optimizer
+around another one, `_settings.py` what a user can choose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, TypeVar, overload
+from typing import Any, Never, TypeVar, overload
 
 import torch
 from torch import nn
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer
 
-from sharpmin.core.errors import PhaseError
-from sharpmin.core.rho import RhoSchedule
+from sharpmin.core.rho import Rho, as_schedule
 
-from ._ascending import accumulated
-from ._ascent import Ascent, Gradient
-from ._axes import check_axes, check_shards
+from . import _messages as messages
+from ._ascent import Gradient
+from ._bases import joined, refuse_common_constructor
 from ._block import PerturbedBlock
-from ._checkpoint import own_rho
-from ._compare import Pair
-from ._cycle import Phase
-from ._descent import Descent, Perturbed
+from ._delegate import Delegate
+from ._descent import Perturbed
+from ._effects import guard
 from ._effects.buffers import BufferFilter
-from ._effects.report import StepReport, detached, read
-from ._geometry import L2, Geometry
-from ._machine import Machine
-from ._ranks import apart, demand_ranks, demand_reduced, demand_unkept
+from ._effects.lightning import own_closure
+from ._effects.report import StepReport, read
+from ._first_pass import first_pass, run_closure
+from ._geometry import L2
+from ._groups import Groups, check_earlier, check_group
+from ._passes import Passes
+from ._protocols import Ascent, Descent, Geometry
+from ._scope import ScopeName
+from ._settings import Rounding, Setting, Settings, refuse_unknown
+from ._state import Outcome, Phase, Step
 
 T = TypeVar("T")
-_FRAMEWORKS = """
-In a Hugging Face Trainer: class MyTrainer(sharpmin.integrations.SAMTrainerMixin, Trainer); in Accelerate: \
-sharpmin.integrations.SAMBackward; in Lightning: callbacks=[sharpmin.integrations.LightningSAM()]"""
-
-_RECIPES = f"""step() needs the gradient at the perturbed weights first. Either
-    with opt.perturbed():
-        loss_fn(model(x), y).backward()
-    opt.step()
-or, with a closure that does zero_grad, forward, backward and returns the loss,
-    loss = opt.step(closure){_FRAMEWORKS}"""
-
-_ONE_PASS = f"""step() needs the gradient at the perturbed weights. With this ascent it is the only one:
-    with opt.perturbed():
-        loss_fn(model(x), y).backward()
-    opt.step()
-or, with a closure that does zero_grad, forward, backward and returns the loss,
-    loss = opt.step(closure){_FRAMEWORKS}"""
 
 
-class SAM(Machine):
+class SAM(Delegate):
     """Sharpness-aware minimization: step with the gradient taken at `w + e`, `e = rho v`, `||v|| = 1`, `<g, v> = ||g||_*`.
 
     ```
@@ -104,52 +92,96 @@ class SAM(Machine):
     (5.0, 2)
     """
 
+    model: Setting[nn.Module | None] = Setting()
+    geometry: Setting[Geometry] = Setting()
+    ascent: Setting[Ascent] = Setting()
+    descent: Setting[Descent] = Setting()
+    scope: Setting[ScopeName] = Setting()
+    telemetry: Setting[bool] = Setting()
+    rounding: Setting[Rounding] = Setting()
+    skip_nonfinite: Setting[bool] = Setting()
+    buffers: Setting[BufferFilter | None] = Setting()
+
     def __init__(
         self,
-        base: Optimizer,
-        rho: float | RhoSchedule = 0.05,
+        base: Optimizer | Sequence[Optimizer],
+        rho: Rho = 0.05,
         *,
         model: nn.Module | None = None,
         geometry: Geometry | None = None,
         ascent: Ascent | None = None,
         descent: Descent | None = None,
-        scope: str = "global",
+        scope: ScopeName = "global",
         telemetry: bool = False,
-        rounding: str = "nearest",
+        rounding: Rounding = "nearest",
         skip_nonfinite: bool = False,
         buffers: BufferFilter | None = None,
+        **unknown: Never,
     ):
-        self.model = model
-        self.geometry = L2() if geometry is None else geometry
-        self.descent = Perturbed() if descent is None else descent
-        self.rounding = rounding
-        self.telemetry = telemetry
-        self.watchers: list[Callable[[Pair], None]] = []
-        self.skip_nonfinite = skip_nonfinite
-        self.buffers = buffers
-        ascent = Gradient() if ascent is None else ascent
-        check_axes(self.geometry, ascent, self.descent, scope, rounding)
-        super().__init__(base, rho, ascent, scope)
-        check_shards(self.geometry, ascent, self._parameters())
-        demand_unkept(model, scope, keeps=telemetry or self.descent.needs_clean)
-        if scope == "rank":
-            demand_ranks(model, self._parameters())
+        refuse_common_constructor(base, rho, unknown)
+        base = joined(base)
+        as_schedule(rho, "SAM")
+        settings = Settings(
+            model,
+            geometry=L2() if geometry is None else geometry,
+            ascent=Gradient() if ascent is None else ascent,
+            descent=Perturbed() if descent is None else descent,
+            scope=scope,
+            telemetry=telemetry,
+            rounding=rounding,
+            skip_nonfinite=skip_nonfinite,
+            buffers=buffers,
+        )
+        groups = Groups(base, rho)
+        for group in groups:
+            check_group(group, rho, base)
+            check_earlier(group, rho)
+        settings.ascent.check(groups)
+        settings.check(groups.parameters())
+        guard.bring_back(groups.parameters())
+        self._passes = Passes(groups, settings)
+        super().__init__(base)
+        guard.watch(self, self._passes.state)
+        for group in groups:
+            groups.adopt(group)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "base" and "base" in self.__dict__:
+            raise AttributeError("SAM: the base is fixed; make another SAM around the other base")
+        if type(self) is SAM and not name.startswith("_") and not hasattr(SAM, name) and name != "base":
+            refuse_unknown(name, {key for group in self.param_groups for key in group if key != "params"})
+        super().__setattr__(name, value)
+
+    @property
+    def rho(self) -> Any:
+        """The radius: a number or a schedule; a list, a radius for each group, where they differ. Setting it sets all."""
+        rhos = self._passes.groups.radii() or [self._passes.groups.rho]
+        return rhos[0] if all(rho == rhos[0] for rho in rhos) else rhos
+
+    @rho.setter
+    def rho(self, rho: Rho) -> None:
+        self._passes.require_unperturbed("opt.rho = ...")
+        self._passes.groups.set_radius(rho)
+
+    @property
+    def watchers(self) -> list[Callable[[Any], None]]:
+        """Whoever is called with both gradients of every step; `sharpmin.watch` enters itself here."""
+        return self._passes.watchers
 
     @property
     def last(self) -> StepReport:
         """What the last step did; reading it on an accelerator waits for the device."""
-        report = read(self._cycle.record)
-        self._warn_of_rounding(report.gain)
+        report = read(self._passes.state.record)
+        messages.tell_of_rounding(self._passes.state, report.gain, self.rounding)
         return report
 
     @property
     def needs_second_pass(self) -> bool:
-        """Whether any group has a positive rho at this step; if not, the block may be skipped, or run without effect."""
+        """Whether a group has a positive rho at this step; if not, the block may be skipped, which saves a pass."""
         if not self.ascent.needs_clean:
             return True
-        if self._cycle.phase is Phase.PERTURBED:
-            return self._cycle.kept is None
-        return bool(self._active())
+        trip = self._passes.state.trip
+        return bool(self._passes.groups.active()) if trip is None else trip.outcome not in (Outcome.REST, Outcome.SKIP)
 
     @contextmanager
     def clean(self) -> Iterator[None]:
@@ -159,41 +191,59 @@ class SAM(Machine):
         "microbatch" every micro-batch has its own: what has accumulated so far is set aside for its two passes. In scopes
         "rank" and "microbatch" a `DistributedDataParallel` model does not reduce the gradients of this pass.
 
+        The numbers of the default generators are drawn a second time in the second pass, on purpose: another thread that
+        draws from the same generators meanwhile may see them, too.
+
         Raises:
             PhaseError: if the weights are perturbed, or the second pass of the last micro-batch is missing.
         """
-        self._demand_unperturbed("clean()")
-        self._remember_random(again=self.scope == "microbatch")
-        if self.scope == "global" or not self._active():
+        self._passes.require_unperturbed("clean()")
+        with first_pass(self._passes):
             yield
-            return
-        before = self._gradients()
-        if self.scope == "microbatch":
-            self._open_microbatch()
-        try:
-            with apart(self.model), self._first_pass():
-                yield
-        except BaseException:
-            self._put_gradients(before if self.scope == "rank" else self._cycle.earlier or [])
-            self._cycle.earlier = None
-            raise
 
     def perturbed(self, scaler: Any = None) -> AbstractContextManager[None]:
         """The block of the second pass: forward and backward inside it run at `w + e`.
 
         On entry the first gradients are set aside; on exit the weights are `w` again, bit for bit, also after an
-        exception (then the half-made gradients are dropped and the next step starts afresh). If nothing had to be
-        perturbed, because rho or the gradient is 0, the block leaves no trace in gradients, buffers and random states.
+        exception (then the half-made gradients are dropped and the next step starts afresh). Whatever gradient the block
+        leaves is stepped with, also where nothing had to be perturbed, because rho or the gradient is 0: the second pass may be
+        of another loss. If it leaves none then, the first gradients count.
 
         Args:
             scaler: the `torch.amp.GradScaler` that scaled the loss, if any. Go on with `scaler.step(opt)` then; unscale for
                 clipping, by `scaler.unscale_(opt)`, between the block and the step.
 
         Raises:
-            PhaseError: if the weights are already perturbed.
+            PhaseError: if the weights are already perturbed, or there is no first gradient.
             TypeError: if `scaler` is no scaler.
         """
-        return PerturbedBlock(self, scaler)
+        return PerturbedBlock(self._passes, lambda: self.perturb(scaler), self.restore)
+
+    @_disable_dynamo
+    @torch.no_grad()
+    def perturb(self, scaler: Any = None) -> None:
+        """Move the weights to `w + e` and set the first gradients aside; `scaler` as in `perturbed`.
+
+        Raises:
+            PhaseError: if the weights are already perturbed, there is no first gradient, or the first pass was not reduced
+                over the ranks as it must be.
+            ValueError: if a schedule returns a negative or non-finite radius; the weights have not moved then.
+        """
+        self._passes.depart(self._passes.plan(scaler, self))
+
+    @_disable_dynamo
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Bring the weights back to `w`, bit for bit, and leave the descent gradient in place.
+
+        Raises:
+            PhaseError: if the weights are not perturbed, or the second pass was not reduced over the ranks as it must be.
+        """
+        self._passes.restore()
+
+    def abort(self) -> None:
+        """Leave a step that failed half way: weights back, half-made gradients dropped; without effect at `w`."""
+        self._passes.abort()
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -214,55 +264,20 @@ class SAM(Machine):
             The loss at `w` if a closure was given, else None.
 
         Raises:
-            PhaseError: if the weights are perturbed, if a closure comes after a finished second pass, or if neither a
-                closure nor a second pass was given although one is needed.
+            PhaseError: if the weights are perturbed, if a closure comes after a finished second pass, if neither a closure nor
+                a second pass was given although one is needed, or if a pass has left no gradient.
         """
-        self._demand_unperturbed("step()")
-        cycle = self._cycle
-        loss = None
+        passes = self._passes
+        passes.require_unperturbed("step()")
+        loss, closure = None, None if closure is None else own_closure(closure)
         if closure is not None:
-            if cycle.phase is Phase.READY:
-                raise PhaseError("step(closure) came after perturbed(): the second pass is done; call step() without closure")
-            loss = self._run(closure)
-        elif cycle.phase is Phase.CLEAN:
-            if self._would_climb():
-                raise PhaseError(_RECIPES if self.ascent.needs_clean else _ONE_PASS)
-            if self._idles():
-                self.base.step()
-                return None
-            if not self._blank(cycle.earlier):
-                demand_reduced(self.model, self.scope, second=False)
-            self._put_gradients(accumulated(cycle.earlier, self._gradients()))
-            cycle.begin()
-        elif cycle.record["passes"] == 2:
-            demand_reduced(self.model, self.scope, second=True)
-        self._descend()
-        return loss
-
-    def _run(self, closure: Callable[[], Any]) -> Any:
-        """All passes by closure. A framework may have made the second one inside the first call: then it is READY."""
-        cycle = self._cycle
-        if not self.ascent.needs_clean:
-            with self.perturbed(), torch.enable_grad():
-                loss = closure()
-            cycle.record |= {"perturbed_loss": detached(loss)}
-            return loss
-        self._remember_random()
-        cycle.earlier = [] if self.scope == "microbatch" else None  # the closure is one micro-batch
-        own = apart(self.model) if self.scope == "rank" and self._active() else None
-        try:
-            with torch.enable_grad(), self._first_pass(own):
-                loss = closure()
-        except BaseException:
-            cycle.earlier = None
-            raise
-        losses = {"clean_loss": detached(loss)}
-        if cycle.phase is not Phase.READY:
-            with self.perturbed(), torch.enable_grad():
-                if cycle.kept is None:
-                    cycle.record |= losses  # a watcher is called when the block ends
-                    losses["perturbed_loss"] = detached(closure())
-        cycle.record = {**losses, **cycle.record}  # a framework knows the loss of all micro-batches, and has put it there
+            loss = run_closure(passes, closure, self)
+        elif passes.state.phase is Phase.READY:
+            passes.require_ready()
+        elif not passes.take_only_pass():
+            self.base.step()
+            return None
+        passes.descend()
         return loss
 
     def first_step(self, zero_grad: bool = False) -> None:
@@ -284,9 +299,50 @@ class SAM(Machine):
         if zero_grad:
             self.zero_grad()
 
+    @_disable_dynamo
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forward to the base optimizer; what was not stepped with is given up.
+
+        Inside a second pass it clears the gradients of that pass, not what earlier micro-batches have accumulated.
+        """
+        state = self._passes.state
+        if state.trip is not None and state.trip.in_place and state.step.accumulated:
+            self._passes.groups.put(state.step.accumulated)
+            return
+        self.base.zero_grad(set_to_none)
+        if state.trip is None:
+            state.step = Step(accumulated=[] if state.first.inside else None)
+            state.first.before = None if state.first.before is None else []
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base optimizer; it takes this SAM's rho unless it brings one.
+
+        Raises:
+            TypeError: if the group's rho is neither a number nor a schedule.
+            ValueError: if it is a negative or non-finite number, or the group is `differentiable`.
+        """
+        groups = self._passes.groups
+        self._passes.require_unperturbed("add_param_group()")
+        check_group(param_group, groups.rho, self.base)
+        self.ascent.check([{**self.base.defaults, **param_group}])
+        self.base.add_param_group(param_group)
+        groups.adopt(self.param_groups[-1])
+
+    def _state_dict(self) -> dict[str, Any]:
+        return self._passes.state_dict()
+
+    def _load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._passes.load_state_dict(state_dict)
+
+    def _require_unperturbed(self, call: str) -> None:
+        self._passes.require_unperturbed(call)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        guard.watch(self, self._passes.state)
+
     def __repr__(self) -> str:
-        rhos = [own_rho(group, self._rho) for group in self.param_groups]
-        parts: dict[str, object] = {"rho": rhos[0] if all(r == rhos[0] for r in rhos) else rhos, "geometry": self.geometry}
+        parts: dict[str, object] = {"rho": self.rho, "geometry": self.geometry}
         extra: dict[str, tuple[object, object]] = {"ascent": (self.ascent, Gradient()), "descent": (self.descent, Perturbed())}
         extra |= {"scope": (self.scope, "global"), "rounding": (self.rounding, "nearest")}
         parts |= {name: value for name, (value, default) in extra.items() if value != default}

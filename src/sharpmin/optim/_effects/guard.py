@@ -1,61 +1,90 @@
 """Who holds perturbed weights right now, in the whole process: what keeps other optimizers from stepping on them.
 
 One hook, registered once and for good. A hook that came and went with every step would change torch's table of hooks while
-another thread, which trains another model, walks through it.
+another thread, which trains another model, walks through it. There is no lock: a signal handler that gives a step up would wait
+for its own thread, and a child forked by another thread for ever. Every access to the table is a single operation of a dict.
 """
 
 from __future__ import annotations
 
-import threading
 import weakref
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from sharpmin.core.errors import PhaseError
 
-_lock = threading.Lock()
-_holders: weakref.WeakValueDictionary[int, Optimizer] = weakref.WeakValueDictionary()
-"""id of the step's state -> the optimizer whose weights are perturbed; one that nobody has any more holds nothing."""
-_registered = False
+
+class Rescuable(Protocol):
+    """The state of an optimizer whose weights are perturbed."""
+
+    def rescue(self) -> None:
+        """Bring the weights back, and give the step up."""
 
 
-def watch() -> None:
-    """Register the hook, if that has not been done."""
-    global _registered  # noqa: PLW0603  # once in the life of a process
-    with _lock:
-        if not _registered:
-            register_optimizer_step_pre_hook(_before_any_step)
-            _registered = True
+_holders: dict[int, tuple[Rescuable, weakref.ref[Optimizer]]] = {}
+"""id of the state -> the state, and the optimizer whose weights are perturbed."""
+_registered: list[Any] = []
 
 
-def claim(key: object, holder: Optimizer) -> None:
+def watch(optimizer: Optimizer, state: Rescuable) -> None:
+    """Look at every optimizer step in this process; and bring the weights back should `optimizer` be lost while perturbed."""
+    if not _registered:
+        _registered.append(register_optimizer_step_pre_hook(_before_any_step))
+    weakref.finalize(optimizer, state.rescue).atexit = False
+
+
+def mark_perturbed(state: Rescuable, holder: Optimizer) -> None:
     """From now on the weights of `holder` are perturbed."""
-    with _lock:
-        _holders[id(key)] = holder
+    _holders[id(state)] = (state, weakref.ref(holder))
 
 
-def release(key: object) -> None:
+def unmark(state: Rescuable) -> None:
     """The weights are back."""
-    with _lock:
-        _holders.pop(id(key), None)
+    _holders.pop(id(state), None)
 
 
-def demand_free(parameters: Iterable[Tensor], call: str, but: object = None) -> None:
-    """Raise `PhaseError` if somebody (but the holder `but`) has one of these parameters perturbed."""
-    if not _holders:
-        return
-    with _lock:
-        others = [holder for key, holder in _holders.items() if key != id(but)]
-    held = {id(p) for holder in others for group in holder.param_groups for p in group["params"]}
-    if held and any(id(p) in held for p in parameters):
+def require_free(parameters: Iterable[Tensor], call: str, but: object = None) -> None:
+    """Raise `PhaseError` if somebody (but the state `but`) has one of these parameters perturbed."""
+    if _holders and _holding(parameters, but):
         raise PhaseError(
             f"{call} came while a SAM holds some of these weights perturbed (w + e); leave its perturbed() block, or call its "
             "restore(), first"
         )
 
 
+def bring_back(parameters: Iterable[Tensor]) -> None:
+    """Give up the steps of SAMs that hold these parameters perturbed: somebody starts afresh with them."""
+    for state in _holding(parameters, None) if _holders else []:
+        state.rescue()
+
+
+def _holding(parameters: Iterable[Tensor], but: object) -> list[Rescuable]:
+    """Those (but the state `but`) that hold one of these parameters perturbed."""
+    own = set(map(id, parameters))
+    found = []
+    for key, (state, holder) in list(_holders.items()):
+        optimizer = holder()
+        if (
+            key != id(but)
+            and optimizer is not None
+            and not own.isdisjoint(id(p) for group in optimizer.param_groups for p in group["params"])
+        ):
+            found.append(state)
+    return found
+
+
 def _before_any_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    demand_free((p for group in optimizer.param_groups for p in group["params"]), f"{type(optimizer).__name__}.step()")
+    require_free((p for group in optimizer.param_groups for p in group["params"]), f"{type(optimizer).__name__}.step()")
+
+
+def refuse_while(model: nn.Module, refuse: Callable[[str], None]) -> list[Callable[[], None]]:
+    """Refuse to save or load the weights of `model` from now on; returns what ends that."""
+    save: Any = model.register_state_dict_pre_hook  # untyped in torch
+    load: Any = model.register_load_state_dict_pre_hook
+    return [
+        save(lambda *_: refuse("model.state_dict()")).remove,
+        load(lambda *_: refuse("model.load_state_dict()")).remove,
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from operator import attrgetter, is_
 from typing import Any
 
@@ -12,44 +13,53 @@ from torch import Tensor
 _shape = attrgetter("dtype", "shape")  # all are on the host
 
 
-class Pool:
+@dataclass(frozen=True)
+class _Buffers:
+    """Weights, a tensor like each, and what these are like: made aside and put in place at once, whatever interrupts."""
+
+    weights: list[Tensor] = field(default_factory=list)
+    copies: list[Tensor] = field(default_factory=list)
+    shapes: list[Any] = field(default_factory=list)
+
+
+class BackupBuffers:
     """One tensor for each weight that has been asked for; copied and pickled empty.
 
-    >>> w, pool = torch.ones(2), Pool()
-    >>> pool.like([w], [w])[0] is pool.like([w], [w])[0]
+    >>> w, buffers = torch.ones(2), BackupBuffers()
+    >>> buffers.like([w], [w])[0] is buffers.like([w], [w])[0]
     True
     """
 
     def __init__(self) -> None:
-        self._weights: list[Tensor] = []
-        self._copies: list[Tensor] = []
-        self._shapes: list[Any] = []
+        self._own = _Buffers()
 
     def like(self, weights: Sequence[Tensor], parameters: Iterable[Tensor]) -> list[Tensor]:
         """A tensor like each weight, with any values; lets go of what belongs to none of `parameters`."""
-        if len(weights) != len(self._weights) or not all(map(is_, weights, self._weights)):
-            self._rebuild(weights, parameters)
+        own = self._own
+        if len(weights) != len(own.weights) or not all(map(is_, weights, own.weights)):
+            own = self._own = _rebuilt(own, weights, parameters)
         shapes = list(map(_shape, weights))
-        known = self._shapes[: len(weights)]
-        if shapes != known:
-            for i, (new, old) in enumerate(zip(shapes, known, strict=True)):
-                if new != old:
-                    self._copies[i], self._shapes[i] = _empty(weights[i]), new
-        return self._copies[: len(weights)]
-
-    def _rebuild(self, weights: Sequence[Tensor], parameters: Iterable[Tensor]) -> None:
-        """These weights first, then whatever else has a copy and is still a parameter."""
-        copies = {id(w): (w, copy) for w, copy in zip(self._weights, self._copies, strict=True)}
-        own = {id(p) for p in parameters}
-        asked = {id(w) for w in weights}
-        kept = [pair for key, pair in copies.items() if key in own and key not in asked]
-        pairs = [copies.get(id(w)) or (w, _empty(w)) for w in weights] + kept
-        self._weights, self._copies = [w for w, _ in pairs], [copy for _, copy in pairs]
-        self._shapes = list(map(_shape, self._copies))
+        if shapes != own.shapes[: len(weights)]:
+            fit = [c if _shape(c) == s else _empty(w) for w, c, s in zip(weights, own.copies, shapes, strict=False)]
+            rest = len(weights)
+            own = self._own = _Buffers(own.weights, fit + own.copies[rest:], shapes + own.shapes[rest:])
+        return own.copies[: len(weights)]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_weights": [], "_copies": [], "_shapes": []}
+        return {"_own": _Buffers()}
+
+
+def _rebuilt(own: _Buffers, weights: Sequence[Tensor], parameters: Iterable[Tensor]) -> _Buffers:
+    """These weights first, then whatever else has a copy and is still a parameter."""
+    copies = {id(w): (w, copy) for w, copy in zip(own.weights, own.copies, strict=True)}
+    still = {id(p) for p in parameters}
+    asked = {id(w) for w in weights}
+    kept = [pair for key, pair in copies.items() if key in still and key not in asked]
+    pairs = [copies.get(id(w)) or (w, _empty(w)) for w in weights] + kept
+    made = [copy for _, copy in pairs]
+    return _Buffers([w for w, _ in pairs], made, list(map(_shape, made)))
 
 
 def _empty(w: Tensor) -> Tensor:
-    return torch.empty_like(w, requires_grad=False)
+    with torch.inference_mode(False):  # one made inside that mode could not be written to outside
+        return torch.empty_like(w, requires_grad=False)

@@ -14,13 +14,13 @@ from torch import Tensor
 _HALF = (torch.bfloat16, torch.float16)
 
 
-class Dither:
+class StochasticRounding:
     """The random bits of one ascent, from generators of its own: the global random state does not move.
 
     The bits depend on the seed alone, so that ranks which perturb the same weights perturb them equally.
 
     >>> w = torch.ones(100_000, dtype=torch.bfloat16)
-    >>> Dither(seed=0).displace(w, torch.full((100_000,), 0.001))
+    >>> StochasticRounding(seed=0).displace(w, torch.full((100_000,), 0.001))
     >>> round(w.double().mean().item() - 1, 4)
     0.001
     """

@@ -66,7 +66,7 @@ def like(shard: Tensor, whole: Tensor) -> Tensor:
     return placed
 
 
-def run_of(start: int, t: Tensor, *others: Tensor) -> tuple[Any, ...]:
+def shard_offset(start: int, t: Tensor, *others: Tensor) -> tuple[Any, ...]:
     """Tensors of one layout and where in a line their shards begin; where a shard is no run of the whole, the whole.
 
     Returns:

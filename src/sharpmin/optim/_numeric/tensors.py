@@ -30,7 +30,7 @@ def on_host(tensors: Iterable[Tensor]) -> bool:
     return all(map(_is_cpu, tensors))
 
 
-def wide(t: Tensor) -> Tensor:
+def at_least_float32(t: Tensor) -> Tensor:
     """`t` in float32 if its dtype is float16 or bfloat16, else `t` itself."""
     return t.float() if is_low_precision(t) else t
 
@@ -189,10 +189,12 @@ def times(t: Tensor, factor: Tensor | float) -> Tensor:
     if not isinstance(factor, Tensor) and factor == 1.0:
         return t
     if not t.is_sparse:
-        return wide(t) * factor
+        return at_least_float32(t) * factor
     t = t.coalesce()
     own = factor[tuple(t.indices())] if isinstance(factor, Tensor) and factor.dim() else factor
-    return torch.sparse_coo_tensor(t.indices(), wide(t.values()) * own, t.shape, is_coalesced=True, check_invariants=False)
+    return torch.sparse_coo_tensor(
+        t.indices(), at_least_float32(t.values()) * own, t.shape, is_coalesced=True, check_invariants=False
+    )
 
 
 def divide(t: Tensor, norm: Scalar) -> Tensor:
@@ -201,7 +203,7 @@ def divide(t: Tensor, norm: Scalar) -> Tensor:
         t = t.coalesce()
         values = divide(t.values(), norm)
         return torch.sparse_coo_tensor(t.indices(), values, t.shape, is_coalesced=True, check_invariants=False)
-    t = wide(t)
+    t = at_least_float32(t)
     if not isinstance(norm, Tensor):
         return t / float(norm)
     n = norm.to(t.device)

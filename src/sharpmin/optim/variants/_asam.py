@@ -11,8 +11,8 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.reference import KWON_2021
 from sharpmin.core.rho import Rho
 
-from .._axes import Options
 from .._geometry import Elementwise
+from .._settings import Options
 from ..sam import SAM
 from ._registry import variant
 

@@ -9,8 +9,8 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.reference import FORET_2021, SI_YUN_2023
 from sharpmin.core.rho import Rho
 
-from .._axes import Options
 from .._descent import ClippedDifference
+from .._settings import Options
 from ..sam import SAM
 from ._registry import variant
 

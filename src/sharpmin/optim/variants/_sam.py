@@ -9,7 +9,7 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.reference import FORET_2021
 from sharpmin.core.rho import Rho
 
-from .._axes import Options
+from .._settings import Options
 from ..sam import SAM
 from ._registry import variant
 

@@ -9,7 +9,7 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.reference import ANDRIUSHCHENKO_2022
 from sharpmin.core.rho import Rho, Unnormalized
 
-from .._axes import Options
+from .._settings import Options
 from ..sam import SAM
 from ._registry import variant
 

@@ -1,0 +1,206 @@
+"""Several base optimizers under one SAM: one ball for all of their parameters, and each steps its own."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from torch.optim.optimizer import Optimizer
+
+
+class Bases(Optimizer):
+    """The bases as one optimizer that owns nothing; its state dict has the common form, their groups one after the other.
+
+    >>> import torch
+    >>> a, b = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
+    >>> both = Bases([torch.optim.SGD([a], lr=0.1), torch.optim.Adam([b], lr=0.01)])
+    >>> [group["lr"] for group in both.param_groups]
+    [0.1, 0.01]
+    """
+
+    def __init__(self, bases: Sequence[Optimizer]):
+        if not bases:
+            raise TypeError("SAM: base is an empty list; give at least one optimizer")
+        for base in bases:
+            check_base(base)
+        owner: dict[int, int] = {}
+        for number, base in enumerate(bases):
+            for p in (p for group in base.param_groups for p in group["params"]):
+                if owner.setdefault(id(p), number) != number or any(other is base for other in bases[:number]):
+                    raise ValueError(
+                        f"SAM: a parameter of shape {tuple(p.shape)} is in two of the bases, number {owner[id(p)]} and number "
+                        f"{number}, and both would step it; give each base parameters of its own"
+                    )
+        self.bases = list(bases)
+        super().__setstate__({})
+
+    def __getattr__(self, name: str) -> Any:
+        """A public method that some of the bases have: it calls them all."""
+        found = [] if name.startswith("_") else [getattr(b, name) for b in self.__dict__.get("bases", ()) if hasattr(b, name)]
+        if not found or not all(map(callable, found)):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+        def call(*args: Any, **kwargs: Any) -> None:
+            for method in found:
+                method(*args, **kwargs)
+
+        return call
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all bases, in their order: the groups are their own, the list is not."""
+        return [group for base in self.bases for group in base.param_groups]
+
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        """Take over a list with as many groups.
+
+        Raises:
+            ValueError: if it has more or fewer, since nobody could say whose they are.
+        """
+        if len(groups) != len(self.param_groups):
+            raise ValueError("SAM: with several bases, set opt.base.bases[i].param_groups, so that each keeps its own")
+        for base, own in zip(self.bases, self._split(groups), strict=True):
+            base.param_groups = own
+
+    @property
+    def state(self) -> Any:  # type: ignore[override]
+        """The states of all bases, to be read."""
+        return MappingProxyType({p: own for base in self.bases for p, own in base.state.items()})
+
+    @property
+    def defaults(self) -> dict[str, Any]:  # type: ignore[override]
+        """What holds for new groups: nothing, since they go to one of the bases."""
+        return {}
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Refused, since nobody could say which base steps it.
+
+        Raises:
+            ValueError: always, with the fix.
+        """
+        raise ValueError(
+            "SAM: with several bases, add the group to the one that shall step it: opt.base.bases[i].add_param_group(...)"
+        )
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Let every base step."""
+        for base in self.bases:
+            base.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients by every base."""
+        for base in self.bases:
+            base.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """One state dict of the common form: the parameters are numbered through."""
+        state, groups, start = dict[int, Any](), list[dict[str, Any]](), 0
+        for base in self.bases:
+            own = base.state_dict()
+            state |= {start + i: entry for i, entry in own["state"].items()}
+            groups += [{**group, "params": [start + i for i in group["params"]]} for group in own["param_groups"]]
+            start = sum(len(group["params"]) for group in groups)
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """The inverse of `state_dict`.
+
+        Raises:
+            ValueError: if it has other groups, before anything has changed.
+        """
+        saved, live = state_dict["param_groups"], self.param_groups
+        if [len(group["params"]) for group in saved] != [len(group["params"]) for group in live]:
+            raise ValueError("load_state_dict: the checkpoint has other parameter groups than the bases of this SAM")
+        start = 0
+        for base, own in zip(self.bases, self._split(saved), strict=True):
+            size = sum(len(group["params"]) for group in own)
+            groups = [{**group, "params": [i - start for i in group["params"]]} for group in own]
+            state = {i - start: entry for i, entry in state_dict["state"].items() if start <= i < start + size}
+            base.load_state_dict({"state": state, "param_groups": groups})
+            start += size
+
+    def _split(self, groups: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        """A list of groups, cut where those of the next base begin."""
+        out, start = [], 0
+        for base in self.bases:
+            out.append(list(groups[start : start + len(base.param_groups)]))
+            start += len(base.param_groups)
+        return out
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"bases": self.bases}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        super().__setstate__({})
+
+    def __repr__(self) -> str:
+        return f"[{', '.join(map(repr, self.bases))}]"
+
+
+def joined(base: Optimizer | Sequence[Optimizer]) -> Optimizer:
+    """One base, from one or several, or one clear error."""
+    if isinstance(base, (list, tuple)) and all(isinstance(b, Optimizer) for b in base):
+        base = base[0] if len(base) == 1 else Bases(base)
+    check_base(base)
+    return base  # type: ignore[return-value]  # checked
+
+
+def bases_of(base: Optimizer) -> list[Optimizer]:
+    """The optimizers that step: one, or several."""
+    return base.bases if isinstance(base, Bases) else [base]
+
+
+def check_base(base: object) -> None:
+    """Refuse what cannot be a base, with the reason and the fix.
+
+    Raises:
+        TypeError: if it is no optimizer instance, is a SAM, or needs a closure.
+        ValueError: if it has a setting called rho.
+    """
+    if callable(getattr(base, "perturbed", None)):
+        raise TypeError("SAM: base is itself a SAM; give the optimizer that it wraps, SAM(opt.base, rho=...)")
+    if not isinstance(base, Optimizer):
+        given = base.__name__ if isinstance(base, type) else type(base).__name__
+        raise TypeError(
+            f"SAM: base={given} is not an optimizer instance; build the base first: "
+            "SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.05)"
+        )
+    name = type(base).__name__
+    if "rho" in base.defaults:
+        raise ValueError(f'SAM: {name} has a setting called rho of its own, and group["rho"] is the radius; use another base')
+    closure = inspect.signature(type(base).step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise TypeError(
+            f"SAM: {name}.step() needs a closure, so it evaluates gradients at points of its own choice, where no "
+            "perturbation is defined; use a base that steps from given gradients, such as SGD or Adam"
+        )
+
+
+def refuse_common_constructor(base: object, rho: object, unknown: Mapping[str, object]) -> None:
+    """Refuse the constructor that other SAMs have, `SAM(params, SGD, rho=0.05, lr=0.1)`, and unknown keywords.
+
+    Raises:
+        TypeError: with the line to paste.
+    """
+    kind = next((k for k in (rho, unknown.get("base_optimizer"), base) if isinstance(k, type)), None)
+    if not isinstance(base, Optimizer) and kind is not None and issubclass(kind, Optimizer):
+        options = {k: v for k, v in unknown.items() if k not in ("base_optimizer", "adaptive", "rho")}
+        words = "".join(f", {k}={v!r}" for k, v in options.items()) or ", lr=0.1"
+        home = "torch.optim." if kind.__module__.startswith("torch.optim") else ""
+        build = "asam" if unknown.get("adaptive") else "SAM"
+        radius = rho if isinstance(rho, (int, float)) else 0.05
+        raise TypeError(
+            "SAM: it takes an optimizer instance, not parameters and a class; write "
+            f"sharpmin.{build}({home}{kind.__name__}(model.parameters(){words}), rho={radius})"
+        )
+    if "adaptive" in unknown:
+        raise TypeError(
+            "SAM: adaptive= is not a keyword; adaptive SAM is another geometry: sharpmin.asam(base, rho=0.5), or "
+            "SAM(base, rho=0.5, geometry=sharpmin.Elementwise(eta=0.01))"
+        )
+    if unknown:
+        raise TypeError(f"SAM: unknown keyword {next(iter(unknown))!r}; settings of the base go into the base's constructor")

@@ -1,0 +1,51 @@
+"""Parameters of a model that SAM does not train: the second pass leaves their gradients alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+from .._gradients import Pairs, kept
+
+
+class Others:
+    """Their gradients at one moment, set aside.
+
+    Otherwise both passes would add up there: in the step of another optimizer, and in the norm that clipping takes.
+
+    Args:
+        model: the model.
+        parameters: those that SAM trains.
+
+    >>> import torch
+    >>> a, b = nn.Linear(1, 1), nn.Linear(1, 1)
+    >>> b.bias.grad = torch.ones(1)
+    >>> others = Others(nn.Sequential(a, b), a.parameters())
+    >>> b(torch.ones(1)).backward()
+    >>> others.put_back()
+    >>> b.bias.grad, b.weight.grad
+    (tensor([1.]), None)
+    """
+
+    def __init__(self, model: nn.Module, parameters: Iterable[Tensor]):
+        own = set(map(id, parameters))
+        every: Iterable[Tensor] = (p for module in model.modules() for p in module._parameters.values() if p is not None)
+        self._without, with_gradient = list[Tensor](), Pairs()
+        for p in every:
+            if id(p) in own or not p.requires_grad:
+                continue
+            if p.grad is None:
+                self._without.append(p)
+            else:
+                with_gradient.append((p, p.grad))
+        self.gradients = kept(with_gradient)
+        for q, _ in self.gradients:
+            q.grad = None
+
+    def put_back(self) -> None:
+        """The gradients of the first pass, and no others."""
+        for p in self._without:
+            p.grad = None
+        for q, grad in self.gradients:
+            q.grad = grad

@@ -1,0 +1,142 @@
+"""The first pass of a step or of one of its micro-batches, and both of them by closure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from sharpmin.core.errors import PhaseError
+
+from . import _messages as messages
+from ._block import PerturbedBlock
+from ._effects.lightning import is_lightning
+from ._effects.report import detached
+from ._gradients import accumulate, kept
+from ._passes import Passes, Plan
+from ._scaling import refuse_scaler_step
+from ._state import Phase
+
+
+@contextmanager
+def first_pass(passes: Passes) -> Iterator[None]:
+    """What `clean()` holds around a first pass: the gradients of scopes "rank" and "microbatch" stay apart."""
+    scope, first = passes.settings.in_scope, passes.state.first
+    passes.remember_random(again=scope.name == "microbatch")
+    active = bool(passes.groups.active())
+    if scope.name == "microbatch" and not active and scope.in_place:  # this pass may be the only one, and is then reduced
+        first.before = [(p, g.clone()) for p, g in passes.groups.gradients()]
+        yield
+        return
+    if scope.name == "microbatch":
+        open_microbatch(passes)
+    elif not scope.per_pass or not active:
+        yield
+        return
+    before = passes.groups.gradients()
+    try:
+        with scope.no_sync() if active else ExitStack(), inside(passes):
+            yield
+    except BaseException:
+        passes.groups.put(before if scope.name == "rank" else passes.state.step.accumulated or [])
+        passes.state.step.accumulated = None
+        raise
+
+
+@contextmanager
+def inside(passes: Passes, no_sync: AbstractContextManager[Any] | None = None) -> Iterator[None]:
+    """Inside the first pass; `no_sync` is held over it, but not over a second one that comes before its end."""
+    first, memory, scope = passes.state.first, passes.state.memory, passes.settings.in_scope
+    searched, first.inside, memory.ddp_searched = memory.ddp_searched, True, True
+    try:
+        with ExitStack() as stack:
+            if not searched:
+                stack.enter_context(scope.refuse_unknown_ddp(passes.groups.parameters()))
+            if no_sync is not None:
+                held = stack.enter_context(ExitStack())
+                held.enter_context(no_sync)
+                first.end_no_sync = held.close
+            yield
+    finally:
+        first.inside, first.end_no_sync = False, None
+
+
+def open_microbatch(passes: Passes) -> None:
+    """Set aside what has accumulated, for the two passes of one micro-batch."""
+    step, groups = passes.state.step, passes.groups
+    if step.accumulated is not None:  # the last one had no second pass, and needs none if its gradient is zero
+        if passes.would_climb():
+            raise PhaseError(messages.NO_PERTURBED)
+        groups.put(accumulate(step.accumulated, groups.gradients()))
+    step.ready, step.accumulated = False, kept(groups.gradients())
+    groups.put([])
+
+
+def run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> Any:
+    """All passes by closure; returns the loss at w. A framework may have made the second one inside the first call."""
+    state, scope = passes.state, passes.settings.in_scope
+    if state.phase is Phase.READY:
+        raise PhaseError("step(closure) came after perturbed(): the second pass is done; call step() without closure")
+    refuse_scaler_step("with a closure", "use `with opt.perturbed(scaler):`, then scaler.step(opt)")
+    if not passes.settings.ascent.needs_clean:
+        with _block(passes, opt), torch.enable_grad():
+            loss = closure()
+        state.record |= {"perturbed_loss": detached(loss)}
+        return loss
+    passes.remember_random()
+    before, step = _first_gradient(passes), state.step
+    state.step.accumulated = [] if scope.name == "microbatch" else None  # the closure is one micro-batch
+    no_sync = scope.no_sync() if scope.name == "rank" and passes.groups.active() else None
+    try:
+        with torch.enable_grad(), inside(passes, no_sync):
+            loss = closure()
+    except BaseException:
+        state.step.accumulated = None
+        raise
+    losses = {"clean_loss": detached(loss)}
+    if not state.step.ready:
+        if not is_lightning(closure):
+            _require_own_gradients(passes, loss, before if state.step is step else None)
+        plan = passes.plan(None, opt)
+        if plan.needs_second:
+            with _block(passes, opt, plan), torch.enable_grad():
+                state.record |= losses  # a watcher is called when the block ends
+                losses["perturbed_loss"] = detached(closure())
+        else:
+            passes.stay(plan)
+    state.record = {**losses, **state.record}  # a framework knows the loss of all micro-batches, and has put it there
+    return loss
+
+
+def _block(passes: Passes, opt: Optimizer, plan: Plan | None = None) -> PerturbedBlock:
+    """The way to w + e and back, along a plan that has been made, or is made on entry."""
+    return PerturbedBlock(passes, lambda: passes.depart(passes.plan(None, opt) if plan is None else plan), passes.restore)
+
+
+def _first_gradient(passes: Passes) -> tuple[Tensor, int] | None:
+    """The first gradient that is there, and the writes to it."""
+    return next(((g, g._version) for _, g in passes.groups.gradients()), None)
+
+
+def _require_own_gradients(passes: Passes, loss: Any, before: tuple[Tensor, int] | None) -> None:
+    """After the first call of a closure: it must have made the gradients, and not added to others.
+
+    Args:
+        loss: what it returned.
+        before: the first gradient before the call; None if the closure has cleared it by SAM.
+
+    Raises:
+        PhaseError: if it has left no gradient, or one more was accumulated onto what was there.
+    """
+    now = _first_gradient(passes)
+    stale = before is not None and now is not None and now[0] is before[0]
+    written = now[1] - before[1] if stale and now is not None and before is not None else 0
+    if (now is None or (stale and written == 0)) and loss is not None and passes.groups.active():
+        raise PhaseError(messages.NO_BACKWARD)
+    if stale and written == 1:  # cleared in place and made anew, it would have been written to twice
+        passes.groups.put([])
+        raise PhaseError(messages.BEFORE_CLOSURE)

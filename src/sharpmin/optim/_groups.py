@@ -1,0 +1,133 @@
+"""The parameter groups of the base optimizer, as SAM sees them: radii, the step count, parameters and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from sharpmin.core.rho import Rho, RhoSchedule, as_schedule
+
+from . import _gradients
+from ._bases import bases_of
+from ._checkpoint import COUNT, SCOPE, own_rho
+from ._gradients import Pairs
+from ._numeric.tensors import on_host, sum_of_squares
+
+Active = Sequence[tuple[dict[str, Any], RhoSchedule]]
+"""The groups whose radius can be positive at this step, with their schedules."""
+
+
+class Groups:
+    """Nothing is kept of them: every question is answered by the base's own list as it is now.
+
+    Attributes:
+        base: the base optimizer.
+        rho: the radius of a group that has none of its own.
+        steps: the steps taken, for groups that were put in place of the ones which carried the count.
+    """
+
+    def __init__(self, base: Optimizer, rho: Rho):
+        self.base, self.rho, self.steps = base, rho, 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.base.param_groups)
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Every parameter."""
+        return _gradients.parameters_of(self)
+
+    def gradients(self) -> Pairs:
+        """Every parameter that has a gradient, with it."""
+        return _gradients.gradients_of(self)
+
+    def put(self, pairs: Pairs) -> None:
+        """These gradients and no others."""
+        _gradients.put(self, pairs)
+
+    def adopt(self, group: dict[str, Any]) -> None:
+        """Give a group its radius and its place in the schedules, where it has none."""
+        group["rho"] = own_rho(group, self.rho)
+        group.setdefault(COUNT, self.count())
+
+    def count(self) -> int:
+        """The number of steps taken so far, which is where the schedules stand."""
+        return max((group[COUNT] for group in self if COUNT in group), default=self.steps)
+
+    def take_step(self) -> None:
+        """One more."""
+        self.steps = count = self.count() + 1
+        for group in self:
+            group[COUNT] = count
+
+    def take_over(self, saved: Sequence[Mapping[str, Any]], live: Sequence[Rho]) -> set[str]:
+        """After the base has loaded: radii, where they are numbers, and step counts; returns the scopes they were saved by."""
+        found = set()
+        for group, own, rho in zip(self, saved, live, strict=True):
+            group["rho"] = rho if isinstance(rho, RhoSchedule) else own_rho(own, rho)
+            group[COUNT] = int(own.get(COUNT, 0))
+            group.pop(SCOPE, None)
+            if SCOPE in own:
+                found.add(own[SCOPE])
+        return found
+
+    def radii(self) -> list[Rho]:
+        """The radius of every group."""
+        return [own_rho(group, self.rho) for group in self]
+
+    def set_radius(self, rho: Rho) -> None:
+        """One radius for all groups, present and to come."""
+        as_schedule(rho, "SAM")
+        self.rho = rho
+        for group in self:
+            group["rho"] = rho
+
+    def active(self) -> Active:
+        """The groups whose radius can be positive at this step."""
+        count = self.count()
+        pairs = [(group, as_schedule(rho, "SAM")) for group, rho in zip(self, self.radii(), strict=True)]
+        return [(group, rho) for group, rho in pairs if rho.active(count, group.get("lr", 0.0))]
+
+    def rest(self) -> bool:
+        """Whether a step would move nothing, every lr and every gradient being zero: it only makes the base's state, and
+        is not counted. torch.distributed.checkpoint takes such steps before it saves and loads."""
+        rates = [group.get("lr", 1.0) for group in self]
+        if any((not on_host([lr]) or lr.item()) if isinstance(lr, Tensor) else lr for lr in rates):
+            return False
+        return bool(sum_of_squares([g for _, g in self.gradients()]) == 0)
+
+    def clear_store_of_base(self) -> None:
+        """Clear what a base that overrides `zero_grad` may keep outside `p.grad`; the gradients in place stay."""
+        if all(type(base).zero_grad is Optimizer.zero_grad for base in bases_of(self.base)):
+            return
+        start = self.gradients()
+        self.put([])
+        self.base.zero_grad()
+        self.put(start)
+
+
+def check_group(group: Mapping[str, Any], rho: Rho, base: Optimizer) -> None:
+    """Refuse a group that cannot be perturbed, before anything has changed."""
+    as_schedule(own_rho(group, rho), "SAM")
+    name = type(base).__name__
+    if group.get("differentiable", base.defaults.get("differentiable")):
+        raise ValueError(
+            f"SAM: {name} has a group with differentiable=True, which forbids moving the weights in place; "
+            "make it with differentiable=False"
+        )
+    if "adaptive" in group and "adaptive" not in base.defaults:
+        raise ValueError(
+            'SAM: a group has "adaptive", which does nothing; adaptive SAM is another geometry, for all groups: '
+            "sharpmin.asam(base, rho=0.5)"
+        )
+
+
+def check_earlier(group: Mapping[str, Any], rho: Rho) -> None:
+    """Refuse a base that an earlier SAM, or its checkpoint, has left with another rho: it would win silently."""
+    if COUNT in group and own_rho(group, rho) != rho:
+        raise ValueError(
+            f"SAM: rho={rho!r} was given, but a group of the base holds rho={group['rho']!r} from an earlier SAM or its "
+            'checkpoint, and group["rho"] overrides; give that rho, or remove it first: del group["rho"]'
+        )

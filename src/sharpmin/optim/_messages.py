@@ -1,0 +1,129 @@
+"""What SAM tells: the recipes in its errors, and the warnings that are given once."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from ._scaling import enabled
+from ._settings import Settings
+from ._state import State
+
+LEAST_GAIN = 0.9
+MANY = 3  # second passes in a row that nobody stepped with
+
+_FRAMEWORKS = """
+In a Hugging Face Trainer: class MyTrainer(sharpmin.integrations.SAMTrainerMixin, Trainer); in Accelerate: \
+sharpmin.integrations.SAMBackward; in Lightning: callbacks=[sharpmin.integrations.LightningSAM()]"""
+
+_BOTH = """
+    with opt.perturbed():
+        loss_fn(model(x), y).backward()
+    opt.step()
+or, with a closure that does zero_grad, forward, backward and returns the loss,
+    loss = opt.step(closure)"""
+
+RECIPES = f"step() needs the gradient at the perturbed weights first. Either{_BOTH}{_FRAMEWORKS}"
+
+ONE_PASS = f"step() needs the gradient at the perturbed weights. With this ascent it is the only one:{_BOTH}{_FRAMEWORKS}"
+
+NO_PERTURBED = """clean() came again, but the last micro-batch has had no second pass; after each clean() block,
+    with opt.perturbed():
+        loss_fn(model(x), y).backward()"""
+
+NO_SECOND = """step(): the second pass has left no gradient in any parameter, so nothing would move. Forward and backward go
+inside the block, and zero_grad() comes after the step:
+    with opt.perturbed():
+        loss_fn(model(x), y).backward()
+    opt.step()"""
+
+BEFORE_CLOSURE = """step(closure): gradients were there before, and the closure added to them: SAM calls the closure for both
+passes itself, so leave the backward() before it out, and clear the gradients inside:
+    def closure():
+        opt.zero_grad()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        return loss
+    opt.step(closure)"""
+
+NO_BACKWARD = """step(closure): the closure returned a loss and left no gradient in any parameter, so nothing would move. It
+must call backward() on that loss, and not clear the gradients afterwards; to leave a step out, return None:
+    def closure():
+        opt.zero_grad()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        return loss"""
+
+
+OTHERS = """the model has trainable parameters that this optimizer does not step, and in this scope their gradients of the
+first pass are those of one rank alone: freeze them (p.requires_grad_(False)), give them to the base optimizer in a group with
+"rho": 0.0, or use scope="global\""""
+
+
+def missing(trainable: bool) -> str:
+    """No first gradient where one is needed."""
+    if not trainable:
+        return (
+            "there is no first gradient: no parameter of this optimizer has requires_grad=True, so nothing can be trained; "
+            "unfreeze them, or give the optimizer the parameters that are trained"
+        )
+    return """there is no first gradient in any parameter of this optimizer. They were cleared after the backward pass, never
+computed, or belong to another model or optimizer; the order is
+    opt.zero_grad()
+    loss_fn(model(x), y).backward()
+    with opt.perturbed():
+        loss_fn(model(x), y).backward()
+    opt.step()"""
+
+
+def graph(base: object) -> str:
+    """Gradients that can be differentiated again."""
+    return (
+        "the first gradients have a graph of their own (create_graph=True), which moving the weights to w + e would break: a "
+        f"base that differentiates the gradient, such as AdaHessian, cannot be used in SAM (this base: {type(base).__name__}); "
+        "use one that steps from given gradients, such as SGD or AdamW, and call backward() without create_graph"
+    )
+
+
+def _tell(state: State, kind: str, text: str) -> None:
+    """Warn, once for each kind in the life of an optimizer."""
+    if kind not in state.memory.told:
+        state.memory.told = {*state.memory.told, kind}
+        warnings.warn(text, UserWarning, stacklevel=5)
+
+
+def tell_of_rounding(state: State, gain: float | None, rounding: str) -> None:
+    """Say that the format of the weights swallows the ascent."""
+    if gain is not None and gain < LEAST_GAIN and rounding != "stochastic":
+        _tell(
+            state,
+            "rounding",
+            f"SAM: only {gain:.0%} of the ascent survives the rounding of float16 or bfloat16 weights (opt.last.gain); keep "
+            'the weights in float32 under autocast, or use rounding="stochastic"',
+        )
+
+
+def tell_skipped(state: State, step: int) -> None:
+    """Say that a step was left out; under a loss scaler that is how it finds its scale."""
+    if state.step.scaling is None:
+        which = "first" if state.step.nonfinite else "second"
+        _tell(
+            state,
+            "skipped",
+            f"SAM: a {which} gradient of step {step} holds an inf or a nan, so the step was skipped: weights, optimizer state "
+            "and step count stand still (opt.last.stepped is False); look at the loss and at the data of this batch. Later "
+            "skips are not told",
+        )
+
+
+def tell_unstepped(state: State, settings: Settings, scaler: Any) -> None:
+    """Say that second passes are made, and nobody steps with them."""
+    counts = settings.scope == "global" and not enabled(scaler)
+    if counts and state.memory.unstepped >= MANY:
+        _tell(
+            state,
+            "unstepped",
+            f"SAM: {state.memory.unstepped} second passes came without opt.step(), so the step count, and every schedule of "
+            "rho, stands still. After the perturbed() block call opt.step(), not base.step(); and with several micro-batches "
+            'a step, open the block once, after the last of them, or use scope="microbatch"',
+        )

@@ -1,0 +1,105 @@
+"""What comes of the second pass: the gradient to descend along, and the comparison of both gradients on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import is_
+
+import torch
+from torch import Tensor
+
+from sharpmin.core.rho import Scalar
+
+from ._compare import GradientPair, pair, ratios
+from ._descent import combine
+from ._gradients import Pairs
+from ._numeric.shards import aligned, like, local
+from ._numeric.tensors import inner, sum_of_squares
+from ._protocols import Context
+from ._scaling import factor, scaled
+from ._scope import rank_and_world
+from ._settings import Settings
+from ._state import State
+
+Watcher = Callable[[GradientPair], None]
+
+
+def moves_of(weights: Pairs) -> Pairs:
+    """e, as the perturbed weights have it, from their w."""
+    return [(w, like(local(w.detach()) - was, w)) for w, was in weights]
+
+
+def descent_gradient(
+    state: State,
+    settings: Settings,
+    watchers: Sequence[Watcher],
+    context: Context,
+    first: Pairs,
+    second: Pairs,
+    moves: Pairs | None,
+) -> Pairs:
+    """d of every parameter that has a second gradient; the two are compared on the way, if anybody asks.
+
+    Args:
+        first: the gradients at w; zero for a parameter that has none.
+        second: those at w + e.
+        moves: e, where it is no known multiple of the first gradients.
+    """
+    scaling = state.step.scaling
+    by, parameters = {id(p): g for p, g in first}, [p for p, _ in second]
+    clean = aligned([by[id(p)] if id(p) in by else torch.zeros_like(g) for p, g in second], parameters)
+    perturbed = aligned([g for _, g in second], parameters)
+    scale: Scalar = 1.0
+    if scaling is not None and not (scaling.once and scaling.swapped):
+        scale = factor(scaling.scaler, perturbed)
+        clean = scaled(clean, scaling.scaler) if scaling.once else clean
+    remembered = state.memory.descent if state.step.descent is None else state.step.descent
+    a, b, state.step.descent = settings.descent.coefficients(parameters, clean, perturbed, remembered, context)
+    descent = combine(clean, perturbed, a, b)
+    if settings.telemetry or watchers:
+        both = pair(parameters, clean, perturbed, scale)
+        _compare(state, both, descent, moves, watchers, telemetry=settings.telemetry)
+    return list(zip(parameters, descent, strict=True))
+
+
+def one_pass_gradient(state: State, settings: Settings, context: Context, first: Pairs) -> Pairs:
+    """d = a g + b V on a step of one pass, with V what the descent remembers of each parameter."""
+    parameters, clean = [p for p, _ in first], [g for _, g in first]
+    a, b, after = settings.descent.coefficients(parameters, clean, None, state.memory.descent, context)
+    state.step.descent = after
+    remembered = [after[p] if p in after else torch.zeros_like(g) for p, g in first]
+    return list(zip(parameters, combine(clean, remembered, a, b), strict=True))
+
+
+def _compare(
+    state: State,
+    both: GradientPair,
+    descent: Sequence[Tensor],
+    moves: Pairs | None,
+    watchers: Sequence[Watcher],
+    *,
+    telemetry: bool,
+) -> None:
+    """Telemetry is about g and G; watchers see g and what descends, since that moves the run."""
+    step, same = state.step, all(map(is_, descent, both.perturbed))
+    told = same and moves is None  # by the products of what a watcher sees
+    if telemetry or not told:
+        found = ratios(both.products, *_along(state, both, moves))
+        state.record |= found if telemetry else {}
+        step.curved = {} if told else {"along": found["curvature"], "steep": found["smoothness"]}
+    for watcher in watchers:
+        watcher(both if same else pair(both.parameters, both.clean, descent, both.scale))
+    alone = rank_and_world()[1] == 1  # an all_reduce is no write that torch counts
+    if same and alone and step.scaling is None and not isinstance(step.norms, Tensor) and both.finite:
+        step.finite = [(g, g._version) for g in both.perturbed]
+
+
+def _along(state: State, both: GradientPair, moves: Pairs | None) -> tuple[Scalar, Scalar]:
+    """<D, e> and ||e||^2; without `moves` e is radius / ||g|| times g."""
+    if moves is None:
+        record = state.record
+        return record["radius"] / record["dual_norm"] * both.products["dg"], record["radius"] ** 2
+    by = dict(moves)
+    climbed = [(d, by[p]) for p, d in zip(both.parameters, both.differences(), strict=True) if p in by]
+    inner_e = inner([d for d, _ in climbed], [e for _, e in climbed]) / both.scale
+    return inner_e, sum_of_squares([e for _, e in moves])
