@@ -177,4 +177,4 @@ class Answers(sm.SAM):
 class Unwatched(sm.SAM):
     def perturb(self, scaler=None):
         super().perturb(scaler)
-        guard.release(self._cycle)
+        guard.unmark(self._passes.state)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import sharpmin as sm
-from sharpmin.optim._cycle import Phase
+from sharpmin.optim._state import Phase, Step
 from sharpmin.optim._effects.guard import _holders
 
 _spec = importlib.util.spec_from_file_location("conformance_table", Path(__file__).with_name("conformance.py"))
@@ -233,17 +233,17 @@ def nothing_is_held_afterwards(case):
     task = Task(case)
 
     def inside():
-        assert list(_holders.values()) == [task.opt]
-        assert task.opt._cycle.phase is Phase.PERTURBED
+        assert [holder() for _, holder in _holders.values()] == [task.opt.base]
+        assert task.opt._passes.state.phase is Phase.PERTURBED
 
     task.step(inside)
     task.by_closure()
-    cycle = task.opt._cycle
-    assert cycle.phase is Phase.CLEAN
+    state = task.opt._passes.state
+    assert state.phase is Phase.CLEAN
     assert _holders == {}
-    assert not cycle.backup
-    assert not cycle.undo
-    assert cycle.kept is cycle.clean is cycle.earlier is cycle.proposed is cycle.clean_random is None
+    assert state.trip is None
+    assert state.first.random is state.first.before is state.first.end_no_sync is None
+    assert state.step == Step()
 
 
 PROPERTIES = [

@@ -13,8 +13,8 @@ from ..watched_runs import steps_of
 
 DESCENTS = {
     "perturbed": (sm.Perturbed(), lambda g, big: big),
-    "mix": (sm.Mix(0.3), lambda g, big: sm.Mix(0.3).combine([g], [big])[0]),
-    "clipped": (sm.ClippedDifference(0.1), lambda g, big: sm.ClippedDifference(0.1).combine([g], [big])[0]),
+    "mix": (sm.Mix(0.3), lambda g, big: 0.7 * g + 0.3 * big),
+    "clipped": (sm.ClippedDifference(0.1), lambda g, big: g + min(1, 0.1 * float(g.norm() / (big - g).norm())) * (big - g)),
 }
 
 

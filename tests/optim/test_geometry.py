@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from sharpmin.optim import L2, Elementwise, Layerwise, LInf, Masked, matrices
+from sharpmin.optim import L2, Context, Elementwise, Layerwise, LInf, Masked, matrices
 
 SHAPES = [(), (1,), (3,), (0,), (2, 2), (2, 1, 2)]
 
@@ -114,16 +114,16 @@ def close(number):
 def test_steepest_has_norm_one_and_attains_the_dual_norm(path, name, drawn):
     weights, vectors, others = drawn
     geometry, truth, a = GEOMETRIES[name][0], Definition(name, weights), flat(vectors)
-    total = geometry.measure(weights, vectors)
+    total = geometry.at(weights, vectors, Context()).measure()
     dual = float(geometry.dual_norm(total))
     assert dual == close(truth.dual(a))
-    assert float(geometry.norm(weights, others)) == close(truth.norm(flat(others)))
+    assert float(geometry.at(weights, others, Context()).norm(weights, others)) == close(truth.norm(flat(others)))
     assume(dual > 0)
-    steepest = list(geometry.steepest(weights, vectors, total))
+    steepest = list(geometry.at(weights, vectors, Context()).steepest(total))
     v = flat(steepest)
     assert [s.shape for s in steepest] == [w.shape for w in weights]
     assert v == close(truth.steepest(a))
-    assert (float(geometry.norm(weights, steepest)), truth.norm(v)) == (close(1.0), close(1.0))
+    assert (float(geometry.at(weights, steepest, Context()).norm(weights, steepest)), truth.norm(v)) == (close(1.0), close(1.0))
     assert a @ v == close(dual)
 
 
@@ -135,8 +135,8 @@ def test_no_vector_of_norm_one_climbs_more(path, name, drawn):
     weights, vectors, others = drawn
     geometry, truth = GEOMETRIES[name][0], Definition(name, weights)
     v = np.where(truth.mask, flat(others), 0)
-    norm = float(geometry.norm(weights, others))
-    dual = float(geometry.dual_norm(geometry.measure(weights, vectors)))
+    norm = float(geometry.at(weights, others, Context()).norm(weights, others))
+    dual = float(geometry.dual_norm(geometry.at(weights, vectors, Context()).measure()))
     if math.isfinite(norm) and norm > 0:  # else there is nothing to climb by, or no way to
         assert flat(vectors) @ v / norm <= dual * (1 + 1e-12) + 1e-300
 
@@ -147,14 +147,14 @@ def test_no_vector_of_norm_one_climbs_more(path, name, drawn):
 def test_measure_is_additive_and_the_rest_homogeneous(*, path, name, drawn, cut, factor):
     weights, vectors = drawn
     geometry = GEOMETRIES[name][0]
-    total = geometry.measure(weights, vectors)
-    parts = [geometry.measure(weights[i], vectors[i]) for i in (slice(cut), slice(cut, None))]
+    total = geometry.at(weights, vectors, Context()).measure()
+    parts = [geometry.at(weights[i], vectors[i], Context()).measure() for i in (slice(cut), slice(cut, None))]
     assert float(sum(parts)) == close(float(total))
     longer = [factor * a for a in vectors]
-    stretched = geometry.measure(weights, longer)
+    stretched = geometry.at(weights, longer, Context()).measure()
     assert float(geometry.dual_norm(stretched)) == close(factor * float(geometry.dual_norm(total)))
     assume(float(total) > 0)
-    v, again = (flat(geometry.steepest(weights, a, s)) for a, s in ((vectors, total), (longer, stretched)))
+    v, again = (flat(geometry.at(weights, a, Context()).steepest(s)) for a, s in ((vectors, total), (longer, stretched)))
     assert again == close(v)
 
 
@@ -163,8 +163,8 @@ def test_inputs_stay_as_they_are(path, name, bits):
     geometry = GEOMETRIES[name][0]
     weights, vectors = ([torch.randn(s, dtype=torch.float64) for s in SHAPES] for _ in range(2))
     was, versions = bits([weights, vectors]), [t._version for t in weights + vectors]
-    v = list(geometry.steepest(weights, vectors, geometry.measure(weights, vectors)))
-    geometry.norm(weights, v)
+    v = list(geometry.at(weights, vectors, Context()).steepest(geometry.at(weights, vectors, Context()).measure()))
+    geometry.at(weights, v, Context()).norm(weights, v)
     assert bits([weights, vectors]) == was
     assert [t._version for t in weights + vectors] == versions
 
@@ -177,9 +177,9 @@ def test_half_precision_is_computed_in_float32(path, name, dtype):
     weights = [(3 * torch.randn(s)).to(dtype) for s in [(8, 9), (5,)]]
     vectors = [(3e4 * torch.randn_like(w).sign()) for w in weights]
     truth = Definition(name, [w.double() for w in weights])
-    total = geometry.measure(weights, vectors)
+    total = geometry.at(weights, vectors, Context()).measure()
     a = flat([g.double() for g in vectors])
-    v = list(geometry.steepest(weights, vectors, total))
+    v = list(geometry.at(weights, vectors, Context()).steepest(total))
     assert float(geometry.dual_norm(total)) == pytest.approx(truth.dual(a), rel=1e-5)
     assert flat([s.double() for s in v]) == pytest.approx(truth.steepest(a), rel=1e-5, abs=1e-9)
     assert {s.dtype for s in v} == {torch.float32}

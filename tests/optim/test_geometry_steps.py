@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import sharpmin as sm
+from sharpmin.optim import Context
 from sharpmin.optim import L2, Elementwise, Layerwise, LInf, Masked, matrices
 
 RHO = 0.5
@@ -189,11 +190,11 @@ def test_the_radius_over_groups_of_different_rho(path, geometry):
     groups = [{"params": ps[:2]}, {"params": ps[2:], "rho": 1.0}]
     opt = sm.SAM(torch.optim.SGD(groups, lr=0.0), rho=RHO, geometry=geometry)
     was = [p.detach().clone() for p in ps]
-    total = geometry.measure(was, [p.grad for p in ps])
-    v = list(geometry.steepest(was, [p.grad for p in ps], total))
+    total = geometry.at(was, [p.grad for p in ps], Context()).measure()
+    v = list(geometry.at(was, [p.grad for p in ps], Context()).steepest(total))
     with opt.perturbed():
         for p, w, s, rho in zip(ps, was, v, (RHO, RHO, 1.0), strict=True):
             assert torch.allclose(p.detach(), w + rho * s, rtol=1e-12, atol=0)
-    parts = [float(geometry.norm([w], [rho * s])) for w, s, rho in zip(was, v, (RHO, RHO, 1.0), strict=True)]
+    parts = [float(geometry.at([w], [rho * s], Context()).norm([w], [rho * s])) for w, s, rho in zip(was, v, (RHO, RHO, 1.0), strict=True)]
     norm = max(parts) if isinstance(geometry, LInf) else sum(n**2 for n in parts) ** 0.5
     assert opt.last.radius == pytest.approx(norm, rel=1e-12)

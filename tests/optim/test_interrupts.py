@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.optim import _cycle, _perturbation
+from sharpmin.optim import _perturbation, _state
 from sharpmin.optim._effects import guard
 
 
@@ -65,7 +65,7 @@ def test_on_the_way_back(count, monkeypatch):
     ps = model()
     opt, was = sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5), [p.detach().clone() for p in ps]
     loss(ps).backward()
-    real, failures = sm.optim._cycle.Cycle.come_back, [Interrupt] * (count + 1)
+    real, failures = _state.Trip.come_back, [Interrupt] * (count + 1)
 
     def come_back(cycle):
         if failures:
@@ -75,7 +75,7 @@ def test_on_the_way_back(count, monkeypatch):
             raise failures.pop()
         real(cycle)
 
-    monkeypatch.setattr(_cycle.Cycle, "come_back", come_back)
+    monkeypatch.setattr(_state.Trip, "come_back", come_back)
     with pytest.raises(Interrupt), opt.perturbed():
         pass
     assert all(torch.equal(p, w) for p, w in zip(ps, was, strict=True))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import sharpmin as sm
+from sharpmin.optim import Context
 from sharpmin.optim import L2
 
 WIDTH = {torch.float16: 16, torch.bfloat16: 32, torch.float32: 32, torch.float64: 64}
@@ -92,9 +93,9 @@ def test_e_has_length_rho_and_the_direction_of_g(vector):
 def test_l2_is_the_geometry_that_it_says(vector):
     """||steepest|| = 1, <g, steepest> = dual norm, and measure is additive."""
     g, geometry = torch.tensor(vector, dtype=torch.float64), L2()
-    total = geometry.measure([g], [g])
-    (v,) = geometry.steepest([g], [g], total)
+    total = geometry.at([g], [g], Context()).measure()
+    (v,) = geometry.at([g], [g], Context()).steepest(total)
     assert v.norm().item() == pytest.approx(1.0, rel=1e-12)
     assert (g @ v).item() == pytest.approx(geometry.dual_norm(total), rel=1e-12)
-    assert sum(geometry.measure([part], [part]) for part in g.split(2)) == pytest.approx(total, rel=1e-12)
+    assert sum(geometry.at([part], [part], Context()).measure() for part in g.split(2)) == pytest.approx(total, rel=1e-12)
     assert torch.equal(g, torch.tensor(vector, dtype=torch.float64))
