@@ -1,11 +1,15 @@
-"""Everything imports with torch alone, in a Python that has nothing else, and `import sharpmin` stays light."""
+"""Everything imports with torch alone, in a Python that has nothing else, `import sharpmin` stays light, and no circles."""
 
+import os
+import pickle
 import re
 import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
+import grimp
+import networkx
 import pytest
 
 import sharpmin
@@ -126,7 +130,71 @@ def test_the_command_line_says_the_pip_line(torch_only):
     assert run.stderr == "sharpmin: 'typer' is not installed; this part of sharpmin needs it: pip install 'sharpmin[lab]'\n"
 
 
+def python(code, *arguments):
+    run = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
+
+
 def test_import_is_light():
-    code = "import torch, sys; before = set(sys.modules); import sharpmin; print(*(set(sys.modules) - before))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert {name.split(".")[0] for name in loaded} & HEAVY == set()
+    """What trains, and nothing else: nothing that torch has not loaded, of torch itself neither."""
+    loaded = python(
+        "import torch, sys; before = set(sys.modules); import sharpmin; print(*(set(sys.modules) - before))"
+    ).split()
+    assert {name.split(".")[0] for name in loaded} - sys.stdlib_module_names == {"sharpmin"}
+    parts = {name.split(".")[1] for name in loaded if name.startswith("sharpmin.")}
+    assert parts == {"_version", "core", "optim", "rho"}
+
+
+def test_all_of_it_loads_nothing_heavy():
+    code = "import torch, sys; before = set(sys.modules); from sharpmin import *; print(*(set(sys.modules) - before))"
+    assert {name.split(".")[0] for name in python(code).split()} & HEAVY == set()
+
+
+EACH = """
+import os, sys, traceback, torch
+for code in sys.argv[1:]:
+    if not (child := os.fork()):
+        try:
+            exec(code, {})
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit(f"in a process of its own: {code}")
+"""
+LATER = ("check", "diagnose", "diagnostics", "integrations", "theory", "watch")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process for each name takes too long without fork")
+def test_every_name_works_as_the_first_thing_used():
+    every = ", ".join(sharpmin.__all__)
+    cases = [f"from sharpmin import {every}", f"from sharpmin import *; {every}"]
+    cases += [f"import sharpmin; sharpmin.{name}; assert '{name}' in vars(sharpmin)" for name in LATER]
+    cases += [f"from sharpmin import {name}" for name in LATER]
+    cases += [
+        "import sharpmin; sharpmin.theory.plan",
+        "import sharpmin.theory as t; t.plan",
+        "from sharpmin.theory import plan",
+    ]
+    cases += ["import sharpmin; assert set(dir(sharpmin)) >= set(sharpmin.__all__)"]
+    cases += ["import sharpmin; assert not hasattr(sharpmin, 'theorie')"]
+    cases += ["import sharpmin, sharpmin._check, sharpmin._check._own_setup as o; assert sharpmin.check is o.check"]
+    cases += ["import sharpmin; sharpmin.diagnose; assert sharpmin.watch is sharpmin.diagnostics.watch"]
+    functions = [sharpmin.check, sharpmin.diagnose, sharpmin.watch, sharpmin.theory.plan, sharpmin.diagnostics.Window]
+    cases += [f"import pickle; assert callable(pickle.loads({pickle.dumps(function)!r}))" for function in functions]
+    python(EACH, *cases)
+
+
+def test_a_misspelt_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'sharpmin' has no attribute 'theroy'"):
+        _ = sharpmin.theroy
+
+
+def test_no_circles_of_imports():
+    """Neither through imports inside functions nor through those for type checkers."""
+    graph = grimp.build_graph("sharpmin", cache_dir=None)
+    imports = networkx.DiGraph([(a, b) for a in graph.modules for b in graph.find_modules_directly_imported_by(a)])
+    assert len(imports) > 200
+    assert [sorted(circle) for circle in networkx.strongly_connected_components(imports) if len(circle) > 1] == []

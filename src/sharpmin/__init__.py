@@ -1,11 +1,15 @@
-"""sharpmin: sharpness-aware minimization (SAM) that is right in real training, and a laboratory for its theory."""
+"""sharpmin: sharpness-aware minimization (SAM) that is right in real training, and a laboratory for its theory.
 
-from . import diagnostics, integrations, optim, rho, theory
-from ._check import check
+What trains is imported at once; the theory, the diagnostics, the integrations and the checks when their names are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from . import optim, rho
 from ._version import __version__
 from .core.errors import MissingExtraError, PhaseError
 from .core.rho import StepInfo
-from .diagnostics import diagnose, watch
 from .optim import (
     L2,
     SAM,
@@ -22,6 +26,11 @@ from .optim import (
     StepReport,
 )
 from .optim.variants import asam, capped_sam, clipped_sam, create, decayed_sam, sam, usam, variants
+
+if TYPE_CHECKING:
+    from . import diagnostics, integrations, theory
+    from ._check import check
+    from .diagnostics import diagnose, watch
 
 __all__ = [
     "L2",
@@ -58,3 +67,20 @@ __all__ = [
     "variants",
     "watch",
 ]
+
+_MODULES = ("diagnostics", "integrations", "theory")
+_HOMES = {"check": "_check", "diagnose": "diagnostics", "watch": "diagnostics"}
+"""What is imported on first use: modules, and functions with the module that has them."""
+
+if not TYPE_CHECKING:  # a type checker that saw it would let every misspelt name pass
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return import_module(f".{name}", __name__)
+        if name in _HOMES:
+            return globals().setdefault(name, getattr(import_module(f".{_HOMES[name]}", __name__), name))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-INTERRUPTED, BROKEN_PIPE = 130, 141
+from ._interrupt import INTERRUPTED
 
-
-class Interrupted(Exception):
-    """Ctrl-C, after a command has seen to what is finished; the message says what is kept."""
+BROKEN_PIPE = 141
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,10 +10,10 @@ import typer
 
 from sharpmin import __version__
 
-from . import INTERRUPTED, Interrupted
 from ._check import check
 from ._cite import cite
 from ._diagnose import diagnose
+from ._interrupt import INTERRUPTED, Interrupted
 from ._list import list_all
 from ._plan import plan
 from ._reproduce import reproduce as run_reproduce

@@ -19,9 +19,9 @@ from sharpmin.report import build, page
 from sharpmin.theory import CLAIMS, Verdict, theorems, verify
 from sharpmin.theory._verify import find
 
-from . import Interrupted
 from ._console import Whole
 from ._files import replace
+from ._interrupt import Interrupted
 
 FILES = ("verdicts.json", "report.html")
 PART = "A part of the statements, as asked for with --only."

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import Interrupted
 from ._files import writable
+from ._interrupt import Interrupted
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import Interrupted
 from ._files import replace
+from ._interrupt import Interrupted
 
 if TYPE_CHECKING:
     from rich.table import Table

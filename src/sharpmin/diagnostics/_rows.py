@@ -173,20 +173,27 @@ def collect(lines: Iterable[str], name: str) -> Log:
     return log
 
 
+_OPTIONAL = ("loss", "lag", "along", "steep", "curvature", "bounce", "gpg", "gx", "radius", "gain")
+_MEANS = ("n", "steps", "gg", "dg", "dd", "norm_g", "norm_d")
+_NEEDS = {"run": ("version",), "step": ("step", "gg", "dg", "dd"), "block": ("first", "last", *_MEANS)}
+_SINGLE: dict[str, tuple[str, ...]] = {"run": (), "step": (*_OPTIONAL, "rho", "lr"), "block": _OPTIONAL}
+"""By kind: the numbers that a row must have, and those that it may."""
+
+
 def _demand_whole(row: Row) -> None:
     """Raise where a row lacks what its kind needs."""
     kind = row["kind"]
-    needs = {"run": ("version",), "step": ("step", "gg", "dg", "dd"), "block": ("first", "last", *_MEANS)}[kind]
-    numbers = [float(row[key]) for key in needs]
-    single = _OPTIONAL if kind == "block" else (*_OPTIONAL, "rho", "lr")
-    if kind != "run" and any(key in row and not isinstance(row[key], (int, float)) for key in single):
+    for key in _NEEDS[kind]:
+        float(row[key])
+    if not all(isinstance(row.get(key, 0.0), (int, float)) for key in _SINGLE[kind]):
         raise TypeError("a number that is none")
-    if kind == "block":
-        pairs = [len(row[key]) == 2 and all(math.isfinite(v) for v in row[key]) for key in ("rho", "lr")]
-        sketches = [len(decode(row[key])) == BUCKETS for key in ("g", "d", "pd", "pg", "x") if key in row or key in "gd"]
-        if not (all(pairs) and all(sketches) and all(math.isfinite(v) and v > 0 for v in numbers[2:4])):
-            raise ValueError("a block with numbers that no run writes")
+    if kind == "block" and not _possible(row):
+        raise ValueError("a block with numbers that no run writes")
 
 
-_OPTIONAL = ("loss", "lag", "along", "steep", "curvature", "bounce", "gpg", "gx", "radius", "gain")
-_MEANS = ("n", "steps", "gg", "dg", "dd", "norm_g", "norm_d")
+def _possible(block: Row) -> bool:
+    """Whether the counts are positive, rho and lr a finite first and last value, and the sketches of full length."""
+    counts = all(0 < float(block[key]) < math.inf for key in ("n", "steps"))
+    pairs = all(len(block[key]) == 2 and all(map(math.isfinite, block[key])) for key in ("rho", "lr"))
+    present = ("g", "d", *(key for key in ("pd", "pg", "x") if key in block))
+    return counts and pairs and all(len(decode(block[key])) == BUCKETS for key in present)

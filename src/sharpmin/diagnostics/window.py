@@ -66,28 +66,12 @@ class Window:
             positive_integer(blocks, "blocks", "diagnose")
         rows, remarks = _usable(log)
         rows = rows[-blocks:] if blocks else rows
-        if len(rows) < LEAST_BLOCKS:
-            raise ValueError(
-                f"diagnose: {len(rows)} block{'s' if len(rows) != 1 else ''} at constant rho and lr at the end of the run, and "
-                f"at least {LEAST_BLOCKS} are needed; hold both constant for longer, or watch in smaller blocks: "
-                "watch(..., block=...)"
-            )
-        taken, passed = sum(int(row["steps"]) for row in rows), sum(1 + int(row["last"]) - int(row["first"]) for row in rows)
-        if passed > 1.5 * taken:
-            raise ValueError(
-                f"diagnose: SAM took {taken} of the last {passed} steps, and the plain ones between them are not watched; a "
-                "verdict needs SAM in every step of its window"
-            )
-        weights = [float(row["steps"]) for row in rows]
-        names = {key for row in rows for key, value in row.items() if isinstance(value, float)}
-        scalars = {}
-        for key in sorted(names):
-            known = [(float(row[key]), w) for row, w in zip(rows, weights, strict=True) if key in row]
-            scalars[key] = math.fsum(v * w for v, w in known) / math.fsum(w for _, w in known)
+        _demand_enough(rows)
         merged = _merged(rows)
         sketches = {key: torch.stack([row[key] for row in merged]) for key in ("g", "d", "pd", "pg", "x") if key in merged[0]}
         rho, lr = rows[-1]["rho"][0], rows[-1]["lr"][0]
-        return cls(log.run, int(rows[0]["first"]), int(sum(weights)), rho, lr, scalars, remarks=remarks, **sketches)
+        first, steps = int(rows[0]["first"]), int(sum(float(row["steps"]) for row in rows))
+        return cls(log.run, first, steps, rho, lr, _means(rows), remarks=remarks, **sketches)
 
     @cached_property
     def gram(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -120,24 +104,60 @@ def _usable(log: Log) -> tuple[list[Row], list[str]]:
         seen = f"{len(log.steps)} SAM steps, but no whole block of them" if log.steps else "no SAM step"
         raise ValueError(f"diagnose: the log holds {seen}; watch at least {LEAST_BLOCKS} blocks of a run with rho > 0")
     blocks, remarks = list(log.blocks), list(log.remarks)
-    sound = [row for row in blocks if all(math.isfinite(float(row.get(key, 0.0))) for key in ("gg", "dg", "dd", "loss"))]
-    if len(sound) < len(blocks):
-        ended = "" if sound and blocks[-1] is sound[-1] else "; the run ended in numbers that are none"
-        remarks.append(f"{len(blocks) - len(sound)} blocks with gradients or losses that are not finite are left out{ended}")
+    sound = [row for row in blocks if _sound(row)]
     if not sound:
         raise ValueError("diagnose: every block has gradients or losses that are not finite: the run has diverged")
+    if len(sound) < len(blocks):
+        ended = "" if blocks[-1] is sound[-1] else "; the run ended in numbers that are none"
+        remarks.append(f"{len(blocks) - len(sound)} blocks with gradients or losses that are not finite are left out{ended}")
     if len(blocks) == log.blocks.maxlen:
         remarks.append(f"a probe in memory keeps its newest {len(blocks)} blocks; its file has all")
-    rows: list[Row] = []
-    for row in reversed(sound):
-        if not all(_same(*row[key]) and (not rows or _same(row[key][0], rows[0][key][0])) for key in ("rho", "lr")):
-            break
-        rows.insert(0, row)
+    rows = _steady(sound)
     if len(rows) < len(sound):
         remarks.append(
             f"the last {len(rows)} of {len(sound)} blocks are used: before them rho or the learning rate was another"
         )
     return rows, remarks
+
+
+def _sound(row: Row) -> bool:
+    return all(math.isfinite(float(row.get(key, 0.0))) for key in ("gg", "dg", "dd", "loss"))
+
+
+def _steady(blocks: Sequence[Row]) -> list[Row]:
+    """The newest blocks at constant rho and lr: each within itself, and with the one after it."""
+    rows: list[Row] = []
+    for row in reversed(blocks):
+        after = rows[0] if rows else row
+        if not all(_same(*row[key]) and _same(row[key][0], after[key][0]) for key in ("rho", "lr")):
+            break
+        rows.insert(0, row)
+    return rows
+
+
+def _demand_enough(rows: Sequence[Row]) -> None:
+    """Refuse too few blocks, and such as steps without SAM lie between."""
+    if len(rows) < LEAST_BLOCKS:
+        raise ValueError(
+            f"diagnose: {len(rows)} block{'s' if len(rows) != 1 else ''} at constant rho and lr at the end of the run, and "
+            f"at least {LEAST_BLOCKS} are needed; hold both constant for longer, or watch in smaller blocks: "
+            "watch(..., block=...)"
+        )
+    taken, passed = sum(int(row["steps"]) for row in rows), sum(1 + int(row["last"]) - int(row["first"]) for row in rows)
+    if passed > 1.5 * taken:
+        raise ValueError(
+            f"diagnose: SAM took {taken} of the last {passed} steps, and the plain ones between them are not watched; a "
+            "verdict needs SAM in every step of its window"
+        )
+
+
+def _means(rows: Sequence[Row]) -> dict[str, float]:
+    """Every scalar of the blocks, averaged by steps over those that have it."""
+    means = {}
+    for key in sorted({key for row in rows for key, value in row.items() if isinstance(value, float)}):
+        known = [(float(row[key]), float(row["steps"])) for row in rows if key in row]
+        means[key] = math.fsum(value * steps for value, steps in known) / math.fsum(steps for _, steps in known)
+    return means
 
 
 def _same(a: float, b: float) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from sharpmin.theory import CLAIMS, measure_settings
 from sharpmin.theory import settings as settings_table
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sharpmin.theory import Verdict
     from sharpmin.theory._examine import Examination
 
+T = TypeVar("T")
 OPENING = "trajectories"
 """The figure that is shown before the claims."""
 
@@ -58,23 +59,31 @@ def page(
         own: problems of one's own, each from `theory.examine`; they get a section of their own.
     """
     shown, plates = _view.pages(verdicts), list(figures or ())
-    groups = {claim: [v for v in verdicts if claim in v.claim] for claim in claims}
-    home = {v.id: next((c for c in groups if c in v.claim), "") for v in verdicts}
+    home = {v.id: next((c for c in claims if c in v.claim), "") for v in verdicts}
     return render(
         "page.html.j2",
         plates,
         claims=claims,
-        groups=groups,
+        groups=_by_claim(claims, verdicts, lambda v, claim: claim in v.claim),
         home=home,
         verdicts=verdicts,
         note=note,
         pages=shown,
         instances=_view.instances(shown),
         opening=[p for p in plates if p.id == OPENING],
-        plates={c: [p for p in plates if p.claims[:1] == (c,) and p.id != OPENING] for c in claims},
-        elsewhere={c: [p for p in plates if c in p.claims and (p.claims[0] != c or p.id == OPENING)] for c in claims},
+        plates=_by_claim(claims, plates, lambda p, claim: _home(p) == claim),
+        elsewhere=_by_claim(claims, plates, lambda p, claim: claim in p.claims and _home(p) != claim),
         grid=_view.grid(settings or ()),
         own=own,
         quantities=QUANTITIES,
         versions=_view.versions(),
     )
+
+
+def _by_claim(claims: Iterable[str], items: Sequence[T], belongs: Callable[[T, str], bool]) -> dict[str, list[T]]:
+    return {claim: [item for item in items if belongs(item, claim)] for claim in claims}
+
+
+def _home(plate: Plate) -> str:
+    """The claim under which a figure is shown: its first; none for the one that is shown before them."""
+    return "" if plate.id == OPENING else next(iter(plate.claims), "")

@@ -173,6 +173,26 @@ def examine(
 def _examination(
     problem: Problem, x0: Any, rho: float, steps: int, seeds: int, reach: float, pairs: int, seed: int
 ) -> Examination:
+    start = _start(problem, x0)
+    for name, value, least in (("steps", steps, 1), ("seeds", seeds, 2), ("pairs", pairs, 1)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"examine: {name}={value!r} must be an integer >= {least}")
+    reach, rho = finite(reach, "reach", "examine", low=0, strict=True), finite(rho, "rho", "examine", low=0)
+    refuse_lanes(problem, "m-sam", steps, seeds)
+    delta, size = float(problem.gap(start)[0]), float(problem.norm(problem.gradient(start))[0])
+    if not (math.isfinite(delta) and max(abs(float(v)) for v in (*start.flat, size)) < 1e150):
+        raise ValueError(
+            f"examine: at x0={x0!r} f is {delta:g} above f_star and ||grad f|| is {size:g}; choose x0 where both are numbers"
+        )
+    found = constants(problem, start, reach=reach, pairs=pairs, seed=seed)
+    results = list(_confront(problem, start, rho, steps, seeds))
+    rows = tuple(result for result in results if isinstance(result, Confrontation))
+    silent = tuple(dict.fromkeys(result for result in results if isinstance(result, str)))
+    return Examination(problem.name, problem.dim, setting_of(problem), steps, delta, found, rows, silent)
+
+
+def _start(problem: Problem, x0: Any) -> Array:
+    """x0 as the one lane of a run."""
     try:
         start = np.asarray(x0, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
@@ -180,25 +200,7 @@ def _examination(
     if start.size != problem.dim or start.ndim > 1 or not np.isfinite(start).all():
         needed = "a finite number" if problem.dim == 1 else f"finite numbers of shape ({problem.dim},)"
         raise ValueError(f"examine: x0={x0!r}; {problem.name} needs {needed}")
-    for name, value, least in (("steps", steps, 1), ("seeds", seeds, 2), ("pairs", pairs, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"examine: {name}={value!r} must be an integer >= {least}")
-    reach, rho = finite(reach, "reach", "examine", low=0, strict=True), finite(rho, "rho", "examine", low=0)
-    refuse_lanes(problem, "m-sam", steps, seeds)
-    start = start.reshape(1) if problem.dim == 1 else start.reshape(1, -1)
-    delta, size = float(problem.gap(start)[0]), float(problem.norm(problem.gradient(start))[0])
-    if not (math.isfinite(delta) and max(abs(float(v)) for v in (*start.flat, size)) < 1e150):
-        raise ValueError(
-            f"examine: at x0={x0!r} f is {delta:g} above f_star and ||grad f|| is {size:g}; choose x0 where both are numbers"
-        )
-    found = constants(problem, start, reach=reach, pairs=pairs, seed=seed)
-    rows, silent = list[Confrontation](), dict[str, None]()
-    for result in _confront(problem, start, rho, steps, seeds):
-        if isinstance(result, Confrontation):
-            rows.append(result)
-        else:
-            silent[result] = None
-    return Examination(problem.name, problem.dim, setting_of(problem), steps, delta, found, tuple(rows), tuple(silent))
+    return start.reshape(1) if problem.dim == 1 else start.reshape(1, -1)
 
 
 def setting_of(problem: Problem) -> str:

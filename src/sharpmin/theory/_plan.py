@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
 from sharpmin.core.rho import RhoSchedule, finite
 
 from ._advice import Advice, advise
-from ._assume import no_none, numbers, within_floats
+from ._assume import no_none, numbers, require, within_floats
 from ._cells import CASES, ORACLES, QUANTITIES, RADII, SETTINGS, known
 from ._evaluate import Inputs, evaluate, floor, schedule, terms
 from ._lr import LRSchedule
@@ -69,31 +70,30 @@ class Plan:
         return {name: _plain(value) for name, value in row.items()}
 
     def __str__(self) -> str:
-        step = f"{self.step_size:.4g}" if isinstance(self.step_size, float) else str(self.step_size)
-        parts = ", ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
-        evidence = f"; a floor is unavoidable: {', '.join(self.ids[1:])}" if len(self.ids) > 1 else ""
-        words = QUANTITIES[self.quantity]
-        words = words.replace("E ", "") if self.oracle == "exact" else words
-        rows = [
-            ("step size", step),
-            ("rho", f"{self.rho}" + (f", difference clipped at {self.clip:g} ||g||" if self.clip is not None else "")),
-            ("bound", f"{words} <= {self.bound:.4g}  ({self.ids[0]})"),
-            ("made of", f"{parts}; most is {self.dominant}"),
-            ("floor", f"{self.floor:.4g} as steps -> inf{evidence}"),
-        ]
-        if self.vacuous:
-            rows.append(("vacuous", f"no better than {self.trivial:.4g}, which is known before the first step"))
-        if self.note:
-            rows.append(("note", self.note))
-        if self.accuracy is not None:
-            rows.append(("accuracy", f"{self.accuracy:g} is {'reached' if self.enough else 'not reached'}"))
-        lines = [f"{self.oracle}, {self.setting}, {self.radius} radius, {self.steps} steps"]
-        lines += [f"  {name:<9}  {text}" for name, text in rows]
         target = "to reach it" if self.accuracy is not None else "to say something"
+        lines = [f"{self.oracle}, {self.setting}, {self.radius} radius, {self.steps} steps"]
+        lines += [f"  {name:<9}  {text}" for name, text in self._rows()]
         lines += [f"  {target}: {item.text} ({item.bound:.4g}, {item.id})" for item in self.advice]
         if not self.advice and (self.vacuous or self.enough is False):
             lines.append(f"  {target}: nothing that these bounds know of")
         return "\n".join(lines)
+
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        yield "step size", f"{self.step_size:.4g}" if isinstance(self.step_size, float) else str(self.step_size)
+        yield "rho", f"{self.rho}" + (f", difference clipped at {self.clip:g} ||g||" if self.clip is not None else "")
+        words = QUANTITIES[self.quantity]
+        words = words.replace("E ", "") if self.oracle == "exact" else words
+        yield "bound", f"{words} <= {self.bound:.4g}  ({self.ids[0]})"
+        parts = ", ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
+        yield "made of", f"{parts}; most is {self.dominant}"
+        evidence = f"; a floor is unavoidable: {', '.join(self.ids[1:])}" if len(self.ids) > 1 else ""
+        yield "floor", f"{self.floor:.4g} as steps -> inf{evidence}"
+        if self.vacuous:
+            yield "vacuous", f"no better than {self.trivial:.4g}, which is known before the first step"
+        if self.note:
+            yield "note", self.note
+        if self.accuracy is not None:
+            yield "accuracy", f"{self.accuracy:g} is {'reached' if self.enough else 'not reached'}"
 
 
 def plan(
@@ -187,37 +187,48 @@ def _planned(inputs: Inputs, accuracy: float | None) -> Plan:
     )
 
 
+_CHOICES = {"setting": SETTINGS, "oracle": ORACLES, "radius": RADII, "quantity": QUANTITIES}
+
+
 def _inputs(given: dict[str, Any]) -> Inputs:
     """Everything checked by name, with the defaults of the radius put in."""
-    for name, choices in (("setting", SETTINGS), ("oracle", ORACLES), ("radius", RADII)):
-        if given[name] not in choices:
+    for name, choices in _CHOICES.items():
+        if given[name] not in choices and (name, given[name]) != ("quantity", None):
             raise ValueError(f"plan: {name}={given[name]!r} must be one of {', '.join(choices)}")
-    if given["quantity"] is not None and given["quantity"] not in QUANTITIES:
-        raise ValueError(f"plan: quantity={given['quantity']!r} must be one of {', '.join(QUANTITIES)}")
     if callable(given["rho"]):
         raise TypeError(f"plan: rho={given['rho']!r} is a schedule; give a number, and radius= for how it is applied")
     no_none("plan", inspect.signature(plan), given)
     given = given | numbers("plan", {k: v for k, v in given.items() if k not in ("clip", "accuracy", "quantity")})
-    if given["setting"] in ("strongly-convex", "pl") and given["mu"] is None:
-        raise ValueError(f"plan: setting={given['setting']!r} needs mu=, the constant of strong convexity or of PL")
-    if given["oracle"] != "exact" and given["sigma"] is None:
-        raise ValueError(f"plan: oracle={given['oracle']!r} needs sigma=, the root mean square of the gradient noise")
-    if given["oracle"] == "exact" and given["sigma"]:
-        raise ValueError(
-            f"plan: sigma={given['sigma']:g} with oracle='exact'; full gradients have no noise: 'm-sam' or 'n-sam'"
+    setting, oracle, radius = given["setting"], given["oracle"], given["radius"]
+    if setting in ("strongly-convex", "pl") and given["mu"] is None:
+        raise ValueError(f"plan: setting={setting!r} needs mu=, the constant of strong convexity or of PL")
+    given["sigma"] = _sigma(oracle, given["sigma"])
+    for name, home in (("c", "capped"), ("clip", "clipped")):
+        require(
+            given[name] is None or radius == home,
+            "plan",
+            f"{name}={given[name]!r} belongs to radius={home!r}, not to {radius!r}",
         )
-    for name, radius in (("c", "capped"), ("clip", "clipped")):
-        if given[name] is not None and given["radius"] != radius:
-            raise ValueError(f"plan: {name}={given[name]!r} belongs to radius={radius!r}, not to {given['radius']!r}")
-    given["clip"] = None if given["clip"] is None else finite(given["clip"], "clip", "plan", low=0, strict=True)
-    if given["clip"] is not None and given["clip"] >= 1:
-        raise ValueError(f"plan: clip={given['clip']!r} (theta) must be in (0, 1)")
-    if given["radius"] == "capped" and given["c"] is None:
+    if radius == "clipped":
+        given["clip"] = _theta(given["clip"])
+    if radius == "capped" and given["c"] is None:
         given["c"] = 1 / (2 * given["beta"])
-    if given["radius"] == "clipped" and given["clip"] is None:
-        given["clip"] = 0.5
-    given["sigma"] = given["sigma"] or 0.0
     return Inputs(**{name: given[name] for name in Inputs.__dataclass_fields__})
+
+
+def _sigma(oracle: str, sigma: float | None) -> float:
+    if oracle != "exact" and sigma is None:
+        raise ValueError(f"plan: oracle={oracle!r} needs sigma=, the root mean square of the gradient noise")
+    if oracle == "exact" and sigma:
+        raise ValueError(f"plan: sigma={sigma:g} with oracle='exact'; full gradients have no noise: 'm-sam' or 'n-sam'")
+    return sigma or 0.0
+
+
+def _theta(clip: Any) -> float:
+    """The clip of "clipped", by default a half."""
+    theta = 0.5 if clip is None else finite(clip, "clip", "plan", low=0, strict=True)
+    require(theta < 1, "plan", f"clip={theta!r} (theta) must be in (0, 1)")
+    return theta
 
 
 def _plain(value: Any) -> Any:
