@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import sharpmin as sm
-from sharpmin.optim._state import Phase, Step
 from sharpmin.optim._effects.guard import _holders
+from sharpmin.optim._state import Phase, Step
 
 _spec = importlib.util.spec_from_file_location("conformance_table", Path(__file__).with_name("conformance.py"))
 table = sys.modules["conformance_table"] = importlib.util.module_from_spec(_spec)

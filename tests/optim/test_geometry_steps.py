@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.optim import Context
-from sharpmin.optim import L2, Elementwise, Layerwise, LInf, Masked, matrices
+from sharpmin.optim import L2, Context, Elementwise, Layerwise, LInf, Masked, matrices
 
 RHO = 0.5
 
@@ -195,6 +194,9 @@ def test_the_radius_over_groups_of_different_rho(path, geometry):
     with opt.perturbed():
         for p, w, s, rho in zip(ps, was, v, (RHO, RHO, 1.0), strict=True):
             assert torch.allclose(p.detach(), w + rho * s, rtol=1e-12, atol=0)
-    parts = [float(geometry.at([w], [rho * s], Context()).norm([w], [rho * s])) for w, s, rho in zip(was, v, (RHO, RHO, 1.0), strict=True)]
+    parts = [
+        float(geometry.at([w], [rho * s], Context()).norm([w], [rho * s]))
+        for w, s, rho in zip(was, v, (RHO, RHO, 1.0), strict=True)
+    ]
     norm = max(parts) if isinstance(geometry, LInf) else sum(n**2 for n in parts) ** 0.5
     assert opt.last.radius == pytest.approx(norm, rel=1e-12)

@@ -67,13 +67,13 @@ def test_on_the_way_back(count, monkeypatch):
     loss(ps).backward()
     real, failures = _state.Trip.come_back, [Interrupt] * (count + 1)
 
-    def come_back(cycle):
+    def come_back(trip):
         if failures:
-            first = cycle.backup[0]
+            first = trip.weights[0]
             with torch.no_grad():
                 first[0].copy_(first[1])  # one weight is back already
             raise failures.pop()
-        real(cycle)
+        real(trip)
 
     monkeypatch.setattr(_state.Trip, "come_back", come_back)
     with pytest.raises(Interrupt), opt.perturbed():

@@ -28,7 +28,6 @@ CASES = [
     ([[3.0, 4.0], None], [None, [1.0, 1.0]]),
     ([[3.0, 4.0], [1.0, 2.0]], [None, [1.0, 1.0]]),
     ([[3.0, 4.0], None], [[1.0, 1.0], [1.0, 1.0]]),
-    ([[3.0, 4.0], [1.0, 2.0]], [None, None]),
 ]
 
 
@@ -49,26 +48,136 @@ def test_stepped_iff_the_descent_gradient_exists(path, make, first, second):
         assert torch.equal(then, w) == (g is None)
 
 
-def test_a_gradient_in_the_second_pass_only_cannot_climb():
-    """Without a first gradient nothing is perturbed; the block is then without effect."""
-    ps = parameters(1)
-    was = ps[0].detach().clone()
-    opt = sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5)
-    one_step(opt, [None], [[1.0, 1.0]])
-    assert ps[0].grad is None
-    assert torch.equal(ps[0], was)
+MISSING = "no first gradient"
 
 
-@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.AdamW])
-def test_every_gradient_missing(path, door, make, bits):
-    ps = parameters()
-    was = bits(ps)
-    opt = sm.SAM(make(ps, lr=0.1, weight_decay=0.1), rho=0.5)
-    door(opt, lambda: None)
+def cleared(opt, loss):
+    """A16: the first backward, and its gradients cleared by mistake."""
+    loss().backward()
+    opt.zero_grad()
+
+
+def never(opt, loss):
+    """No first backward at all."""
+
+
+def others(opt, loss):
+    """The backward of another model."""
+    (nn.Parameter(torch.ones(1)) ** 2).sum().backward()
+
+
+def by_block(opt, loss):
+    with opt.perturbed():
+        loss().backward()
     opt.step()
+
+
+def by_phases(opt, loss):
+    opt.perturb()
+    loss().backward()
+    opt.restore()
+    opt.step()
+
+
+def by_two_steps(opt, loss):
+    opt.first_step(zero_grad=True)
+    loss().backward()
+    opt.second_step(zero_grad=True)
+
+
+@pytest.mark.parametrize("door", [by_block, by_phases, by_two_steps, lambda opt, loss: opt.step()])
+@pytest.mark.parametrize("mistake", [cleared, never, others])
+def test_no_first_gradient_is_an_error_and_nothing_is_lost(path, mistake, door, bits):
+    ps = parameters()
+    was, opt = bits(ps), sm.SAM(torch.optim.SGD(ps, lr=0.1, weight_decay=0.1), rho=0.5)
+
+    def loss():
+        return sum((p**2).sum() for p in ps)
+
+    mistake(opt, loss)
+    with pytest.raises(sm.PhaseError, match=rf"(?s){MISSING}.*cleared.*opt\.zero_grad\(\)\n.*backward"):
+        door(opt, loss)
+    assert bits(ps) == was
+    assert not opt.last.stepped
+    assert opt.param_groups[0]["sharpmin_step"] == 0
+    loss().backward()
+    by_block(opt, loss)
+    assert opt.last.stepped
+    assert bits(ps) != was
+
+
+@pytest.mark.parametrize("backward", [False, "then cleared"])
+def test_a_closure_that_leaves_no_gradient(path, backward, bits):
+    ps = parameters()
+    was, opt = bits(ps), sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5)
+
+    def closure():
+        loss = sum((p**2).sum() for p in ps)
+        if backward:
+            loss.backward()
+            opt.zero_grad()
+        return loss
+
+    for _ in range(2):
+        with pytest.raises(sm.PhaseError, match=r"(?s)returned a loss and left no gradient.*loss\.backward\(\)"):
+            opt.step(closure)
+        assert bits(ps) == was
+        assert not opt.last.stepped
+
+
+def test_a_closure_that_meets_the_gradients_of_the_last_step_and_makes_none():
+    """They are there, and stale."""
+    ps = parameters()
+    opt = sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5)
+
+    def loss():
+        return sum((p**2).sum() for p in ps)
+
+    loss().backward()
+    by_block(opt, loss)
+    with pytest.raises(sm.PhaseError, match="left no gradient"):
+        opt.step(loss)
+
+
+def test_a_closure_may_leave_a_step_out(path, bits):
+    """By returning None, as Lightning does for a skipped batch."""
+    ps = parameters()
+    was, opt = bits(ps), sm.SAM(torch.optim.SGD(ps, lr=0.1, weight_decay=0.1), rho=0.5)
     opt.step(lambda: None)
     assert bits(ps) == was
-    assert opt.last.stepped
+    assert not opt.last.stepped
+    assert opt.param_groups[0]["sharpmin_step"] == 0
+
+
+def test_frozen_parameters_are_the_cause():
+    ps = [p.requires_grad_(False) for p in parameters()]
+    opt = sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5)
+    with pytest.raises(sm.PhaseError, match=r"requires_grad=True.*unfreeze"):
+        opt.perturb()
+
+
+@pytest.mark.parametrize("zero_grad", [False, True])
+def test_a_second_pass_that_leaves_no_gradient(path, zero_grad, bits):
+    ps = parameters()
+    was, opt = bits(ps), sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5)
+    sum((p**2).sum() for p in ps).backward()
+    with opt.perturbed():
+        if zero_grad:
+            sum((p**2).sum() for p in ps).backward()
+            opt.zero_grad()
+    assert bits(ps) == was
+    with pytest.raises(sm.PhaseError, match=r"(?s)second pass has left no gradient.*inside the block"):
+        opt.step()
+    assert not opt.last.stepped
+
+
+def test_rho_zero_is_the_base_also_without_gradients(bits):
+    """Which does nothing then."""
+    ps = parameters()
+    was, opt = bits(ps), sm.SAM(torch.optim.SGD(ps, lr=0.1, weight_decay=0.1), rho=0.0)
+    opt.step()
+    opt.step(lambda: sum((p**2).sum() for p in ps))
+    assert bits(ps) == was
 
 
 @pytest.mark.parametrize("zeros", [[0.0, 0.0], [-0.0, 0.0]])

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.optim import Context
-from sharpmin.optim import L2
+from sharpmin.optim import L2, Context
 
 WIDTH = {torch.float16: 16, torch.bfloat16: 32, torch.float32: 32, torch.float64: 64}
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)

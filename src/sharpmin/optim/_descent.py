@@ -25,7 +25,9 @@ from ._protocols import Context, Descent, ParameterState
 
 
 def combine(clean: Sequence[Tensor], perturbed: Sequence[Tensor], a: Scalar, b: Scalar) -> list[Tensor]:
-    """d = a g + b G, a tensor for each pair; exactly G where a is 0 and b 1, exactly g the other way round.
+    """d = a g + b G, a tensor for each pair; G itself where a is 0 and b is 1.
+
+    Where b is 0 the sum is still formed: exactly g, unless G holds an inf or a nan, which must not be lost.
 
     >>> combine([torch.tensor([4.0])], [torch.tensor([8.0])], 0.75, 0.25)
     [tensor([5.])]
@@ -33,8 +35,6 @@ def combine(clean: Sequence[Tensor], perturbed: Sequence[Tensor], a: Scalar, b: 
     if not (isinstance(a, Tensor) or isinstance(b, Tensor)):
         if (a, b) == (0.0, 1.0):
             return list(perturbed)
-        if (a, b) == (1.0, 0.0):
-            return list(clean)
     return [_weighted(g, big, a, b) for g, big in zip(clean, perturbed, strict=True)]
 
 

@@ -77,7 +77,10 @@ def open_microbatch(passes: Passes) -> None:
 
 
 def run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> Any:
-    """All passes by closure; returns the loss at w. A framework may have made the second one inside the first call."""
+    """All passes by closure; returns the loss at w. A framework may have made the second one inside the first call.
+
+    A closure that returns None and leaves no gradient leaves the step out: nothing is ready then.
+    """
     state, scope = passes.state, passes.settings.in_scope
     if state.phase is Phase.READY:
         raise PhaseError("step(closure) came after perturbed(): the second pass is done; call step() without closure")
@@ -101,6 +104,9 @@ def run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> A
     if not state.step.ready:
         if not is_lightning(closure):
             _require_own_gradients(passes, loss, before if state.step is step else None)
+        if loss is None and passes.groups.active() and _first_gradient(passes) is None:
+            state.leave_out()
+            return None
         plan = passes.plan(None, opt)
         if plan.needs_second:
             with _block(passes, opt, plan), torch.enable_grad():

@@ -235,10 +235,15 @@ class State:
         """The step is over; its record stays."""
         self.step, self.first.random, self.first.before = Step(), None, None
 
+    def leave_out(self) -> None:
+        """Forget a step that is not taken."""
+        self.record = {"passes": 1, "stepped": False}
+        self.forget_step()
+
     def give_up(self) -> None:
         """Forget a step that failed; its weights are w."""
-        scaling, self.trip, self.record = self.step.scaling, None, {"passes": 1, "stepped": False}
-        self.forget_step()
+        scaling, self.trip = self.step.scaling, None
+        self.leave_out()
         if scaling is not None:
             scaling.forget()
 

@@ -272,6 +272,8 @@ class SAM(Delegate):
         loss, closure = None, None if closure is None else own_closure(closure)
         if closure is not None:
             loss = run_closure(passes, closure, self)
+            if not passes.state.step.ready:
+                return loss
         elif passes.state.phase is Phase.READY:
             passes.require_ready()
         elif not passes.take_only_pass():
