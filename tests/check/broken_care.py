@@ -57,7 +57,7 @@ class UnlinkedByLoad(Right):
 
 
 class SkipsStep(Right):
-    def second_step(self):
+    def second_step(self, zero_grad=False):
         self.back()
         self.descend()
 
