@@ -26,6 +26,8 @@ class StepsAtPerturbed(Right):
     def second_step(self, zero_grad=False):
         self.ready = True
         self.step()
+        if zero_grad:
+            self.zero_grad()
 
     @torch.no_grad()
     def descend(self):

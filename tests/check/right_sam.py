@@ -45,7 +45,7 @@ class Right(torch.optim.Optimizer):
         raise AttributeError(name)
 
     def take_over(self):
-        for group in self.param_groups:
+        for group in self.base.param_groups:
             for p in group["params"]:
                 weak, was = PERTURBED.pop(id(p), (None, None))
                 if weak is not None and weak() is p:
@@ -183,10 +183,8 @@ class WithModel(Right):
 
     def __init__(self, params, base_optimizer, rho=0.05, model=None, **options):
         super().__init__(params, base_optimizer, rho, **options)
-        own = {id(p) for group in self.param_groups for p in group["params"]}
-        if not own & set(map(id, model.parameters())):
-            raise ValueError("the model holds none of the parameters")
         self.model = model
+        self.demand_own()
 
     def both(self, closure):
         evaluations = []
@@ -207,9 +205,16 @@ class WithModel(Right):
 
         return super().both(counted)
 
-    def outside(self):
+    def demand_own(self):
+        if len(self.strangers()) == len(list(self.model.parameters())):
+            raise ValueError("the model holds none of the parameters")
+
+    def strangers(self):
         own = {id(p) for group in self.param_groups for p in group["params"]}
-        return [(p, None if p.grad is None else p.grad.clone()) for p in self.model.parameters() if id(p) not in own]
+        return [p for p in self.model.parameters() if id(p) not in own]
+
+    def outside(self):
+        return [(p, None if p.grad is None else p.grad.clone()) for p in self.strangers()]
 
     def second(self, closure):
         with torch.enable_grad():

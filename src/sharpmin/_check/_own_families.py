@@ -248,7 +248,7 @@ def rho_assigned(fresh: Fresh) -> str:
     said = []
     for where in ("opt.rho", 'group["rho"]'):
         try:
-            said.append(around.assigned(fresh(), where, 0.0))
+            said.append(around.assigned(fresh(), where, 0.0, 0.0))
         except NotOffered:
             continue
     if not said:

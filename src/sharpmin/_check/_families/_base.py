@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .._case import Fault, NotOffered, demand, family, raised
 from .._shared import around
+from .._shared.scene import golden
 from .._trial import CLOSE, SGD, Holder, Quadratic, Trial, backward, near, second_pass, show
 
 
@@ -77,15 +78,16 @@ class Stores(torch.optim.SGD):
 @family(
     "own-store",
     "A base with a zero_grad of its own is cleared by it between the passes",
-    right="w' = (2.67, 0.44)",
+    right="the step with plain SGD (SAM: w' = (2.67, 0.44))",
     fix="clear gradients by the base's own zero_grad()",
     faults=(34,),
 )
 def own_store(t: Trial) -> str:
     """Per-sample gradients, `main_grad` and the like lie outside `p.grad`; uncleared, both passes add up."""
-    f = Quadratic.new()
-    t.step(t.make([f.w], base=Stores), f)
-    demand(near(f.w, (2.67, 0.44), CLOSE), f"w' = {show(f.w)}")
+    (plain, right), (s, f) = golden(t), golden(t, base=Stores)
+    plain.step()
+    s.step()
+    demand(near(f.w, right.w.tolist(), CLOSE), f"w' = {show(f.w)}, and with plain SGD {show(right.w)}")
     return f"w' = {show(f.w)}"
 
 

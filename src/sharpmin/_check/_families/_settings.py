@@ -7,23 +7,27 @@ from torch import nn
 
 from .._case import Fault, NotOffered, family, raised
 from .._shared import around
-from .._shared.scene import golden
+from .._shared.scene import golden, length
 from .._trial import SGD, Holder, Quadratic, Trial
 
 
 @family(
     "rho-assigned",
     "Assigning rho acts on the next step, or is refused",
-    right="||e|| = 0.25 after opt.rho = 0.25, and after the same in the groups; or an error",
+    right="||e|| of a wrapper made with rho 0.25 (SAM: 0.25), by opt.rho and by the groups; or an error",
     fix="read rho where it is assigned, or make it read-only",
     faults=(38,),
 )
 def rho_assigned(t: Trial) -> str:
     """Made with rho 0.5. An object in Python takes any attribute, so that a setting without effect looks like one with."""
     said, refused = [], None
+    made, _ = golden(t, 0.25)
+    seen = made.at_passes()
+    made.step()
+    right = length(seen[0], seen[-1])
     for where in ("opt.rho", 'group["rho"]'):
         try:
-            said.append(around.assigned(golden(t)[0], where, 0.25))
+            said.append(around.assigned(golden(t)[0], where, 0.25, right))
         except NotOffered as reason:
             refused = refused or reason
     if refused and not said:

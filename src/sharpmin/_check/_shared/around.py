@@ -175,8 +175,8 @@ def _gradients(named: Any) -> list[Any]:
     return [None if p.grad is None else p.grad.detach().to_dense().clone() for _, p in named]
 
 
-def assigned(s: Scene, where: str, value: float) -> str:
-    """A radius that is assigned to the attribute, or to the groups, is the length of the next perturbation, or is refused."""
+def assigned(s: Scene, where: str, value: float, right: float) -> str:
+    """A radius that is assigned to the attribute or to the groups makes a perturbation of length `right`, or is refused."""
     if where == "opt.rho" and not hasattr(s.opt, "rho") and not isinstance(s.opt, SAM):
         raise NotOffered("has no attribute rho")
     groups = [group for group in s.opt.param_groups if "rho" in group]
@@ -192,5 +192,5 @@ def assigned(s: Scene, where: str, value: float) -> str:
     seen = s.at_passes()
     s.step()
     moved = length(seen[0], seen[-1])
-    demand(abs(moved - value) <= 1e-6 * max(1.0, value), f"{where} = {value:g}: ||e|| = {moved:.6g}")
+    demand(abs(moved - right) <= 1e-6 * max(1.0, right), f"{where} = {value:g}: ||e|| = {moved:.6g}")
     return f"{where} = {value:g}: ||e|| = {moved:.6g}"
