@@ -105,11 +105,9 @@ def lost(s: Scene, anew: Callable[[], Any]) -> str:
         raise NotApplicable("the first step did not move the weights")
     s.opt = anew()
     now = copies(s.held)
-    demand(
-        same(was, now),
-        f"the perturbation of the lost wrapper stays for good: w = {show(now)} after the new one is made, "
-        f"{length(was, now):.3g} away",
-    )
+    place = f"w = {show(now)}, " if sum(t.numel() for t in now) <= 4 else "w is "
+    away = f"{place}{length(was, now):.3g} away, after the new one is made"
+    demand(same(was, now), f"the perturbation of the lost wrapper stays for good: {away}")
     try:
         s.model.state_dict()
         s.step()
