@@ -11,7 +11,7 @@ from test_own_setup import BATCH, LOSS, adam, noisy, only, plain, statuses
 import sharpmin as sm
 
 OTHERS = [
-    (broken_care.Subtracts, "two-step", {"restore-exact", "second-pass-error", "base-step-error"}),
+    (broken_care.Subtracts, "two-step", {"restore-exact", "second-pass-error"}),
     (broken_care.Stateless, "two-step", {"resume"}),
     (broken_care.OwnGroups, "two-step", {"scheduler-linked"}),
     (broken_steps.LeastRho, "two-step", {"rho-zero", "rho-assigned"}),

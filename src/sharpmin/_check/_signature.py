@@ -36,18 +36,14 @@ class Signature:
         Raises:
             TypeError: if it takes no base or no rho that could be recognised, or if an argument is missing or unknown.
         """
-        kinds = inspect.Parameter
-        named = [p for p in signature.parameters.values() if p.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)]
-        spread = any(p.kind is kinds.VAR_KEYWORD for p in signature.parameters.values())
+        named = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        spread = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
         roles = {role: p.name for p in reversed(named) if p.name not in extra and (role := _role(p.name))}
         called = f"{name}({', '.join(signature.parameters)})"
         if "base" not in roles:
             raise TypeError(f"{called} takes no base optimizer that could be recognised; {HINT}")
-        missing = [p.name for p in named if p.default is p.empty and not _role(p.name) and p.name not in extra]
-        if missing:
-            given = " ".join(f"--set {key}=..." for key in missing)
-            raise TypeError(f"{name} needs {', '.join(missing)}; give {given}, or {HINT.removeprefix('give ')}")
-        _refuse_unknown(name, signature, extra, spread=spread)
+        _refuse_missing(name, named, extra)
+        _refuse_unknown(name, signature, {} if spread else extra)
         if "rho" not in roles and not spread:
             raise TypeError(f"{called} takes no rho; {HINT}")
         return cls(target, roles, extra, "params" in roles and (spread or "options" in roles))
@@ -80,8 +76,15 @@ class Signature:
         return self.target(**keywords, **more, **{self.roles.get("rho", "rho"): rho}, **self.extra)
 
 
-def _refuse_unknown(name: str, signature: inspect.Signature, extra: dict[str, Any], *, spread: bool) -> None:
-    strange = [key for key in extra if key not in signature.parameters and not spread]
+def _refuse_missing(name: str, named: list[inspect.Parameter], extra: dict[str, Any]) -> None:
+    missing = [p.name for p in named if p.default is p.empty and not _role(p.name) and p.name not in extra]
+    if missing:
+        given = " ".join(f"--set {key}=..." for key in missing)
+        raise TypeError(f"{name} needs {', '.join(missing)}; give {given}, or {HINT.removeprefix('give ')}")
+
+
+def _refuse_unknown(name: str, signature: inspect.Signature, extra: dict[str, Any]) -> None:
+    strange = [key for key in extra if key not in signature.parameters]
     if strange:
         raise TypeError(f"{name} takes no {', '.join(strange)}; it takes {', '.join(signature.parameters)}")
 

@@ -68,10 +68,10 @@ class Trial:
             opt.abort()
             return self.step(opt, run)
 
-    def need_model(self) -> None:
-        """Go on only if the optimizer under test is given the model."""
+    def need_model(self, left: str = "buffers are") -> None:
+        """Go on only if the optimizer under test is given the model; `left` is what it cannot know without."""
         if not self.subject.takes_model:
-            raise NotOffered("takes no model, so buffers are left to the caller")
+            raise NotOffered(f"takes no model, so {left} left to the caller")
 
     def need(self, opt: Any, *names: str) -> None:
         """Go on only if the optimizer under test has these methods."""

@@ -125,7 +125,7 @@ def _dropped(t: Trial) -> Played:
 )
 def outside_gradients(t: Trial) -> str:
     """f + v w1 at v = 0, where the optimizer has w alone: the gradient of v is 3 in the first pass, 3.3 in the second."""
-    t.need_model()
+    t.need_model("its other parameters are")
     f = Quadratic.new()
     model = Holder([f.w, nn.Parameter(torch.zeros((), dtype=torch.float64))])
     v = list(model.parameters())[1]

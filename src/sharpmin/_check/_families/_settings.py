@@ -44,7 +44,7 @@ def rho_assigned(t: Trial) -> str:
 )
 def foreign_model(t: Trial) -> str:
     """An earlier instance of the same class, for example: its buffers would be kept, and not those of the one that trains."""
-    t.need_model()
+    t.need_model("what belongs to it is")
     other = Holder([nn.Parameter(torch.zeros(2))])
     try:
         t.subject.build([Quadratic.new().w], SGD, 0.5, {"lr": 0.1}, other)

@@ -16,7 +16,7 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.optim import SAM
 from sharpmin.optim._effects.rng import RandomState
 
-from .._case import Fault, NotApplicable, NotOffered, demand, raised
+from .._case import NotApplicable, NotOffered, demand, raised
 from .._trial import copies, difference, same
 from .scene import Scene, length
 
@@ -162,12 +162,10 @@ def outside(s: Scene) -> str:
     s.step()
     if all(g is None for g in first):
         raise NotApplicable("no trainable parameter outside the optimizer has a gradient")
-    now = _gradients(others)
-    wrong = [i for i, (a, b) in enumerate(zip(first, now, strict=True)) if (a is None) != (b is None) or not same(a, b)]
-    if wrong:
-        name, a, b = others[wrong[0]][0], first[wrong[0]], now[wrong[0]]
+    for (name, _), a, b in zip(others, first, _gradients(others), strict=True):
         sizes = [0.0 if g is None else float(g.double().norm()) for g in (a, b)]
-        raise Fault(f"the gradient of {name} goes from norm {sizes[0]:.4g} after the first pass to {sizes[1]:.4g}")
+        seen = f"the gradient of {name} goes from norm {sizes[0]:.4g} after the first pass to {sizes[1]:.4g}"
+        demand((a is None) is (b is None) and same(a, b), seen)
     return "those of the first pass"
 
 

@@ -12,7 +12,7 @@ from sharpmin.optim._effects.rng import RandomState
 
 from .._case import Fault, NotApplicable, demand, raised
 from .._trial import copies, difference, same
-from .scene import Scene, generators
+from .scene import Scene, close, generators
 
 
 def rho_zero(s: Scene, bare: Scene, base: Optimizer, steps: int, *, trace: bool = False) -> str:
@@ -82,8 +82,7 @@ def second_counts(s: Scene, right: Callable[[], Sequence[Tensor]], show: Callabl
     if len(passes) == 1:
         raise NotApplicable("the step had one pass, whose gradient counts")
     now = copies(s.held)
-    near = all(float((a.double() - b.double()).abs().max()) <= 1e-6 for a, b in zip(now, wanted, strict=True) if a.numel())
-    demand(near, show(now))
+    demand(close(now, wanted), show(now))
     return show(now)
 
 

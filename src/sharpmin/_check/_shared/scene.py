@@ -140,6 +140,12 @@ def generators(weights: Iterable[Tensor]) -> list[Tensor]:
     return [torch.get_rng_state(), *states]
 
 
+def close(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
+    """Whether two lists of tensors agree within 1e-6; nan agrees with nothing."""
+    pairs = [(a.double(), b.double()) for a, b in zip(ours, theirs, strict=True)]
+    return all(bool(((a - b).abs() <= 1e-6 * b.abs().clamp(min=1.0)).all()) for a, b in pairs)
+
+
 def length(a: Sequence[Tensor], b: Sequence[Tensor]) -> float:
     """The Euclidean distance of two lists of tensors."""
     squares = [float((x.double() - y.double()).abs().square().sum()) for x, y in zip(a, b, strict=True)]
