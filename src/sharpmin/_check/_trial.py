@@ -136,11 +136,11 @@ class Quadratic:
 
 
 class Training:
-    """A small network on fixed data; with `noise`, it holds BatchNorm and Dropout."""
+    """A small network on fixed data, with BatchNorm and with Dropout if they are asked for."""
 
-    def __init__(self, *, noise: bool = False) -> None:
+    def __init__(self, *, normed: bool = False, dropout: bool = False) -> None:
         torch.default_generator.manual_seed(1)
-        between = [nn.BatchNorm1d(6), nn.Dropout(0.5)] if noise else []
+        between = [nn.BatchNorm1d(6)] * normed + [nn.Dropout(0.5)] * dropout
         self.net = nn.Sequential(nn.Linear(4, 6), *between, nn.Tanh(), nn.Linear(6, 3))
         self.x, self.y = torch.randn(16, 4), torch.randint(3, (16,))
         self.forwards = 0
