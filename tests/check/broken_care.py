@@ -28,6 +28,8 @@ class KeepsBackup(Right):
 class TorchState(Right):
     """Copies as torch's Optimizer does: groups and state only."""
 
+    __deepcopy__ = None
+
     def __getstate__(self):
         return {"base": None, "backup": {}, "ready": False, "bad": False, "rho": self.rho}
 
@@ -57,9 +59,11 @@ class UnlinkedByLoad(Right):
 
 
 class SkipsStep(Right):
-    def second_step(self):
+    def second_step(self, zero_grad=False):
         self.back()
         self.descend()
+        if zero_grad:
+            self.zero_grad()
 
 
 class NoAdd(Right):

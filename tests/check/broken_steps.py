@@ -23,9 +23,11 @@ class SingleNorm(Right):
 class StepsAtPerturbed(Right):
     """The base steps at w + e, and the difference is taken back afterwards."""
 
-    def second_step(self):
+    def second_step(self, zero_grad=False):
         self.ready = True
         self.step()
+        if zero_grad:
+            self.zero_grad()
 
     @torch.no_grad()
     def descend(self):
@@ -128,20 +130,20 @@ class BackWithGradient(Right):
     """What has no gradient in the second pass stays perturbed."""
 
     @torch.no_grad()
-    def second_step(self):
+    def second_step(self, zero_grad=False):
         self.backup = {p: was for p, was in self.backup.items() if p.grad is not None}
-        super().second_step()
+        super().second_step(zero_grad)
 
 
 class KeyedBySecond(Right):
     """Every parameter with a second gradient is looked up in the backup."""
 
-    def second_step(self):
+    def second_step(self, zero_grad=False):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None and group["rho"] > 0:
                     self.backup[p]
-        super().second_step()
+        super().second_step(zero_grad)
 
 
 class StackOfNorms(Right):
@@ -164,10 +166,10 @@ class NeverForgets(Right):
         self.backup.clear()
 
     @torch.no_grad()
-    def second_step(self):
+    def second_step(self, zero_grad=False):
         for p, e in self.e.items():
             p.sub_(e)
-        super().second_step()
+        super().second_step(zero_grad)
 
 
 class NormInDtype(Right):

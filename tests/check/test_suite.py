@@ -3,11 +3,12 @@
 import random
 import warnings
 
+import broken_base
 import broken_care
 import broken_steps
 import pytest
 import torch
-from right_sam import Right, WithModel
+from right_sam import Right, Several, WithModel
 
 import sharpmin as sm
 from sharpmin._check._case import Family, Report, family
@@ -39,11 +40,15 @@ GOLDEN = {
     "group-rho": "second pass at (4.5, 1)",
     "tied-weights": "second pass at (4.5, 3)",
     "sparse-embedding": "rows (0, 3.4, 2.55, 9)",
+    "script-two-losses": "w' = (2.1, -0.8)",
 }
 TWO_STEP = {
     broken_steps.Unnormalised: GOLDEN,
     broken_steps.SingleNorm: {"float64": "off by 2e-09"},
-    broken_steps.StepsAtPerturbed: {"step-at-w": "w' = (2.637, 0.426)"},
+    broken_steps.StepsAtPerturbed: {
+        "step-at-w": "w' = (2.637, 0.426)",
+        "base-step-error": "w is off by 0.4 after the exception",
+    },
     broken_steps.IgnoresMaximize: {"maximize": "w' = (2.73, 0.76)"},
     broken_steps.NormPerTensor: {
         "one-norm": "second pass at (3.5, 1.5)",
@@ -52,17 +57,23 @@ TWO_STEP = {
         "add-param-group": "1, 1.5, 0.4",
     },
     broken_steps.LastMicroBatch: {"accumulation": "x' = 0.42"},
-    broken_steps.EveryOther: {"converges-to-the-cycle": "|x| = 0.00497238"},
+    broken_steps.EveryOther: {"converges-to-the-cycle": "|x| = 0.00497238", "script-two-losses": "w' = (1.872, 0.064)"},
     broken_steps.SilentStep: {"bare-step": "no error; w' = (2.7, 0.6)"},
-    broken_steps.LeastRho: {"rho-zero": "weights differ", "group-rho": "second pass at (3.3, 1.0008)"},
+    broken_steps.LeastRho: {
+        "rho-zero": "weights differ",
+        "group-rho": "second pass at (3.3, 1.0008)",
+        "rest-counts": "rho 0: w' = (0.7998, 0.4)",
+    },
     broken_steps.EpsInHalf: {"zero-gradient": "float16: second pass at (nan, nan)", "tiny-gradients": "||e|| = 0"},
     broken_steps.BackWithGradient: {"no-second-gradient": "b' = 4.4"},
     broken_steps.KeyedBySecond: {"no-first-gradient": "raised KeyError"},
-    broken_steps.StackOfNorms: {"rho-zero": "raised RuntimeError: stack", "no-gradient": "raised RuntimeError: stack"},
+    broken_steps.StackOfNorms: dict.fromkeys(
+        ["rho-zero", "rest-counts", "no-gradient", "no-backward", "missing-first"], "raised RuntimeError: stack"
+    ),
     broken_steps.NeverForgets: {
         "closure-contract": "w' = (2.97, 0.84)",
         "stale-perturbation": "b = 3.2",
-        "second-pass-error": "w = (3.3, 1.4)",
+        "second-pass-error": "w is off by 0.4 after the next step",
     },
     broken_steps.NormInDtype: {"fp16-norm": "||e|| = 0", "tiny-gradients": "||e|| = 0", "huge-gradients": "||e|| = 0"},
     broken_steps.NormByDtype: {"mixed-dtypes": "at (2, 2, 2, 2)"},
@@ -80,17 +91,37 @@ TWO_STEP = {
     broken_care.SkipsStep: {"scheduler-order": "lr_scheduler.step()", "step-hooks": "0 calls before, 0 calls after"},
     broken_care.NoAdd: {"add-param-group": "raised KeyError: 'rho'"},
     broken_care.CopiedList: {"replaced-group": "a step of 0.1"},
-    broken_care.OneRho: {"group-rho": "second pass at (3.3, 1.4)"},
+    broken_care.OneRho: {"group-rho": "second pass at (3.3, 1.4)", "rho-assigned": 'group["rho"] = 0.25: ||e|| = 0.5'},
     broken_care.Diluted: {"group-rho": "second pass at (3.3, 1)"},
-    broken_care.Subtracts: {"restore-exact": "bfloat16: a relative drift of 0.00", "second-pass-error": "e-16"},
+    broken_care.Subtracts: {
+        "restore-exact": "bfloat16: a relative drift of 0.00",
+        "second-pass-error": "e-16",
+    },
     broken_care.SwapsData: {"storage": "data_ptr changes with the step"},
     broken_care.ForgetsSparse: {"sparse-embedding": "rows (0, 3.6, 2.7, 9)"},
     broken_care.Quiet: {"lost-ascent": "nothing is said"},
+    broken_base.KeepsFirst: {"rest-counts": "zero first gradient: w' = (1, 1)"},
+    broken_base.SumsAtRest: {"rho-zero": "the weights differ", "rest-counts": "rho 0: w' = (0.6, 0.4)"},
+    broken_base.DropsSecond: {"missing-first": "cleared: no error and nothing moves"},
+    broken_base.Stuck: {"base-step-error": "the next step raised RuntimeError: the last step is not over"},
+    broken_base.StepsAfterError: {"base-step-error": "w is off by 0.4 after the exception"},
+    broken_base.Forgetful: {"lost-wrapper": "stays for good: w = (3.3, 1.4), 0.5 away, after the new one"},
+    broken_base.TorchCopies: {
+        "copied-attributes": "the copy raised AttributeError: 'Doubling' object has no attribute 'times'"
+    },
+    broken_base.HidesBase: {"base-methods": "the base has train(), the optimizer around it has not"},
+    broken_base.OwnModes: {"base-methods": "train() does not reach the base"},
+    broken_base.OwnZero: {"own-store": "w' = (2.37, 0.04)"},
+    broken_base.BallEach: {"one-ball": "second pass at (3.5, 1.5), w' = (2.65, 0.94)"},
+    broken_base.FixedRho: {"rho-assigned": "opt.rho = 0.25: ||e|| = 0.5"},
+    broken_base.FixedGroups: {"rho-assigned": 'group["rho"] = 0.25: ||e|| = 0.5'},
+    broken_base.OtherBase: {"script-base-optimizer": "steps of 0.1, then 0.1, then 0.1"},
+    broken_base.LeavesGradients: {"script-two-losses": "w' = (1.80168, -0.149309)"},
 }
 CLOSURE = {
     broken_steps.GradLater: {"closure-contract": "under no_grad: raised RuntimeError"},
-    broken_steps.PerturbedLoss: {"closure-contract": "returns 9.365", "same-mask": "the masks differ in"},
-    broken_care.NoFinally: {"second-pass-error": "w = (3.3, 1.4) after the exception"},
+    broken_steps.PerturbedLoss: {"closure-contract": "returns 9.365", "same-mask": "other random numbers"},
+    broken_care.NoFinally: {"second-pass-error": "w is off by 0.4 after the exception"},
     broken_care.CountsTwice: {
         "tied-weights": "second pass at (3.21213, 1.28284)",
         "add-param-group": "1, 1.66667, 0.333333",
@@ -98,16 +129,22 @@ CLOSURE = {
     },
     broken_care.MomentumTrick: {
         "rho-zero-no-trace": "the buffers differ",
-        "batchnorm-once": "mean 0.2, variance 1.1, 2 batches",
+        "batchnorm-once": "1 of 3 buffers are not those of one pass: num_batches_tracked, num_batches_tracked counts 2",
         "batchnorm-cumulative": "mean 3.33333",
         "batchnorm-after-error": "momentum 0.0, mean 0.2",
     },
-    broken_care.OtherMask: {"rho-zero-no-trace": "the buffers differ", "same-mask": "the masks differ in"},
+    broken_care.OtherMask: {"rho-zero-no-trace": "the buffers differ", "same-mask": "other random numbers"},
+    broken_base.ClaimsSteps: {"no-backward": "no error, and a step is reported though nothing moves"},
+    broken_base.DropsSecond: {"missing-first": "no error and nothing moves"},
+    broken_base.Stuck: {"base-step-error": "the next step raised RuntimeError: the last step is not over"},
+    broken_base.AddsOutside: {"outside-gradients": "from norm 3 after the first pass to 6.3"},
+    broken_base.AnyModel: {"foreign-model": "accepted silently"},
 }
 OURS = {
     broken_steps.Masking: {"inf-first-gradient": "w' = (2.403, -0.104)", "loss-scaling-overflow": "inf in pass 1"},
     broken_care.Answers: {"guard-checkpoint": "state_dict() answered"},
     broken_care.Unwatched: {"guard-other-optimizer": "it stepped"},
+    broken_base.Modes: {"base-methods": "train() does not reach the base"},
 }
 BROKEN = [
     *((cls, "two-step", seen) for cls, seen in TWO_STEP.items()),
@@ -126,7 +163,10 @@ def test_ours_passes_everything():
     assert len(report) == len(families())
 
 
-@pytest.mark.parametrize(("cls", "door"), [(Right, "two-step"), (Right, "closure"), (WithModel, "closure")])
+@pytest.mark.parametrize(
+    ("cls", "door"),
+    [(Right, "two-step"), (Right, "closure"), (WithModel, "closure"), (Several, "two-step"), (Several, "closure")],
+)
 def test_a_right_one_passes_all_that_its_doors_allow(cls, door):
     assert set(failed(run(of_class(cls, "Right", door=door)))) == {SCALING}
 
@@ -211,6 +251,7 @@ def test_the_same_id_twice():
 def test_variants_are_other_algorithms_with_the_same_care():
     """usam and asam make other steps, but restore, resume and keep their storage as SAM does."""
     care = ["restore-exact", "resume", "storage", "scheduler-linked", "second-pass-error", "checkpoint-size"]
+    care += ["base-step-error", "lost-wrapper", "own-store", "base-methods", "outside-gradients"]
     for name in ("usam", "asam"):
         assert run(of_class(variants()[name].build, name), care).ok
     assert "golden-step" in failed(run(of_class(variants()["usam"].build, "usam"), ["golden-step"]))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import StepLR
-from torch.optim.optimizer import Optimizer
 
 from sharpmin.optim import SAM
-from sharpmin.optim._effects.rng import RandomState
 
 from ._case import Fault, NotApplicable, NotOffered, demand
 from ._setup import Setup
+from ._shared import around, back, passes
+from ._shared.scene import length
 from ._trial import copies, difference, same
 
 LEAST_GAIN = 0.9
@@ -36,15 +33,30 @@ class Question:
     ask: Callable[[Fresh], str]
 
 
+def finite(fresh: Fresh) -> str:
+    """Whether the rest can mean anything."""
+    s = fresh()
+    loss: Tensor = s.run(1)
+    demand(bool(torch.isfinite(loss)), f"loss {float(loss)}")
+    bad = [name for name, p in s.model.named_parameters() if p.grad is not None and not _finite(p.grad)]
+    if bad:
+        raise Fault(f"the gradient of {bad[0]} is not finite")
+    return f"loss {float(loss):.4g}"
+
+
+def _finite(grad: Tensor) -> bool:
+    return bool(torch.isfinite(grad.coalesce().values() if grad.is_sparse else grad).all())
+
+
 def ascent(fresh: Fresh) -> str:
     """The second pass runs somewhere else, and what rounding leaves of the way there."""
-    s, seen = fresh(), []
+    s = fresh()
     s.hold()
     _need_two_passes(s.opt)
-    s.passes = lambda k, when: seen.append(copies(s.weights)) if when == "before" else None
+    seen = s.at_passes()
     s.step()
     demand(len(seen) > 1, "one pass only", "two passes")
-    moved = sum(float((a.double() - b.double()).square().sum()) for a, b in zip(seen[0], seen[1], strict=True)) ** 0.5
+    moved = length(seen[0], seen[1])
     demand(moved > 0, "the second pass runs at w: nothing moved")
     gain = s.opt.last.gain if isinstance(s.opt, SAM) else None
     demand(gain is None or gain > LEAST_GAIN, f"{gain or 0.0:.0%} of the ascent survive the rounding of the weights")
@@ -52,10 +64,14 @@ def ascent(fresh: Fresh) -> str:
 
 
 def _need_two_passes(opt: Any) -> None:
-    if isinstance(opt, SAM) and not opt.ascent.needs_clean:
-        raise NotApplicable("this ascent takes one pass a step")
+    _need_first_pass(opt)
     if isinstance(opt, SAM) and not opt.needs_second_pass:
         raise NotApplicable("rho is 0 at this step")
+
+
+def _need_first_pass(opt: Any) -> None:
+    if isinstance(opt, SAM) and not opt.ascent.needs_clean:
+        raise NotApplicable("this ascent takes one pass a step")
 
 
 def rho_zero(fresh: Fresh) -> str:
@@ -63,17 +79,7 @@ def rho_zero(fresh: Fresh) -> str:
     s, bare = fresh(), fresh()
     base = bare.need_base()
     _without_radius(s.opt)
-    random = RandomState(s.weights)
-    for _ in range(2):
-        s.step()
-    random.put_back()
-    for _ in range(2):
-        bare.opt.zero_grad()
-        bare.run(1)
-        base.step()
-    ours, theirs = copies(s.weights), copies(bare.weights)
-    demand(same(ours, theirs), f"the weights differ by {difference(ours, theirs)} after two steps")
-    return "equal"
+    return passes.rho_zero(s, bare, base, 2)
 
 
 def _without_radius(opt: Any) -> None:
@@ -91,141 +97,160 @@ def restore_exact(fresh: Fresh) -> str:
     """A step whose base does not step."""
     s = fresh()
     s.hold()
-    was = copies(s.weights)
-    s.step()
-    now = copies(s.weights)
-    demand(same(was, now), f"the weights differ by {difference(was, now)} after a step in which the base did not step")
-    return "bit for bit"
-
-
-class _Stop(Exception):
-    """Thrown into a second pass."""
+    return back.restore(s, 1)
 
 
 def second_pass_error(fresh: Fresh) -> str:
-    """An exception in the second pass, as an out-of-memory error would be."""
+    """An exception in the second pass."""
     s = fresh()
     s.hold()
-    was, passes = copies(s.weights), 0
+    return back.second_pass_error(s)
 
-    def stop(k: int, when: str) -> None:
-        nonlocal passes
-        passes += when == "before"
-        if when == "after" and passes == 2:
-            raise _Stop
 
-    s.passes = stop
-    try:
-        s.step()
-    except _Stop:
-        pass
-    else:
-        raise NotApplicable("there was no second pass")
-    s.passes = None
-    if s.door == "two-step":
-        if isinstance(s.opt, SAM):
-            s.opt.abort()
-        else:
-            s.step()
-    now = copies(s.weights)
-    demand(same(was, now), f"the weights differ by {difference(was, now)}")
-    return "bit for bit"
+def base_step_error(fresh: Fresh) -> str:
+    """An exception in the step of the base."""
+    s, undisturbed = fresh(), fresh()
+    base: Any = s.need_base()
+    own = base.step
+
+    def fails(*args: Any, **options: Any) -> None:
+        raise back.Stop
+
+    def fail(on: bool) -> None:
+        base.step = fails if on else own
+
+    return back.base_step_error(s, undisturbed, fail)
+
+
+def lost_wrapper(fresh: Fresh) -> str:
+    """A new SAM on the same parameters while the old one holds them at w + e."""
+    s = fresh()
+    if not isinstance(s.opt, SAM):
+        raise NotApplicable("only its author knows how to make another one; `sharpmin check` asks this of the class")
+    _need_two_passes(s.opt)
+    s.door = "block" if s.opt.scope == "global" else "clean"
+    if s.door == "clean":
+        raise NotApplicable('first_step() is not a step of its own in scope "rank" and "microbatch"')
+    model = s.opt.model
+    return back.lost(s, lambda: SAM(torch.optim.SGD(s.held, lr=0.1), rho=0.05, model=model))
 
 
 def buffers_once(fresh: Fresh) -> str:
     """The buffers after a step against those after one pass."""
     s, once = fresh(), fresh()
     s.hold()
-    random, before = RandomState(s.weights), copies(once.model.buffers())
-    once.run(1)
-    names = [name for name, _ in once.model.named_buffers()]
-    right = copies(once.model.buffers())
-    if same(before, right):
-        raise NotApplicable("no buffer of the model moves in a pass")
-    random.put_back()
-    s.step()
-    wrong = [name for name, a, b in zip(names, copies(s.model.buffers()), right, strict=True) if not same(a, b)]
-    counted = [name for name in wrong if name.endswith("num_batches_tracked")]
-    counts = f", {counted[0]} counts {int(dict(s.model.named_buffers())[counted[0]])}" if counted else ""
-    demand(not wrong, f"{len(wrong)} of {len(names)} buffers are not those of one pass: {wrong[0] if wrong else ''}{counts}")
-    return "those of one pass"
+    return passes.buffers_once(s, once)
 
 
 def same_mask(fresh: Fresh) -> str:
-    """Where the random numbers of the two passes begin."""
-    s, starts = fresh(), []
+    """The random numbers of the two passes."""
+    s = fresh()
     s.hold()
     _need_two_passes(s.opt)
-    first = RandomState(s.weights)
-    once = fresh()
-    once.run(1)
-    if _equal(first, RandomState(s.weights)):
-        raise NotApplicable("a pass draws no random numbers from torch's generators")
-    first.put_back()
-    s.passes = lambda k, when: starts.append(RandomState(s.weights)) if when == "before" else None
-    s.step()
-    if len(starts) == 1:
-        raise NotApplicable("the step had one pass")
-    demand(_equal(starts[0], starts[1]), "the second pass goes on where the first one ended")
-    return "equal"
+    return passes.same_mask(s, fresh())
 
 
-def _equal(a: RandomState, b: RandomState) -> bool:
-    return bool(torch.equal(a._cpu, b._cpu)) and same(list(a._devices.values()), list(b._devices.values()))
+def missing_first(fresh: Fresh) -> str:
+    """The first gradients are cleared before the second pass; then they are never made."""
+    usual = fresh()
+    _need_first_pass(usual.opt)
+    was = copies(usual.held)
+    usual.step()
+    if same(was, copies(usual.held)):
+        raise NotApplicable("no step moves the weights now, as with a learning rate of 0")
+    s = fresh()
+    s.passes = lambda k, when: s.opt.zero_grad() if k == 1 and when == "after" else None
+    cleared = passes.missing(s)
+    s = fresh()
+    s.silent = (1,)
+    passes.missing(s)
+    return cleared
+
+
+def rest_counts(fresh: Fresh) -> str:
+    """With rho = 0 and another loss in the second pass, the base steps with the gradient of that one."""
+    s, bare = fresh(), fresh()
+    _need_first_pass(s.opt)
+    base = bare.need_base()
+    _without_radius(s.opt)
+    slopes = [p.detach().clone() for p in s.held]
+    held = s.held
+    s.instead[2] = lambda: torch.stack([(real(p) * real(c)).sum().double() for p, c in zip(held, slopes, strict=True)]).sum()
+
+    def right() -> Sequence[Tensor]:
+        for p, c in zip(bare.held, slopes, strict=True):
+            p.grad = c.clone()
+        base.step()
+        return copies(bare.held)
+
+    def show(now: Sequence[Tensor]) -> str:
+        return f"the weights are off by {difference(now, copies(bare.held))} from a step with the second gradient alone"
+
+    passes.second_counts(s, right, show)
+    return "the base steps with the second gradient alone"
+
+
+def real(t: Tensor) -> Tensor:
+    """Complex numbers as pairs."""
+    return torch.view_as_real(t) if t.is_complex() else t
 
 
 def scheduler_linked(fresh: Fresh) -> str:
-    """A scheduler on the optimizer, before and after load_state_dict."""
-    s = fresh()
-    base = s.need_base()
-    if not isinstance(s.opt, Optimizer):
-        raise NotOffered("is no torch.optim.Optimizer, which a scheduler demands; attach it to the base")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        scheduler = StepLR(s.opt, 1, 0.1)
-        for where in ("", " after load_state_dict"):
-            before = [float(group["lr"]) for group in base.param_groups]
+    """A scheduler on the optimizer, before and after load_state_dict, by the rates in the base's groups."""
+    for load in (False, True):
+        s = fresh()
+        base = s.need_base()
+
+        def step(s: Setup = s, base: torch.optim.Optimizer = base) -> list[float]:
+            rates = [float(group["lr"]) for group in base.param_groups]
             s.step()
-            scheduler.step()
-            after = [float(group["lr"]) for group in base.param_groups]
-            wrong = [(a, b) for a, b in zip(before, after, strict=True) if abs(b - 0.1 * a) > 1e-9 * abs(a)]
-            demand(not wrong, f"the base's lr goes from {wrong[0][0]:g} to {wrong[0][1]:g}{where}" if wrong else "")
-            s.opt.load_state_dict(s.opt.state_dict())
+            return rates
+
+        around.scheduler(s, step, load=load)
     return "a tenth each time"
 
 
 def resume(fresh: Fresh) -> str:
     """Save after a step, load into an optimizer whose state is gone, and take another."""
     s, again = fresh(), fresh()
-    s.step()
-    file = io.BytesIO()
-    torch.save(s.opt.state_dict(), file)
-    file.seek(0)
-    values, random = copies([*s.weights, *s.model.buffers()]), RandomState(s.weights)
-    s.step()
-    for part in (again.opt, again.base):
+    for part in (again.opt, *again.bases):
         getattr(part, "state", {}).clear()
-    with torch.no_grad():
-        for tensor, value in zip([*again.weights, *again.model.buffers()], values, strict=True):
-            tensor.copy_(value)
-    again.opt.load_state_dict(torch.load(file, weights_only=False))
-    random.put_back()
-    again.step()
-    unbroken, resumed = copies(s.weights), copies(again.weights)
-    demand(same(unbroken, resumed), f"the weights differ by {difference(unbroken, resumed)} one step after loading")
-    return "equal"
+    return around.resume(s, again, 1)
 
 
-def finite(fresh: Fresh) -> str:
-    """Whether the rest can mean anything."""
+def base_methods(fresh: Fresh) -> str:
+    """`train()` and `eval()` of a schedule-free base, `consolidate_state_dict()` of a sharded one."""
     s = fresh()
-    loss: Tensor = s.run(1)
-    demand(bool(torch.isfinite(loss)), f"loss {float(loss)}")
-    bad = [name for name, p in s.model.named_parameters() if p.grad is not None and not _finite(p.grad)]
-    if bad:
-        raise Fault(f"the gradient of {bad[0]} is not finite")
-    return f"loss {float(loss):.4g}"
+    return around.base_methods(s.opt, s.need_base())
 
 
-def _finite(grad: Tensor) -> bool:
-    return bool(torch.isfinite(grad.coalesce().values() if grad.is_sparse else grad).all())
+def own_store(fresh: Fresh) -> str:
+    """A base that keeps gradients of its own."""
+    s = fresh()
+    _need_first_pass(s.opt)
+    return around.cleared_between(s, s.need_base())
+
+
+def copied_attributes(fresh: Fresh) -> str:
+    """What `copy.deepcopy(opt)` leaves of the base."""
+    s = fresh()
+    return around.attributes(s.opt, s.need_base())
+
+
+def outside_gradients(fresh: Fresh) -> str:
+    """Trainable parameters of the model that the optimizer does not hold."""
+    return around.outside(fresh())
+
+
+def rho_assigned(fresh: Fresh) -> str:
+    """A radius of 0, by either way, puts the second pass at w."""
+    _need_two_passes(fresh().opt)
+    said = []
+    for where in ("opt.rho", 'group["rho"]'):
+        try:
+            said.append(around.assigned(fresh(), where, 0.0, 0.0))
+        except NotOffered:
+            continue
+    if not said:
+        raise NotOffered("has no attribute rho, and no rho in its groups")
+    return "; ".join(said)

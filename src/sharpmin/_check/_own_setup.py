@@ -10,98 +10,19 @@ from torch import Tensor, nn
 from sharpmin.optim import SAM
 from sharpmin.optim._effects.rng import RandomState
 
-from . import _own_families as ask
 from ._case import Fault, NotApplicable, NotOffered, Outcome, Report, Status, raised
 from ._doors import DOORS, closure, detect
 from ._isolate import isolated
 from ._own_families import Question
+from ._own_questions import QUESTIONS
 from ._setup import LossFn, Setup, untouched
-
-_OUR_DOOR = (
-    'put the first pass inside `with opt.clean():`, or use opt.step(closure); if your loop does, say so: door="clean" or '
-    'door="closure"'
-)
-QUESTIONS = (
-    Question(
-        "finite",
-        "Loss and gradients of this batch are finite",
-        "finite numbers",
-        "look at the batch, the loss and the initial weights",
-        "look at the batch, the loss and the initial weights",
-        ask.finite,
-    ),
-    Question(
-        "ascent",
-        "The second pass runs at w + e",
-        "weights that moved, and more than 90 % of the ascent after rounding",
-        'give a rho > 0; with float16 or bfloat16 weights keep them in float32 under autocast, or use rounding="stochastic"',
-        "give a rho > 0; with float16 or bfloat16 weights keep them in float32 under autocast",
-        ask.ascent,
-    ),
-    Question(
-        "rho-zero",
-        "rho = 0 is the base optimizer",
-        "the weights of the base optimizer after two steps, bit for bit",
-        _OUR_DOOR,
-        "replay the random state in the second pass, and skip the perturbation where rho is 0",
-        ask.rho_zero,
-    ),
-    Question(
-        "restore-exact",
-        "The weights come back bit for bit",
-        "the weights before the step, if the base does not step",
-        "report this: sharpmin restores by copy",
-        "restore by a copy from a backup instead of subtracting the perturbation",
-        ask.restore_exact,
-    ),
-    Question(
-        "second-pass-error",
-        "An exception in the second pass does not leave w + e behind",
-        "the weights before the step",
-        "report this: the block, and abort(), restore",
-        "restore in a finally clause around the second pass",
-        ask.second_pass_error,
-    ),
-    Question(
-        "batchnorm-once",
-        "BatchNorm and other buffers move once a step",
-        "the buffers that one pass leaves",
-        "pass model=model to sharpmin.SAM (and no `buffers` filter that leaves them out)",
-        "put the buffers back after the second pass, all of them, by copy",
-        ask.buffers_once,
-    ),
-    Question(
-        "same-mask",
-        "Both passes draw the same random numbers (dropout masks)",
-        "the random state of the first pass at the start of the second",
-        _OUR_DOOR,
-        "set torch's random state back before the second pass, and forward again after it",
-        ask.same_mask,
-    ),
-    Question(
-        "scheduler-linked",
-        "A learning-rate scheduler on the optimizer reaches the base",
-        "a tenth of the learning rate in the base's groups, also after load_state_dict",
-        "report this: sharpmin shares the base's groups",
-        "share the base's param_groups, the very list, or attach the scheduler to the base",
-        ask.scheduler_linked,
-    ),
-    Question(
-        "resume",
-        "state_dict holds all that the next step needs",
-        "the weights of the unbroken run one step after loading, bit for bit",
-        'say door="clean" or "closure" if your loop does so; else report this: the base\'s state is in state_dict',
-        "put the state of the base into state_dict, and save it separately until then",
-        ask.resume,
-    ),
-)
 
 
 def check(model: nn.Module, loss_fn: LossFn, batch: tuple[Any, Any], opt: Any, *, door: str | None = None) -> Report:
     """Check a training set-up: does this SAM, with this model and this batch, do what SAM should?
 
     Everything runs on copies. Model, optimizer, gradients, modes and random states are bit for bit as before afterwards; it
-    takes the memory of two more set-ups and the time of some thirty passes. Forward hooks of the model are copied and fire.
+    takes the memory of two more set-ups and the time of some sixty passes. Forward hooks of the model are copied and fire.
 
     Args:
         model: called as `model(inputs)`.
@@ -136,7 +57,10 @@ def check(model: nn.Module, loss_fn: LossFn, batch: tuple[Any, Any], opt: Any, *
 
         def fresh() -> Setup:
             random.put_back()
-            return setup.copy()
+            try:
+                return setup.copy()
+            except TypeError as error:  # the first copy could be made
+                raise NotApplicable(str(error)) from None
 
         return Report(tuple(_answer(question, fresh, ours=isinstance(opt, SAM)) for question in QUESTIONS))
 
@@ -172,7 +96,7 @@ def _described(model: nn.Module, loss_fn: LossFn, batch: tuple[Any, Any], opt: A
     own = set(map(id, model.parameters()))
     if not any(id(p) in own for group in opt.param_groups for p in group["params"]):
         raise ValueError("check: opt holds none of the model's parameters; give the model that it trains")
-    return Setup(model, loss_fn, batch[0], batch[1], opt, _door(opt, door))
+    return Setup(model, opt, _door(opt, door), loss_fn, batch[0], batch[1])
 
 
 def _door(opt: Any, door: str | None) -> str:

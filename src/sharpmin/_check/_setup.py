@@ -9,78 +9,43 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from sharpmin.optim import SAM
 from sharpmin.optim._effects.rng import RandomState
 
-from ._case import NotOffered, raised
-from ._doors import DOORS
-from ._trial import backward, copies, same
+from ._case import raised
+from ._shared.around import REMADE
+from ._shared.scene import Scene, inside
+from ._trial import copies, same
 
 LossFn = Callable[[Any, Any], Tensor]
-_REMADE = ("_optimizer_", "_zero_grad_profile_name")  # hooks and profiling of torch's optimizers; `step` is patched
 
 
 @dataclass
-class Setup:
+class Setup(Scene):
     """A model, a loss, a batch and an optimizer under test.
 
     Attributes:
-        model: called as `model(inputs)`.
         loss_fn: called as `loss_fn(model(inputs), targets)`; gives a scalar.
         inputs: what the model sees.
         targets: what the loss sees besides.
-        opt: the optimizer.
-        door: how a step is taken.
-        passes: called with the number of the pass before its forward and after its backward.
     """
 
-    model: nn.Module
     loss_fn: LossFn
     inputs: Any
     targets: Any
-    opt: Any
-    door: str = ""
-    passes: Callable[[int, str], None] | None = None
 
-    def run(self, k: int) -> Tensor:
-        """Forward and backward of pass k."""
-        if self.passes is not None:
-            self.passes(k, "before")
-        loss = backward(self.loss_fn(self.model(self.inputs), self.targets))
-        if self.passes is not None:
-            self.passes(k, "after")
-        return loss
-
-    def step(self) -> None:
-        """One SAM step."""
-        DOORS[self.door](self.opt, self.run)
-
-    @property
-    def weights(self) -> list[nn.Parameter]:
-        """Every parameter of the model and of the optimizer, once."""
-        held = [p for group in self.opt.param_groups for p in group["params"]]
-        return list(dict.fromkeys([*self.model.parameters(), *held]))
-
-    @property
-    def base(self) -> Optimizer | None:
-        """The optimizer inside, where it can be found."""
-        found = [value for value in vars(self.opt).values() if isinstance(value, Optimizer)]
-        return found[0] if len(set(map(id, found))) == 1 else None
-
-    def need_base(self) -> Optimizer:
-        """The optimizer inside."""
-        if self.base is None:
-            raise NotOffered("the base optimizer inside it could not be found")
-        return self.base
+    def loss(self, k: int) -> Tensor:
+        """The loss of the batch."""
+        return self.loss_fn(self.model(self.inputs), self.targets)
 
     def hold(self) -> None:
         """From now on the base takes no step, so that a SAM step should change nothing."""
-        base: Any = self.base
-        if base is not None:
-            base.step = lambda *args, **options: None
+        if self.bases:
+            for base in self.bases:
+                vars(base)["step"] = _nothing
             return
         for group in self.opt.param_groups:
             if "lr" in group:
@@ -95,6 +60,7 @@ class Setup:
         memo: dict[int, Any] = {}
         try:
             model = copy.deepcopy(self.model, memo)
+            _copy_inside(self.opt, memo)
             opt = _copied(self.opt, memo)
             rest = [copy.deepcopy(part, memo) for part in (self.loss_fn, self.inputs, self.targets)]
         except (TypeError, RuntimeError, AttributeError) as error:
@@ -104,19 +70,32 @@ class Setup:
                 f"check: the set-up cannot be copied, and check works on copies only ({raised(error)}); give the bare module "
                 "(model.module of a parallel wrapper), without tensors of an old graph in its attributes"
             ) from None
-        return Setup(model, rest[0], rest[1], rest[2], opt, self.door)
+        return Setup(model, opt, self.door, rest[0], rest[1], rest[2])
+
+
+def _nothing(*args: Any, **options: Any) -> None:
+    """In place of a step."""
 
 
 def _copied(opt: Any, memo: dict[int, Any]) -> Any:
     """A copy of an optimizer with all attributes: torch's own way of copying keeps groups and state only."""
     if isinstance(opt, SAM) or not isinstance(opt, Optimizer):
         return copy.deepcopy(opt, memo)
+    if id(opt) in memo:
+        return memo[id(opt)]
     twin = type(opt).__new__(type(opt))
     memo[id(opt)] = twin
-    kept = {k: v for k, v in vars(opt).items() if k != "step" and not k.startswith(_REMADE)}
+    kept = {k: v for k, v in vars(opt).items() if k != "step" and not k.startswith(REMADE)}
     vars(twin).update({k: copy.deepcopy(v, memo) for k, v in kept.items()})
     Optimizer.__setstate__(twin, {})
     return twin
+
+
+def _copy_inside(opt: Any, memo: dict[int, Any]) -> None:
+    """Copy the optimizers inside before whoever holds them asks torch to."""
+    for base in inside(opt):
+        _copy_inside(base, memo)
+        _copied(base, memo)
 
 
 @contextmanager

@@ -19,9 +19,10 @@ from sharpmin.optim import SAM
 from ._case import raised
 from ._doors import FOREIGN, OURS, closure, detect
 from ._isolate import isolated
+from ._signature import HINT, Signature
 
 Build = Callable[[Any, type[torch.optim.Optimizer], float, dict[str, Any], nn.Module], Any]
-HINT = "give a factory: --make module:function, with function(params, base_class, rho, base_options)"
+Several = Callable[[list[torch.optim.Optimizer], float, nn.Module], Any]
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Subject:
         ours: whether it is `sharpmin.SAM` or a subclass, from which more is demanded.
         takes_model: whether the model reaches it.
         per_rank: makes one that perturbs per rank (scope="rank"); None if its constructor has no such argument.
+        several: makes one around several bases that exist; None if its constructor makes the base.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Subject:
     ours: bool = False
     takes_model: bool = False
     per_rank: Build | None = None
+    several: Several | None = None
 
 
 def our_sam(cls: type[SAM] = SAM, door: str | None = None) -> Subject:
@@ -60,8 +63,13 @@ def our_sam(cls: type[SAM] = SAM, door: str | None = None) -> Subject:
     def per_rank(params: Any, base: type[torch.optim.Optimizer], rho: float, options: dict[str, Any], model: nn.Module) -> Any:
         return cls(base(params, **options), rho, model=model, scope="rank")
 
+    def several(bases: list[torch.optim.Optimizer], rho: float, model: nn.Module) -> Any:
+        several: Any = bases
+        return cls(several, rho, model=model)
+
     name = f"{cls.__module__.split('.')[0]}.{cls.__name__}"
-    return Subject(name, build, (door,) if door else OURS, ours=True, takes_model=True, per_rank=per_rank)
+    doors = (door,) if door else OURS
+    return Subject(name, build, doors, ours=True, takes_model=True, per_rank=per_rank, several=several)
 
 
 def of_class(target: Any, name: str, *, door: str | None = None, extra: Mapping[str, Any] | None = None) -> Subject:
@@ -84,11 +92,11 @@ def of_class(target: Any, name: str, *, door: str | None = None, extra: Mapping[
         signature = inspect.signature(target)
     except (TypeError, ValueError):
         raise TypeError(f"{name} has no signature that can be read; {HINT}") from None
-    build, takes_model = _read(target, name, signature, dict(extra or {}))
-    subject = _probed(name, build, door, takes_model)
+    read = Signature.of(target, name, signature, dict(extra or {}))
+    subject = replace(_probed(name, read.build, door, "model" in read.roles), several=read.several)
     if "scope" not in signature.parameters or "scope" in (extra or {}):
         return subject
-    return replace(subject, per_rank=_read(target, name, signature, {**(extra or {}), "scope": "rank"})[0])
+    return replace(subject, per_rank=Signature.of(target, name, signature, {**(extra or {}), "scope": "rank"}).build)
 
 
 def of_factory(make: Any, name: str, *, door: str | None = None) -> Subject:
@@ -145,49 +153,3 @@ def _passes(opt: Any, net: nn.Module) -> int:
     except Exception:
         return 0
     return calls
-
-
-def _read(target: Any, name: str, signature: inspect.Signature, extra: dict[str, Any]) -> tuple[Build, bool]:
-    """How to call `target`, from the names of its parameters."""
-    kinds = inspect.Parameter
-    named = [p for p in signature.parameters.values() if p.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)]
-    spread = any(p.kind is kinds.VAR_KEYWORD for p in signature.parameters.values())
-    roles = {p.name: _role(p.name) for p in named if p.name not in extra}
-    known = {role: key for key, role in reversed(roles.items()) if role}
-    missing = [p.name for p in named if p.default is p.empty and not roles.get(p.name) and p.name not in extra]
-    called = f"{name}({', '.join(signature.parameters)})"
-    if "base" not in known:
-        raise TypeError(f"{called} takes no base optimizer that could be recognised; {HINT}")
-    if missing:
-        given = " ".join(f"--set {key}=..." for key in missing)
-        raise TypeError(f"{name} needs {', '.join(missing)}; give {given}, or {HINT.removeprefix('give ')}")
-    strange = [key for key in extra if key not in signature.parameters and not spread]
-    if strange:
-        raise TypeError(f"{name} takes no {', '.join(strange)}; it takes {', '.join(signature.parameters)}")
-    if "rho" not in known and not spread:
-        raise TypeError(f"{called} takes no rho; {HINT}")
-    by_class = "params" in known and (spread or "options" in known)
-
-    def build(params: Any, base: type[torch.optim.Optimizer], rho: float, options: dict[str, Any], model: nn.Module) -> Any:
-        listed = list(params)
-        values: dict[str, Any] = {"params": listed, "model": model, "base": base, "options": options}
-        if not by_class:
-            values["base"] = base(listed, **options)
-        keywords = {key: values[role] for role, key in known.items() if role in values and (role != "options" or by_class)}
-        if by_class and "options" not in known:
-            keywords |= options
-        return target(**keywords, **{known.get("rho", "rho"): rho}, **extra)
-
-    return build, "model" in known
-
-
-def _role(name: str) -> str:
-    """What a parameter of this name is for, or nothing known."""
-    lower = name.lower()
-    if lower.endswith(("kwargs", "options", "args")) and ("base" in lower or "optim" in lower or lower == "kwargs"):
-        return "options"
-    if lower in ("params", "parameters", "param_groups"):
-        return "params"
-    if lower in ("base", "inner", "opt", "base_class", "base_cls") or "optim" in lower:
-        return "base"
-    return {"model": "model", "module": "model", "net": "model", "rho": "rho"}.get(lower, "")

@@ -68,10 +68,10 @@ class Trial:
             opt.abort()
             return self.step(opt, run)
 
-    def need_model(self) -> None:
-        """Go on only if the optimizer under test is given the model."""
+    def need_model(self, left: str = "buffers are") -> None:
+        """Go on only if the optimizer under test is given the model; `left` is what it cannot know without."""
         if not self.subject.takes_model:
-            raise NotOffered("takes no model, so buffers are left to the caller")
+            raise NotOffered(f"takes no model, so {left} left to the caller")
 
     def need(self, opt: Any, *names: str) -> None:
         """Go on only if the optimizer under test has these methods."""
@@ -136,19 +136,19 @@ class Quadratic:
 
 
 class Training:
-    """A small network on fixed data; with `noise`, it holds BatchNorm and Dropout."""
+    """A small network on fixed data, with BatchNorm and with Dropout if they are asked for."""
 
-    def __init__(self, *, noise: bool = False) -> None:
+    def __init__(self, *, normed: bool = False, dropout: bool = False) -> None:
         torch.default_generator.manual_seed(1)
-        between = [nn.BatchNorm1d(6), nn.Dropout(0.5)] if noise else []
+        between = [nn.BatchNorm1d(6)] * normed + [nn.Dropout(0.5)] * dropout
         self.net = nn.Sequential(nn.Linear(4, 6), *between, nn.Tanh(), nn.Linear(6, 3))
         self.x, self.y = torch.randn(16, 4), torch.randint(3, (16,))
         self.forwards = 0
 
-    def __call__(self, k: int) -> Tensor:
+    def loss(self) -> Tensor:
+        """That of one forward pass."""
         self.forwards += 1
-        loss = nn.functional.cross_entropy(self.net(self.x), self.y)
-        return backward(loss)
+        return nn.functional.cross_entropy(self.net(self.x), self.y)
 
 
 def backward(loss: Tensor) -> Tensor:

@@ -33,7 +33,8 @@ def check(
 
     Classes with the signatures Cls(params, base_class, rho=..., **base_options) and Cls(base, rho=...) are constructed
     as they are; --set adds arguments, --make gives a function that constructs. Exit code 0: nothing failed. 1: a family
-    failed. 2: bad use. "Not offered" is no failure: the class has no way to express the case.
+    failed. 2: bad use. "Not offered" is no failure: the class has no way to express the case. "Not applicable" is none
+    either: there is nothing to ask.
     """
     from sharpmin._check._named import Named
     from sharpmin._check._suite import choose, run
@@ -130,5 +131,6 @@ def _document(subject: Subject, report: Report, ranks: int | None) -> dict[str, 
         "passed": statuses.count("passed"),
         "failed": statuses.count("failed"),
         "not_offered": statuses.count("not offered"),
+        "not_applicable": statuses.count("not applicable"),
         "families": [outcome.record() for outcome in report],
     }

@@ -8,12 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from .._case import Fault, NotOffered, demand, family
-from .._trial import Trial, backward, near, show
+from .._shared import around, passes
+from .._shared.scene import Played, played
+from .._trial import Holder, Quadratic, Trial, backward, near, show
 
 
 def _pass(bn: nn.BatchNorm1d, *rows: float) -> Tensor:
+    return backward(_loss(bn, *rows))
+
+
+def _loss(bn: nn.BatchNorm1d, *rows: float) -> Tensor:
     loss: Tensor = bn(torch.tensor(rows)[:, None]).square().sum()
-    return backward(loss)
+    return loss
 
 
 def _rows(bn: nn.BatchNorm1d, rows: tuple[float, ...], _: int) -> Tensor:
@@ -23,20 +29,19 @@ def _rows(bn: nn.BatchNorm1d, rows: tuple[float, ...], _: int) -> Tensor:
 @family(
     "batchnorm-once",
     "BatchNorm statistics move once a step",
-    right="mean 0.2, variance 1.1, 1 batch",
+    right="the buffers that one pass leaves: mean 0.2, variance 1.1, 1 batch",
     fix="put the buffers back after the second pass (ours: pass model=model)",
     faults=(14,),
 )
 def batchnorm_once(t: Trial) -> str:
     """Batch 1, 3 at momentum 0.1: mean 0.1 * 2, variance 0.9 + 0.1 * 2."""
     t.need_model()
+    return passes.buffers_once(_normed(t), _normed(t))
+
+
+def _normed(t: Trial) -> Played:
     bn = nn.BatchNorm1d(1)
-    opt = t.make(list(bn.parameters()), model=bn)
-    t.step(opt, lambda _: _pass(bn, 1.0, 3.0))
-    numbers = [x for x in (bn.running_mean, bn.running_var, bn.num_batches_tracked) if x is not None]
-    seen = f"mean {show(numbers[0])}, variance {show(numbers[1])}, {show(numbers[2])} batches"
-    demand(near(torch.stack([x.double().reshape(()) for x in numbers]), (0.2, 1.1, 1.0), 1e-6), seen)
-    return seen
+    return played(t, bn, lambda _: _loss(bn, 1.0, 3.0))
 
 
 @family(
@@ -103,21 +108,26 @@ def same_mask(t: Trial) -> str:
         raise NotOffered("first_step() comes after the first forward pass, so the random state before it is the caller's")
     if t.door == "closure-after-backward":
         raise NotOffered("the caller does the first forward pass, so the random state before it is the caller's")
-    w, masks = nn.Parameter(torch.ones(256)), []
+    return passes.same_mask(_dropped(t), _dropped(t))
 
-    def run(_: int) -> Tensor:
-        dropped = nn.functional.dropout(w, 0.5)
-        masks.append(dropped.detach() > 0)
-        loss = dropped.square().sum()
-        return backward(loss)
 
-    opt = t.make([w])
-    before = torch.get_rng_state()
-    t.step(opt, run)
-    after = torch.get_rng_state()
-    torch.set_rng_state(before)
-    nn.functional.dropout(torch.ones(256), 0.5)
-    unequal = int((masks[0] != masks[-1]).sum())
-    demand(unequal == 0, f"the masks differ in {unequal} of 256 entries")
-    demand(torch.equal(after, torch.get_rng_state()), "the random state afterwards is not that of one pass")
-    return "equal masks"
+def _dropped(t: Trial) -> Played:
+    w = nn.Parameter(torch.ones(256))
+    return played(t, Holder([w]), lambda _: nn.functional.dropout(w, 0.5).square().sum())
+
+
+@family(
+    "outside-gradients",
+    "Parameters outside the optimizer get the gradient of one pass",
+    right="a gradient of 3, that of the first pass",
+    fix="put the gradients of the model's other parameters back after the second pass",
+    faults=(36,),
+)
+def outside_gradients(t: Trial) -> str:
+    """f + v w1 at v = 0, where the optimizer has w alone: the gradient of v is 3 in the first pass, 3.3 in the second."""
+    t.need_model("its other parameters are")
+    f = Quadratic.new()
+    model = Holder([f.w, nn.Parameter(torch.zeros((), dtype=torch.float64))])
+    v = list(model.parameters())[1]
+    opt = t.make([f.w], model=model)
+    return around.outside(Played(model, opt, t.door, lambda _: f.loss() + v * f.w[0]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -11,27 +10,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._case import Fault, demand, family, raised
-from .._trial import CLOSE, SGD, Adam, Quadratic, Training, Trial, backward, copies, difference, near, same, show
+from .._case import Fault, NotApplicable, demand, family, raised
+from .._shared import around
+from .._shared.around import saved
+from .._shared.scene import Played, golden, played
+from .._trial import CLOSE, SGD, Adam, Quadratic, Training, Trial, backward, near, show
 
 HALF = 5
-
-
-def saved(value: Any) -> io.BytesIO:
-    """`value` as torch.save writes it."""
-    file = io.BytesIO()
-    torch.save(value, file)
-    file.seek(0)
-    return file
-
-
-def loaded(file: io.BytesIO) -> Any:
-    """What torch.load reads, plain numbers and tensors only if that is what was saved."""
-    try:
-        return torch.load(file, weights_only=True)
-    except pickle.UnpicklingError:
-        file.seek(0)
-        return torch.load(file, weights_only=False)
 
 
 @family(
@@ -43,23 +28,11 @@ def loaded(file: io.BytesIO) -> Any:
 )
 def resume(t: Trial) -> str:
     """Adam, whose state matters."""
-    f = Training()
-    opt = t.make(list(f.net.parameters()), 0.05, base=Adam, lr=0.01, model=f.net)
-    t.need(opt, "state_dict", "load_state_dict")
-    for _ in range(HALF):
-        t.step(opt, f)
-    weights, state = saved(f.net.state_dict()), saved(opt.state_dict())
-    for _ in range(HALF):
-        t.step(opt, f)
-    fresh = Training()
-    again = t.make(list(fresh.net.parameters()), 0.05, base=Adam, lr=0.01, model=fresh.net)
-    fresh.net.load_state_dict(loaded(weights))
-    again.load_state_dict(loaded(state))
-    for _ in range(HALF):
-        t.step(again, fresh)
-    unbroken, resumed = copies(f.net.parameters()), copies(fresh.net.parameters())
-    demand(same(unbroken, resumed), f"weights differ by {difference(unbroken, resumed)} after 5 steps at lr 0.01")
-    return "equal"
+    return around.resume(_adam(t, Training()), _adam(t, Training()), HALF)
+
+
+def _adam(t: Trial, f: Training) -> Played:
+    return played(t, f.net, lambda _: f.loss(), 0.05, base=Adam, lr=0.01)
 
 
 @family(
@@ -111,3 +84,43 @@ def copying(t: Trial) -> str:
         demand(near(w, (2.67, 0.44), CLOSE), f"{name}: the copy's w' = {show(w)}")
         demand(near(f.w, (3.0, 1.0), 0.0), f"{name}: the original's w = {show(f.w)}")
     return "both work"
+
+
+class Doubling(torch.optim.SGD):
+    """It keeps a number outside its state, and steps with that many times the gradient."""
+
+    def __init__(self, params: Any, **options: Any):
+        super().__init__(params, **options)
+        self.times = 2.0
+
+    def step(self, closure: Any = None) -> Any:
+        """A step."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.grad.mul_(self.times)
+        return super().step(closure)
+
+
+@family(
+    "copied-attributes",
+    "A copy of the optimizer keeps the attributes of the base",
+    right="the copy steps like the original: w' = (2.34, -0.12)",
+    fix="copy all attributes of the base: torch's __getstate__ keeps groups and state only",
+    faults=(35,),
+)
+def copied_attributes(t: Trial) -> str:
+    """A base whose step is twice as long by an attribute of its own; twice the golden step."""
+    for base, right in ((SGD, (2.67, 0.44)), (Doubling, (2.34, -0.12))):
+        s, f = golden(t, base=base)
+        try:
+            w, opt = copy.deepcopy((f.w, s.opt))
+            t.step(opt, Quadratic(w))
+        except Exception as error:
+            if base is SGD:
+                raise NotApplicable(f"a copy cannot be made with any base: {raised(error)}") from None
+            raise Fault(f"the copy {raised(error)}") from None
+        if base is SGD and not near(w, right, CLOSE):
+            raise NotApplicable("a copy does not work with any base; see the family copying")
+        demand(near(w, right, CLOSE), f"the copy's w' = {show(w)}")
+    return f"the copy's w' = {show(w)}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._case import demand, family
+from .._case import Fault, demand, family
+from .._shared import passes
+from .._shared.scene import golden
 from .._trial import CLOSE, Trial, backward, near, show
 
 
@@ -57,17 +59,55 @@ def no_first_gradient(t: Trial) -> str:
 
 @family(
     "no-gradient",
-    "No gradient at all: no error, no change",
-    right="w' = (3, 4)",
-    fix="let an empty list of gradients have the norm 0",
+    "No gradient at all: nothing moves",
+    right="w' = (3, 1), and no error but one that speaks of gradients",
+    fix="let an empty list of gradients have the norm 0, or refuse it and say so",
     faults=(2, 3),
 )
 def no_gradient(t: Trial) -> str:
-    """Every `grad` is None in both passes."""
-    a, b = _pair()
-    t.step(t.make([a, b]), lambda _: torch.zeros(()))
-    demand((float(a), float(b)) == (3.0, 4.0), f"w' = {show([a, b])}")
-    return f"w' = {show([a, b])}"
+    """Every `grad` is None in both passes, and no loss needs one."""
+    s, _ = golden(t)
+    s.silent, s.instead = (1, 2), {1: lambda: torch.zeros(()), 2: lambda: torch.zeros(())}
+    return passes.never(s, legal=True)
+
+
+@family(
+    "no-backward",
+    "A loss whose backward is never called is no step",
+    right="an error that says so, after which the next step works, or no step reported",
+    fix="raise where a loss needs gradients and no parameter has one",
+    faults=(29,),
+)
+def no_backward(t: Trial) -> str:
+    """A forgotten backward() would train nothing without a word; in a closure too."""
+    s, _ = golden(t)
+    s.silent = (1, 2)
+    return passes.never(s, legal=False)
+
+
+@family(
+    "missing-first",
+    "First gradients that are cleared or never made are not taken for zero",
+    right="an error that says so, after which the golden step works, or a step with the second gradient",
+    fix="raise where no parameter has a gradient before the perturbation; never drop the second one silently",
+    faults=(29,),
+)
+def missing_first(t: Trial) -> str:
+    """zero_grad() in the wrong place, and a first backward() that was forgotten: twenty such steps must not train nothing."""
+    said = []
+    for name in ("cleared", "never made"):
+        s, f = golden(t)
+        if name == "cleared":
+            s.passes = lambda k, when, opt=s.opt: opt.zero_grad() if (k, when) == (1, "after") else None
+        else:
+            s.silent = (1,)
+        try:
+            said.append(f"{name}: {passes.missing(s)}")
+        except Fault as fault:
+            raise Fault(f"{name}: {fault.observed}", fault.right) from None
+        ends = [(2.67, 0.44), (2.7, 0.6), (3.0, 1.0)]  # the next step after an error; with the second gradient at w; no step
+        demand(any(near(f.w, end, CLOSE) for end in ends), f"{name}: w' = {show(f.w)}")
+    return "; ".join(said)
 
 
 @family(

@@ -1,12 +1,17 @@
-"""The way back: exact, and also after an exception."""
+"""The way back: exact, after an exception in the second pass or in the base, and after a wrapper that was lost."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._case import Fault, demand, family
-from .._trial import Trial, backward, same, show
+from .._case import Fault, NotOffered, demand, family
+from .._doors import has_two_steps
+from .._shared import back
+from .._shared.scene import golden, played
+from .._trial import Holder, Trial, same, show
 
 STEPS = 200
 
@@ -22,53 +27,69 @@ def restore_exact(t: Trial) -> str:
     """(w + e) - e is not w in floating point."""
     for dtype in (torch.bfloat16, torch.float32):
         w = nn.Parameter(torch.randn(64).to(dtype))
-        was = w.detach().clone()
-        opt = t.make([w], 0.05, lr=0.0)
 
-        def run(_: int, w: nn.Parameter = w) -> Tensor:
-            loss = (w * torch.randn(64).to(w.dtype)).sum()
-            return backward(loss)
+        def loss(_: int, w: nn.Parameter = w) -> Tensor:
+            return (w * torch.randn(64).to(w.dtype)).sum()
 
-        for _ in range(STEPS):
-            t.step(opt, run)
-        drift = (w.detach().double() - was.double()).norm() / was.double().norm()
-        demand(same(w, was), f"{str(dtype).removeprefix('torch.')}: a relative drift of {float(drift):.2g}")
+        try:
+            back.restore(played(t, Holder([w]), loss, 0.05, lr=0.0), STEPS)
+        except Fault as fault:
+            raise Fault(f"{str(dtype).removeprefix('torch.')}: {fault.observed}") from None
     return "0"
-
-
-class _OutOfMemory(Exception):
-    """What the second pass runs into."""
 
 
 @family(
     "second-pass-error",
     "An exception in the second pass does not leave w + e behind",
-    right="w = (3, 1) after the next step at lr = 0",
+    right="w after the next step at lr = 0",
     fix="restore in a finally clause, or at the latest when the next step begins",
     faults=(5,),
 )
 def second_pass_error(t: Trial) -> str:
     """The caller catches it (out of memory, a bad batch) and goes on with the next batch."""
-    w = nn.Parameter(torch.tensor([3.0, 1.0], dtype=torch.float64))
-    opt = t.make([w], lr=0.0)
-    fails = True
+    return back.second_pass_error(golden(t, lr=0.0)[0])
 
-    def run(k: int) -> Tensor:
-        if k == 2 and fails:
-            raise _OutOfMemory
-        loss = (w[0] ** 2 + 4 * w[1] ** 2) / 2
-        return backward(loss)
 
-    try:
-        t.step(opt, run)
-    except _OutOfMemory:
-        pass
-    else:
-        raise Fault("the exception was swallowed", "the exception reaches the caller")
-    if t.door != "two-step":
-        demand(same(w, torch.tensor([3.0, 1.0], dtype=torch.float64)), f"w = {show(w)} after the exception", "w = (3, 1)")
-    fails = False
-    t.go_on(opt, run)
-    off = float((w.detach() - torch.tensor([3.0, 1.0], dtype=torch.float64)).abs().max())
-    demand(off == 0, f"w = {show(w)} after the next step at lr = 0, off by {off:.2g}")
-    return f"w = {show(w)}"
+@family(
+    "base-step-error",
+    "An exception in the base's step costs that step and no more",
+    right="w after the exception, and a next step as if nothing had been",
+    fix="forget the half-made step in a finally clause around the base's step",
+    faults=(31,),
+)
+def base_step_error(t: Trial) -> str:
+    """Such as running out of memory where the base makes its state; the caller goes on with the next batch."""
+    failing = False
+
+    class Fails(torch.optim.SGD):
+        """It raises when it is told to, before anything has changed."""
+
+        def step(self, closure: Any = None) -> Any:
+            if failing:
+                raise back.Stop
+            return super().step(closure)
+
+    def fail(on: bool) -> None:
+        nonlocal failing
+        failing = on
+
+    return back.base_step_error(golden(t, base=Fails)[0], golden(t)[0], fail)
+
+
+@family(
+    "lost-wrapper",
+    "A wrapper lost at w + e: the next one on these weights brings them back",
+    right="w = (3, 1), bit for bit, once the new one is made, and a step as if nothing had been",
+    fix="remember outside the wrapper which weights are perturbed, and restore them when the next one is made",
+    faults=(32,),
+)
+def lost_wrapper(t: Trial) -> str:
+    """A notebook cell that was interrupted between first_step() and second_step(), and is run again."""
+    s, f = golden(t)
+    if not has_two_steps(s.opt):
+        raise NotOffered("step(closure) does both passes, so nothing can be lost between two calls")
+    seen = back.lost(s, lambda: t.make([f.w], model=s.model))
+    undisturbed, right = golden(t)
+    undisturbed.step()
+    demand(same(f.w, right.w), f"the new one's step ends at w' = {show(f.w)}, and without the lost one at {show(right.w)}")
+    return seen

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._case import Fault, demand, family
-from .._trial import AdamW, Training, Trial, copies, difference, give, same, show
+from sharpmin.core.rho import Tail
+
+from .._case import Fault, NotOffered, demand, family
+from .._shared import passes
+from .._shared.scene import Played, played
+from .._trial import AdamW, Holder, Training, Trial, give, same, show
 
 STEPS = 20
 
 
-def _zero(t: Trial, f: Training) -> Any:
-    return t.make(list(f.net.parameters()), 0.0, base=AdamW, lr=0.01, model=f.net)
+def _zero(t: Trial, f: Training) -> Played:
+    return played(t, f.net, lambda _: f.loss(), 0.0, base=AdamW, lr=0.01)
 
 
-def _bare(f: Training) -> torch.optim.Optimizer:
-    opt = AdamW(f.net.parameters(), lr=0.01)
-    for _ in range(STEPS):
-        opt.zero_grad()
-        f(1)
-        opt.step()
-    return opt
+def _bare(f: Training) -> Played:
+    return Played(f.net, AdamW(f.net.parameters(), lr=0.01), "", lambda _: f.loss())
 
 
 @family(
@@ -36,14 +36,8 @@ def _bare(f: Training) -> torch.optim.Optimizer:
 )
 def rho_zero(t: Trial) -> str:
     """Twenty steps of AdamW on a network."""
-    f, bare = Training(), Training()
-    opt = _zero(t, f)
-    for _ in range(STEPS):
-        t.step(opt, f)
-    _bare(bare)
-    ours, theirs = copies(f.net.parameters()), copies(bare.net.parameters())
-    demand(same(ours, theirs), f"weights differ by {difference(ours, theirs)}")
-    return "equal"
+    s, bare = _zero(t, Training()), _bare(Training())
+    return passes.rho_zero(s, bare, bare.opt, STEPS)
 
 
 @family(
@@ -54,24 +48,16 @@ def rho_zero(t: Trial) -> str:
     faults=(14, 24),
 )
 def rho_zero_no_trace(t: Trial) -> str:
-    """The same with BatchNorm and Dropout; by closure also in one pass."""
+    """The same with BatchNorm, and Dropout where the optimizer sees the whole step; by closure also in one pass."""
     t.need_model()
-    f, bare = Training(noise=True), Training(noise=True)
-    start = torch.get_rng_state()
-    opt = _zero(t, f)
-    for _ in range(STEPS):
-        t.step(opt, f)
-    random = torch.get_rng_state()
-    torch.set_rng_state(start)
-    base = _bare(bare)
-    demand(same(dict(f.net.named_buffers()), dict(bare.net.named_buffers())), "the buffers differ")
-    demand(torch.equal(random, torch.get_rng_state()), "the random state differs")
-    ours, theirs = copies(f.net.parameters()), copies(bare.net.parameters())
-    demand(same(ours, theirs), f"weights differ by {difference(ours, theirs)}")
+    dropout = t.door in ("closure", "clean")  # else the first forward is the caller's, and the second draws a new mask
+    f = Training(normed=True, dropout=dropout)
+    s, bare = _zero(t, f), _bare(Training(normed=True, dropout=dropout))
+    passes.rho_zero(s, bare, bare.opt, STEPS, trace=True)
     if t.ours:
-        demand(same(opt.state_dict()["state"], base.state_dict()["state"]), "the optimizer state differs")
-        passes = STEPS * (1 if t.door == "closure" else 2)
-        demand(f.forwards == passes, f"{f.forwards} forward passes", f"{passes} forward passes")
+        demand(same(s.opt.state_dict()["state"], bare.opt.state_dict()["state"]), "the optimizer state differs")
+        made = STEPS * (1 if t.door == "closure" else 2)
+        demand(f.forwards == made, f"{f.forwards} forward passes", f"{made} forward passes")
     return "equal"
 
 
@@ -102,3 +88,37 @@ def zero_gradient(t: Trial) -> str:
         if not same(w, was):
             raise Fault(f"{name}: w' = {show(w)}", "w' = (3, 1)")
     return "unchanged"
+
+
+@family(
+    "rest-counts",
+    "The second pass of an unperturbed step counts, whatever its loss is",
+    right="w' = (0.8, 0.4)",
+    fix="where nothing is perturbed, keep the gradient of the second pass, and do not add the first one to it",
+    faults=(30,),
+)
+def rest_counts(t: Trial) -> str:
+    """First w1^2, then w1^2 + 3 w2^2, from (1, 1) at lr 0.1: where rho or the first gradient is 0, and before Tail starts."""
+    cases: dict[str, tuple[Any, float]] = {"zero first gradient": (0.5, 0.0), "rho 0": (0.0, 1.0)}
+    if t.ours:
+        cases["before the start of Tail"] = (Tail(0.5, start=1), 1.0)
+    refused, seen = [], ""
+    for name, (rho, share) in cases.items():
+        w = nn.Parameter(torch.ones(2, dtype=torch.float64))
+
+        def loss(k: int, w: nn.Parameter = w, share: float = share) -> Tensor:
+            return share * w[0] ** 2 if k == 1 else w[0] ** 2 + 3 * w[1] ** 2
+
+        try:
+            s = played(t, Holder([w]), loss, rho)
+        except NotOffered as reason:
+            refused.append(reason)
+            continue
+
+        def told(now: Sequence[Tensor], name: str = name) -> str:
+            return f"{name}: w' = {show(now)}"
+
+        seen = passes.second_counts(s, lambda: [torch.tensor([0.8, 0.4], dtype=torch.float64)], told)
+    if refused and not seen:
+        raise refused[0]
+    return "w' = (0.8, 0.4)"

@@ -10,31 +10,34 @@ from torch.optim.lr_scheduler import StepLR
 from torch.optim.optimizer import Optimizer
 
 from .._case import NotOffered, demand, family
+from .._shared import around
+from .._shared.scene import played
 from .._trial import Trial, backward
 
 
-class Slope:
+class Slope(nn.Module):
     """f(w) = w: every step of SGD moves by the learning rate."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.w = nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
 
     def __call__(self, _: int) -> Tensor:
-        loss = 1.0 * self.w
-        return backward(loss)
-
-    def moved(self, t: Trial, opt: Any) -> float:
-        """How far one step goes down."""
-        before = float(self.w)
-        t.step(opt, self)
-        return round(before - float(self.w), 12)
+        """Forward and backward."""
+        return backward(1.0 * self.w)
 
 
-def _scheduled(t: Trial, f: Slope) -> tuple[Any, StepLR]:
-    opt = t.make([f.w])
-    if not isinstance(opt, Optimizer):
-        raise NotOffered("is no torch.optim.Optimizer, which a scheduler demands; attach it to the base")
-    return opt, StepLR(opt, 1, 0.1)
+def _linked(t: Trial, *, load: bool) -> str:
+    """The learning rates are seen by how far the steps go."""
+    f = Slope()
+    s = played(t, f, lambda _: 1.0 * f.w)
+
+    def step() -> list[float]:
+        before = float(f.w)
+        s.step()
+        return [round(before - float(f.w), 12)]
+
+    return around.scheduler(s, step, load=load)
 
 
 @family(
@@ -46,13 +49,7 @@ def _scheduled(t: Trial, f: Slope) -> tuple[Any, StepLR]:
 )
 def scheduler_linked(t: Trial) -> str:
     """StepLR with gamma 0.1."""
-    f = Slope()
-    opt, scheduler = _scheduled(t, f)
-    first = f.moved(t, opt)
-    scheduler.step()
-    second = f.moved(t, opt)
-    demand((first, second) == (0.1, 0.01), f"steps of {first:g}, then {second:g}")
-    return f"steps of {first:g}, then {second:g}"
+    return _linked(t, load=False)
 
 
 @family(
@@ -64,15 +61,7 @@ def scheduler_linked(t: Trial) -> str:
 )
 def scheduler_after_load(t: Trial) -> str:
     """Loading puts new groups in place."""
-    f = Slope()
-    opt, scheduler = _scheduled(t, f)
-    t.need(opt, "load_state_dict")
-    first = f.moved(t, opt)
-    opt.load_state_dict(opt.state_dict())
-    scheduler.step()
-    second = f.moved(t, opt)
-    demand((first, second) == (0.1, 0.01), f"steps of {first:g}, then {second:g}")
-    return f"steps of {first:g}, then {second:g}"
+    return _linked(t, load=True)
 
 
 @family(
@@ -85,7 +74,10 @@ def scheduler_after_load(t: Trial) -> str:
 def scheduler_order(t: Trial) -> str:
     """Torch warns if a scheduler steps before its optimizer's step() was called."""
     f = Slope()
-    opt, scheduler = _scheduled(t, f)
+    opt = t.make([f.w])
+    if not isinstance(opt, Optimizer):
+        raise NotOffered("is no torch.optim.Optimizer, which a scheduler demands; attach it to the base")
+    scheduler = StepLR(opt, 1, 0.1)
     t.step(opt, f)
     scheduler.step()
     order = [text for text in t.warnings() if "lr_scheduler.step()" in text]
