@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import sharpmin as sm
+from sharpmin.optim import Context
 
 H = np.diag([1.0, 4.0, 0.5, -2.0])
 START = np.array([3.0, 1.0, -2.0, 0.5])
@@ -39,7 +40,8 @@ def expected(e):
 def move(geometry, rho):
     """e, by the geometry's own functions, which have tests of their own."""
     w, g = ([torch.tensor(part) for part in np.split(v, 2)] for v in (START, H @ START))
-    return rho * torch.cat(list(geometry.steepest(w, g, geometry.measure(w, g)))).numpy()
+    metric = geometry.at(w, g, Context())
+    return rho * torch.cat(list(metric.steepest(metric.measure()))).numpy()
 
 
 def values(opt):
