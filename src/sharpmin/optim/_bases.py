@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
@@ -180,22 +181,23 @@ def check_base(base: object) -> None:
         )
 
 
-def refuse_common_constructor(base: object, rho: object, unknown: Mapping[str, object]) -> None:
+def refuse_common_constructor(args: Sequence[object], keywords: Mapping[str, object], known: Iterable[str]) -> None:
     """Refuse the constructor that other SAMs have, `SAM(params, SGD, rho=0.05, lr=0.1)`, and unknown keywords.
 
     Raises:
         TypeError: with the line to paste.
     """
-    kind = next((k for k in (rho, unknown.get("base_optimizer"), base) if isinstance(k, type)), None)
-    if not isinstance(base, Optimizer) and kind is not None and issubclass(kind, Optimizer):
-        options = {k: v for k, v in unknown.items() if k not in ("base_optimizer", "adaptive", "rho")}
+    unknown = {k: v for k, v in keywords.items() if k not in known}
+    kind = next((k for k in (*args[:2], keywords.get("base_optimizer")) if isinstance(k, type)), None)
+    if kind is not None and issubclass(kind, Optimizer):
+        options = {k: v for k, v in unknown.items() if k not in ("base_optimizer", "adaptive", "params")}
         words = "".join(f", {k}={v!r}" for k, v in options.items()) or ", lr=0.1"
         home = "torch.optim." if kind.__module__.startswith("torch.optim") else ""
-        build = "asam" if unknown.get("adaptive") else "SAM"
-        radius = rho if isinstance(rho, (int, float)) else 0.05
+        radii = [r for r in (keywords.get("rho"), *args[1:2]) if isinstance(r, Real)]
+        name, rho = ("asam", 0.5) if unknown.get("adaptive") else ("SAM", 0.05)
         raise TypeError(
             "SAM: it takes an optimizer instance, not parameters and a class; write "
-            f"sharpmin.{build}({home}{kind.__name__}(model.parameters(){words}), rho={radius})"
+            f"sharpmin.{name}({home}{kind.__name__}(model.parameters(){words}), rho={next(iter(radii), rho)})"
         )
     if "adaptive" in unknown:
         raise TypeError(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import warnings
 from typing import Any
+
+import torch
 
 from ._scaling import enabled
 from ._settings import Settings
@@ -89,7 +94,18 @@ def _tell(state: State, kind: str, text: str) -> None:
     """Warn, once for each kind in the life of an optimizer."""
     if kind not in state.memory.told:
         state.memory.told = {*state.memory.told, kind}
-        warnings.warn(text, UserWarning, stacklevel=5)
+        warnings.warn(text, UserWarning, stacklevel=_to_user())
+
+
+def _to_user() -> int:
+    """The stacklevel of the first frame that belongs neither to torch nor to this package, nor to a context manager."""
+    frame, level = sys._getframe(2), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+_OURS = (os.path.dirname(__file__), os.path.dirname(torch.__file__), contextlib.__file__)
 
 
 def tell_of_rounding(state: State, gain: float | None, rounding: str) -> None:

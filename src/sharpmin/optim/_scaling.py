@@ -46,9 +46,18 @@ class Scaling:
 
     @classmethod
     def of(cls, scaler: Any, opt: Optimizer, base: Optimizer, *, once: bool) -> Scaling:
-        """That of a step which begins; the first gradients may have been unscaled already."""
+        """That of a step which begins; the one first gradient of a step may have been unscaled already.
+
+        Raises:
+            PhaseError: if the gradients of a micro-batch have been.
+        """
         scaling = cls(scaler, id(opt), base, once)
         scaling.swapped = once and scaling.unscaled
+        if not once and scaling.unscaled:
+            raise PhaseError(
+                'scaler.unscale_(opt) came before the block of a micro-batch: in scope="microbatch" gradients stay scaled while '
+                "they accumulate; call it once, after the last block, or leave it to scaler.step(opt)"
+            )
         return scaling
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Never, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 import torch
 from torch import nn
@@ -33,7 +33,7 @@ from ._groups import Groups, check_earlier, check_group
 from ._passes import Passes
 from ._protocols import Ascent, Descent, Geometry
 from ._scope import ScopeName
-from ._settings import Rounding, Setting, Settings, refuse_unknown
+from ._settings import NAMES, Rounding, Setting, Settings, refuse_unknown
 from ._state import Outcome, Phase, Step
 
 T = TypeVar("T")
@@ -102,6 +102,12 @@ class SAM(Delegate):
     skip_nonfinite: Setting[bool] = Setting()
     buffers: Setting[BufferFilter | None] = Setting()
 
+    def __new__(cls, *args: Any, **keywords: Any) -> Self:
+        """Look at the arguments before Python does: the constructor of other SAMs gets the line to paste."""
+        if cls.__init__ is SAM.__init__:
+            refuse_common_constructor(args, keywords, {"base", "rho", *NAMES})
+        return super().__new__(cls)
+
     def __init__(
         self,
         base: Optimizer | Sequence[Optimizer],
@@ -116,9 +122,7 @@ class SAM(Delegate):
         rounding: Rounding = "nearest",
         skip_nonfinite: bool = False,
         buffers: BufferFilter | None = None,
-        **unknown: Never,
     ):
-        refuse_common_constructor(base, rho, unknown)
         base = joined(base)
         as_schedule(rho, "SAM")
         settings = Settings(
