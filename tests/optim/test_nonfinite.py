@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sharpmin as sm
-from sharpmin.optim import _passes
+from sharpmin.optim import _stepping
 from sharpmin.optim._numeric import tensors
 
 BAD = [math.inf, -math.inf, math.nan]
@@ -59,7 +59,7 @@ def test_a_comparison_has_looked_already(quadratic, monkeypatch, bits, written):
     f = quadratic()
     opt = sm.SAM(torch.optim.SGD([f.w], lr=0.1), rho=0.5, telemetry=True)
     real, looked, was = tensors.all_finite, [], bits(f.w)
-    monkeypatch.setattr(_passes, "all_finite", lambda grads, *rest: looked.append(len(grads)) or real(grads, *rest))
+    monkeypatch.setattr(_stepping, "all_finite", lambda grads, *rest: looked.append(len(grads)) or real(grads, *rest))
     f()
     with opt.perturbed():
         opt.zero_grad()

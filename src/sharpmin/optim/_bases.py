@@ -190,15 +190,8 @@ def refuse_common_constructor(args: Sequence[object], keywords: Mapping[str, obj
     unknown = {k: v for k, v in keywords.items() if k not in known}
     kind = next((k for k in (*args[:2], keywords.get("base_optimizer")) if isinstance(k, type)), None)
     if kind is not None and issubclass(kind, Optimizer):
-        options = {k: v for k, v in unknown.items() if k not in ("base_optimizer", "adaptive", "params")}
-        words = "".join(f", {k}={v!r}" for k, v in options.items()) or ", lr=0.1"
-        home = "torch.optim." if kind.__module__.startswith("torch.optim") else ""
         radii = [r for r in (keywords.get("rho"), *args[1:2]) if isinstance(r, Real)]
-        name, rho = ("asam", 0.5) if unknown.get("adaptive") else ("SAM", 0.05)
-        raise TypeError(
-            "SAM: it takes an optimizer instance, not parameters and a class; write "
-            f"sharpmin.{name}({home}{kind.__name__}(model.parameters(){words}), rho={next(iter(radii), rho)})"
-        )
+        raise TypeError(f"SAM: it takes an optimizer instance, not parameters and a class; write {_line(kind, unknown, radii)}")
     if "adaptive" in unknown:
         raise TypeError(
             "SAM: adaptive= is not a keyword; adaptive SAM is another geometry: sharpmin.asam(base, rho=0.5), or "
@@ -206,3 +199,12 @@ def refuse_common_constructor(args: Sequence[object], keywords: Mapping[str, obj
         )
     if unknown:
         raise TypeError(f"SAM: unknown keyword {next(iter(unknown))!r}; settings of the base go into the base's constructor")
+
+
+def _line(kind: type, unknown: Mapping[str, object], radii: Sequence[Real]) -> str:
+    """The constructor to paste, for a base of this kind and the keywords that were meant for it."""
+    options = {k: v for k, v in unknown.items() if k not in ("base_optimizer", "adaptive", "params")}
+    words = "".join(f", {k}={v!r}" for k, v in options.items()) or ", lr=0.1"
+    home = "torch.optim." if kind.__module__.startswith("torch.optim") else ""
+    name, rho = ("asam", 0.5) if unknown.get("adaptive") else ("SAM", 0.05)
+    return f"sharpmin.{name}({home}{kind.__name__}(model.parameters(){words}), rho={next(iter(radii), rho)})"

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from ._passes import Passes
+from ._trip import abort
 
 
 class PerturbedBlock(AbstractContextManager[None]):
@@ -24,15 +25,15 @@ class PerturbedBlock(AbstractContextManager[None]):
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self._open = False
         if kind is not None:
-            self._passes.abort()
+            abort(self._passes)
             return
         try:
             self._restore()
         except BaseException:
-            self._passes.abort()
+            abort(self._passes)
             raise
 
     def __del__(self) -> None:
         """An interrupt between the end of `__enter__` and the first line of the block drops it open."""
         if self._open and self._passes.state.trip is not self._before:
-            self._passes.abort()
+            abort(self._passes)

@@ -7,8 +7,7 @@ attribute would come apart at the first `load_state_dict`; properties cannot.
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from typing import Any
+from typing import Any, Protocol
 
 from torch.optim.optimizer import Optimizer
 
@@ -17,10 +16,25 @@ from ._bases import bases_of
 _REMADE = ("_optimizer_", "_zero_grad_profile_name")  # what `__setstate__` makes anew: hooks and profiling; `step` is patched
 
 
+class Inner(Protocol):
+    """What a delegate asks of what it adds to its base."""
+
+    def require_unperturbed(self, call: str) -> None:
+        """Refuse a call where the weights are perturbed."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base's, with what is added."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse."""
+
+
 class Delegate(Optimizer):
     """What it takes to be an optimizer around another one; its own public methods are reached through it, too."""
 
     base: Optimizer
+    _passes: Inner
 
     def __init__(self, base: Optimizer):
         self.base = base
@@ -71,10 +85,10 @@ class Delegate(Optimizer):
         A schedule object stays out: it is code, not state, and `torch.load(weights_only=True)` would refuse it; the word
         "schedule" stands for it. What an ascent or a descent remembers is under the key `sharpmin`.
         """
-        self._require_unperturbed("state_dict()")
+        self._passes.require_unperturbed("state_dict()")
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
-        state = self._state_dict()
+        state = self._passes.state_dict()
         for after in self._optimizer_state_dict_post_hooks.values():
             changed = after(self, state)
             state = state if changed is None else changed
@@ -90,16 +104,16 @@ class Delegate(Optimizer):
         Warns:
             UserWarning: if it was saved by a SAM of another scope.
         """
-        self._require_unperturbed("load_state_dict()")
+        self._passes.require_unperturbed("load_state_dict()")
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             changed = before(self, state_dict)
             state_dict = state_dict if changed is None else changed
-        self._load_state_dict(state_dict)
+        self._passes.load_state_dict(state_dict)
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        self._require_unperturbed("copying or pickling the optimizer")
+        self._passes.require_unperturbed("copying or pickling the optimizer")
         kept = {k: v for k, v in self.__dict__.items() if k != "step" and not k.startswith(_REMADE)}
         return kept | {"_attributes": [_attributes_of(base) for base in bases_of(self.base)]}
 
@@ -108,18 +122,6 @@ class Delegate(Optimizer):
         super().__setstate__(state)
         for base, own in zip(bases_of(self.base), attributes, strict=False):
             vars(base).update(own)
-
-    @abstractmethod
-    def _require_unperturbed(self, call: str) -> None:
-        """Refuse the call where it cannot be right."""
-
-    @abstractmethod
-    def _state_dict(self) -> dict[str, Any]:
-        """What `state_dict` returns, between its hooks."""
-
-    @abstractmethod
-    def _load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """What `load_state_dict` does, between its hooks."""
 
 
 def _attributes_of(base: Optimizer) -> dict[str, Any]:

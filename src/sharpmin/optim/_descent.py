@@ -32,9 +32,8 @@ def combine(clean: Sequence[Tensor], perturbed: Sequence[Tensor], a: Scalar, b: 
     >>> combine([torch.tensor([4.0])], [torch.tensor([8.0])], 0.75, 0.25)
     [tensor([5.])]
     """
-    if not (isinstance(a, Tensor) or isinstance(b, Tensor)):
-        if (a, b) == (0.0, 1.0):
-            return list(perturbed)
+    if not (isinstance(a, Tensor) or isinstance(b, Tensor)) and (a, b) == (0.0, 1.0):
+        return list(perturbed)
     return [_weighted(g, big, a, b) for g, big in zip(clean, perturbed, strict=True)]
 
 

@@ -17,9 +17,11 @@ from ._block import PerturbedBlock
 from ._effects.lightning import is_lightning
 from ._effects.report import detached
 from ._gradients import accumulate, kept
-from ._passes import Passes, Plan
+from ._passes import Passes
+from ._plan import Plan, plan, would_climb
 from ._scaling import refuse_scaler_step
 from ._state import Phase
+from ._trip import depart, restore, stay
 
 
 @contextmanager
@@ -69,7 +71,7 @@ def open_microbatch(passes: Passes) -> None:
     """Set aside what has accumulated, for the two passes of one micro-batch."""
     step, groups = passes.state.step, passes.groups
     if step.accumulated is not None:  # the last one had no second pass, and needs none if its gradient is zero
-        if passes.would_climb():
+        if would_climb(passes):
             raise PhaseError(messages.NO_PERTURBED)
         groups.put(accumulate(step.accumulated, groups.gradients()))
     step.ready, step.accumulated = False, kept(groups.gradients())
@@ -107,20 +109,23 @@ def run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> A
         if loss is None and passes.groups.active() and _first_gradient(passes) is None:
             state.leave_out()
             return None
-        plan = passes.plan(None, opt)
-        if plan.needs_second:
-            with _block(passes, opt, plan), torch.enable_grad():
+        ahead = plan(passes, None, opt)
+        if ahead.outcome.needs_second:
+            with _block(passes, opt, ahead), torch.enable_grad():
                 state.record |= losses  # a watcher is called when the block ends
                 losses["perturbed_loss"] = detached(closure())
         else:
-            passes.stay(plan)
+            stay(passes, ahead)
     state.record = {**losses, **state.record}  # a framework knows the loss of all micro-batches, and has put it there
     return loss
 
 
-def _block(passes: Passes, opt: Optimizer, plan: Plan | None = None) -> PerturbedBlock:
+def _block(passes: Passes, opt: Optimizer, ahead: Plan | None = None) -> PerturbedBlock:
     """The way to w + e and back, along a plan that has been made, or is made on entry."""
-    return PerturbedBlock(passes, lambda: passes.depart(passes.plan(None, opt) if plan is None else plan), passes.restore)
+    made = ahead
+    return PerturbedBlock(
+        passes, lambda: depart(passes, plan(passes, None, opt) if made is None else made), lambda: restore(passes)
+    )
 
 
 def _first_gradient(passes: Passes) -> tuple[Tensor, int] | None:

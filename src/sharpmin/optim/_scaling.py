@@ -55,8 +55,8 @@ class Scaling:
         scaling.swapped = once and scaling.unscaled
         if not once and scaling.unscaled:
             raise PhaseError(
-                'scaler.unscale_(opt) came before the block of a micro-batch: in scope="microbatch" gradients stay scaled while '
-                "they accumulate; call it once, after the last block, or leave it to scaler.step(opt)"
+                'scaler.unscale_(opt) came before the block of a micro-batch: in scope="microbatch" gradients stay scaled '
+                "while they accumulate; call it once, after the last block, or leave it to scaler.step(opt)"
             )
         return scaling
 

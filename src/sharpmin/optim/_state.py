@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import Scalar
 
 from ._effects import guard
@@ -50,6 +51,11 @@ class Outcome(Enum):
     SKIP = "a first gradient is not finite: nothing moves, and the step changes nothing"
     JOIN = "nothing moves here, but other ranks may climb: the second pass counts"
     SPOIL = "not finite here, and other ranks must learn of it by the second pass, which counts"
+
+    @property
+    def needs_second(self) -> bool:
+        """Whether the step is not complete without another pass."""
+        return self not in (Outcome.REST, Outcome.SKIP)
 
 
 def outcome_of(*, needs_clean: bool, finite: bool, moves: bool, joins: bool) -> Outcome:
@@ -250,3 +256,12 @@ class State:
     def __getstate__(self) -> dict[str, Any]:
         step = replace(self.step, scaling=None, finite=[])  # not for a copy: they belong to somebody else
         return {**self.__dict__, "step": step, "first": FirstPass(self.first.random)}
+
+
+def require_unperturbed(state: State, call: str) -> None:
+    """Raise `PhaseError` if the weights are perturbed."""
+    if state.trip is not None:
+        raise PhaseError(
+            f"{call} came while the weights are perturbed (w + e); leave the perturbed() block, or call restore(), first; "
+            "after an exception, abort()"
+        )

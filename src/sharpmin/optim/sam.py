@@ -1,7 +1,6 @@
 """`SAM`: sharpness-aware minimization around any torch optimizer, and the doors that lead through its step.
 
-`_passes.py` has the way to `w + e` and back, `_state.py` what changes on it, `_delegate.py` what it takes to be an optimizer
-around another one, `_settings.py` what a user can choose.
+`_passes.py` shows the way through a step, `_state.py` what changes on it, `_settings.py` what a user can choose.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from torch import nn
 from torch._compile import _disable_dynamo
 from torch.optim.optimizer import Optimizer
 
-from sharpmin.core.rho import Rho, as_schedule
+from sharpmin.core.rho import Rho
 
-from . import _messages as messages
 from ._ascent import Gradient
 from ._bases import joined, refuse_common_constructor
 from ._block import PerturbedBlock
@@ -26,15 +24,17 @@ from ._descent import Perturbed
 from ._effects import guard
 from ._effects.buffers import BufferFilter
 from ._effects.lightning import own_closure
-from ._effects.report import StepReport, read
+from ._effects.report import StepReport
 from ._first_pass import first_pass, run_closure
 from ._geometry import L2
-from ._groups import Groups, check_earlier, check_group
 from ._passes import Passes
+from ._plan import plan
 from ._protocols import Ascent, Descent, Geometry
 from ._scope import ScopeName
 from ._settings import NAMES, Rounding, Setting, Settings, refuse_unknown
-from ._state import Outcome, Phase, Step
+from ._state import Phase
+from ._stepping import descend, require_ready, take_only_pass
+from ._trip import abort, depart, restore
 
 T = TypeVar("T")
 
@@ -92,6 +92,7 @@ class SAM(Delegate):
     (5.0, 2)
     """
 
+    _passes: Passes
     model: Setting[nn.Module | None] = Setting()
     geometry: Setting[Geometry] = Setting()
     ascent: Setting[Ascent] = Setting()
@@ -114,40 +115,19 @@ class SAM(Delegate):
         rho: Rho = 0.05,
         *,
         model: nn.Module | None = None,
-        geometry: Geometry | None = None,
-        ascent: Ascent | None = None,
-        descent: Descent | None = None,
+        geometry: Geometry = L2(),  # noqa: B008  # frozen, as are the next two
+        ascent: Ascent = Gradient(),  # noqa: B008
+        descent: Descent = Perturbed(),  # noqa: B008
         scope: ScopeName = "global",
         telemetry: bool = False,
         rounding: Rounding = "nearest",
         skip_nonfinite: bool = False,
         buffers: BufferFilter | None = None,
     ):
-        base = joined(base)
-        as_schedule(rho, "SAM")
-        settings = Settings(
-            model,
-            geometry=L2() if geometry is None else geometry,
-            ascent=Gradient() if ascent is None else ascent,
-            descent=Perturbed() if descent is None else descent,
-            scope=scope,
-            telemetry=telemetry,
-            rounding=rounding,
-            skip_nonfinite=skip_nonfinite,
-            buffers=buffers,
-        )
-        groups = Groups(base, rho)
-        for group in groups:
-            check_group(group, rho, base)
-            check_earlier(group, rho)
-        settings.ascent.check(groups)
-        settings.check(groups.parameters())
-        guard.bring_back(groups.parameters())
-        self._passes = Passes(groups, settings)
-        super().__init__(base)
+        settings = Settings(model, geometry, ascent, descent, scope, telemetry, rounding, skip_nonfinite, buffers)
+        self._passes = Passes.of(joined(base), rho, settings)
+        super().__init__(self._passes.groups.base)
         guard.watch(self, self._passes.state)
-        for group in groups:
-            groups.adopt(group)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "base" and "base" in self.__dict__:
@@ -175,9 +155,7 @@ class SAM(Delegate):
     @property
     def last(self) -> StepReport:
         """What the last step did; reading it on an accelerator waits for the device."""
-        report = read(self._passes.state.record)
-        messages.tell_of_rounding(self._passes.state, report.gain, self.rounding)
-        return report
+        return self._passes.report()
 
     @property
     def needs_second_pass(self) -> bool:
@@ -185,7 +163,7 @@ class SAM(Delegate):
         if not self.ascent.needs_clean:
             return True
         trip = self._passes.state.trip
-        return bool(self._passes.groups.active()) if trip is None else trip.outcome not in (Outcome.REST, Outcome.SKIP)
+        return bool(self._passes.groups.active()) if trip is None else trip.outcome.needs_second
 
     @contextmanager
     def clean(self) -> Iterator[None]:
@@ -193,10 +171,8 @@ class SAM(Delegate):
 
         Optional in scope "global", where around several micro-batches the first entry of a step counts. In scope
         "microbatch" every micro-batch has its own: what has accumulated so far is set aside for its two passes. In scopes
-        "rank" and "microbatch" a `DistributedDataParallel` model does not reduce the gradients of this pass.
-
-        The numbers of the default generators are drawn a second time in the second pass, on purpose: another thread that
-        draws from the same generators meanwhile may see them, too.
+        "rank" and "microbatch" a `DistributedDataParallel` model does not reduce the gradients of this pass. The second pass
+        draws the numbers of the default generators again, and so may another thread that draws from them meanwhile.
 
         Raises:
             PhaseError: if the weights are perturbed, or the second pass of the last micro-batch is missing.
@@ -208,13 +184,13 @@ class SAM(Delegate):
     def perturbed(self, scaler: Any = None) -> AbstractContextManager[None]:
         """The block of the second pass: forward and backward inside it run at `w + e`.
 
-        On entry the first gradients are set aside; on exit the weights are `w` again, bit for bit, also after an
-        exception (then the half-made gradients are dropped and the next step starts afresh). Whatever gradient the block
-        leaves is stepped with, also where nothing had to be perturbed, because rho or the gradient is 0: the second pass may be
-        of another loss. If it leaves none then, the first gradients count.
+        On entry the first gradients are set aside; on exit the weights are `w` again, bit for bit, also after an exception
+        (then the half-made gradients are dropped and the next step starts afresh). The gradient that the block leaves is
+        stepped with, also where nothing was perturbed, because rho or the first gradient is 0: it may be of another loss.
+        If it leaves none then, the first one counts.
 
         Args:
-            scaler: the `torch.amp.GradScaler` that scaled the loss, if any. Go on with `scaler.step(opt)` then; unscale for
+            scaler: the `torch.amp.GradScaler` that scaled the loss, if any. Go on with `scaler.step(opt)`; unscale for
                 clipping, by `scaler.unscale_(opt)`, between the block and the step.
 
         Raises:
@@ -233,7 +209,7 @@ class SAM(Delegate):
                 over the ranks as it must be.
             ValueError: if a schedule returns a negative or non-finite radius; the weights have not moved then.
         """
-        self._passes.depart(self._passes.plan(scaler, self))
+        depart(self._passes, plan(self._passes, scaler, self))
 
     @_disable_dynamo
     @torch.no_grad()
@@ -241,13 +217,13 @@ class SAM(Delegate):
         """Bring the weights back to `w`, bit for bit, and leave the descent gradient in place.
 
         Raises:
-            PhaseError: if the weights are not perturbed, or the second pass was not reduced over the ranks as it must be.
+            PhaseError: if the weights are not perturbed, or the second pass was not reduced as it must be.
         """
-        self._passes.restore()
+        restore(self._passes)
 
     def abort(self) -> None:
         """Leave a step that failed half way: weights back, half-made gradients dropped; without effect at `w`."""
-        self._passes.abort()
+        abort(self._passes)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -261,15 +237,15 @@ class SAM(Delegate):
         """Let the base optimizer step; with a closure, run both passes first.
 
         Args:
-            closure: does `zero_grad`, forward and backward and returns the loss. It runs twice, once where no group has
-                a positive rho or every gradient is zero.
+            closure: does `zero_grad`, forward and backward and returns the loss. It runs twice, once where no group has a
+                positive rho or every gradient is zero.
 
         Returns:
             The loss at `w` if a closure was given, else None.
 
         Raises:
-            PhaseError: if the weights are perturbed, if a closure comes after a finished second pass, if neither a closure nor
-                a second pass was given although one is needed, or if a pass has left no gradient.
+            PhaseError: if the weights are perturbed, a closure comes after a finished second pass, neither a closure nor a
+                second pass was given although one is needed, or a pass has left no gradient.
         """
         passes = self._passes
         passes.require_unperturbed("step()")
@@ -279,27 +255,19 @@ class SAM(Delegate):
             if not passes.state.step.ready:
                 return loss
         elif passes.state.phase is Phase.READY:
-            passes.require_ready()
-        elif not passes.take_only_pass():
+            require_ready(passes)
+        elif not take_only_pass(passes):
             self.base.step()
             return None
-        passes.descend()
+        descend(passes)
         return loss
 
     def first_step(self, zero_grad: bool = False) -> None:
-        """`perturb()`, under the name of the common two-step API; the first gradients are set aside either way.
-
-        Args:
-            zero_grad: accepted for scripts that pass it. Gradients of the two passes are never added up.
-        """
+        """`perturb()`, as the common two-step API calls it; the first gradients are set aside whatever `zero_grad` says."""
         self.perturb()
 
     def second_step(self, zero_grad: bool = False) -> None:
-        """`restore()` and `step()`, under the name of the common two-step API.
-
-        Args:
-            zero_grad: whether to clear the gradients afterwards.
-        """
+        """`restore()` and `step()`, as the common two-step API calls them; `zero_grad` clears the gradients afterwards."""
         self.restore()
         self.step()
         if zero_grad:
@@ -311,45 +279,22 @@ class SAM(Delegate):
 
         Inside a second pass it clears the gradients of that pass, not what earlier micro-batches have accumulated.
         """
-        state = self._passes.state
-        if state.trip is not None and state.trip.in_place and state.step.accumulated:
-            self._passes.groups.put(state.step.accumulated)
-            return
-        self.base.zero_grad(set_to_none)
-        if state.trip is None:
-            state.step = Step(accumulated=[] if state.first.inside else None)
-            state.first.before = None if state.first.before is None else []
+        self._passes.zero_grad(set_to_none)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer; it takes this SAM's rho unless it brings one.
 
         Raises:
-            TypeError: if the group's rho is neither a number nor a schedule.
-            ValueError: if it is a negative or non-finite number, or the group is `differentiable`.
+            TypeError, ValueError: if its rho is no radius, or the group is `differentiable`.
         """
-        groups = self._passes.groups
         self._passes.require_unperturbed("add_param_group()")
-        check_group(param_group, groups.rho, self.base)
-        self.ascent.check([{**self.base.defaults, **param_group}])
-        self.base.add_param_group(param_group)
-        groups.adopt(self.param_groups[-1])
-
-    def _state_dict(self) -> dict[str, Any]:
-        return self._passes.state_dict()
-
-    def _load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._passes.load_state_dict(state_dict)
-
-    def _require_unperturbed(self, call: str) -> None:
-        self._passes.require_unperturbed(call)
+        self._passes.add_group(param_group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         guard.watch(self, self._passes.state)
 
     def __repr__(self) -> str:
-        parts: dict[str, object] = {"rho": self.rho, "geometry": self.geometry}
-        extra: dict[str, tuple[object, object]] = {"ascent": (self.ascent, Gradient()), "descent": (self.descent, Perturbed())}
-        extra |= {"scope": (self.scope, "global"), "rounding": (self.rounding, "nearest")}
-        parts |= {name: value for name, (value, default) in extra.items() if value != default}
-        return f"SAM({', '.join(f'{name}={value!r}' for name, value in parts.items())}, base={self.base!r})"
+        usual = {"ascent": Gradient(), "descent": Perturbed(), "scope": "global", "rounding": "nearest"}
+        names = ["rho", "geometry", *(name for name, value in usual.items() if getattr(self, name) != value)]
+        return f"SAM({', '.join(f'{name}={getattr(self, name)!r}' for name in names)}, base={self.base!r})"

@@ -1,0 +1,103 @@
+"""Between the passes: what the first gradients come to. Nothing moves yet."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.optim.optimizer import Optimizer
+
+from sharpmin.core.errors import PhaseError
+
+from . import _messages as messages
+from ._effects import guard
+from ._gradients import Pairs, all_zero, gradients_of, have_graph
+from ._groups import Active
+from ._numeric.tensors import all_finite, on_host
+from ._passes import Passes
+from ._perturbation import Perturbation, PerturbedGroup, perturbed_groups
+from ._protocols import ParameterState
+from ._scaling import Scaling, enabled
+from ._scope import require_shard_gradients
+from ._state import Outcome, outcome_of
+
+
+@dataclass
+class Plan:
+    """What is decided between the passes: how far the weights will move, what it comes to, and the first gradients."""
+
+    perturbation: Perturbation
+    outcome: Outcome
+    first: Pairs
+
+
+def plan(passes: Passes, scaler: Any, key: Optimizer) -> Plan:
+    """Decide what the first gradients come to; nothing moves yet. `key` is under what a scaler knows the optimizer."""
+    passes.require_unperturbed("perturb()")
+    state, settings, scope = passes.state, passes.settings, passes.settings.in_scope
+    guard.require_free(passes.groups.parameters(), "perturb()", but=state)
+    scope.require_comparable(keeps=passes.keeps)
+    active, first, needs_clean = passes.groups.active(), passes.groups.gradients(), settings.ascent.needs_clean
+    accumulated = state.step.accumulated
+    if active and needs_clean:
+        scope.require_first(accumulated)
+        require_gradients(passes, first)
+        messages.tell_unstepped(state, settings, scaler)
+    step = state.begin(more=bool(accumulated) and not all_zero(accumulated))  # the last second pass counts no more
+    if state.first.end_no_sync is not None:  # the second pass may come inside the closure
+        state.first.end_no_sync()
+    _unscale(passes, scaler, key, active)
+    groups, step.ascent = _perturbed_groups(passes, active)
+    perturbation = Perturbation.of(groups, settings.geometry, settings.ascent, passes.groups.count())
+    norm, joins = perturbation.norm, bool(groups) and scope.joins
+    finite = not needs_clean or isinstance(norm, Tensor) or (math.isfinite(norm) and _others_finite(passes, perturbation))
+    outcome = outcome_of(needs_clean=needs_clean, finite=finite, moves=perturbation.may_move, joins=joins)
+    step.norms = step.norms + norm if isinstance(norm, Tensor) and not joins else 0.0
+    step.nonfinite = step.nonfinite or outcome is Outcome.SKIP
+    state.record |= perturbation.asked
+    return Plan(perturbation, outcome, passes.groups.gradients())
+
+
+def _others_finite(passes: Passes, perturbation: Perturbation) -> bool:
+    """Whether the gradients of the groups that do not climb are finite, as far as that costs no wait."""
+    climbing = {id(group.group) for group in perturbation.groups}
+    resting = [g for _, g in gradients_of(group for group in passes.groups if id(group) not in climbing)]
+    return not on_host(resting) or all_finite(resting)
+
+
+def _unscale(passes: Passes, scaler: Any, key: Optimizer, active: Active) -> None:
+    """Note the scaler, and unscale the first gradients in the scope that lets a scaler do it: once an update."""
+    if not enabled(scaler) or not passes.settings.ascent.needs_clean:
+        return
+    scope, step = passes.settings.in_scope, passes.state.step
+    step.scaling = scaling = Scaling.of(scaler, key, passes.groups.base, once=scope.scaler_once)
+    if active:  # else the base sees these gradients, which scaler.step(opt) will unscale
+        scaling.first()
+        step.overflow = scope.agree_on_overflow(scaler, key if scaling.swapped else passes.groups.base)
+
+
+def would_climb(passes: Passes) -> bool:
+    """Whether the gradients at hand would move the weights, so that a second pass is missing."""
+    groups, _ = _perturbed_groups(passes, passes.groups.active())
+    return bool(any(group.metric.measure() != 0 for group in groups))
+
+
+def _perturbed_groups(passes: Passes, active: Active) -> tuple[list[PerturbedGroup], ParameterState]:
+    settings, step = passes.settings, passes.state.step
+    remembered = passes.state.memory.ascent if step.ascent is None else step.ascent
+    return perturbed_groups(active, settings.geometry, settings.ascent, remembered, passes.context(), step.scaling)
+
+
+def require_gradients(passes: Passes, pairs: Pairs) -> None:
+    """After a first pass: missing is not zero.
+
+    Raises:
+        PhaseError: if no parameter has a gradient, or they have a graph, which moving the weights would break.
+    """
+    if have_graph(pairs):
+        raise PhaseError(messages.graph(passes.groups.base))
+    if not pairs:
+        require_shard_gradients(passes.groups, pairs, "first")
+        raise PhaseError(messages.missing(any(p.requires_grad for p in passes.groups.parameters())))

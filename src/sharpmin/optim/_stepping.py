@@ -1,0 +1,94 @@
+"""The end of a step: the base optimizer steps with what the passes have left."""
+
+from __future__ import annotations
+
+from sharpmin.core.errors import PhaseError
+
+from . import _messages as messages
+from ._gradients import accumulate, all_zero
+from ._numeric.shards import aligned
+from ._numeric.tensors import all_finite, on_host
+from ._passes import Passes
+from ._plan import require_gradients, would_climb
+from ._scaling import refuse_scaler_step
+from ._second_pass import one_pass_gradient
+
+
+def require_ready(passes: Passes) -> None:
+    """Before a step with the gradients that `restore` has left.
+
+    Raises:
+        PhaseError: if the second pass has left none, or they are not reduced over the ranks, or still scaled.
+    """
+    step, settings = passes.state.step, passes.settings
+    if step.missing:
+        raise PhaseError(messages.NO_SECOND)
+    if step.second:
+        settings.in_scope.require_reduced(second=True)
+    if step.scaling is None and step.second and settings.ascent.needs_clean:
+        refuse_scaler_step("after perturbed() without it", "give it to the block: `with opt.perturbed(scaler):`")
+    elif step.scaling is not None and not step.nonfinite:
+        step.scaling.require_step_by_scaler()
+
+
+def take_only_pass(passes: Passes) -> bool:
+    """A step without a second pass, right where nothing would climb; False if it will not move anything either.
+
+    Raises:
+        PhaseError: if a second pass is missing, or the first gradients are.
+    """
+    state, scope = passes.state, passes.settings.in_scope
+    accumulated = state.step.accumulated
+    if passes.groups.active():
+        if not accumulated:
+            require_gradients(passes, passes.groups.gradients())
+        if would_climb(passes):
+            raise PhaseError(messages.RECIPES if passes.settings.ascent.needs_clean else messages.ONE_PASS)
+    if not accumulated and passes.groups.rest():
+        return False
+    if not all_zero(accumulated):
+        scope.require_reduced(second=False)
+    passes.groups.put(accumulate(accumulated, passes.groups.gradients()))
+    state.begin(more=False)
+    return True
+
+
+def descend(passes: Passes) -> None:
+    """Let the base step, unless something is not finite; the step is over then."""
+    state, step = passes.state, passes.state.step
+    if step.nonfinite or any(map(bool, step.overflow)) or not _gradients_are_finite(passes):
+        state.record["stepped"] = False
+        messages.tell_skipped(state, passes.groups.count())
+    else:
+        if passes.settings.descent.stateful and not step.second:
+            passes.groups.put(one_pass_gradient(state, passes.settings, passes.context(), passes.groups.gradients()))
+        _step_base(passes)
+    state.forget_step()
+    state.memory.unstepped = 0
+
+
+def _step_base(passes: Passes) -> None:
+    state, step = passes.state, passes.state.step
+    try:
+        passes.groups.base.step()
+    except BaseException:
+        state.give_up()
+        passes.groups.put([])
+        raise
+    passes.groups.take_step()
+    own = set(passes.groups.parameters()) if step.ascent or step.descent else set()
+    for name in ("ascent", "descent"):
+        if (proposed := getattr(step, name)) is not None:  # but what belongs to parameters that are gone
+            setattr(state.memory, name, {p: t for p, t in proposed.items() if p in own})
+    state.record["stepped"] = True
+
+
+def _gradients_are_finite(passes: Passes) -> bool:
+    step, pairs = passes.state.step, passes.groups.gradients()
+    grads = aligned([grad for _, grad in pairs], [p for p, _ in pairs])
+    known = step.finite
+    if len(known) == len(grads) and all(g is own and g._version == v for g, (own, v) in zip(grads, known, strict=True)):
+        return True  # their products were, and nobody has written to them since
+    if not passes.settings.skip_nonfinite and step.scaling is None and not on_host(grads):
+        return True  # under a scaler the one read comes after the scaler's own
+    return all_finite(grads, step.norms)  # a tensor where only the device knows it: one read for both passes

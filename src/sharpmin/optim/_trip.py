@@ -1,0 +1,155 @@
+"""The way to w + e and back."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from sharpmin.core.errors import PhaseError
+
+from . import _messages as messages
+from ._effects import guard
+from ._effects.buffers import Buffers
+from ._effects.others import Others
+from ._effects.rng import RandomState
+from ._gradients import Pairs, accumulate, kept, poison_with_nan
+from ._numeric.rounding import StochasticRounding
+from ._passes import Passes
+from ._perturbation import Perturbation
+from ._plan import Plan
+from ._scope import require_shard_gradients
+from ._second_pass import descent_gradient, moves_of
+from ._state import Outcome, Trip, require_unperturbed
+
+
+def depart(passes: Passes, plan: Plan) -> None:
+    """Move the weights to w + e, and set aside what the second pass must not change."""
+    state, outcome = passes.state, plan.outcome
+    accumulated = state.step.accumulated
+    keeps = not outcome.needs_second or (outcome is Outcome.CLIMB and passes.keeps)
+    trip = Trip(outcome, kept(plan.first) if keeps else None)
+    trip.in_place = passes.settings.in_scope.in_place and (not keeps or state.first.before is not None)
+    try:
+        state.trip = trip  # before a weight moves: whoever interrupts from here on finds the way back
+        guard.mark_perturbed(state, passes.groups.base)
+        _set_aside(passes, trip)
+        if outcome in (Outcome.CLIMB, Outcome.ONLY_PASS) and plan.perturbation.may_move:
+            _climb(passes, plan.perturbation, trip)
+        _start_second(passes, plan, trip)
+    except BaseException:
+        abort(passes)
+        passes.groups.put(plan.first)
+        state.step.accumulated = accumulated
+        raise
+
+
+def _start_second(passes: Passes, plan: Plan, trip: Trip) -> None:
+    """Put the gradients in place that the second pass begins with: none, or under DDP what has accumulated."""
+    step, before = passes.state.step, passes.state.first.before
+    if trip.in_place and (plan.outcome is Outcome.SPOIL or _tells_by_nan(passes, plan)):
+        step.accumulated = accumulate(step.accumulated, poison_with_nan(plan.first, plan.perturbation.norm))
+    start = step.accumulated if before is None else before
+    passes.groups.put((start or []) if trip.in_place else [])
+    if plan.outcome is not Outcome.SKIP:
+        passes.groups.clear_store_of_base()
+    trip.start = [(g, g._version) for _, g in passes.groups.gradients()]
+
+
+def stay(passes: Passes, plan: Plan) -> None:
+    """Let the first gradients count, without a second pass."""
+    step = passes.state.step
+    passes.groups.put(accumulate(step.accumulated, plan.first))
+    step.accumulated, step.ready = None, True
+
+
+def restore(passes: Passes) -> None:
+    """Bring the weights back to w, bit for bit, and leave the descent gradient in place."""
+    state = passes.state
+    if (trip := state.trip) is None:
+        raise PhaseError(
+            f"restore() needs perturbed weights, but the step is in phase {state.phase.value!r}; call perturb() first"
+        )
+    compared = trip.first if trip.outcome is Outcome.CLIMB else None
+    moves = None if compared is None or trip.is_multiple_of_gradient else moves_of(trip.weights)
+    state.come_back()
+    second = passes.groups.gradients()
+    ran = trip.second_ran(second)
+    if trip.outcome is Outcome.SKIP or (trip.outcome is Outcome.REST and not ran):
+        passes.groups.put(accumulate(state.step.accumulated, trip.first or []))
+    else:
+        state.step.missing = not ran
+        _count_second(passes, second)
+        if compared is not None:
+            second = descent_gradient(state, passes.settings, passes.watchers, passes.context(), compared, second, moves)
+        if compared is not None or (state.step.accumulated and not trip.in_place):
+            passes.groups.put(accumulate(state.step.accumulated, second))
+    state.first.before = state.step.accumulated = None
+    state.step.ready, state.trip = True, None
+
+
+def _count_second(passes: Passes, second: Pairs) -> None:
+    """A second pass has run: it must have been reduced as the scope needs it, and the scaler must learn of it."""
+    state, scaling = passes.state, passes.state.step.scaling
+    passes.settings.in_scope.require_second()
+    require_shard_gradients(passes.groups, second, "second")
+    state.step.second, state.memory.unstepped = True, state.memory.unstepped + 1
+    state.record["passes"] = 2 if passes.settings.ascent.needs_clean else 1
+    if scaling is not None:
+        scaling.second()
+        scaling.mark_overflow(state.step.norms, second)
+
+
+def abort(passes: Passes) -> None:
+    """Leave a step that failed half way: weights back, half-made gradients dropped; without effect at `w`."""
+    if passes.state.trip is not None:
+        passes.state.rescue()
+        passes.groups.put([])
+
+
+def _tells_by_nan(passes: Passes, plan: Plan) -> bool:
+    """Whether only the device knows if a rank's own norm is finite, and the step will ask it."""
+    asks = passes.settings.skip_nonfinite or passes.state.step.scaling is not None
+    return (
+        asks
+        and bool(plan.perturbation.groups)
+        and passes.settings.in_scope.joins
+        and isinstance(plan.perturbation.norm, Tensor)
+    )
+
+
+def _set_aside(passes: Passes, trip: Trip) -> None:
+    """Note what puts back buffers, random states and the gradients of others; the only pass of a step moves all of them."""
+    state, model = passes.state, passes.settings.model
+    start, state.first.random = state.first.random, None
+    if trip.outcome is not Outcome.ONLY_PASS:
+        if start is not None or trip.outcome is Outcome.SKIP:
+            trip.undo.append(RandomState(passes.groups.parameters()).put_back)
+        if model is not None:
+            trip.undo.append(Buffers(model, passes.settings.buffers).put_back)
+            _set_others_aside(passes, model, trip)
+    if model is not None:
+        trip.undo.extend(guard.refuse_while(model, lambda call: require_unperturbed(state, call)))
+    if start is not None and trip.outcome is not Outcome.ONLY_PASS:
+        start.put_back()
+
+
+def _set_others_aside(passes: Passes, model: nn.Module, trip: Trip) -> None:
+    """The gradients of the model's other parameters, which the second pass must leave as the first one left them."""
+    others = Others(model, passes.groups.parameters())
+    trip.undo.append(others.put_back)
+    if others.gradients and passes.settings.in_scope.joins and trip.outcome is not Outcome.REST:
+        raise ValueError(messages.OTHERS)
+
+
+def _climb(passes: Passes, perturbation: Perturbation, trip: Trip) -> None:
+    state, step = passes.state, passes.state.step
+    trip.back_up(perturbation.weights, passes.groups.parameters(), state.memory.backup)
+    rounding = None
+    if passes.settings.rounding == "stochastic" and perturbation.low:
+        rounding = StochasticRounding((passes.groups.count() << 16) + step.climbs)
+    perturbation.move(rounding)
+    step.climbs += 1
+    trip.is_multiple_of_gradient = perturbation.is_multiple_of_gradient
+    state.record |= perturbation.report([was for _, was in trip.weights])
+    gain = state.record["gain"]
+    if not isinstance(gain, Tensor):
+        messages.tell_of_rounding(state, gain, passes.settings.rounding)
