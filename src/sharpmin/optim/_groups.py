@@ -37,15 +37,15 @@ class Groups:
 
     def parameters(self) -> Iterator[Tensor]:
         """Every parameter."""
-        return _gradients.parameters_of(self)
+        return _gradients.parameters_of(self.base.param_groups)
 
     def gradients(self) -> Pairs:
         """Every parameter that has a gradient, with it."""
-        return _gradients.gradients_of(self)
+        return _gradients.gradients_of(self.base.param_groups)
 
     def put(self, pairs: Pairs) -> None:
         """These gradients and no others."""
-        _gradients.put(self, pairs)
+        _gradients.put(self.base.param_groups, pairs)
 
     def adopt(self, group: dict[str, Any]) -> None:
         """Give a group its radius and its place in the schedules, where it has none."""
@@ -54,7 +54,7 @@ class Groups:
 
     def count(self) -> int:
         """The number of steps taken so far, which is where the schedules stand."""
-        return max((group[COUNT] for group in self if COUNT in group), default=self.steps)
+        return max([group[COUNT] for group in self.base.param_groups if COUNT in group], default=self.steps)
 
     def take_step(self) -> None:
         """One more."""
@@ -86,8 +86,7 @@ class Groups:
 
     def active(self) -> Active:
         """The groups whose radius can be positive at this step."""
-        count = self.count()
-        pairs = [(group, as_schedule(rho, "SAM")) for group, rho in zip(self, self.radii(), strict=True)]
+        count, pairs = self.count(), [(g, as_schedule(own_rho(g, self.rho), "SAM")) for g in self.base.param_groups]
         return [(group, rho) for group, rho in pairs if rho.active(count, group.get("lr", 0.0))]
 
     def rest(self) -> bool:

@@ -18,7 +18,7 @@ from ._groups import Active
 from ._numeric.tensors import all_finite, on_host
 from ._passes import Passes
 from ._perturbation import Perturbation, PerturbedGroup, perturbed_groups
-from ._protocols import ParameterState
+from ._protocols import Context, ParameterState
 from ._scaling import Scaling, enabled
 from ._scope import require_shard_gradients
 from ._state import Outcome, outcome_of
@@ -49,15 +49,16 @@ def plan(passes: Passes, scaler: Any, key: Optimizer) -> Plan:
     if state.first.end_no_sync is not None:  # the second pass may come inside the closure
         state.first.end_no_sync()
     _unscale(passes, scaler, key, active)
-    groups, step.ascent = _perturbed_groups(passes, active)
-    perturbation = Perturbation.of(groups, settings.geometry, settings.ascent, passes.groups.count())
+    context = passes.context()
+    groups, step.ascent = _perturbed_groups(passes, active, context)
+    perturbation = Perturbation.of(groups, settings.geometry, settings.ascent, context.step)
     norm, joins = perturbation.norm, bool(groups) and scope.joins
     finite = not needs_clean or isinstance(norm, Tensor) or (math.isfinite(norm) and _others_finite(passes, perturbation))
     outcome = outcome_of(needs_clean=needs_clean, finite=finite, moves=perturbation.may_move, joins=joins)
     step.norms = step.norms + norm if isinstance(norm, Tensor) and not joins else 0.0
     step.nonfinite = step.nonfinite or outcome is Outcome.SKIP
     state.record |= perturbation.asked
-    return Plan(perturbation, outcome, passes.groups.gradients())
+    return Plan(perturbation, outcome, first)
 
 
 def _others_finite(passes: Passes, perturbation: Perturbation) -> bool:
@@ -80,14 +81,14 @@ def _unscale(passes: Passes, scaler: Any, key: Optimizer, active: Active) -> Non
 
 def would_climb(passes: Passes) -> bool:
     """Whether the gradients at hand would move the weights, so that a second pass is missing."""
-    groups, _ = _perturbed_groups(passes, passes.groups.active())
+    groups, _ = _perturbed_groups(passes, passes.groups.active(), passes.context())
     return bool(any(group.metric.measure() != 0 for group in groups))
 
 
-def _perturbed_groups(passes: Passes, active: Active) -> tuple[list[PerturbedGroup], ParameterState]:
+def _perturbed_groups(passes: Passes, active: Active, context: Context) -> tuple[list[PerturbedGroup], ParameterState]:
     settings, step = passes.settings, passes.state.step
     remembered = passes.state.memory.ascent if step.ascent is None else step.ascent
-    return perturbed_groups(active, settings.geometry, settings.ascent, remembered, passes.context(), step.scaling)
+    return perturbed_groups(active, settings.geometry, settings.ascent, remembered, context, step.scaling)
 
 
 def require_gradients(passes: Passes, pairs: Pairs) -> None:
