@@ -335,7 +335,7 @@ class Passes:
             state.record["stepped"] = False
             messages.tell_skipped(state, self.groups.count())
         else:
-            if self.settings.descent.stateful and not step.second:
+            if self.settings.descent.stateful and step.descent is None:  # also where the block ran, but nothing had to move
                 self.groups.put(one_pass_gradient(state, self.settings, self.context(), self.groups.gradients()))
             self._step_base()
         state.forget_step()
