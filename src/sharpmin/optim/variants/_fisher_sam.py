@@ -49,7 +49,7 @@ class FisherMask(Geometry):
         line = torch.cat([root.to(roots[0].device) for root in roots])
         mask = torch.zeros_like(line, dtype=torch.bool)
         mask[torch.sort(line, descending=True, stable=True).indices[: max(1, round(self.keep * line.numel()))]] = True
-        parts = zip(mask.split([root.numel() for root in roots]), vectors, strict=True)
+        parts = zip(torch.split_with_sizes(mask, [root.numel() for root in roots]), vectors, strict=True)
         return through(L2(), [part.view(a.shape).to(a.device) for part, a in parts], weights, vectors, context)
 
     def dual_norm(self, total: Scalar) -> Scalar:

@@ -14,7 +14,7 @@ from sharpmin.core.reference import BISLA_2022
 from sharpmin.core.rho import Rho
 
 from .._numeric.shards import any_sharded
-from .._numeric.tensors import at_least_float32
+from .._numeric.tensors import is_low_precision
 from .._protocols import Ascent, Context, ParameterState
 from .._settings import Options
 from ..sam import SAM
@@ -30,7 +30,7 @@ class RandomDirection(Ascent):
 
     >>> w = torch.zeros(1)
     >>> RandomDirection().update([w], [None], {}, Context(step=7))
-    ([tensor([-0.3...])], {})
+    ([tensor([-1.2491])], {})
     """
 
     needs_clean: ClassVar[bool] = False
@@ -41,16 +41,18 @@ class RandomDirection(Ascent):
         """Numbers for each weight, in the order of the weights, float32 for half precision."""
         if any_sharded(weights):
             raise ValueError(
-                "SAM: ascent=RandomDirection() draws for whole tensors, and the parameters are sharded (DTensor); use Gradient()"
+                "SAM: ascent=RandomDirection() needs whole tensors, and the parameters are sharded (DTensor); use Gradient()"
             )
-        kinds = [(w, at_least_float32(w.detach()[:0] if w.dim() else w.detach()).dtype) for w in weights]
-        return [
-            torch.randn(w.shape, generator=context.generator(w.device), dtype=dtype, device=w.device) for w, dtype in kinds
-        ], state
+        return [_normal(w, context.generator(w.device)) for w in weights], state
+
+
+def _normal(w: Tensor, generator: torch.Generator) -> Tensor:
+    dtype = torch.float32 if is_low_precision(w) else w.dtype
+    return torch.randn(w.shape, generator=generator, dtype=dtype, device=w.device)
 
 
 @variant(
-    BISLA_2022, when="a baseline in one pass: does it matter that SAM climbs? Smoothing helps by one paper; weaker than SAM"
+    BISLA_2022, when="a baseline in one pass, to see whether it matters that SAM climbs; one paper for the smoothing itself"
 )
 def random_sam(base: Optimizer, rho: Rho = 0.05, **options: Unpack[Options]) -> SAM:
     """e = rho z / ||z||, z ~ N(0, I) (one draw a step of LPF-SGD, Bisla et al., AISTATS 2022, arXiv:2201.08025).

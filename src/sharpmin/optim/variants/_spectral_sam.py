@@ -77,9 +77,7 @@ class _Polar(Metric):
         return operator_norm(list(moves))
 
 
-@variant(
-    BERNSTEIN_2024, PETHICK_2025, when="an experiment, say with Muon as the base, whose ball it is; no published evidence yet"
-)
+@variant(BERNSTEIN_2024, PETHICK_2025, when="an experiment, say with Muon as the base, whose ball it is; no evidence published")
 def spectral_sam(base: Optimizer, rho: Rho = 0.05, *, method: Method = "svd", **options: Unpack[Options]) -> SAM:
     """e = rho U V^T for g = U S V^T, per matrix (the ball of Bernstein & Newhouse, 2024, arXiv:2409.20325).
 

@@ -47,7 +47,7 @@ class Renormalized(Descent):
 
 @variant(
     TAN_2025,
-    when="SAM is unstable at the learning rate that suits the base; wider range of rates by its authors' theory and runs",
+    when="SAM is unstable at the learning rate that suits the base; evidence by its authors alone",
 )
 def stable_sam(base: Optimizer, rho: Rho = 0.05, **options: Unpack[Options]) -> SAM:
     """d = ||g|| / ||G|| G (Tan et al., Stabilizing SAM Through A Simple Renormalization Strategy, 2025, arXiv:2401.07250).
