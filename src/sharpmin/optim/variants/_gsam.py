@@ -47,8 +47,8 @@ class SurrogateGap(Descent):
             return float(perturbed is None), float(perturbed is not None), state
         square, along = sum_of_squares(perturbed), inner(list(map(dense, clean)), list(map(dense, perturbed)))
         if isinstance(square, Tensor):
-            a, b = torch.where(square > 0, -self.alpha, 0.0), torch.where(square > 0, 1 + self.alpha * along / square, 1.0)
-            return a, b, state
+            alpha = self.alpha * (square > 0).to(square.dtype)
+            return -alpha, torch.where(square > 0, 1 + alpha * along / square, 1.0), state
         return (-self.alpha, 1 + self.alpha * along / square, state) if square > 0 else (0.0, 1.0, state)
 
 
