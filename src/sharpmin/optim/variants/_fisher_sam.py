@@ -45,7 +45,7 @@ class FisherMask(Geometry):
         """Masked by the largest roots of the information, whose squares might underflow."""
         roots = [_root(a, context.base_state.get(w, {})).reshape(-1) for w, a in zip(weights, vectors, strict=True)]
         if not roots or self.keep == 1:
-            return through(L2(), [True] * len(roots), weights, vectors, context)
+            return L2().at(weights, vectors, context)
         line = torch.cat([root.to(roots[0].device) for root in roots])
         mask = torch.zeros_like(line, dtype=torch.bool)
         mask[torch.sort(line, descending=True, stable=True).indices[: max(1, round(self.keep * line.numel()))]] = True
