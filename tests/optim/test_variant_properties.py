@@ -1,4 +1,4 @@
-"""What the variants promise: where they are SAM, how they move, how many passes they take, how they go on after a checkpoint."""
+"""What the variants promise: where they are SAM, how they move, how many passes they take, how they are resumed."""
 
 import copy
 import io

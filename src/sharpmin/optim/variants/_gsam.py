@@ -52,7 +52,7 @@ class SurrogateGap(Descent):
         return (-self.alpha, 1 + self.alpha * along / square, state) if square > 0 else (0.0, 1.0, state)
 
 
-@variant(ZHUANG_2022, when="vision transformers, where its authors report gains over SAM; nobody's reproduction is known to us")
+@variant(ZHUANG_2022, when="with vision transformers: its authors report gains over SAM; no reproduction is known to us")
 def gsam(base: Optimizer, rho: Rho = 0.05, *, alpha: float = 0.4, **options: Unpack[Options]) -> SAM:
     """d = G - alpha (part of g orthogonal to G) (Zhuang et al., ICLR 2022, arXiv:2203.08065, algorithm 1).
 

@@ -86,7 +86,7 @@ def spectral_sam(base: Optimizer, rho: Rho = 0.05, *, method: Method = "svd", **
     Args:
         base: the optimizer instance that steps.
         rho: how far every matrix moves in its spectral norm, or a schedule: sqrt(rank) times longer than in L2.
-        method: "svd", exact, or "newton-schulz".
+        method: of the polar factor: "svd", exact, or "newton-schulz".
         options: the other keywords of `SAM`, such as `model=`.
 
     >>> spectral_sam(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)).geometry
