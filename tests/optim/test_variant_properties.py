@@ -153,6 +153,23 @@ def test_looksam_takes_110_passes_in_100_steps(door):
     assert f.calls == 110
 
 
+@pytest.mark.parametrize("block", [None, lambda f: None, lambda f: f()], ids=["left out", "empty", "of another loss"])
+def test_on_steps_between_the_gradient_of_the_block_counts_if_it_has_one(block):
+    ends = []
+    for factor, run_block in ((1.0, block), (2.0 if block is not None and block(lambda: True) else 1.0, None)):
+        f = Loss()
+        opt = sm.looksam(SGD([f.x, f.y]), 0.3, k=3)
+        by_closure(opt, f)
+        opt.zero_grad()
+        (f.value() * factor).backward()
+        if run_block is not None:
+            with opt.perturbed():
+                run_block(lambda f=f: (f.value() * 2.0).backward())
+        opt.step()
+        ends.append(f.weights.detach())
+    assert torch.equal(*ends)
+
+
 def test_looksam_without_a_sam_step_is_the_base():
     own, opt, _ = path_of(lambda b: sm.SAM(b, 0.0, descent=sm.ReuseOrthogonal()), SGD)
     sam, _, _ = path_of(lambda b: sm.SAM(b, 0.0), SGD)
@@ -234,3 +251,12 @@ def test_looksam_goes_on_after_a_step_that_was_skipped():
 def test_bad_numbers_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_random_directions_need_whole_tensors(monkeypatch):
+    monkeypatch.setattr("sharpmin.optim.variants._random_sam.any_sharded", lambda _: True)
+    w = nn.Parameter(torch.ones(2))
+    opt = sm.random_sam(torch.optim.SGD([w], lr=0.1))
+    with pytest.raises(ValueError, match="needs whole tensors"):
+        opt.perturb()
+    assert w.tolist() == [1.0, 1.0]

@@ -174,10 +174,13 @@ class Loss:
     def weights(self):
         return torch.cat([self.x.reshape(-1), self.y])
 
+    def value(self):
+        r = self.inputs @ self.weights - self.targets
+        return (0.5 * r**2 + torch.log(torch.cosh(r))).mean() + 0.05 * self.weights.square().sum() ** 2
+
     def __call__(self):
         self.calls += 1
-        r = self.inputs @ self.weights - self.targets
-        loss = (0.5 * r**2 + torch.log(torch.cosh(r))).mean() + 0.05 * self.weights.square().sum() ** 2
+        loss = self.value()
         loss.backward()
         return loss
 
