@@ -267,9 +267,8 @@ def test_a_failed_climb_is_no_second_pass(quadratic):
 
 
 def test_nobody_is_watched_after_the_block(quadratic, block_door):
-    from torch.optim.optimizer import _global_optimizer_pre_hooks
-
     from sharpmin.optim._effects.guard import _before_any_step, _holders
+    from torch.optim.optimizer import _global_optimizer_pre_hooks
 
     f = quadratic()
     opt = make(f)
