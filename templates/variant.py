@@ -1,7 +1,9 @@
 """What the variant changes, in one line."""
 
 # Copy to src/sharpmin/optim/variants/_my_sam.py and add the import line to that folder's __init__.py. A variant is one
-# composition of a schedule, a geometry, ...; if it needs a class, the concept behind it is missing: say so in an issue.
+# composition of a schedule, a geometry, an ascent and a descent. If it needs a new one of these, that class lives in the same
+# file, as in _gsam.py (a descent), _friendly_sam.py (an ascent) and _spectral_sam.py (a geometry). `when` says in a line when
+# to use it and how good the evidence is; its equations in NumPy go to tests/optim/variants_by_hand.py.
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from sharpmin.optim.sam import SAM
 from sharpmin.optim.variants._registry import variant
 
 
-@variant(FORET_2021)
+@variant(FORET_2021, when="what it is good for; who has seen it, on what")
 def my_sam(base: Optimizer, rho: float = 0.05, *, steps: int, **options: Unpack[Options]) -> SAM:
     """e = rho_t g / ||g|| with a cosine decay of rho_t (author, year, title, arXiv id).
 

@@ -191,6 +191,7 @@ def test_list_names_everything(capsys):
         assert first >= {row.get("id", row.get("name")) for row in rows[kind]}
     trap = next(row for row in rows["problems"] if row["name"] == "trap")
     assert trap["arguments"] == "theta, beta, rho"
+    assert {row["name"]: row["when"] for row in rows["variants"]} == {name: v.when for name, v in variants().items()}
     assert all(row.get("title", row.get("what")) for entries in rows.values() for row in entries)
 
 

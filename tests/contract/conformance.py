@@ -61,6 +61,43 @@ GEOMETRIES = {
 }
 
 
+def fishers(parts):
+    """The larger half by magnitude, the first of equal ones."""
+    line = flat(parts)
+    return np.where(np.isin(np.arange(line.size), np.argsort(-np.abs(line), kind="stable")[: line.size // 2]), line, 0.0)
+
+
+def singular(parts):
+    return [np.linalg.svd(part.reshape(len(part), -1), compute_uv=False) for part in parts]
+
+
+GEOMETRIES |= {
+    "fisher": GeometryRow(sm.FisherMask(0.5), lambda w, a: L2(fishers(a)), lambda w, e: L2(flat(e))),
+    "spectral": GeometryRow(
+        sm.Spectral(), lambda w, a: sum(s.sum() for s in singular(a)), lambda w, e: max(s.max() for s in singular(e))
+    ),
+}
+
+
+class Carried(list):
+    """Vectors, with what their rule goes on from."""
+
+    def __init__(self, vectors, on):
+        super().__init__(vectors)
+        self.on = on
+
+
+def residual(g, before, m):
+    means = [THETA * y + (1 - THETA) * x for x, y in zip(g, before.on if before else [0.0] * len(g), strict=True)]
+    return Carried([x - WEIGHT * y for x, y in zip(g, means, strict=True)], means)
+
+
+def drawn(g, before, m):
+    step = before.on + 1 if before else 0
+    draw = torch.Generator().manual_seed((step << 32) + 0x5A3D)
+    return Carried([torch.randn(x.shape, generator=draw, dtype=torch.float64).numpy() for x in g], step)
+
+
 class AscentRow(NamedTuple):
     part: sm.optim.Ascent
     vector: object  # from g, the a before, and minus the momentum of the base: lists of arrays or None
@@ -74,6 +111,8 @@ ASCENTS = {
         lambda g, before, m: [THETA * x + (1 - THETA) * y for x, y in zip(g, before or [0.0] * len(g), strict=True)],
     ),
     "momentum": AscentRow(sm.Momentum(), lambda g, before, m: m, passes=1),
+    "residual": AscentRow(sm.Residual(sigma=WEIGHT, decay=THETA), residual),
+    "random": AscentRow(sm.RandomDirection(), drawn, passes=1),
 }
 
 
@@ -108,6 +147,11 @@ DESCENTS = {
     "clipped": DescentRow(
         sm.ClippedDifference(CLIP), lambda g, big: g + min(1, CLIP * L2(g) / max(L2(big - g), 1e-300)) * (big - g)
     ),
+    "surrogate-gap": DescentRow(
+        sm.SurrogateGap(WEIGHT), lambda g, big: big - WEIGHT * (g - (g @ big) / max(big @ big, 1e-300) * big)
+    ),
+    "renormalized": DescentRow(sm.Renormalized(), lambda g, big: L2(g) / max(L2(big), 1e-300) * big),
+    "reuse": DescentRow(sm.ReuseOrthogonal(WEIGHT), lambda g, big: big, exact=True),
 }
 
 BASES = {
@@ -132,12 +176,18 @@ class Case(NamedTuple):
         return "-".join(name for name, usual in zip(self, USUAL, strict=True) if name != usual) or "usual"
 
 
+RESTING = {name for name, row in SCHEDULES.items() if not all(row.radius(t, 1.0) for t in range(4))}
 TABLES = (GEOMETRIES, ASCENTS, SCHEDULES, DESCENTS, BASES, DTYPES)
 USUAL = Case(*(next(iter(table)) for table in TABLES))
 SKIPPED = {
     "three unusual parts at once: pairs are enough": lambda c: sum(map(str.__ne__, c, USUAL)) > 2,
     "it climbs along a momentum that this base has not": lambda c: c.ascent == "momentum" and c.base == "sgd",
-    "there is no first gradient to combine": lambda c: c.ascent == "momentum" and c.descent != "perturbed",
+    "there is no first gradient to combine": lambda c: ASCENTS[c.ascent].passes == 1 and c.descent != "perturbed",
+    "the row does not know what is kept from other steps; test_variants_oracle.py does": lambda c: (
+        (c.descent == "reuse" and c.schedule in RESTING)
+        or (c.ascent == "random" and (c.schedule in ("every", "tail") or c.dtype != "float64"))
+        or (c.geometry == "fisher" and c.base in ("adam", "adamw", "rmsprop"))
+    ),
 }
 CASES = [c for c in itertools.starmap(Case, itertools.product(*TABLES)) if not any(skip(c) for skip in SKIPPED.values())]
 

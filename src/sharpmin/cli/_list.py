@@ -15,7 +15,7 @@ def list_all(
     kind: Annotated[str, typer.Argument(help="theorems, problems or variants; all three if left out.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """List the theorems (statements), problems and variants that there are.
+    """List the theorems (statements), problems and variants that there are; of a variant also when to use it.
 
     Theorems are named by `reproduce --only`, problems by `simulate`, variants by `sharpmin.create`, all of them by `cite`.
     """
@@ -50,7 +50,10 @@ def rows(kind: str) -> list[dict[str, Any]]:
         factories = theory.problems().items()
         return [{"name": name, "arguments": _arguments(factory), "what": _first(factory)} for name, factory in factories]
     entries = variants().items()
-    return [{"name": n, "what": _first(v.build), "papers": [paper.key for paper in v.references]} for n, v in entries]
+    return [
+        {"name": n, "what": _first(v.build), "when": v.when, "papers": [paper.key for paper in v.references]}
+        for n, v in entries
+    ]
 
 
 def _first(function: Any) -> str:

@@ -72,3 +72,85 @@ KWON_2021 = Reference(
     "ICML",
     "2102.11600",
 )
+ZHUANG_2022 = Reference(
+    "zhuang2022surrogate",
+    (
+        "Zhuang, Juntang",
+        "Gong, Boqing",
+        "Yuan, Liangzhe",
+        "Cui, Yin",
+        "Adam, Hartwig",
+        "Dvornek, Nicha C.",
+        "Tatikonda, Sekhar",
+        "Duncan, James S.",
+        "Liu, Ting",
+    ),
+    "Surrogate Gap Minimization Improves Sharpness-Aware Training",
+    2022,
+    "ICLR",
+    "2203.08065",
+)
+LIU_2022 = Reference(
+    "liu2022towards",
+    ("Liu, Yong", "Mai, Siqi", "Chen, Xiangning", "Hsieh, Cho-Jui", "You, Yang"),
+    "Towards Efficient and Scalable Sharpness-Aware Minimization",
+    2022,
+    "CVPR",
+    "2203.02714",
+)
+LI_2024 = Reference(
+    "li2024friendly",
+    ("Li, Tao", "Zhou, Pan", "He, Zhengbao", "Cheng, Xinwen", "Huang, Xiaolin"),
+    "Friendly Sharpness-Aware Minimization",
+    2024,
+    "CVPR",
+    "2403.12350",
+)
+LI_GIANNAKIS_2023 = Reference(
+    "li2023enhancing",
+    ("Li, Bingcong", "Giannakis, Georgios B."),
+    "Enhancing Sharpness-Aware Optimization Through Variance Suppression",
+    2023,
+    "NeurIPS",
+    "2309.15639",
+)
+TAN_2025 = Reference(
+    "tan2025stabilizing",
+    ("Tan, Chengli", "Zhang, Jiangshe", "Liu, Junmin", "Wang, Yicheng", "Hao, Yunda"),
+    "Stabilizing Sharpness-Aware Minimization Through A Simple Renormalization Strategy",
+    2025,
+    "JMLR",
+    "2401.07250",
+)
+MI_2022 = Reference(
+    "mi2022make",
+    ("Mi, Peng", "Shen, Li", "Ren, Tianhe", "Zhou, Yiyi", "Sun, Xiaoshuai", "Ji, Rongrong", "Tao, Dacheng"),
+    "Make Sharpness-Aware Minimization Stronger: A Sparsified Perturbation Approach",
+    2022,
+    "NeurIPS",
+    "2210.05177",
+)
+BISLA_2022 = Reference(
+    "bisla2022low",
+    ("Bisla, Devansh", "Wang, Jing", "Choromanska, Anna"),
+    "Low-Pass Filtering SGD for Recovering Flat Optima in the Deep Learning Optimization Landscape",
+    2022,
+    "AISTATS",
+    "2201.08025",
+)
+BERNSTEIN_2024 = Reference(
+    "bernstein2024old",
+    ("Bernstein, Jeremy", "Newhouse, Laker"),
+    "Old Optimizer, New Norm: An Anthology",
+    2024,
+    "arXiv",
+    "2409.20325",
+)
+PETHICK_2025 = Reference(
+    "pethick2025training",
+    ("Pethick, Thomas", "Xie, Wanyun", "Antonakopoulos, Kimon", "Zhu, Zhenyu", "Silveti-Falls, Antonio", "Cevher, Volkan"),
+    "Training Deep Learning Models with Norm-Constrained LMOs",
+    2025,
+    "ICML",
+    "2502.07529",
+)

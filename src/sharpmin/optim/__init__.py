@@ -7,6 +7,7 @@ from ._geometry import L2, Elementwise, Layerwise, LInf, matrices
 from ._masked import Masked
 from ._protocols import Ascent, Context, Descent, Geometry, Metric
 from .sam import SAM
+from .variants import FisherMask, RandomDirection, Renormalized, Residual, ReuseOrthogonal, Spectral, SurrogateGap
 
 __all__ = [
     "L2",
@@ -17,6 +18,7 @@ __all__ = [
     "Descent",
     "Elementwise",
     "Ema",
+    "FisherMask",
     "Geometry",
     "Gradient",
     "LInf",
@@ -26,6 +28,12 @@ __all__ = [
     "Mix",
     "Momentum",
     "Perturbed",
+    "RandomDirection",
+    "Renormalized",
+    "Residual",
+    "ReuseOrthogonal",
+    "Spectral",
     "StepReport",
+    "SurrogateGap",
     "matrices",
 ]

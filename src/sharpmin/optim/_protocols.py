@@ -40,7 +40,7 @@ class Context:
         climb: the number of the ascent within the step, 0 but for later micro-batches of scope "microbatch".
 
     >>> [torch.rand(1, generator=Context(step=7).generator("cpu")).item() for _ in range(2)]  # the step is the seed
-    [0.19..., 0.19...]
+    [0.20..., 0.20...]
     """
 
     step: int = 0

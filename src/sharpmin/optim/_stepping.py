@@ -60,7 +60,7 @@ def descend(passes: Passes) -> None:
         state.record["stepped"] = False
         messages.tell_skipped(state, passes.groups.count())
     else:
-        if passes.settings.descent.stateful and not step.second:
+        if passes.settings.descent.stateful and step.descent is None:  # also where a block ran and nothing had moved
             passes.groups.put(one_pass_gradient(state, passes.settings, passes.context(), passes.groups.gradients()))
         _step_base(passes)
     state.forget_step()

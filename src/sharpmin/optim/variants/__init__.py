@@ -6,8 +6,40 @@ from ._asam import asam
 from ._capped_sam import capped_sam
 from ._clipped_sam import clipped_sam
 from ._decayed_sam import decayed_sam
+from ._fisher_sam import FisherMask, fisher_sam
+from ._friendly_sam import Residual, friendly_sam
+from ._gsam import SurrogateGap, gsam
+from ._looksam import ReuseOrthogonal, looksam
+from ._random_sam import RandomDirection, random_sam
 from ._registry import create, variants
 from ._sam import sam
+from ._spectral_sam import Spectral, spectral_sam
+from ._stable_sam import Renormalized, stable_sam
 from ._usam import usam
+from ._vasso import vasso
 
-__all__ = ["asam", "capped_sam", "clipped_sam", "create", "decayed_sam", "sam", "usam", "variants"]
+__all__ = [
+    "FisherMask",
+    "RandomDirection",
+    "Renormalized",
+    "Residual",
+    "ReuseOrthogonal",
+    "Spectral",
+    "SurrogateGap",
+    "asam",
+    "capped_sam",
+    "clipped_sam",
+    "create",
+    "decayed_sam",
+    "fisher_sam",
+    "friendly_sam",
+    "gsam",
+    "looksam",
+    "random_sam",
+    "sam",
+    "spectral_sam",
+    "stable_sam",
+    "usam",
+    "variants",
+    "vasso",
+]

@@ -17,7 +17,7 @@ from ..sam import SAM
 from ._registry import variant
 
 
-@variant(KWON_2021)
+@variant(KWON_2021, when="layers differ much in scale; well tested, but its best rho depends on whether biases adapt, too")
 def asam(
     base: Optimizer,
     rho: Rho = 0.5,

@@ -14,7 +14,7 @@ from ..sam import SAM
 from ._registry import variant
 
 
-@variant(SI_YUN_2023)
+@variant(SI_YUN_2023, when="the minimum itself is the goal, with SAM as usual far from it; proved here, not tried at scale")
 def capped_sam(base: Optimizer, rho: Rho = 0.05, *, c: float, **options: Unpack[Options]) -> SAM:
     """e = min(rho, c ||g||) g / ||g||: SAM far from stationarity, USAM close to it.
 

@@ -15,7 +15,7 @@ from ..sam import SAM
 from ._registry import variant
 
 
-@variant(FORET_2021, SI_YUN_2023)
+@variant(FORET_2021, SI_YUN_2023, when="nobody tuned rho: a far too large one does no harm; proved here, tried in small runs")
 def clipped_sam(base: Optimizer, rho: Rho = 0.05, *, theta: float = 0.5, **options: Unpack[Options]) -> SAM:
     """d = g + min(1, theta ||g|| / ||G - g||) (G - g), with g at w and G at w + e.
 

@@ -14,7 +14,10 @@ from ..sam import SAM
 from ._registry import variant
 
 
-@variant(SI_YUN_2023)
+@variant(
+    SI_YUN_2023,
+    when="the training loss itself is the goal and the learning rate decays; proved here; label noise then costs accuracy",
+)
 def decayed_sam(base: Optimizer, rho: float = 0.05, *, lr: float | None = None, **options: Unpack[Options]) -> SAM:
     """rho_t = rho sqrt(lr_t / lr), so that the floor, of order rho^2, falls with the learning rate.
 

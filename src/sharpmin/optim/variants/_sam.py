@@ -14,7 +14,7 @@ from ..sam import SAM
 from ._registry import variant
 
 
-@variant(FORET_2021)
+@variant(FORET_2021, when="start here, and tune rho; the evidence of many laboratories is for this one")
 def sam(base: Optimizer, rho: Rho = 0.05, **options: Unpack[Options]) -> SAM:
     """e = rho g / ||g||_2 (Foret et al., ICLR 2021, arXiv:2010.01412, eq. 2).
 

@@ -14,7 +14,7 @@ from ..sam import SAM
 from ._registry import variant
 
 
-@variant(ANDRIUSHCHENKO_2022)
+@variant(ANDRIUSHCHENKO_2022, when="the minimum itself is the goal and beta rho < 1 is known to hold; evidence from theory")
 def usam(base: Optimizer, rho: Rho = 0.05, **options: Unpack[Options]) -> SAM:
     """e = rho g (Andriushchenko & Flammarion, ICML 2022, arXiv:2206.06232).
 
