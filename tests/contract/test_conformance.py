@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from sharpmin.optim._cycle import Phase
 
 import sharpmin as sm
+from sharpmin.optim._cycle import Phase
 from sharpmin.optim._effects.guard import _holders
 from sharpmin.optim._state import Phase, Step
 
