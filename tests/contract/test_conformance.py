@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import sharpmin as sm
-from sharpmin.optim._cycle import Phase
 from sharpmin.optim._effects.guard import _holders
 from sharpmin.optim._state import Phase, Step
 

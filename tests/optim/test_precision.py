@@ -19,6 +19,8 @@ def climb(weights, grads, rho=0.5):
     opt = sm.SAM(torch.optim.SGD(weights, lr=0.0), rho=rho)
     with opt.perturbed():
         inside = [p.detach().clone() for p in weights]
+        for p, g in zip(weights, grads, strict=True):
+            p.grad = g.clone()
     opt.step()
     return inside, opt
 

@@ -1,5 +1,7 @@
 """Both passes see the same random numbers, and a step leaves the generator where one clean pass leaves it."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import nn
@@ -81,14 +83,18 @@ def test_without_clean_the_passes_differ_and_no_mask_comes_twice():
     assert all(not torch.equal(net.masks[i], net.masks[j]) for i in range(4) for j in range(i))
 
 
-def test_a_block_that_must_not_count_leaves_the_generator_alone():
+@pytest.mark.parametrize("clean", [False, True])
+def test_a_block_at_rest_draws_anew_or_with_clean_again(clean):
+    """What ran in the block counts: with `clean()` it is the base bit for bit, without it another mask."""
     net = Net()
     opt = sam(net, rho=0.0)
-    net(X).mean().backward()
+    with opt.clean() if clean else nullcontext():
+        net(X).mean().backward()
     before = torch.get_rng_state()
     with opt.perturbed():
         net(X).mean().backward()
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), before) is clean
+    assert torch.equal(net.masks[0], net.masks[1]) is clean
 
 
 @pytest.mark.parametrize("skipped", ["step", "block"])

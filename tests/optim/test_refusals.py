@@ -22,7 +22,11 @@ class Needy(torch.optim.SGD):
 
 
 BASES = {
-    "class": (lambda: torch.optim.SGD, TypeError, ["base=SGD", "instance", "SAM(torch.optim.SGD(model.parameters()"]),
+    "class": (
+        lambda: torch.optim.SGD,
+        TypeError,
+        ["instance", "not parameters and a class", "SAM(torch.optim.SGD(model.parameters()"],
+    ),
     "parameters": (lambda: [weight()], TypeError, ["base=list", "instance", "SAM(torch.optim.SGD(model.parameters()"]),
     "module": (lambda: nn.Linear(1, 1), TypeError, ["base=Linear", "instance", "SAM(torch.optim.SGD(model.parameters()"]),
     "none": (lambda: None, TypeError, ["base=NoneType", "instance"]),

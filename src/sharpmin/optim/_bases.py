@@ -208,3 +208,15 @@ def _line(kind: type, unknown: Mapping[str, object], radii: Sequence[Real]) -> s
     home = "torch.optim." if kind.__module__.startswith("torch.optim") else ""
     name, rho = ("asam", 0.5) if unknown.get("adaptive") else ("SAM", 0.05)
     return f"sharpmin.{name}({home}{kind.__name__}(model.parameters(){words}), rho={next(iter(radii), rho)})"
+
+
+def without_self(method: Any) -> inspect.Signature:
+    """The signature of a method, as its callers see it.
+
+    >>> class A:
+    ...     def f(self, x): ...
+    >>> without_self(A.f)
+    <Signature (x)>
+    """
+    own = inspect.signature(method)
+    return own.replace(parameters=list(own.parameters.values())[1:])

@@ -39,13 +39,13 @@ def plan(passes: Passes, scaler: Any, key: Optimizer) -> Plan:
     state, settings, scope = passes.state, passes.settings, passes.settings.in_scope
     guard.require_free(passes.groups.parameters(), "perturb()", but=state)
     scope.require_comparable(keeps=passes.keeps)
-    active, first, needs_clean = passes.groups.active(), passes.groups.gradients(), settings.ascent.needs_clean
-    accumulated = state.step.accumulated
+    accumulated, needs_clean = state.step.accumulated, settings.ascent.needs_clean
+    step = state.begin(more=bool(accumulated) and not all_zero(accumulated))  # the last second pass counts no more
+    active, first = passes.groups.active(), passes.groups.gradients()
     if active and needs_clean:
         scope.require_first(accumulated)
         require_gradients(passes, first)
         messages.tell_unstepped(state, settings, scaler)
-    step = state.begin(more=bool(accumulated) and not all_zero(accumulated))  # the last second pass counts no more
     if state.first.end_no_sync is not None:  # the second pass may come inside the closure
         state.first.end_no_sync()
     _unscale(passes, scaler, key, active)

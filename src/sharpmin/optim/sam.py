@@ -17,7 +17,7 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.rho import Rho
 
 from ._ascent import Gradient
-from ._bases import joined, refuse_common_constructor
+from ._bases import joined, refuse_common_constructor, without_self
 from ._block import PerturbedBlock
 from ._delegate import Delegate
 from ._descent import Perturbed
@@ -104,7 +104,7 @@ class SAM(Delegate):
     buffers: Setting[BufferFilter | None] = Setting()
 
     def __new__(cls, *args: Any, **keywords: Any) -> Self:
-        """Look at the arguments before Python does: the constructor of other SAMs gets the line to paste."""
+        """Look at the arguments before Python does: other constructors get the line to paste."""
         if cls.__init__ is SAM.__init__:
             refuse_common_constructor(args, keywords, {"base", "rho", *NAMES})
         return super().__new__(cls)
@@ -194,8 +194,7 @@ class SAM(Delegate):
                 clipping, by `scaler.unscale_(opt)`, between the block and the step.
 
         Raises:
-            PhaseError: if the weights are already perturbed, or there is no first gradient.
-            TypeError: if `scaler` is no scaler.
+            PhaseError, TypeError: as `perturb` says; if `scaler` is no scaler.
         """
         return PerturbedBlock(self._passes, lambda: self.perturb(scaler), self.restore)
 
@@ -205,8 +204,7 @@ class SAM(Delegate):
         """Move the weights to `w + e` and set the first gradients aside; `scaler` as in `perturbed`.
 
         Raises:
-            PhaseError: if the weights are already perturbed, there is no first gradient, or the first pass was not reduced
-                over the ranks as it must be.
+            PhaseError: if the weights are already perturbed, no first gradient is there, or it was not reduced as it must be.
             ValueError: if a schedule returns a negative or non-finite radius; the weights have not moved then.
         """
         depart(self._passes, plan(self._passes, scaler, self))
@@ -263,7 +261,7 @@ class SAM(Delegate):
         return loss
 
     def first_step(self, zero_grad: bool = False) -> None:
-        """`perturb()`, as the common two-step API calls it; the first gradients are set aside whatever `zero_grad` says."""
+        """`perturb()`, as the common two-step API calls it; first gradients are set aside whatever `zero_grad` says."""
         self.perturb()
 
     def second_step(self, zero_grad: bool = False) -> None:
@@ -298,3 +296,6 @@ class SAM(Delegate):
         usual = {"ascent": Gradient(), "descent": Perturbed(), "scope": "global", "rounding": "nearest"}
         names = ["rho", "geometry", *(name for name, value in usual.items() if getattr(self, name) != value)]
         return f"SAM({', '.join(f'{name}={getattr(self, name)!r}' for name in names)}, base={self.base!r})"
+
+
+SAM.__signature__ = without_self(SAM.__init__)  # type: ignore[attr-defined]  # what help() shows, in place of that of __new__
