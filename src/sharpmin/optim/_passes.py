@@ -20,6 +20,7 @@ from sharpmin.core.errors import PhaseError
 
 from . import _checkpoint as checkpoint
 from . import _messages as messages
+from ._bases import load
 from ._effects import guard
 from ._effects.buffers import Buffers
 from ._effects.others import Others
@@ -77,21 +78,21 @@ class Passes:
         memory = self.state.memory
         remembered = {"ascent": memory.ascent, "descent": memory.descent}
         saved: dict[str, Any] = checkpoint.saved(
-            self.groups.base.state_dict(), self.settings.scope, remembered, self.groups.parameters()
+            self.groups.base.state_dict(), self.settings.scope, remembered, list(self.groups)
         )
         return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a checkpoint, after it has been checked as a whole."""
         state, settings, live = self.state, self.settings, self.groups.radii()
-        parameters = list(self.groups.parameters())
-        checkpoint.check(state_dict, parameters)
-        self.groups.base.load_state_dict({k: v for k, v in state_dict.items() if k != checkpoint.KEY})
+        base = self.groups.base
+        checkpoint.check(state_dict, list(self.groups), has_groups=lambda: "param_groups" in base.state_dict())
+        load(base, {k: v for k, v in state_dict.items() if k != checkpoint.KEY})
         state.forget_step()  # gradients from before the load are no step
         for name, part in (("ascent", settings.ascent), ("descent", settings.descent)):
             memory = checkpoint.memory_of(state_dict, name, list(self.groups.parameters())) if part.stateful else part.init()
             setattr(state.memory, name, memory)
-        found = self.groups.take_over(state_dict["param_groups"], live)
+        found = self.groups.take_over(checkpoint.groups_of(state_dict, list(self.groups)), live)
         checkpoint.warn_of_scope(found, settings.scope)
 
     def change(self, name: str, value: Any) -> None:
