@@ -116,7 +116,9 @@ def _check_groups(groups: Any, count: int) -> None:
     if not isinstance(groups, Sequence) or not all(isinstance(group, Mapping) for group in groups):
         raise TypeError("load_state_dict: param_groups must be a list of mappings; give what opt.state_dict() returned")
     if len(groups) != count:
-        raise ValueError(f"load_state_dict: the checkpoint has {len(groups)} parameter groups, and this optimizer has {count}")
+        raise ValueError(
+            f"load_state_dict: the checkpoint has a different number of parameter groups, {len(groups)} for {count}"
+        )
     for group in groups:
         rho, steps = group.get("rho", LIVE), group.get(COUNT, 0)
         if not (isinstance(rho, str) and rho == LIVE):

@@ -10,6 +10,7 @@ descend  the base steps -> remember
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from ._bases import load
 from ._effects import guard
 from ._effects.buffers import Buffers
 from ._effects.others import Others
-from ._effects.rng import RandomState
+from ._effects.rng import RandomState, seeded
 from ._gradients import Pairs, accumulate, all_zero, gradients_of, have_graph, kept, poison_with_nan
 from ._groups import Active, Groups
 from ._numeric.rounding import StochasticRounding
@@ -130,7 +131,7 @@ class Passes:
             PhaseError: if no parameter has a gradient, or they have a graph, which moving the weights would break.
         """
         if have_graph(pairs):
-            raise PhaseError(messages.graph(self.groups.base))
+            raise PhaseError(messages.graph(self.groups.base, "first"))
         if not pairs:
             require_shard_gradients(self.groups, pairs, "first")
             raise PhaseError(messages.missing(any(p.requires_grad for p in self.groups.parameters())))
@@ -150,9 +151,14 @@ class Passes:
         step = state.begin(more=bool(accumulated) and not all_zero(accumulated))  # the last second pass counts no more
         if state.first.end_no_sync is not None:  # the second pass may come inside the closure
             state.first.end_no_sync()
-        self._unscale(scaler, key, active)
-        groups, step.ascent = self._perturbed_groups(active)
-        perturbation = Perturbation.of(groups, settings.geometry, settings.ascent, self.groups.count())
+        try:
+            self._unscale(scaler, key, active)
+            groups, step.ascent = self._perturbed_groups(active)
+            perturbation = Perturbation.of(groups, settings.geometry, settings.ascent, self.groups.count())
+        except BaseException:
+            if step.scaling is not None:  # else the gradients are what they were, and can be tried again
+                self.give_up()
+            raise
         norm, joins = perturbation.norm, bool(groups) and scope.joins
         finite = not needs_clean or isinstance(norm, Tensor) or (math.isfinite(norm) and self._others_finite(perturbation))
         outcome = outcome_of(needs_clean=needs_clean, finite=finite, moves=perturbation.may_move, joins=joins)
@@ -199,8 +205,9 @@ class Passes:
             trip.start = [(g, g._version) for _, g in self.groups.gradients()]
         except BaseException:
             self.abort()
-            self.groups.put(first)
-            state.step.accumulated = accumulated
+            if step.scaling is None:  # else they are unscaled, and the scaler would do that again
+                self.groups.put(first)
+                state.step.accumulated = accumulated
             raise
 
     def stay(self, plan: Plan) -> None:
@@ -244,10 +251,10 @@ class Passes:
     def _climb(self, perturbation: Perturbation, trip: Trip) -> None:
         state, step = self.state, self.state.step
         trip.back_up(perturbation.weights, self.groups.parameters(), state.memory.backup)
-        rounding = None
-        if self.settings.rounding == "stochastic" and perturbation.low:
-            rounding = StochasticRounding((self.groups.count() << 16) + step.climbs)
-        perturbation.move(rounding)
+        seed = (self.groups.count() << 16) + step.climbs
+        stochastic = self.settings.rounding == "stochastic" and perturbation.low
+        with nullcontext() if perturbation.plain else seeded(perturbation.weights, seed):
+            perturbation.move(StochasticRounding(seed) if stochastic else None)
         step.climbs += 1
         trip.is_multiple_of_gradient = perturbation.is_multiple_of_gradient
         state.record |= perturbation.report([was for _, was in trip.weights])
@@ -257,16 +264,29 @@ class Passes:
 
     def restore(self) -> None:
         """Bring the weights back to w, bit for bit, and leave the descent gradient in place."""
-        state, settings, scope = self.state, self.settings, self.settings.in_scope
-        trip, step = state.trip, state.step
+        state, trip = self.state, self.state.trip
         if trip is None:
             raise PhaseError(
                 f"restore() needs perturbed weights, but the step is in phase {state.phase.value!r}; call perturb() first"
             )
         compares = trip.outcome is Outcome.CLIMB and trip.first is not None
         moves = None if trip.is_multiple_of_gradient or not compares else moves_of(trip.weights)
+        moved = bool(trip.weights)
         state.come_back()
-        second = self.groups.gradients()
+        try:
+            second = self.groups.gradients()
+            if moved and have_graph(second):
+                raise PhaseError(messages.graph(self.groups.base, "second"))
+            self._take_second(trip, second, moves, compares=compares)
+        except BaseException:
+            self.abort()
+            raise
+        state.first.before = state.step.accumulated = None
+        state.step.ready, state.trip = True, None
+
+    def _take_second(self, trip: Trip, second: Pairs, moves: Pairs | None, *, compares: bool) -> None:
+        """Put the gradient to step with in place, from those of both passes."""
+        state, settings, scope, step = self.state, self.settings, self.settings.in_scope, self.state.step
         ran = trip.second_ran(second)
         if trip.outcome is Outcome.SKIP or (trip.outcome is Outcome.REST and not ran):
             self.groups.put(accumulate(step.accumulated, trip.first or []))
@@ -283,14 +303,17 @@ class Passes:
             if compares or (step.accumulated and not trip.in_place):
                 self.groups.put(accumulate(step.accumulated, second))
             state.memory.unstepped += 1
-        state.first.before = step.accumulated = None
-        step.ready, state.trip = True, None
 
     def abort(self) -> None:
         """Leave a step that failed half way: weights back, half-made gradients dropped; without effect at `w`."""
         if self.state.trip is not None:
             self.state.rescue()
             self.groups.put([])
+
+    def give_up(self) -> None:
+        """Leave a step that failed at w: its gradients are dropped."""
+        self.state.give_up()
+        self.groups.put([])
 
     def require_ready(self) -> None:
         """Before a step with the gradients that `restore` has left.
@@ -332,24 +355,23 @@ class Passes:
     def descend(self) -> None:
         """Let the base step, unless something is not finite; the step is over then."""
         state, step = self.state, self.state.step
-        if step.nonfinite or any(map(bool, step.overflow)) or not self._gradients_are_finite():
-            state.record["stepped"] = False
-            messages.tell_skipped(state, self.groups.count())
-        else:
-            if self.settings.descent.stateful and not step.second:
-                self.groups.put(one_pass_gradient(state, self.settings, self.context(), self.groups.gradients()))
-            self._step_base()
+        try:
+            if step.nonfinite or any(map(bool, step.overflow)) or not self._gradients_are_finite():
+                state.record["stepped"] = False
+                messages.tell_skipped(state, self.groups.count())
+            else:
+                if self.settings.descent.stateful and not step.second:
+                    self.groups.put(one_pass_gradient(state, self.settings, self.context(), self.groups.gradients()))
+                self._step_base()
+        except BaseException:
+            self.give_up()
+            raise
         state.forget_step()
         state.memory.unstepped = 0
 
     def _step_base(self) -> None:
         state, step = self.state, self.state.step
-        try:
-            self.groups.base.step()
-        except BaseException:
-            state.give_up()
-            self.groups.put([])
-            raise
+        self.groups.base.step()
         self.groups.take_step()
         own = set(self.groups.parameters()) if step.ascent or step.descent else set()
         for name in ("ascent", "descent"):

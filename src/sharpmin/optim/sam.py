@@ -296,10 +296,12 @@ class SAM(Delegate):
         Args:
             zero_grad: whether to clear the gradients afterwards.
         """
-        self.restore()
-        self.step()
-        if zero_grad:
-            self.zero_grad()
+        try:
+            self.restore()
+            self.step()
+        finally:
+            if zero_grad and self._passes.state.trip is None:
+                self.zero_grad()
 
     @_disable_dynamo
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -313,6 +315,8 @@ class SAM(Delegate):
             return
         self.base.zero_grad(set_to_none)
         if state.trip is None:
+            if state.step.scaling is not None:  # a step that nobody took: its scaler may unscale anew
+                state.step.scaling.forget()
             state.step = Step(accumulated=[] if state.first.inside else None)
             state.first.before = None if state.first.before is None else []
 
