@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,9 +50,10 @@ class Ball:
 
     def random(self, generator: torch.Generator) -> list[Tensor]:
         """A point in a random direction, its norm uniform in (0, rho); from a generator of the CPU on any device."""
-        noise = [torch.randn(w.shape, generator=generator, dtype=torch.float64).to(at_least_float32(w)) for w in self.anchor]
+        options: Any = {"generator": generator, "dtype": torch.float64, "device": "cpu"}
+        noise = [torch.randn(w.shape, **options).to(at_least_float32(w)) for w in self.anchor]
         vectors = _spread(self.geometry, self.anchor, noise)
-        size, radius = self.norm(vectors), self.rho * float(torch.rand((), generator=generator, dtype=torch.float64))
+        size, radius = self.norm(vectors), self.rho * float(torch.rand((), **options))
         return [v * (radius / size if size else 0.0) for v in vectors]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sharpmin.optim._gradients import kept
 from sharpmin.optim._numeric.tensors import dense
 
 
@@ -16,22 +17,26 @@ class FirstPass:
     Args:
         grads: parameters that have one, with it.
         at_w: what was found of the weights.
-        copies: whether to copy; references say only by torch's version counter that they were overwritten.
+        copies: whether to copy all; else those are copied whose memory belongs to somebody, who will write to it, and
+            references say by torch's version counter that they were overwritten.
     """
 
     def __init__(self, grads: Sequence[tuple[Tensor, Tensor]], at_w: dict[str, Tensor], *, copies: bool):
         self.at_w = at_w
-        self._grads = [(p, g, g._version) for p, g in grads]
-        self._copies = {id(p): g.clone() for p, g in grads} if copies else None
+        held = kept(list(grads))
+        self._references = [(p, g, g._version) for (p, g), (_, own) in zip(grads, held, strict=True) if own is g]
+        self._held = {id(p): own for p, own in held}
+        self._copied = copies
+        if copies:
+            self._held |= {id(p): g.clone() for p, g, _ in self._references}
 
     def overwritten(self) -> bool:
-        """Whether a gradient has been written to since, or is still in its place."""
-        if any(g._version != version or p.grad is g for p, g, version in self._grads):
+        """Whether a gradient that a reference is enough for has been written to since, or is still in its place."""
+        if any(g._version != version or p.grad is g for p, g, version in self._references):
             return True
-        own = self._copies
-        return own is not None and not all(torch.equal(dense(g), dense(own[id(p)])) for p, g, _ in self._grads)
+        return self._copied and not all(torch.equal(dense(g), dense(self._held[id(p)])) for p, g, _ in self._references)
 
     def of(self, parameters: Sequence[Tensor], second: Sequence[Tensor]) -> list[Tensor]:
         """The first gradients of these parameters; zero for one that had none."""
-        first = {id(p): g for p, g, _ in self._grads} if self._copies is None else self._copies
-        return [first[id(p)] if id(p) in first else torch.zeros_like(g) for p, g in zip(parameters, second, strict=True)]
+        held = self._held
+        return [held[id(p)] if id(p) in held else torch.zeros_like(g) for p, g in zip(parameters, second, strict=True)]

@@ -41,7 +41,7 @@ class Objective:
 
     def gradient(self, batches: Iterable[Batch]) -> tuple[float, list[Tensor]]:
         """The mean loss and its gradient, a dense tensor for each weight, in float32 at least."""
-        total, samples = torch.zeros((), dtype=torch.float64), 0
+        total, samples = torch.zeros((), dtype=torch.float64, device="cpu"), 0
         sums = [torch.zeros_like(at_least_float32(p.detach())) for p in self.held.weights]
         for batch, loss in self.each(batches):
             slopes = torch.autograd.grad(self.checked(loss), self.held.weights, materialize_grads=True)

@@ -60,12 +60,12 @@ def hessian_trace(model: nn.Module, loss_fn: LossFn, data: Iterable[Any], *, pro
     """
     if positive_integer(probes, "probes", "hessian_trace") < 2:
         raise ValueError(f"hessian_trace: probes={probes}; the error bar needs at least 2")
-    generator = torch.Generator().manual_seed(check_seed(seed, "hessian_trace"))
+    generator = torch.Generator("cpu").manual_seed(check_seed(seed, "hessian_trace"))
     with looking(model, loss_fn, data, "hessian_trace") as (objective, batches):
         hessian, weights = Hessian(objective, batches), objective.held.weights
         found = []
         for _ in range(probes):
-            bits = [torch.randint(0, 2, p.shape, generator=generator, dtype=torch.float64) for p in weights]
+            bits = [torch.randint(0, 2, p.shape, generator=generator, dtype=torch.float64, device="cpu") for p in weights]
             found.append(quadratic_form(hessian, [(2 * b - 1).to(p.device) for b, p in zip(bits, weights, strict=True)]))
     mean = math.fsum(found) / probes
     spread = math.fsum((q - mean) ** 2 for q in found) / (probes - 1)

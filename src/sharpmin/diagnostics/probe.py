@@ -171,7 +171,7 @@ class Probe:
         if self._setting.get("mu"):
             weights = [at_least_float32(p.detach()) for p in parameters]
             found["x"] = self._sketch(weights, starts=at)
-            found["gx"] = torch.as_tensor(inner(clean, weights), dtype=torch.float64).reshape(1) / scale
+            found["gx"] = _one(inner(clean, weights)) / scale
         return found
 
     def _scaled(self, both: GradientPair, base: Base, at: Sequence[int]) -> dict[str, Tensor]:
@@ -182,7 +182,7 @@ class Probe:
         return {
             "pd": self._sketch(base.preconditioned(both.parameters, both.differences()), starts=at) / both.scale,
             "pg": self._sketch(scaled, starts=at) / both.scale,
-            "gpg": torch.as_tensor(inner(both.clean, scaled), dtype=torch.float64).reshape(1) / both.scale**2,
+            "gpg": _one(inner(both.clean, scaled)) / both.scale**2,
         }
 
     def _close_block(self) -> None:
@@ -219,3 +219,9 @@ class Probe:
             if callable(close):
                 close()
         del self._writers[1:]
+
+
+def _one(value: Scalar) -> Tensor:
+    """A number as a float64 tensor of shape (1,), where it is."""
+    number = value if isinstance(value, Tensor) else torch.tensor(value, device="cpu")
+    return number.to(torch.float64).reshape(1)

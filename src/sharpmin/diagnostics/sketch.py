@@ -55,8 +55,9 @@ class Sketch:
 
     def __init__(self, seed: int = 0):
         self._seed = seed
-        generator = torch.Generator().manual_seed(seed)
-        self._signs = torch.randint(0, 2, (_OFFSETS + _CHUNK,), generator=generator, dtype=torch.int8) * 2 - 1
+        generator = torch.Generator("cpu").manual_seed(seed)
+        bits = torch.randint(0, 2, (_OFFSETS + _CHUNK,), generator=generator, dtype=torch.int8, device="cpu")
+        self._signs = bits * 2 - 1
         self._windows: dict[int, tuple[int, int]] = {}
         self._cast: dict[_Kind, Tensor] = {}
 

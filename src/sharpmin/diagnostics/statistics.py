@@ -113,8 +113,9 @@ def p_value(window: Window, seed: int = 0) -> float:
     observed, blocks = pairs(gram), window.blocks
     if observed / (blocks * (blocks - 1)) <= 1e-12 * window.scalars["dd"]:
         return 1.0
-    generator = torch.Generator().manual_seed(seed)
-    signs = torch.randint(0, 2, (FLIPS, blocks), generator=generator, dtype=torch.float64) * 2 - 1
+    generator = torch.Generator("cpu").manual_seed(seed)
+    bits = torch.randint(0, 2, (FLIPS, blocks), generator=generator, dtype=torch.float64, device="cpu")
+    signs = bits * 2 - 1
     flipped = ((signs @ gram) * signs).sum(1) - gram.trace()
     return float((1 + (flipped >= observed * (1 - 1e-12)).sum()) / (1 + FLIPS))
 

@@ -173,7 +173,7 @@ def _merged(rows: Sequence[Row]) -> list[dict[str, Tensor]]:
         total = math.fsum(float(row["n"]) for row in group)
         out.append(
             {
-                key: sum((decode(row[key]) * (row["n"] / total) for row in group), torch.zeros(()))
+                key: sum((decode(row[key]) * (row["n"] / total) for row in group), torch.zeros((), device="cpu"))
                 for key in ("g", "d", "pd", "pg", "x")
                 if all(key in row for row in group)
             }

@@ -147,12 +147,42 @@ def joined(base: Optimizer | Sequence[Optimizer]) -> Optimizer:
     if isinstance(base, (list, tuple)) and all(isinstance(b, Optimizer) for b in base):
         base = base[0] if len(base) == 1 else Bases(base)
     check_base(base)
-    return base  # type: ignore[return-value]  # checked
+    for one in steppers_of(base):  # type: ignore[arg-type]  # checked
+        if "_optimizer_state_dict_pre_hooks" not in vars(one):  # it has left `Optimizer.__init__` out
+            Optimizer.__setstate__(one, {})
+    return base  # type: ignore[return-value]
 
 
 def bases_of(base: Optimizer) -> list[Optimizer]:
     """The optimizers that step: one, or several."""
     return base.bases if isinstance(base, Bases) else [base]
+
+
+def steppers_of(base: Optimizer) -> list[Optimizer]:
+    """The base or bases, and the optimizers that they hold, as a Lookahead does; each once."""
+    found: list[Optimizer] = []
+    waiting: list[Any] = list(bases_of(base))
+    while waiting:
+        one = waiting.pop(0)
+        if isinstance(one, (list, tuple)):
+            waiting += one
+        elif isinstance(one, Optimizer) and not any(one is other for other in found):
+            found.append(one)
+            waiting += [value for value in vars(one).values() if isinstance(value, (Optimizer, list, tuple))]
+    return found
+
+
+def load(base: Optimizer, state_dict: dict[str, Any]) -> None:
+    """Load, and keep together what was: a Lookahead and the optimizer inside have the same groups, also after a load."""
+    together = [(one, inner) for one in bases_of(base) for inner in steppers_of(one)[1:] if _share_groups(one, inner)]
+    base.load_state_dict(state_dict)
+    for one, inner in together:
+        if not _share_groups(one, inner):
+            inner.param_groups = one.param_groups
+
+
+def _share_groups(one: Optimizer, other: Optimizer) -> bool:
+    return list(map(id, one.param_groups)) == list(map(id, other.param_groups))
 
 
 def check_base(base: object) -> None:

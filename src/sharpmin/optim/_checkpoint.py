@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -21,6 +21,7 @@ from ._protocols import ParameterState
 COUNT = "sharpmin_step"  # steps taken, in every param group: plain numbers survive every way of saving a checkpoint
 KEY = "sharpmin"
 SCOPE = "sharpmin_scope"
+GROUPS = "groups"  # under `KEY`: what belongs into param groups, where the state dict of the base has none
 LIVE = "schedule"  # stands in checkpoints for a schedule, which is code: the live one is used
 _TWO_STEP = ("old_p", "e_w")  # what two-step wrappers leave in the state of a parameter
 
@@ -32,13 +33,37 @@ def own_rho(group: Mapping[str, Any], rho: Rho) -> Rho:
 
 
 def saved(
-    base_state: dict[str, Any], scope: str, memories: Mapping[str, ParameterState], parameters: Iterable[Tensor]
+    base_state: dict[str, Any], scope: str, memories: Mapping[str, ParameterState], live: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The state dict of a SAM from that of its base, and from what ascent and descent remember of the parameters."""
-    groups = [{**_plain(group), SCOPE: scope} for group in base_state["param_groups"]]
-    numbered = list(enumerate(parameters))
-    kept = {name: {i: memory[p] for i, p in numbered if p in memory} for name, memory in memories.items() if memory}
-    return {**base_state, "param_groups": groups} | ({KEY: kept} if kept else {})
+    """The state dict of a SAM from that of its base, and from what ascent and descent remember of the parameters.
+
+    A base whose state dict has another shape, such as a Lookahead, keeps it; what SAM adds to groups is then apart.
+    """
+    numbered = list(enumerate(p for group in live for p in group["params"]))
+    kept: dict[str, Any] = {
+        name: {i: memory[p] for i, p in numbered if p in memory} for name, memory in memories.items() if memory
+    }
+    if "param_groups" in base_state:
+        base_state = {**base_state, "param_groups": [{**_plain(group), SCOPE: scope} for group in base_state["param_groups"]]}
+    else:
+        kept[GROUPS] = [{**_plain({k: group[k] for k in ("rho", COUNT) if k in group}), SCOPE: scope} for group in live]
+        base_state = {k: _without_schedules(v) for k, v in base_state.items()}
+    return base_state | ({KEY: kept} if kept else {})
+
+
+def _without_schedules(value: Any) -> Any:
+    """Nested state, with the word for every schedule: they are in the groups of the optimizer inside."""
+    if isinstance(value, RhoSchedule):
+        return LIVE
+    if type(value) in (list, tuple):
+        return type(value)(map(_without_schedules, value))
+    return {k: _without_schedules(v) for k, v in value.items()} if type(value) is dict else value
+
+
+def groups_of(state_dict: Mapping[str, Any], live: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """What was saved of each group; nothing where the base keeps its groups elsewhere, and a SAM was not there."""
+    found: Any = state_dict.get("param_groups", state_dict.get(KEY, {}).get(GROUPS))
+    return [{} for _ in live] if found is None else found
 
 
 def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,25 +75,33 @@ def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
     return {**kept, "rho": float(kept["rho"])} if kept.get("rho", LIVE) != LIVE else kept
 
 
-def check(state_dict: Mapping[str, Any], parameters: Sequence[Tensor]) -> None:
+def check(state_dict: Mapping[str, Any], live: Sequence[Mapping[str, Any]], *, has_groups: Callable[[], bool]) -> None:
     """Refuse what no SAM can go on from.
+
+    Args:
+        state_dict: the checkpoint.
+        live: the groups of the base.
+        has_groups: whether the state dict of the base has `param_groups`, as that of every optimizer of torch.
 
     Raises:
         TypeError: if `state_dict` is no mapping, or a number in it is none.
-        ValueError: for the checkpoint of a two-step wrapper, a rho or step count out of range, tensors of wrong shapes or
-            with entries that are not finite.
+        ValueError: for the checkpoint of a two-step wrapper, one without `param_groups` or with other ones, a rho or step count
+            out of range, tensors of wrong shapes or with entries that are not finite.
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"load_state_dict: state_dict is a {type(state_dict).__name__}; give what opt.state_dict() returned")
     _refuse_two_step(state_dict)
-    for group in state_dict.get("param_groups", ()):
-        rho, count = group.get("rho", LIVE), group.get(COUNT, 0)
-        if not (isinstance(rho, str) and rho == LIVE):
-            _check_number(rho, "rho", "a finite number >= 0", group)
-        _check_number(count, COUNT, "a whole number >= 0", group)
-        if float(count) != int(count):
-            raise ValueError(f"load_state_dict: the checkpoint has {COUNT}={count!r}; it must be a whole number >= 0")
+    if not isinstance(state_dict.get(KEY, {}), Mapping):
+        raise TypeError(f"load_state_dict: the checkpoint has {KEY}={state_dict[KEY]!r}; it must be a mapping")
+    if "param_groups" not in state_dict and has_groups():
+        raise ValueError("load_state_dict: the checkpoint has no param_groups; give what opt.state_dict() returned")
+    _check_groups(groups_of(state_dict, live), len(live))
+    parameters = [p for group in live for p in group["params"]]
     for name, memory in state_dict.get(KEY, {}).items():
+        if name == GROUPS:
+            continue
+        if not isinstance(memory, Mapping):
+            raise TypeError(f"load_state_dict: what the {name} remembers is a {type(memory).__name__}; it must be a mapping")
         for i, t in memory.items():
             if not isinstance(i, int) or not 0 <= i < len(parameters) or not isinstance(t, Tensor):
                 raise ValueError(f"load_state_dict: what the {name} remembers of parameter {i!r} belongs to none here")
@@ -79,7 +112,23 @@ def check(state_dict: Mapping[str, Any], parameters: Sequence[Tensor]) -> None:
                 )
 
 
-def _check_number(value: object, name: str, need: str, group: Mapping[str, Any]) -> None:
+def _check_groups(groups: Any, count: int) -> None:
+    if not isinstance(groups, Sequence) or not all(isinstance(group, Mapping) for group in groups):
+        raise TypeError("load_state_dict: param_groups must be a list of mappings; give what opt.state_dict() returned")
+    if len(groups) != count:
+        raise ValueError(
+            f"load_state_dict: the checkpoint has a different number of parameter groups, {len(groups)} for {count}"
+        )
+    for group in groups:
+        rho, steps = group.get("rho", LIVE), group.get(COUNT, 0)
+        if not (isinstance(rho, str) and rho == LIVE):
+            _check_number(rho, "rho", "a finite number >= 0")
+        _check_number(steps, COUNT, "a whole number >= 0")
+        if float(steps) != int(steps):
+            raise ValueError(f"load_state_dict: the checkpoint has {COUNT}={steps!r}; it must be a whole number >= 0")
+
+
+def _check_number(value: object, name: str, need: str) -> None:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"load_state_dict: the checkpoint has {name}={value!r}; it must be {need}")
     if not 0 <= float(value) < math.inf:

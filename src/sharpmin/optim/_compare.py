@@ -80,7 +80,7 @@ def pair(
 def _products(clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
     """||g||^2, <D, g>, ||D||^2 of plain tensors: float64, shape (3,)."""
     if not clean:
-        return torch.zeros(3, dtype=torch.float64)
+        return torch.zeros(3, dtype=torch.float64, device="cpu")
     served = foreach.serves(clean) and foreach.serves(perturbed)
     found = foreach.products(clean, perturbed) if served else _one_by_one(clean, perturbed, at_least_float32)
     if not _tell(found):

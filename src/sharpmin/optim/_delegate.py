@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from torch.optim.optimizer import Optimizer
 
-from ._bases import bases_of
+from ._bases import steppers_of
 
 _REMADE = ("_optimizer_", "_zero_grad_profile_name")  # what `__setstate__` makes anew: hooks and profiling; `step` is patched
 
@@ -115,16 +115,22 @@ class Delegate(Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         self._passes.require_unperturbed("copying or pickling the optimizer")
         kept = {k: v for k, v in self.__dict__.items() if k != "step" and not k.startswith(_REMADE)}
-        return kept | {"_attributes": [_attributes_of(base) for base in bases_of(self.base)]}
+        return kept | {"_attributes": [(base, _attributes_of(base)) for base in steppers_of(self.base)]}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
         attributes = state.pop("_attributes", [])
         super().__setstate__(state)
-        for base, own in zip(bases_of(self.base), attributes, strict=False):
+        for base, own in attributes:
             vars(base).update(own)
 
 
 def _attributes_of(base: Optimizer) -> dict[str, Any]:
-    """What a base keeps outside groups, state and defaults: `Optimizer.__getstate__`, and so a copy, leaves it out."""
+    """What a base keeps outside groups, state and defaults: `Optimizer.__getstate__`, and so a copy, leaves it out.
+
+    A base with a `__getstate__` of its own has said what it keeps.
+    """
+    if type(base).__getstate__ is not Optimizer.__getstate__:
+        return {}
     kept = base.__getstate__()
     return {k: v for k, v in vars(base).items() if k not in kept and k != "step" and not k.startswith(_REMADE)}

@@ -27,8 +27,20 @@ from ._trip import depart, restore, stay
 @contextmanager
 def first_pass(passes: Passes) -> Iterator[None]:
     """What `clean()` holds around a first pass: the gradients of scopes "rank" and "microbatch" stay apart."""
+    random = passes.state.first.random
+    passes.remember_random(again=passes.settings.in_scope.name == "microbatch")
+    try:
+        with _apart(passes):
+            yield
+    except BaseException:
+        passes.state.first.random = random  # the pass that failed is no part of the step
+        raise
+
+
+@contextmanager
+def _apart(passes: Passes) -> Iterator[None]:
+    """The gradients of scopes "rank" and "microbatch" stay apart from what has accumulated, and from other ranks."""
     scope, first = passes.settings.in_scope, passes.state.first
-    passes.remember_random(again=scope.name == "microbatch")
     active = bool(passes.groups.active())
     if scope.name == "microbatch" and not active and scope.in_place:  # this pass may be the only one, and is then reduced
         first.before = [(p, g.clone()) for p, g in passes.groups.gradients()]
@@ -100,7 +112,7 @@ def run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> A
         with torch.enable_grad(), inside(passes, no_sync):
             loss = closure()
     except BaseException:
-        state.step.accumulated = None
+        state.step.accumulated = state.first.random = None
         raise
     losses = {"clean_loss": detached(loss)}
     if not state.step.ready:

@@ -33,6 +33,7 @@ from ._numeric.tensors import (
     divide,
     largest,
     largest_entry,
+    plain,
     sum_of_magnitudes,
     sum_of_squares,
     times,
@@ -142,7 +143,7 @@ class Elementwise(_Scaled):
         """|w| + eta, in float32 at least."""
         if self.adapt is not None and not self.adapt(weight):
             return 1.0
-        return at_least_float32(weight.detach()).abs() + self.eta
+        return at_least_float32(plain(weight.detach())).abs() + self.eta
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class Layerwise(_Scaled):
         """||w||_2 + eta: a float on a CPU, else a tensor of shape ()."""
         if self.adapt is not None and not self.adapt(weight):
             return 1.0
-        size = sum_of_squares([weight.detach()]) ** 0.5
+        size = sum_of_squares([plain(weight.detach())]) ** 0.5
         return (size.to(at_least_float32(weight).real.dtype) if isinstance(size, Tensor) else size) + self.eta
 
 

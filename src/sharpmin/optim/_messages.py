@@ -81,10 +81,11 @@ computed, or belong to another model or optimizer; the order is
     opt.step()"""
 
 
-def graph(base: object) -> str:
+def graph(base: object, which: str) -> str:
     """Gradients that can be differentiated again."""
+    way = "to w + e" if which == "first" else "back from w + e"
     return (
-        "the first gradients have a graph of their own (create_graph=True), which moving the weights to w + e would break: a "
+        f"the {which} gradients have a graph of their own (create_graph=True), which moving the weights {way} would break: a "
         f"base that differentiates the gradient, such as AdaHessian, cannot be used in SAM (this base: {type(base).__name__}); "
         "use one that steps from given gradients, such as SGD or AdamW, and call backward() without create_graph"
     )

@@ -18,6 +18,7 @@ from sharpmin.core.rho import Rho, as_schedule
 
 from . import _checkpoint as checkpoint
 from . import _messages as messages
+from ._bases import load
 from ._effects import guard
 from ._effects.report import StepReport, read
 from ._effects.rng import RandomState
@@ -51,6 +52,11 @@ class Passes:
             groups.adopt(group)
         return cls(groups, settings)
 
+    def give_up(self) -> None:
+        """Leave a step that failed at w: its gradients are dropped."""
+        self.state.give_up()
+        self.groups.put([])
+
     def report(self) -> StepReport:
         """What the last step did."""
         report = read(self.state.record)
@@ -74,19 +80,19 @@ class Passes:
         memory = self.state.memory
         remembered = {"ascent": memory.ascent, "descent": memory.descent}
         base_state, scope = self.groups.base.state_dict(), self.settings.scope
-        return checkpoint.saved(base_state, scope, remembered, self.groups.parameters())
+        return checkpoint.saved(base_state, scope, remembered, list(self.groups))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a checkpoint, after it has been checked as a whole."""
         state, settings, live = self.state, self.settings, self.groups.radii()
-        parameters = list(self.groups.parameters())
-        checkpoint.check(state_dict, parameters)
-        self.groups.base.load_state_dict({k: v for k, v in state_dict.items() if k != checkpoint.KEY})
+        base = self.groups.base
+        checkpoint.check(state_dict, list(self.groups), has_groups=lambda: "param_groups" in base.state_dict())
+        load(base, {k: v for k, v in state_dict.items() if k != checkpoint.KEY})
         state.forget_step()  # gradients from before the load are no step
         for name, part in (("ascent", settings.ascent), ("descent", settings.descent)):
             memory = checkpoint.memory_of(state_dict, name, list(self.groups.parameters())) if part.stateful else part.init()
             setattr(state.memory, name, memory)
-        found = self.groups.take_over(state_dict["param_groups"], live)
+        found = self.groups.take_over(checkpoint.groups_of(state_dict, list(self.groups)), live)
         checkpoint.warn_of_scope(found, settings.scope)
 
     def add_group(self, group: dict[str, Any]) -> None:
@@ -105,6 +111,8 @@ class Passes:
             return
         self.groups.base.zero_grad(set_to_none)
         if state.trip is None:
+            if state.step.scaling is not None:  # a step that nobody took: its scaler may unscale anew
+                state.step.scaling.forget()
             state.step = Step(accumulated=[] if state.first.inside else None)
             state.first.before = None if state.first.before is None else []
 

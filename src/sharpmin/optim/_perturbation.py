@@ -18,9 +18,20 @@ from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
 from ._ascent import Gradient
 from ._geometry import L2
 from ._groups import Active
+from ._numeric.foreach import are_plain
 from ._numeric.rounding import StochasticRounding
-from ._numeric.shards import aligned, like, local
-from ._numeric.tensors import any_low_precision, dense, displace, displace_all, inner, is_low_precision, largest, times
+from ._numeric.shards import aligned, like, local, locals_of
+from ._numeric.tensors import (
+    any_low_precision,
+    dense,
+    displace,
+    displace_all,
+    inner,
+    is_low_precision,
+    largest,
+    plain,
+    times,
+)
 from ._protocols import Ascent, Context, Geometry, Metric, ParameterState
 from ._scaling import Scaling, unscaled
 
@@ -107,10 +118,15 @@ class Perturbation:
 
     @cached_property
     def exact(self) -> bool:
-        """Whether e is what was asked for, up to the last digit: one radius, and no half precision to round it."""
+        """Whether e is what was asked for, up to the last digit: one radius, and no coarse format to round it."""
         radii = [group.radius for group in self.groups]
         mixed = len(radii) > 1 and (any(isinstance(r, Tensor) for r in radii) or len(set(radii)) > 1)
-        return not mixed and not self.low
+        return not mixed and not self.low and self.plain
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether no weight has operations of its own, which may round, at random even: int8 weights."""
+        return are_plain(locals_of(self.weights))
 
     @cached_property
     def low(self) -> bool:
@@ -196,7 +212,7 @@ def distinct(parameters: Sequence[Tensor]) -> Sequence[Tensor]:
 
 def _difference(w: Tensor, was: Tensor) -> Tensor:
     """The move that rounding left of the one that was asked for."""
-    own = local(w.detach())
+    own, was = plain(local(w.detach())), plain(was)
     return like(own.float() - was.float() if is_low_precision(w) else own - was, w)
 
 

@@ -48,17 +48,27 @@ def plan(passes: Passes, scaler: Any, key: Optimizer) -> Plan:
         messages.tell_unstepped(state, settings, scaler)
     if state.first.end_no_sync is not None:  # the second pass may come inside the closure
         state.first.end_no_sync()
-    _unscale(passes, scaler, key, active)
-    context = passes.context()
-    groups, step.ascent = _perturbed_groups(passes, active, context)
-    perturbation = Perturbation.of(groups, settings.geometry, settings.ascent, context.step)
-    norm, joins = perturbation.norm, bool(groups) and scope.joins
+    try:
+        _unscale(passes, scaler, key, active)
+        perturbation = _perturbation(passes, active)
+    except BaseException:
+        if step.scaling is not None:  # else the gradients are what they were, and can be tried again
+            passes.give_up()
+        raise
+    norm, joins = perturbation.norm, bool(perturbation.groups) and scope.joins
     finite = not needs_clean or isinstance(norm, Tensor) or (math.isfinite(norm) and _others_finite(passes, perturbation))
     outcome = outcome_of(needs_clean=needs_clean, finite=finite, moves=perturbation.may_move, joins=joins)
     step.norms = step.norms + norm if isinstance(norm, Tensor) and not joins else 0.0
     step.nonfinite = step.nonfinite or outcome is Outcome.SKIP
     state.record |= perturbation.asked
     return Plan(perturbation, outcome, first)
+
+
+def _perturbation(passes: Passes, active: Active) -> Perturbation:
+    """How far the weights will move; what the ascent then remembers is proposed."""
+    settings, context = passes.settings, passes.context()
+    groups, passes.state.step.ascent = _perturbed_groups(passes, active, context)
+    return Perturbation.of(groups, settings.geometry, settings.ascent, context.step)
 
 
 def _others_finite(passes: Passes, perturbation: Perturbation) -> bool:
@@ -98,7 +108,7 @@ def require_gradients(passes: Passes, pairs: Pairs) -> None:
         PhaseError: if no parameter has a gradient, or they have a graph, which moving the weights would break.
     """
     if have_graph(pairs):
-        raise PhaseError(messages.graph(passes.groups.base))
+        raise PhaseError(messages.graph(passes.groups.base, "first"))
     if not pairs:
         require_shard_gradients(passes.groups, pairs, "first")
         raise PhaseError(messages.missing(any(p.requires_grad for p in passes.groups.parameters())))

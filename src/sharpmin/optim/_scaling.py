@@ -95,10 +95,11 @@ class Scaling:
             )
 
     def forget(self) -> None:
-        """The step was given up: the next one may unscale anew."""
+        """The step was given up: the next one may unscale anew. An overflow that was seen stays, for `scaler.update()`."""
         records = getattr(self.scaler, "_per_optimizer_states", {})
         for key in (self.key, id(self.base)):
-            records.pop(key, None)
+            if key in records:
+                records[key]["stage"] = OptState.READY
 
 
 def refuse_scaler_step(call: str, fix: str) -> None:

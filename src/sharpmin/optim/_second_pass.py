@@ -14,7 +14,7 @@ from ._compare import GradientPair, pair, ratios
 from ._descent import combine
 from ._gradients import Pairs
 from ._numeric.shards import aligned, like, local
-from ._numeric.tensors import inner, sum_of_squares
+from ._numeric.tensors import inner, plain, sum_of_squares
 from ._protocols import Context
 from ._scaling import factor, scaled
 from ._scope import rank_and_world
@@ -26,7 +26,7 @@ Watcher = Callable[[GradientPair], None]
 
 def moves_of(weights: Pairs) -> Pairs:
     """e, as the perturbed weights have it, from their w."""
-    return [(w, like(local(w.detach()) - was, w)) for w, was in weights]
+    return [(w, like(plain(local(w.detach())) - plain(was), w)) for w, was in weights]
 
 
 def descent_gradient(

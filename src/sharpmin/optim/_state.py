@@ -28,6 +28,7 @@ from ._effects import guard
 from ._effects.rng import RandomState
 from ._gradients import Pairs
 from ._numeric.backup import BackupBuffers
+from ._numeric.foreach import are_plain
 from ._numeric.shards import local, locals_of
 from ._numeric.tensors import copy_all, on_host
 from ._protocols import ParameterState
@@ -172,7 +173,7 @@ class Trip:
     def back_up(self, weights: Sequence[Tensor], parameters: Iterable[Tensor], buffers: BackupBuffers) -> None:
         """Copy w; complete before the first weight moves. `parameters` are all that the optimizer has."""
         own = locals_of(weights)
-        if on_host(own) and {Tensor, torch.nn.Parameter}.issuperset(map(type, own)):
+        if on_host(own) and are_plain(own):
             copies = buffers.like(own, map(local, parameters))
             copy_all(copies, own)
         else:  # a device has a caching allocator, and no memory to spare between the steps

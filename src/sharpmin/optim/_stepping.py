@@ -31,8 +31,8 @@ def require_ready(passes: Passes) -> None:
         step.scaling.require_step_by_scaler()
 
 
-def take_only_pass(passes: Passes) -> bool:
-    """A step without a second pass, right where nothing would climb; False if it will not move anything either.
+def take_only_pass(passes: Passes) -> None:
+    """Make a step without a second pass ready, where nothing would climb; one that will move nothing is not counted.
 
     Raises:
         PhaseError: if a second pass is missing, or the first gradients are.
@@ -45,36 +45,35 @@ def take_only_pass(passes: Passes) -> bool:
         if would_climb(passes):
             raise PhaseError(messages.RECIPES if passes.settings.ascent.needs_clean else messages.ONE_PASS)
     if not accumulated and passes.groups.rest():
-        return False
+        passes.groups.base.step()
+        return
     if not all_zero(accumulated):
         scope.require_reduced(second=False)
     passes.groups.put(accumulate(accumulated, passes.groups.gradients()))
-    state.begin(more=False)
-    return True
+    state.begin(more=False).ready = True
 
 
 def descend(passes: Passes) -> None:
     """Let the base step, unless something is not finite; the step is over then."""
     state, step = passes.state, passes.state.step
-    if step.nonfinite or any(map(bool, step.overflow)) or not _gradients_are_finite(passes):
-        state.record["stepped"] = False
-        messages.tell_skipped(state, passes.groups.count())
-    else:
-        if passes.settings.descent.stateful and step.descent is None:  # also where a block ran and nothing had moved
-            passes.groups.put(one_pass_gradient(state, passes.settings, passes.context(), passes.groups.gradients()))
-        _step_base(passes)
+    try:
+        if step.nonfinite or any(map(bool, step.overflow)) or not _gradients_are_finite(passes):
+            state.record["stepped"] = False
+            messages.tell_skipped(state, passes.groups.count())
+        else:
+            if passes.settings.descent.stateful and step.descent is None:  # also where a block ran and nothing had moved
+                passes.groups.put(one_pass_gradient(state, passes.settings, passes.context(), passes.groups.gradients()))
+            _step_base(passes)
+    except BaseException:
+        passes.give_up()
+        raise
     state.forget_step()
     state.memory.unstepped = 0
 
 
 def _step_base(passes: Passes) -> None:
     state, step = passes.state, passes.state.step
-    try:
-        passes.groups.base.step()
-    except BaseException:
-        state.give_up()
-        passes.groups.put([])
-        raise
+    passes.groups.base.step()
     passes.groups.take_step()
     own = set(passes.groups.parameters()) if step.ascent or step.descent else set()
     for name in ("ascent", "descent"):

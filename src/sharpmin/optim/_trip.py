@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 from torch import Tensor, nn
 
 from sharpmin.core.errors import PhaseError
@@ -10,8 +12,8 @@ from . import _messages as messages
 from ._effects import guard
 from ._effects.buffers import Buffers
 from ._effects.others import Others
-from ._effects.rng import RandomState
-from ._gradients import Pairs, accumulate, kept, poison_with_nan
+from ._effects.rng import RandomState, seeded
+from ._gradients import Pairs, accumulate, have_graph, kept, poison_with_nan
 from ._numeric.rounding import StochasticRounding
 from ._passes import Passes
 from ._perturbation import Perturbation
@@ -36,9 +38,11 @@ def depart(passes: Passes, plan: Plan) -> None:
             _climb(passes, plan.perturbation, trip)
         _start_second(passes, plan, trip)
     except BaseException:
+        unscaled = state.step.scaling is not None
         abort(passes)
-        passes.groups.put(plan.first)
-        state.step.accumulated = accumulated
+        if not unscaled:  # else the scaler would do that again
+            passes.groups.put(plan.first)
+            state.step.accumulated = accumulated
         raise
 
 
@@ -70,9 +74,23 @@ def restore(passes: Passes) -> None:
         )
     compared = trip.first if trip.outcome is Outcome.CLIMB else None
     moves = None if compared is None or trip.is_multiple_of_gradient else moves_of(trip.weights)
+    moved = bool(trip.weights)
     state.come_back()
-    second = passes.groups.gradients()
-    ran = trip.second_ran(second)
+    try:
+        second = passes.groups.gradients()
+        if moved and have_graph(second):
+            raise PhaseError(messages.graph(passes.groups.base, "second"))
+        _take_second(passes, trip, second, compared, moves)
+    except BaseException:
+        abort(passes)
+        raise
+    state.first.before = state.step.accumulated = None
+    state.step.ready, state.trip = True, None
+
+
+def _take_second(passes: Passes, trip: Trip, second: Pairs, compared: Pairs | None, moves: Pairs | None) -> None:
+    """Put the gradient to step with in place, from those of both passes."""
+    state, ran = passes.state, trip.second_ran(second)
     if trip.outcome is Outcome.SKIP or (trip.outcome is Outcome.REST and not ran):
         passes.groups.put(accumulate(state.step.accumulated, trip.first or []))
     else:
@@ -82,8 +100,6 @@ def restore(passes: Passes) -> None:
             second = descent_gradient(state, passes.settings, passes.watchers, passes.context(), compared, second, moves)
         if compared is not None or (state.step.accumulated and not trip.in_place):
             passes.groups.put(accumulate(state.step.accumulated, second))
-    state.first.before = state.step.accumulated = None
-    state.step.ready, state.trip = True, None
 
 
 def _count_second(passes: Passes, second: Pairs) -> None:
@@ -143,10 +159,10 @@ def _set_others_aside(passes: Passes, model: nn.Module, trip: Trip) -> None:
 def _climb(passes: Passes, perturbation: Perturbation, trip: Trip) -> None:
     state, step = passes.state, passes.state.step
     trip.back_up(perturbation.weights, passes.groups.parameters(), state.memory.backup)
-    rounding = None
-    if passes.settings.rounding == "stochastic" and perturbation.low:
-        rounding = StochasticRounding((passes.groups.count() << 16) + step.climbs)
-    perturbation.move(rounding)
+    seed = (passes.groups.count() << 16) + step.climbs
+    stochastic = passes.settings.rounding == "stochastic" and perturbation.low
+    with nullcontext() if perturbation.plain else seeded(perturbation.weights, seed):
+        perturbation.move(StochasticRounding(seed) if stochastic else None)
     step.climbs += 1
     trip.is_multiple_of_gradient = perturbation.is_multiple_of_gradient
     state.record |= perturbation.report([was for _, was in trip.weights])

@@ -245,19 +245,16 @@ class SAM(Delegate):
             PhaseError: if the weights are perturbed, a closure comes after a finished second pass, neither a closure nor a
                 second pass was given although one is needed, or a pass has left no gradient.
         """
-        passes = self._passes
-        passes.require_unperturbed("step()")
+        (passes := self._passes).require_unperturbed("step()")
         loss, closure = None, None if closure is None else own_closure(closure)
         if closure is not None:
             loss = run_closure(passes, closure, self)
-            if not passes.state.step.ready:
-                return loss
         elif passes.state.phase is Phase.READY:
             require_ready(passes)
-        elif not take_only_pass(passes):
-            self.base.step()
-            return None
-        descend(passes)
+        else:
+            take_only_pass(passes)
+        if passes.state.step.ready:
+            descend(passes)
         return loss
 
     def first_step(self, zero_grad: bool = False) -> None:
@@ -266,10 +263,12 @@ class SAM(Delegate):
 
     def second_step(self, zero_grad: bool = False) -> None:
         """`restore()` and `step()`, as the common two-step API calls them; `zero_grad` clears the gradients afterwards."""
-        self.restore()
-        self.step()
-        if zero_grad:
-            self.zero_grad()
+        try:
+            self.restore()
+            self.step()
+        finally:
+            if zero_grad and self._passes.state.trip is None:
+                self.zero_grad()
 
     @_disable_dynamo
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -294,8 +293,8 @@ class SAM(Delegate):
 
     def __repr__(self) -> str:
         usual = {"ascent": Gradient(), "descent": Perturbed(), "scope": "global", "rounding": "nearest"}
-        names = ["rho", "geometry", *(name for name, value in usual.items() if getattr(self, name) != value)]
-        return f"SAM({', '.join(f'{name}={getattr(self, name)!r}' for name in names)}, base={self.base!r})"
+        names = ["rho", "geometry", *(name for name, value in usual.items() if getattr(self, name) != value), "base"]
+        return f"SAM({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
 
 
-SAM.__signature__ = without_self(SAM.__init__)  # type: ignore[attr-defined]  # what help() shows, in place of that of __new__
+SAM.__signature__ = without_self(SAM.__init__)  # type: ignore[attr-defined]  # for help(): not that of __new__

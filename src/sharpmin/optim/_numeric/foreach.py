@@ -17,12 +17,19 @@ PIECE = 65_536
 SMALL = 16_384  # below, a call costs more than to copy
 _flatten: Any = torch._utils._flatten_dense_tensors  # untyped in torch
 _kind, _dtype = attrgetter("dtype", "layout", "is_cpu"), attrgetter("dtype")
+PLAIN = {Tensor, torch.nn.Parameter}
 _SERVED = {(dtype, torch.strided, True) for dtype in (torch.float32, torch.float64)}
+
+
+def are_plain(tensors: Sequence[Tensor]) -> bool:
+    """Whether none has operations of its own, as int8 weights do: those may have few, and round what is written."""
+    kinds: set[Any] = set(map(type, tensors))
+    return PLAIN.issuperset(kinds) or all(kind.__torch_dispatch__ == Tensor.__torch_dispatch__ for kind in kinds)
 
 
 def serves(tensors: Sequence[Tensor]) -> bool:
     """Whether this module can take these tensors."""
-    return _SERVED.issuperset(map(_kind, tensors))
+    return _SERVED.issuperset(map(_kind, tensors)) and are_plain(tensors)
 
 
 def sum_of_squares(tensors: Sequence[Tensor]) -> float | None:
@@ -53,7 +60,7 @@ def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> float:
 
 def products(clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
     """`||g||^2, <D, g>, ||D||^2` with D = G - g, float64, shape (3,): each gradient is read from memory once."""
-    dots, scratch = list[Tensor](), {dtype: torch.empty(PIECE, dtype=dtype) for dtype in set(map(_dtype, clean))}
+    dots, scratch = list[Tensor](), {dtype: torch.empty(PIECE, dtype=dtype, device="cpu") for dtype in set(map(_dtype, clean))}
     for g, big in _side_by_side(clean, perturbed):
         d = torch.sub(big, g, out=scratch[g.dtype][: g.numel()])
         dots += [torch.dot(g, g), torch.dot(d, g), torch.dot(d, d)]
@@ -81,6 +88,6 @@ def _side_by_side(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Iterator
 
 def all_finite(tensors: Sequence[Tensor]) -> bool:
     """Whether no entry is inf or nan."""
-    found, one = torch.zeros(1), torch.ones(1)
+    found, one = torch.zeros(1, device="cpu"), torch.ones(1, device="cpu")
     torch._amp_foreach_non_finite_check_and_unscale_(list(tensors), found, one)
     return not bool(found)

@@ -18,8 +18,8 @@ from torch import Tensor
 from sharpmin.core.rho import Scalar
 
 from . import foreach
-from .foreach import PIECE
-from .shards import any_sharded, local, locals_of, over_shards
+from .foreach import PIECE, are_plain
+from .shards import any_sharded, is_sharded, local, locals_of, over_shards
 
 _is_cpu, _dtype = attrgetter("is_cpu"), attrgetter("dtype")
 _LOW = {torch.float16, torch.bfloat16}
@@ -154,10 +154,23 @@ def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
     return math.isfinite(float(first_norm)) and all(bool(torch.isfinite(entries(t)).all()) for t in tensors)
 
 
+def plain(t: Tensor) -> Tensor:
+    """The values of a tensor that has operations of its own, such as int8 weights, as a plain one."""
+    if is_sharded(t) or are_plain([t]):
+        return t
+    return torch.zeros(t.shape, dtype=t.dtype, device=t.device).copy_(t)
+
+
 def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     """targets = sources, in place."""
-    if targets:
-        torch._foreach_copy_(locals_of(targets), locals_of(sources))
+    if not targets:
+        return
+    targets, sources = locals_of(targets), locals_of(sources)
+    if are_plain(targets):
+        torch._foreach_copy_(targets, sources)
+    else:
+        for target, source in zip(targets, sources, strict=True):
+            target.copy_(source)
 
 
 def displace_all(
@@ -165,11 +178,13 @@ def displace_all(
 ) -> None:
     """weights += factor * directions, in place, rounded once to the dtype of the weight; half precision needs a `put`."""
     weights, directions = locals_of(weights), locals_of(directions)
-    if weights and put is None:
+    if weights and put is None and are_plain(weights):
         torch._foreach_add_(weights, directions, alpha=factor)  # which goes one by one where it must, as for sparse ones
     else:
         for w, v in zip(weights, directions, strict=True):
-            if put is not None and is_low_precision(w):
+            if not are_plain([w]):
+                displace(w, times(v, factor))
+            elif put is not None and is_low_precision(w):
                 put(w, times(v, factor))
             else:
                 w.add_(v, alpha=factor)
@@ -178,7 +193,9 @@ def displace_all(
 def displace(weight: Tensor, move: Tensor) -> None:
     """weight += move, in place, rounded once to the dtype of `weight`."""
     weight, move = local(weight), local(move)
-    if is_low_precision(weight) and not move.is_sparse:
+    if not are_plain([weight]):
+        weight.copy_(at_least_float32(plain(weight)) + dense(move))
+    elif is_low_precision(weight) and not move.is_sparse:
         weight.copy_(weight.float() + move)
     else:
         weight.add_(move.to(weight.dtype) if move.is_sparse else move)
@@ -192,22 +209,39 @@ def times(t: Tensor, factor: Tensor | float) -> Tensor:
         return at_least_float32(t) * factor
     t = t.coalesce()
     own = factor[tuple(t.indices())] if isinstance(factor, Tensor) and factor.dim() else factor
-    return torch.sparse_coo_tensor(
-        t.indices(), at_least_float32(t.values()) * own, t.shape, is_coalesced=True, check_invariants=False
-    )
+    return _sparse_like(t, at_least_float32(t.values()) * own)
+
+
+def _sparse_like(t: Tensor, values: Tensor) -> Tensor:
+    """A coalesced sparse tensor with other values."""
+    shape, device = t.shape, values.device  # said, since somebody may have set a default device
+    return torch.sparse_coo_tensor(t.indices(), values, shape, device=device, is_coalesced=True, check_invariants=False)
+
+
+_TINY, _HUGE = 1e-30, 1e30  # norms beyond have no room, or no precision, in float32
 
 
 def divide(t: Tensor, norm: Scalar) -> Tensor:
-    """The quotient; 0 where a norm that only the device knows is zero or not finite (0 * inf would be nan)."""
+    """The quotient; 0 where a norm that only the device knows is zero or not finite (0 * inf would be nan).
+
+    Norms that float32 cannot hold are divided by in two steps, by a power of two first, which is exact.
+
+    >>> divide(torch.tensor([3e-45, 0.0]), 3e-45).tolist()
+    [0.93..., 0.0]
+    """
     if t.is_sparse:
         t = t.coalesce()
-        values = divide(t.values(), norm)
-        return torch.sparse_coo_tensor(t.indices(), values, t.shape, is_coalesced=True, check_invariants=False)
+        return _sparse_like(t, divide(t.values(), norm))
     t = at_least_float32(t)
     if not isinstance(norm, Tensor):
-        return t / float(norm)
+        own = float(norm)
+        factor = 2.0**96 if own < _TINY else 2.0**-96 if own > _HUGE else 1.0
+        return t / own if factor == 1.0 else (t * factor) / (own * factor)
     n = norm.to(t.device)
-    return torch.where(torch.isfinite(n) & (n > 0), t / n, torch.zeros((), dtype=t.dtype, device=t.device))
+    up = torch.where(n < _TINY, 2.0**96, torch.where(n > _HUGE, 2.0**-96, 1.0)).to(n)
+    ok = torch.isfinite(n) & (n > 0)
+    quotient: Tensor = torch.where(ok, (t * up.to(t.real.dtype)) / (n * up), torch.zeros((), dtype=t.dtype, device=t.device))
+    return quotient
 
 
 def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Scalar:
