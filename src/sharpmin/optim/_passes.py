@@ -291,8 +291,8 @@ class Passes:
             self.state.rescue()
             self.groups.put([])
 
-    def require_ready(self) -> None:
-        """Before a step with the gradients that `restore` has left.
+    def require_ready(self, opt: Optimizer) -> None:
+        """Before a step of `opt` with the gradients that `restore` has left; a wrapper around it may have perturbed.
 
         Raises:
             PhaseError: if the second pass has left none, or they are not reduced over the ranks, or still scaled.
@@ -305,7 +305,7 @@ class Passes:
         if step.scaling is None and step.second and settings.ascent.needs_clean:
             refuse_scaler_step("after perturbed() without it", "give it to the block: `with opt.perturbed(scaler):`")
         elif step.scaling is not None and not step.nonfinite:
-            step.scaling.require_step_by_scaler()
+            step.scaling.require_step_by_scaler(opt)
 
     def take_only_pass(self) -> bool:
         """A step without a second pass, right where nothing would climb; False if it will not move anything either.

@@ -275,7 +275,7 @@ class SAM(Delegate):
             if not passes.state.step.ready:
                 return loss
         elif passes.state.phase is Phase.READY:
-            passes.require_ready()
+            passes.require_ready(self)
         elif not passes.take_only_pass():
             self.base.step()
             return None
