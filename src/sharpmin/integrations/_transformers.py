@@ -27,14 +27,15 @@ class SAMTrainerMixin:
 
     The training step of the last micro-batch before an optimizer step makes the second pass over all micro-batches of that
     step, each with its random numbers, then leaves the Trainer to clip, step, schedule, log and save. The loss it reports is
-    the one at w. Callbacks, evaluation and checkpoints see w. While the second pass runs, `second_pass` is True and `log` is
-    silent, so that a `compute_loss` which logs or counts does so once.
+    the one at w. Callbacks, evaluation and checkpoints see w. Parameters of the model that SAM does not train keep the gradient
+    of the first pass. While the second pass runs, `second_pass` is True and `log` is silent, so that a `compute_loss` which
+    logs or counts does so once.
 
     Args:
         *args: for the Trainer.
         sam: keywords of `sharpmin.SAM`, such as `{"rho": 0.05, "telemetry": True}`, for a SAM around the optimizer that the
             Trainer makes or was given; `model` is the Trainer's. Without it, SAM's defaults. To choose everything, give
-            `optimizers=(sharpmin.SAM(base, rho, model=model), None)` instead.
+            `optimizers=(sharpmin.SAM(base, rho), None)` instead; if that has no `model`, it gets the Trainer's.
         **kwargs: for the Trainer.
 
     Raises:
