@@ -98,6 +98,14 @@ def test_refusals(build):
         build(model=model, optimizers=(opt, None), sam={"rho": 0.1})
 
 
+def test_an_optimizer_that_steps_inside_backward_is_refused(build):
+    from transformers.trainer_pt_utils import LayerWiseDummyOptimizer
+
+    trainer = build(optimizers=(LayerWiseDummyOptimizer(), None), args={"optim": "galore_adamw_layerwise"})
+    with pytest.raises(ValueError, match=r"optim='galore_adamw_layerwise' steps inside backward\(\)"):
+        trainer.train()
+
+
 def test_subclasses_may_come_first(build):
     class Other(Trainer):
         steps = 0

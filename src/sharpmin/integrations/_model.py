@@ -1,4 +1,4 @@
-"""The model that a framework trains, and the SAM that trains it: SAM's care for buffers and other gradients needs to know it."""
+"""The model that a framework trains, which SAM must know to take care of buffers and of other parameters' gradients."""
 
 from __future__ import annotations
 

@@ -20,6 +20,8 @@ _RANK = (
     'SAMTrainerMixin: scope="rank" needs the DistributedDataParallel model, which the Trainer makes after the optimizer; use '
     'scope="global", or scope="microbatch", which perturbs by each micro-batch of each rank'
 )
+_IN_BACKWARD = ("LayerWiseDummyOptimizer", "Lomo", "AdaLomo")
+"""What the Trainer makes for `optim="galore_..._layerwise"`, `"apollo_..._layerwise"`, `"lomo"` and `"adalomo"`."""
 
 
 class SAMTrainerMixin:
@@ -41,8 +43,9 @@ class SAMTrainerMixin:
     Raises:
         TypeError: if the mixin comes after the Trainer among the bases, `sam` is no mapping or holds an unknown keyword, or a
             SAM was given as well.
-        ValueError: if no second pass is possible: scope "rank", DeepSpeed, FSDP 1, context parallelism; in a step, if a batch
-            was changed in place between its two passes.
+        ValueError: if no second pass is possible: scope "rank", DeepSpeed, FSDP 1, context parallelism, an `optim` that steps
+            inside the backward pass (LOMO, layerwise GaLore); in a step, if a batch was changed in place between its two
+            passes.
 
     ```python
     class SAMTrainer(SAMTrainerMixin, Trainer): ...
@@ -53,6 +56,7 @@ class SAMTrainerMixin:
     ```
     """
 
+    args: Any
     accelerator: Any
     optimizer: Any
     model: Any
@@ -110,6 +114,11 @@ class SAMTrainerMixin:
         """The Trainer's optimizer, in a SAM unless it is one."""
         parent: Any = super()
         optimizer = parent.create_optimizer(*args, **kwargs)
+        if type(optimizer).__name__ in _IN_BACKWARD:
+            raise ValueError(
+                f"SAMTrainerMixin: optim={str(self.args.optim.value)!r} steps inside backward(), so there is no gradient between "
+                "the passes; use another, such as adamw_torch"
+            )
         if find_sam(optimizer) is None:
             model = args[0] if args else kwargs.get("model")
             self.optimizer = SAM(optimizer, model=self.model if model is None else model, **(self._sam_keywords or {}))
