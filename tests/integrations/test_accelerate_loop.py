@@ -126,17 +126,19 @@ def test_a_batch_that_changes_in_place_is_refused():
         run(accelerator, model, opt, schedule, batches, backward)
 
 
-def test_another_optimizer_on_the_same_loss():
-    """Its parameters keep the gradient at w, and are not perturbed."""
+@pytest.mark.parametrize("known", ["nothing", "its part", "all"])
+def test_another_optimizer_on_the_same_loss(known):
+    """Its parameters keep the gradient at w, and are not perturbed, whatever model SAM was given; without one it gets ours."""
     torch.manual_seed(0)
     accelerator, model, hand = Accelerator(cpu=True), Net(), Net()
     hand.load_state_dict(model.state_dict())
 
-    def optimizers(net):
-        sharp = sm.SAM(torch.optim.SGD(net.body[4].parameters(), lr=0.1), rho=0.2, model=net)
+    def optimizers(net, known="all"):
+        own = {"nothing": None, "its part": net.body[4], "all": net}[known]
+        sharp = sm.SAM(torch.optim.SGD(net.body[4].parameters(), lr=0.1), rho=0.2, model=own)
         return sharp, torch.optim.SGD(net.body[:4].parameters(), lr=0.1)
 
-    ours, other = (accelerator.prepare(o) for o in optimizers(model))
+    ours, other = (accelerator.prepare(o) for o in optimizers(model, known))
     backward = SAMBackward(accelerator, ours, accelerator.prepare(model), loss_fn)
     opt, plain = optimizers(hand)
     for batch in loader(3):
@@ -153,7 +155,22 @@ def test_another_optimizer_on_the_same_loss():
         for each in (ours, other, opt, plain):
             each.step()
             each.zero_grad()
-        assert same(model, hand)
+        assert all(map(torch.equal, model.parameters(), hand.parameters()))
+        assert same(model, hand) or known == "its part"  # whose buffers are not those of the whole
+    assert backward.sam.model is (model.body[4] if known == "its part" else model)
+
+
+def test_a_model_that_holds_none_of_its_parameters():
+    """The one that reduces is the discriminator, say; SAM is left without a model."""
+    model, other = Net(), Net()
+    accelerator = Accelerator(cpu=True)
+    opt = accelerator.prepare(sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.2))
+    backward = SAMBackward(accelerator, opt, accelerator.prepare(other), lambda _, batch: loss_fn(model, batch))
+    for batch in loader(1):
+        backward(batch)
+        opt.step()
+    assert backward.sam.model is None
+    assert backward.sam.last.passes == 2
 
 
 def test_batches_are_let_go_after_the_step():

@@ -3,6 +3,8 @@
 import copy
 import inspect
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -30,7 +32,10 @@ def half(scale=2.0**4):
 @pytest.mark.parametrize("plugins", [False, True], ids=["float32", "float16"])
 @pytest.mark.parametrize(("skipped", "forwards"), [([0, 1], 10), ([0], 11), ([1], 11)])
 def test_skipped_batches(skipped, forwards, plugins):
-    """A batch whose `training_step` returns None is in neither pass; under a scaler Lightning drops the whole step."""
+    """A batch whose `training_step` returns None is in neither pass; under a scaler Lightning drops the whole step.
+
+    A step of which all batches are left out is no step of SAM's either, so schedules of rho stand still.
+    """
 
     class Skipping(Unscheduled):
         def training_step(self, batch, batch_idx):
@@ -40,7 +45,8 @@ def test_skipped_batches(skipped, forwards, plugins):
     net, run = Skipping(), trainer(accumulate_grad_batches=2, **half() if plugins else {})
     run.fit(net, loader())
     assert net.forwards == (10 if plugins and skipped == [1] else forwards)
-    assert run.optimizers[0].param_groups[0]["sharpmin_step"] == (2 if plugins and 1 in skipped else 3)
+    assert run.optimizers[0].param_groups[0]["sharpmin_step"] == (2 if skipped == [0, 1] or (plugins and 1 in skipped) else 3)
+    assert run.global_step == 3
 
 
 @pytest.mark.parametrize("call", [None, 2, 3], ids=["none", "first pass", "second pass"])
@@ -103,6 +109,40 @@ def test_without_the_callback_it_says_so(options):
     with pytest.raises(sm.PhaseError, match="LightningSAM" if "plugins" not in options else "perturbed"):
         trainer(callback=False, **options).fit(net, loader())
     assert all(torch.equal(p, before[name]) for name, p in net.net.named_parameters())
+
+
+SCRIPT = """
+import sys
+import sharpmin as sm, torch
+import lightning.pytorch as pl
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(2, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.net(batch).square().mean()
+
+    def configure_optimizers(self):
+        return sm.SAM(torch.optim.SGD(self.parameters(), lr=0.1), rho=0.2)
+
+quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+net = Net()
+before = net.net.weight.detach().clone()
+try:
+    pl.Trainer(max_epochs=1, accelerator="cpu", **quiet).fit(net, torch.utils.data.DataLoader(torch.randn(8, 2), 4))
+except sm.PhaseError as error:
+    assert not [name for name in sys.modules if name.startswith("sharpmin.integrations")]
+    assert torch.equal(before, net.net.weight)
+    print(error)
+"""
+
+
+def test_without_the_callback_it_says_so_although_nobody_has_imported_it():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().startswith("SAM under Lightning's automatic optimization needs its callback")
+    assert done.stdout.strip().endswith("Trainer(..., callbacks=[sharpmin.integrations.LightningSAM()])")
 
 
 class TwoPlayers(Net):

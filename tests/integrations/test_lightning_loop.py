@@ -190,10 +190,14 @@ def test_a_batch_that_changes_in_place_is_refused():
     assert all(map(torch.equal, before, net.parameters()))
 
 
-def test_what_sam_does_not_train_keeps_its_first_gradient():
+@pytest.mark.parametrize("known", ["nothing", "its part", "all"])
+def test_what_sam_does_not_train_keeps_its_first_gradient(known):
+    """Whatever model SAM was given; without one it gets the module."""
+
     class Partly(Net):
         def configure_optimizers(self):
-            return sam(self.net[4])
+            self.opt = sam(self.net[4], model={"nothing": None, "its part": self.net[4], "all": self}[known])
+            return self.opt
 
         def on_train_batch_end(self, *_):
             self.seen = [p.grad.clone() for p in self.net[:4].parameters()]
@@ -212,7 +216,9 @@ def test_what_sam_does_not_train_keeps_its_first_gradient():
     opt.step()
     assert len(first) == 4
     assert all(map(torch.equal, net.seen, first))
-    assert difference(net, hand) == 0.0
+    assert all(map(torch.equal, net.parameters(), hand.parameters()))
+    assert net.opt.model is (net.net[4] if known == "its part" else net)
+    assert difference(net, hand) == 0.0 or known == "its part"  # whose buffers are not those of the module
 
 
 def test_several_optimizers_are_refused():

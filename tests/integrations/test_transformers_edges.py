@@ -86,7 +86,7 @@ def test_refusals(build):
         type("Wrong", (Trainer, SAMTrainerMixin), {})
     with pytest.raises(TypeError, match="give the keywords of sharpmin"):
         build(sam=0.05)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'radius'"):
+    with pytest.raises(TypeError, match="SAM: unknown keyword 'radius'"):
         build(sam={"radius": 1}).train()
     with pytest.raises(ValueError, match="DistributedDataParallel model, which the Trainer makes after"):
         build(sam={"scope": "rank"})
@@ -96,6 +96,14 @@ def test_refusals(build):
     opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1))
     with pytest.raises(TypeError, match="give one of the two"):
         build(model=model, optimizers=(opt, None), sam={"rho": 0.1})
+
+
+def test_an_optimizer_that_steps_inside_backward_is_refused(build):
+    from transformers.trainer_pt_utils import LayerWiseDummyOptimizer
+
+    trainer = build(optimizers=(LayerWiseDummyOptimizer(), None), args={"optim": "galore_adamw_layerwise"})
+    with pytest.raises(ValueError, match=r"optim='galore_adamw_layerwise' steps inside backward\(\)"):
+        trainer.train()
 
 
 def test_subclasses_may_come_first(build):
@@ -112,6 +120,33 @@ def test_subclasses_may_come_first(build):
     trainer = build(trainer=Both)
     trainer.train()
     assert (trainer.steps, build.forwards) == (6, 12)
+
+
+class Gradients(TrainerCallback):
+    """Those that clipping and other optimizers would see."""
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self.seen = [p.grad.clone() for p in kwargs["model"].body[:4].parameters()]
+
+
+@pytest.mark.parametrize("known", ["nothing", "its part", "all"])
+def test_what_sam_does_not_train_keeps_its_first_gradient(build, known):
+    """Whatever model SAM was given; without one it gets the Trainer's, so buffers move once, too."""
+    seen, nets = [], []
+    for rho in (0.0, 0.2):
+        torch.manual_seed(0)
+        net, gradients = Net(), Gradients()
+        own = {"nothing": None, "its part": net.body[4], "all": net}[known]
+        opt = sm.SAM(torch.optim.SGD(net.body[4].parameters(), lr=0.1), rho=rho, model=own)
+        trainer = build(model=net, optimizers=(opt, None), args={"max_steps": 1}, callbacks=[gradients], folder=str(rho))
+        trainer.train()
+        assert trainer.sam.last.passes == (2 if rho else 1)
+        assert trainer.sam.model is (net.body[4] if known == "its part" else net)
+        seen.append(gradients.seen)
+        nets.append(net)
+    assert all(map(torch.equal, *seen))
+    assert not torch.equal(*(net.body[4].weight for net in nets))
+    assert torch.equal(*(net.body[1].running_mean for net in nets)) is (known != "its part")
 
 
 class Drawer(TrainerCallback):

@@ -17,8 +17,9 @@ from ._window import Window, demand_backend, demand_scope, find_sam
 class SAMBackward:
     """Forward and backward of a batch in an Accelerate loop; with the last micro-batch of a step, the second pass over all.
 
-    Everything else is the loop as before: `accumulate`, clipping, step, scheduler, `zero_grad`, `save_state`. Parameters of
-    the model that this SAM does not train keep the gradient of the first pass.
+    Everything else is the loop as before: `accumulate`, clipping, step, scheduler, `zero_grad`, `save_state`. If the SAM has no
+    `model`, it gets this one, so buffers move once a step. Parameters of the model that this SAM does not train keep the
+    gradient of the first pass.
 
     Args:
         accelerator: the `accelerate.Accelerator`.

@@ -22,7 +22,7 @@ from sharpmin.optim._effects.rng import RandomState
 from sharpmin.optim.sam import SAM
 
 from ._batch import Seen, own
-from ._others import others_kept, parameters
+from ._model import give_model, parameters, rest_kept
 from ._torchmetrics import kept
 
 _LOGS = ("log", "log_dict")
@@ -90,8 +90,7 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the SAM, refuse what cannot be right, and listen to every `training_step` from now on."""
         sam = _the_sam(trainer, pl_module)
-        if sam.model is None:
-            sam.model = pl_module
+        give_model(sam, pl_module)
         self._sam, self._window = sam, []
         own, call = vars(trainer.strategy), trainer.strategy.training_step
         self._detach = lambda: own.pop("training_step", None)
@@ -159,7 +158,7 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
         own.update(dict.fromkeys(_LOGS, _nothing))
         self.second_pass = True
         try:
-            with kept(pl_module), others_kept(pl_module, sam):
+            with kept(pl_module), rest_kept(pl_module, sam):
                 yield
         finally:
             self.second_pass = False

@@ -20,6 +20,8 @@ _RANK = (
     'SAMTrainerMixin: scope="rank" needs the DistributedDataParallel model, which the Trainer makes after the optimizer; use '
     'scope="global", or scope="microbatch", which perturbs by each micro-batch of each rank'
 )
+_IN_BACKWARD = ("LayerWiseDummyOptimizer", "Lomo", "AdaLomo")
+"""What the Trainer makes for `optim="galore_..._layerwise"`, `"apollo_..._layerwise"`, `"lomo"` and `"adalomo"`."""
 
 
 class SAMTrainerMixin:
@@ -27,21 +29,23 @@ class SAMTrainerMixin:
 
     The training step of the last micro-batch before an optimizer step makes the second pass over all micro-batches of that
     step, each with its random numbers, then leaves the Trainer to clip, step, schedule, log and save. The loss it reports is
-    the one at w. Callbacks, evaluation and checkpoints see w. While the second pass runs, `second_pass` is True and `log` is
-    silent, so that a `compute_loss` which logs or counts does so once.
+    the one at w. Callbacks, evaluation and checkpoints see w. Parameters of the model that SAM does not train keep the gradient
+    of the first pass. While the second pass runs, `second_pass` is True and `log` is silent, so that a `compute_loss` which
+    logs or counts does so once.
 
     Args:
         *args: for the Trainer.
         sam: keywords of `sharpmin.SAM`, such as `{"rho": 0.05, "telemetry": True}`, for a SAM around the optimizer that the
             Trainer makes or was given; `model` is the Trainer's. Without it, SAM's defaults. To choose everything, give
-            `optimizers=(sharpmin.SAM(base, rho, model=model), None)` instead.
+            `optimizers=(sharpmin.SAM(base, rho), None)` instead; if that has no `model`, it gets the Trainer's.
         **kwargs: for the Trainer.
 
     Raises:
         TypeError: if the mixin comes after the Trainer among the bases, `sam` is no mapping or holds an unknown keyword, or a
             SAM was given as well.
-        ValueError: if no second pass is possible: scope "rank", DeepSpeed, FSDP 1, context parallelism; in a step, if a batch
-            was changed in place between its two passes.
+        ValueError: if no second pass is possible: scope "rank", DeepSpeed, FSDP 1, context parallelism, an `optim` that steps
+            inside the backward pass (LOMO, layerwise GaLore); in a step, if a batch was changed in place between its two
+            passes.
 
     ```python
     class SAMTrainer(SAMTrainerMixin, Trainer): ...
@@ -52,6 +56,7 @@ class SAMTrainerMixin:
     ```
     """
 
+    args: Any
     accelerator: Any
     optimizer: Any
     model: Any
@@ -109,6 +114,11 @@ class SAMTrainerMixin:
         """The Trainer's optimizer, in a SAM unless it is one."""
         parent: Any = super()
         optimizer = parent.create_optimizer(*args, **kwargs)
+        if type(optimizer).__name__ in _IN_BACKWARD:
+            raise ValueError(
+                f"SAMTrainerMixin: optim={str(self.args.optim.value)!r} steps inside backward(), so there is no gradient between "
+                "the passes; use another, such as adamw_torch"
+            )
         if find_sam(optimizer) is None:
             model = args[0] if args else kwargs.get("model")
             self.optimizer = SAM(optimizer, model=self.model if model is None else model, **(self._sam_keywords or {}))

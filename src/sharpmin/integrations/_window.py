@@ -15,7 +15,7 @@ from sharpmin.optim._numeric.shards import any_sharded
 from sharpmin.optim._scope import reduces
 
 from ._batch import Seen
-from ._others import others_kept, parameters
+from ._model import give_model, parameters, rest_kept
 
 Run = Callable[[], Any]
 """Forward and backward of one micro-batch; returns its loss."""
@@ -81,6 +81,7 @@ class Window:
         Raises:
             ValueError: if the batch was changed in place between its two passes.
         """
+        give_model(sam, model)
         if not sam.ascent.needs_clean:
             return _only_pass(sam, run, scaler)
         micro = _MicroBatch(run, Seen(batch), RandomState(parameters(sam)))
@@ -131,7 +132,7 @@ class Window:
     def _marked(self, model: Any, sam: SAM) -> Iterator[None]:
         self.second = True
         try:
-            with others_kept(model, sam):
+            with rest_kept(model, sam):
                 yield
         finally:
             self.second = False

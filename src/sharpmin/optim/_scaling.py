@@ -52,18 +52,18 @@ class Scaling:
             PhaseError: if the gradients of a micro-batch have been.
         """
         scaling = cls(scaler, id(opt), base, once)
-        scaling.swapped = once and scaling.unscaled
-        if not once and scaling.unscaled:
+        unscaled = scaling.unscaled(id(opt))
+        scaling.swapped = once and unscaled
+        if unscaled and not once:
             raise PhaseError(
                 'scaler.unscale_(opt) came before the block of a micro-batch: in scope="microbatch" gradients stay scaled '
                 "while they accumulate; call it once, after the last block, or leave it to scaler.step(opt)"
             )
         return scaling
 
-    @property
-    def unscaled(self) -> bool:
+    def unscaled(self, key: int) -> bool:
         """Whether the gradients were unscaled under SAM's name, by the user or by `scaler.step(opt)`."""
-        record = getattr(self.scaler, "_per_optimizer_states", {}).get(self.key)
+        record = getattr(self.scaler, "_per_optimizer_states", {}).get(key)
         return record is not None and record["stage"] is OptState.UNSCALED
 
     def first(self) -> None:
@@ -82,13 +82,15 @@ class Scaling:
             for _, grad in grads[:1]:
                 grad.add_((norms * 0).to(grad))
 
-    def require_step_by_scaler(self) -> None:
+    def require_step_by_scaler(self, opt: Optimizer) -> None:
         """Refuse a plain `opt.step()`: nobody has unscaled the gradients of the second pass then.
+
+        `opt` is who steps: a wrapper that has the class of SAM, such as Lightning's, may be who perturbed.
 
         Raises:
             PhaseError: if it is one.
         """
-        if not self.unscaled and hasattr(self.scaler, "_per_optimizer_states"):
+        if not self.unscaled(id(opt)) and hasattr(self.scaler, "_per_optimizer_states"):
             raise PhaseError(
                 "step() came after perturbed(scaler), and the gradients are still scaled; let the scaler step: "
                 "scaler.step(opt); scaler.update()"

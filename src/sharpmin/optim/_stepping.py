@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch.optim.optimizer import Optimizer
+
 from sharpmin.core.errors import PhaseError
 
 from . import _messages as messages
@@ -14,8 +16,8 @@ from ._scaling import refuse_scaler_step
 from ._second_pass import one_pass_gradient
 
 
-def require_ready(passes: Passes) -> None:
-    """Before a step with the gradients that `restore` has left.
+def require_ready(passes: Passes, opt: Optimizer) -> None:
+    """Before a step of `opt` with the gradients that `restore` has left; a wrapper around it may have perturbed.
 
     Raises:
         PhaseError: if the second pass has left none, or they are not reduced over the ranks, or still scaled.
@@ -28,7 +30,7 @@ def require_ready(passes: Passes) -> None:
     if step.scaling is None and step.second and settings.ascent.needs_clean:
         refuse_scaler_step("after perturbed() without it", "give it to the block: `with opt.perturbed(scaler):`")
     elif step.scaling is not None and not step.nonfinite:
-        step.scaling.require_step_by_scaler()
+        step.scaling.require_step_by_scaler(opt)
 
 
 def take_only_pass(passes: Passes) -> None:

@@ -250,7 +250,7 @@ class SAM(Delegate):
         if closure is not None:
             loss = run_closure(passes, closure, self)
         elif passes.state.phase is Phase.READY:
-            require_ready(passes)
+            require_ready(passes, self)
         else:
             take_only_pass(passes)
         if passes.state.step.ready:
