@@ -217,4 +217,4 @@ class Masking(sm.SAM):
             for p in group["params"]:
                 if p.grad is not None and not p.grad.is_sparse:
                     p.grad = torch.nan_to_num(p.grad, 0.0, 0.0, 0.0)
-        super().perturb()
+        super().perturb(scaler)

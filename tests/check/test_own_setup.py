@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 import sharpmin as sm
-from sharpmin._check._case import Outcome
+from sharpmin._check._report import Outcome
 
 LOSS = nn.functional.cross_entropy
 BATCH = torch.randn(16, 4), torch.randint(3, (16,))

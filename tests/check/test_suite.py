@@ -11,7 +11,8 @@ import torch
 from right_sam import Right, Several, WithModel
 
 import sharpmin as sm
-from sharpmin._check._case import Family, Report, family
+from sharpmin._check._case import Family, family
+from sharpmin._check._report import Report
 from sharpmin._check._subject import of_class, our_sam
 from sharpmin._check._suite import examine, families, run
 from sharpmin.optim.variants import variants

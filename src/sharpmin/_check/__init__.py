@@ -3,7 +3,7 @@
 `check` looks at a set-up of one's own; the suite that `sharpmin check` runs is in `_suite.py`, its families in `_families/`.
 """
 
-from ._case import Outcome, Report
 from ._own_setup import check
+from ._report import Outcome, Report
 
 __all__ = ["Outcome", "Report", "check"]

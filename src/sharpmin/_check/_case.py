@@ -7,88 +7,13 @@ exception is an observation too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-Status = Literal["passed", "failed", "not offered", "not applicable"]
+from ._report import Outcome, Status
+
 Scenario = TypeVar("Scenario", bound=Callable[[Any], str])  # of a `Trial`, or of a `RankTrial`
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one family came to.
-
-    Attributes:
-        family: its short name, such as "golden-step".
-        title: the property in a few words.
-        status: "passed"; "failed"; "not offered", where the optimizer has no way to express the scenario; or "not
-            applicable", where the set-up has nothing to check.
-        observed: what was seen, or why the scenario could not be run.
-        right: what is right, known independently of the code under test.
-        fix: what to do about it.
-        faults: numbers of the known faults that the family stands for.
-    """
-
-    family: str
-    title: str
-    status: Status
-    observed: str
-    right: str
-    fix: str
-    faults: tuple[int, ...] = ()
-
-    def record(self) -> dict[str, Any]:
-        """A plain dict, ready for JSON."""
-        return {**asdict(self), "faults": list(self.faults)}
-
-
-@dataclass(frozen=True)
-class Report:
-    """The outcomes of one run, in order; iterate over it, or print it.
-
-    Attributes:
-        outcomes: one a family.
-    """
-
-    outcomes: tuple[Outcome, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether no family failed."""
-        return not self.failed
-
-    @property
-    def failed(self) -> tuple[Outcome, ...]:
-        """The families that failed."""
-        return tuple(outcome for outcome in self.outcomes if outcome.status == "failed")
-
-    @property
-    def summary(self) -> str:
-        """The counts in one line.
-
-        >>> Report(()).summary
-        '0 families: 0 passed, 0 failed, 0 not offered'
-        """
-        statuses = [outcome.status for outcome in self.outcomes]
-        words: list[Status] = ["passed", "failed", "not offered"]
-        if "not applicable" in statuses:
-            words[2:] = ["not offered", "not applicable"] if "not offered" in statuses else ["not applicable"]
-        counts = ", ".join(f"{statuses.count(word)} {word}" for word in words)
-        return f"{len(statuses)} {'family' if len(statuses) == 1 else 'families'}: {counts}"
-
-    def __iter__(self) -> Iterator[Outcome]:
-        return iter(self.outcomes)
-
-    def __len__(self) -> int:
-        return len(self.outcomes)
-
-    def __str__(self) -> str:
-        from ._table import text  # noqa: PLC0415  # it needs this module
-
-        return text(self)
-
-    __repr__ = __str__
 
 
 class Fault(Exception):

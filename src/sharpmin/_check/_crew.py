@@ -19,9 +19,10 @@ from types import TracebackType
 
 import torch.distributed as dist
 
-from ._case import Family, Outcome, Report
+from ._case import Family
 from ._rank import Task, serve
 from ._rank_trial import by_rank
+from ._report import Outcome, Report
 from ._subject import Subject
 from ._suite import best, choose, examine
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from sharpmin.optim import SAM
 from sharpmin.optim._effects.rng import RandomState
 
-from ._case import Fault, NotApplicable, NotOffered, Outcome, Report, Status, raised
+from ._case import Fault, NotApplicable, NotOffered, raised
 from ._doors import DOORS, closure, detect
 from ._isolate import isolated
 from ._own_families import Question
 from ._own_questions import QUESTIONS
+from ._report import Outcome, Report, Status
 from ._setup import LossFn, Setup, untouched
 
 

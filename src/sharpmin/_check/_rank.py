@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from ._case import Outcome, registered
+from ._case import registered
 from ._isolate import isolated
 from ._rank_trial import RankTrial
+from ._report import Outcome
 from ._subject import Subject
 from ._suite import attempt
 

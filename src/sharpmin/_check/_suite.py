@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from . import _families, _rank_families  # noqa: F401  # registers them
-from ._case import Family, Fault, NotApplicable, NotOffered, Outcome, Report, raised, registered
+from ._case import Family, Fault, NotApplicable, NotOffered, raised, registered
 from ._isolate import isolated
+from ._report import Outcome, Report
 from ._subject import Subject
 from ._trial import Trial
 

@@ -104,7 +104,7 @@ def table(report: Report) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from sharpmin._check._table import details
+    from sharpmin._check._report import details
 
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     grid.add_column("family", no_wrap=True)
