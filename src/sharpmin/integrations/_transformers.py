@@ -116,7 +116,7 @@ class SAMTrainerMixin:
         optimizer = parent.create_optimizer(*args, **kwargs)
         if type(optimizer).__name__ in _IN_BACKWARD:
             raise ValueError(
-                f"SAMTrainerMixin: optim={str(self.args.optim.value)!r} steps inside backward(), so there is no gradient between "
+                f"SAMTrainerMixin: optim={str(self.args.optim.value)!r} steps inside backward(): there is no gradient between "
                 "the passes; use another, such as adamw_torch"
             )
         if find_sam(optimizer) is None:
