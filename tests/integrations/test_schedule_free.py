@@ -193,17 +193,25 @@ class Module(pl.LightningModule):
     def on_train_epoch_end(self):
         self.optimizers().eval()
 
+    def validation_step(self, batch, batch_idx):
+        self.log("val", self.net(**batch)["loss"], on_epoch=True)
+
+    on_validation_start, on_validation_end = on_train_epoch_end, on_train_epoch_start
+
 
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated")
-@pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
+@pytest.mark.filterwarnings("ignore:The '.*_dataloader' does not have many workers")
 def test_lightning():
-    nets = {rho: Module(rho) for rho in (None, 0.0, RHO)}
+    nets, losses, rows = {rho: Module(rho) for rho in (None, 0.0, RHO)}, {}, data("net", 8)
     for rho, net in nets.items():
         run = lightning_trainer(callback=rho is not None, accumulate_grad_batches=2)
-        run.fit(net, DataLoader(ROWS, 4, generator=torch.Generator()))
+        run.fit(net, DataLoader(ROWS, 4, generator=torch.Generator()), DataLoader(rows, 8))
+        losses[rho] = run.callback_metrics["val"].item()
     assert distance(nets[None].net, nets[0.0].net) == 0.0
     assert distance(nets[RHO].net, reference()[-1]) <= 1e-6
     assert distance(nets[RHO].net, nets[None].net) > 1e-3
+    evaluated = sum(reference()[-1].eval()(**row)["loss"].item() for row in batched(rows))
+    assert losses == {None: losses[0.0], 0.0: losses[None], RHO: pytest.approx(evaluated, rel=1e-5)}
 
 
 def test_only_a_base_that_has_them():

@@ -17,9 +17,14 @@ True
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sharpmin.core.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from ._accelerate import SAMBackward
+    from ._lightning import LightningSAM
+    from ._transformers import SAMTrainerMixin
 
 _HOMES = {
     "LightningSAM": ("_lightning", "lightning"),
@@ -28,19 +33,20 @@ _HOMES = {
 }
 """Public name -> the file that defines it, and the framework, which is also the name of the extra."""
 
-__all__ = ["LightningSAM", "SAMBackward", "SAMTrainerMixin"]  # made by __getattr__
+__all__ = ["LightningSAM", "SAMBackward", "SAMTrainerMixin"]
 
+if not TYPE_CHECKING:  # a type checker that saw it would let every misspelt name pass
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    file, framework = _HOMES[name]
-    try:
-        return getattr(importlib.import_module(f"{__name__}.{file}"), name)
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] != framework:
-            raise  # something else is broken: say what
-        raise MissingExtraError(framework, framework) from None
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        file, framework = _HOMES[name]
+        try:
+            return getattr(importlib.import_module(f"{__name__}.{file}"), name)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] != framework:
+                raise  # something else is broken: say what
+            raise MissingExtraError(framework, framework) from None
 
 
 def __dir__() -> list[str]:

@@ -116,8 +116,8 @@ class SAMTrainerMixin:
         optimizer = parent.create_optimizer(*args, **kwargs)
         if type(optimizer).__name__ in _IN_BACKWARD:
             raise ValueError(
-                f"SAMTrainerMixin: optim={str(self.args.optim.value)!r} steps inside backward(), so there is no gradient "
-                "between the passes; use another, such as adamw_torch"
+                f"SAMTrainerMixin: optim={str(self.args.optim.value)!r} steps inside backward(): there is no gradient between "
+                "the passes; use another, such as adamw_torch"
             )
         if find_sam(optimizer) is None:
             model = args[0] if args else kwargs.get("model")

@@ -7,7 +7,7 @@ attribute would come apart at the first `load_state_dict`; properties cannot.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch.optim.optimizer import Optimizer
 
@@ -40,12 +40,14 @@ class Delegate(Optimizer):
         self.base = base
         super().__setstate__({})
 
-    def __getattr__(self, name: str) -> Any:
-        """What the base has and torch's optimizers have not, such as `train` and `eval` of a schedule-free one."""
-        base = self.__dict__.get("base")
-        if base is None or name.startswith("_") or not hasattr(base, name):
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return getattr(base, name)
+    if not TYPE_CHECKING:  # a type checker that saw it would let every misspelt name pass
+
+        def __getattr__(self, name: str) -> Any:
+            """What the base has and torch's optimizers have not, such as `train` and `eval` of a schedule-free one."""
+            base = self.__dict__.get("base")
+            if base is None or name.startswith("_") or not hasattr(base, name):
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return getattr(base, name)
 
     @property
     def base_optimizer(self) -> Optimizer:
