@@ -98,18 +98,21 @@ def check(state_dict: Mapping[str, Any], live: Sequence[Mapping[str, Any]], *, h
     _check_groups(groups_of(state_dict, live), len(live))
     parameters = [p for group in live for p in group["params"]]
     for name, memory in state_dict.get(KEY, {}).items():
-        if name == GROUPS:
-            continue
-        if not isinstance(memory, Mapping):
-            raise TypeError(f"load_state_dict: what the {name} remembers is a {type(memory).__name__}; it must be a mapping")
-        for i, t in memory.items():
-            if not isinstance(i, int) or not 0 <= i < len(parameters) or not isinstance(t, Tensor):
-                raise ValueError(f"load_state_dict: what the {name} remembers of parameter {i!r} belongs to none here")
-            if t.shape != parameters[i].shape or not bool(torch.isfinite(t).all()):
-                raise ValueError(
-                    f"load_state_dict: what the {name} remembers of parameter {i} has shape {tuple(t.shape)}, and must have "
-                    f"shape {tuple(parameters[i].shape)} and finite entries"
-                )
+        if name != GROUPS:
+            _check_memory(name, memory, parameters)
+
+
+def _check_memory(name: str, memory: Any, parameters: Sequence[Tensor]) -> None:
+    if not isinstance(memory, Mapping):
+        raise TypeError(f"load_state_dict: what the {name} remembers is a {type(memory).__name__}; it must be a mapping")
+    for i, t in memory.items():
+        if not isinstance(i, int) or not 0 <= i < len(parameters) or not isinstance(t, Tensor):
+            raise ValueError(f"load_state_dict: what the {name} remembers of parameter {i!r} belongs to none here")
+        if t.shape != parameters[i].shape or not bool(torch.isfinite(t).all()):
+            raise ValueError(
+                f"load_state_dict: what the {name} remembers of parameter {i} has shape {tuple(t.shape)}, and must have "
+                f"shape {tuple(parameters[i].shape)} and finite entries"
+            )
 
 
 def _check_groups(groups: Any, count: int) -> None:

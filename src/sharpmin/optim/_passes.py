@@ -204,11 +204,16 @@ class Passes:
                 self.groups.clear_store_of_base()
             trip.start = [(g, g._version) for _, g in self.groups.gradients()]
         except BaseException:
-            self.abort()
-            if step.scaling is None:  # else they are unscaled, and the scaler would do that again
-                self.groups.put(first)
-                state.step.accumulated = accumulated
+            self._turn_back(first, accumulated)
             raise
+
+    def _turn_back(self, first: Pairs, accumulated: Pairs | None) -> None:
+        """Leave a way up that failed: the first gradients can be tried again, unless a scaler has unscaled them."""
+        unscaled = self.state.step.scaling is not None
+        self.abort()
+        if not unscaled:
+            self.groups.put(first)
+            self.state.step.accumulated = accumulated
 
     def stay(self, plan: Plan) -> None:
         """Let the first gradients count, without a second pass."""

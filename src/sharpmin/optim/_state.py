@@ -27,8 +27,8 @@ from ._effects import guard
 from ._effects.rng import RandomState
 from ._gradients import Pairs
 from ._numeric.backup import BackupBuffers
-from ._numeric.shards import local, locals_of
 from ._numeric.foreach import are_plain
+from ._numeric.shards import local, locals_of
 from ._numeric.tensors import copy_all, on_host
 from ._protocols import ParameterState
 from ._scaling import Scaling

@@ -23,7 +23,7 @@ _SERVED = {(dtype, torch.strided, True) for dtype in (torch.float32, torch.float
 
 def are_plain(tensors: Sequence[Tensor]) -> bool:
     """Whether none has operations of its own, as int8 weights do: those may have few, and round what is written."""
-    kinds = set(map(type, tensors))
+    kinds: set[Any] = set(map(type, tensors))
     return PLAIN.issuperset(kinds) or all(kind.__torch_dispatch__ == Tensor.__torch_dispatch__ for kind in kinds)
 
 

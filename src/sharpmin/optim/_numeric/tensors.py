@@ -234,13 +234,13 @@ def divide(t: Tensor, norm: Scalar) -> Tensor:
         return _sparse_like(t, divide(t.values(), norm))
     t = at_least_float32(t)
     if not isinstance(norm, Tensor):
-        norm = float(norm)
-        up = 2.0**96 if norm < _TINY else 2.0**-96 if norm > _HUGE else 1.0
-        return t / norm if up == 1.0 else (t * up) / (norm * up)
+        factor = 2.0**96 if norm < _TINY else 2.0**-96 if norm > _HUGE else 1.0
+        return t / float(norm) if factor == 1.0 else (t * factor) / (float(norm) * factor)
     n = norm.to(t.device)
     up = torch.where(n < _TINY, 2.0**96, torch.where(n > _HUGE, 2.0**-96, 1.0)).to(n)
     ok = torch.isfinite(n) & (n > 0)
-    return torch.where(ok, (t * up.to(t.real.dtype)) / (n * up), torch.zeros((), dtype=t.dtype, device=t.device))
+    scaled: Tensor = (t * up.to(t.real.dtype)) / (n * up)
+    return torch.where(ok, scaled, torch.zeros((), dtype=t.dtype, device=t.device))
 
 
 def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Scalar:
