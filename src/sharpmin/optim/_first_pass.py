@@ -25,14 +25,18 @@ from ._state import Phase
 @contextmanager
 def first_pass(passes: Passes) -> Iterator[None]:
     """What `clean()` holds around a first pass: the gradients of scopes "rank" and "microbatch" stay apart."""
-    random = passes.state.first.random
+    first = passes.state.first
+    random = first.random
     passes.remember_random(again=passes.settings.in_scope.name == "microbatch")
+    first.open = True
     try:
         with _apart(passes):
             yield
     except BaseException:
-        passes.state.first.random = random  # the pass that failed is no part of the step
+        first.random = random  # the pass that failed is no part of the step
         raise
+    finally:
+        first.open = False
 
 
 @contextmanager
@@ -119,7 +123,7 @@ def run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> A
         if loss is None and passes.groups.active() and _first_gradient(passes) is None:
             state.leave_out()
             return None
-        plan = passes.plan(None, opt)
+        plan = _planned(passes, opt)
         if plan.needs_second:
             with _block(passes, opt, plan), torch.enable_grad():
                 state.record |= losses  # a watcher is called when the block ends
@@ -128,6 +132,15 @@ def run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> A
             passes.stay(plan)
     state.record = {**losses, **state.record}  # a framework knows the loss of all micro-batches, and has put it there
     return loss
+
+
+def _planned(passes: Passes, opt: Optimizer) -> Plan:
+    """The plan of a closure's step; if it fails, the next call of a closure is another step."""
+    try:
+        return passes.plan(None, opt)
+    except BaseException:
+        passes.state.first.random = None
+        raise
 
 
 def _block(passes: Passes, opt: Optimizer, plan: Plan | None = None) -> PerturbedBlock:

@@ -34,7 +34,7 @@ from ._passes import Passes
 from ._protocols import Ascent, Descent, Geometry
 from ._scope import ScopeName
 from ._settings import Rounding, Setting, Settings, refuse_unknown
-from ._state import Outcome, Phase, Step
+from ._state import Outcome, Phase
 
 T = TypeVar("T")
 
@@ -315,10 +315,7 @@ class SAM(Delegate):
             return
         self.base.zero_grad(set_to_none)
         if state.trip is None:
-            if state.step.scaling is not None:  # a step that nobody took: its scaler may unscale anew
-                state.step.scaling.forget()
-            state.step = Step(accumulated=[] if state.first.inside else None)
-            state.first.before = None if state.first.before is None else []
+            state.drop_step()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base optimizer; it takes this SAM's rho unless it brings one.
