@@ -27,14 +27,18 @@ from ._trip import depart, restore, stay
 @contextmanager
 def first_pass(passes: Passes) -> Iterator[None]:
     """What `clean()` holds around a first pass: the gradients of scopes "rank" and "microbatch" stay apart."""
-    random = passes.state.first.random
+    first = passes.state.first
+    random = first.random
     passes.remember_random(again=passes.settings.in_scope.name == "microbatch")
+    first.open = True
     try:
         with _apart(passes):
             yield
     except BaseException:
-        passes.state.first.random = random  # the pass that failed is no part of the step
+        first.random = random  # the pass that failed is no part of the step
         raise
+    finally:
+        first.open = False
 
 
 @contextmanager
@@ -121,7 +125,7 @@ def run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> A
         if loss is None and passes.groups.active() and _first_gradient(passes) is None:
             state.leave_out()
             return None
-        ahead = plan(passes, None, opt)
+        ahead = _planned(passes, opt)
         if ahead.outcome.needs_second:
             with _block(passes, opt, ahead), torch.enable_grad():
                 state.record |= losses  # a watcher is called when the block ends
@@ -130,6 +134,15 @@ def run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> A
             stay(passes, ahead)
     state.record = {**losses, **state.record}  # a framework knows the loss of all micro-batches, and has put it there
     return loss
+
+
+def _planned(passes: Passes, opt: Optimizer) -> Plan:
+    """The plan of a closure's step; if it fails, the next call of a closure is another step."""
+    try:
+        return plan(passes, None, opt)
+    except BaseException:
+        passes.state.first.random = None
+        raise
 
 
 def _block(passes: Passes, opt: Optimizer, ahead: Plan | None = None) -> PerturbedBlock:

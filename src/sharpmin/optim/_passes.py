@@ -26,7 +26,7 @@ from ._groups import Groups, check_earlier, check_group
 from ._protocols import Context
 from ._second_pass import Watcher
 from ._settings import Settings
-from ._state import State, Step, require_unperturbed
+from ._state import State, require_unperturbed
 
 
 class Passes:
@@ -111,10 +111,7 @@ class Passes:
             return
         self.groups.base.zero_grad(set_to_none)
         if state.trip is None:
-            if state.step.scaling is not None:  # a step that nobody took: its scaler may unscale anew
-                state.step.scaling.forget()
-            state.step = Step(accumulated=[] if state.first.inside else None)
-            state.first.before = None if state.first.before is None else []
+            state.drop_step()
 
     def change(self, name: str, value: Any) -> None:
         """Set one of the settings anew; what another ascent or descent remembers means nothing to the next one."""

@@ -103,13 +103,15 @@ class FirstPass:
 
     Attributes:
         random: the random state at its start, for the second pass to start from.
-        inside: whether it is being made.
+        inside: whether it is being made, and its gradient stays apart.
+        open: whether the block around it is open.
         end_no_sync: ends the `no_sync()` that `step(closure)` holds over it.
         before: copies of what micro-batches had accumulated, where DDP adds the first pass to it in place.
     """
 
     random: RandomState | None = None
     inside: bool = False
+    open: bool = False
     end_no_sync: Callable[[], None] | None = None
     before: Pairs | None = None
 
@@ -241,6 +243,16 @@ class State:
     def forget_step(self) -> None:
         """The step is over; its record stays."""
         self.step, self.first.random, self.first.before = Step(), None, None
+
+    def drop_step(self) -> None:
+        """The gradients were cleared: what was noted of the step is void, but for the first pass that is being made."""
+        first, scaling = self.first, self.step.scaling
+        self.step = Step(accumulated=[] if first.inside else None)
+        first.before = None if first.before is None else []
+        if not (first.open or first.inside):
+            first.random = None
+        if scaling is not None:
+            scaling.forget()
 
     def leave_out(self) -> None:
         """Forget a step that is not taken."""
