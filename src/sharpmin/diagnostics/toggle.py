@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,7 +160,12 @@ def _aside(opt: SAM) -> Iterator[None]:
 
 def _branch(model: nn.Module, opt: SAM, rho: float, lr: float) -> tuple[nn.Module, SAM]:
     """A copy of model and optimizer, joint, so that the one trains the other; whoever watches `opt` does not see it."""
-    net, branch = copy.deepcopy((model, opt))
+    try:
+        net, branch = copy.deepcopy((model, opt))
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        raise TypeError(
+            f"toggle: model and optimizer (base: {type(opt.base).__name__}) cannot be copied, and it works on copies: {error}"
+        ) from error
     for group in branch.param_groups:
         group["lr"] = group["lr"] * lr
         if rho != 1:
