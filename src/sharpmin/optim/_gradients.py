@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ Pairs = list[tuple[Tensor, Tensor]]
 """Parameters, each with a tensor of its shape: its gradient, or its w."""
 
 Groups = Iterable[Mapping[str, Any]]
+_has_graph, _gradient = attrgetter("requires_grad"), itemgetter(1)
 
 
 def parameters_of(groups: Groups) -> Iterator[Tensor]:
@@ -87,7 +89,7 @@ def all_zero(pairs: Pairs | None) -> bool:
 
 def have_graph(pairs: Pairs) -> bool:
     """Whether `backward(create_graph=True)` made one of these gradients."""
-    return any(g.requires_grad for _, g in pairs)
+    return any(map(_has_graph, map(_gradient, pairs)))
 
 
 def poison_with_nan(first: Pairs, norm: Any) -> Pairs:

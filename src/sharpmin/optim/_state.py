@@ -195,6 +195,8 @@ class Trip:
 
     def second_ran(self, now: Pairs) -> bool:
         """Whether the second pass has left a gradient."""
+        if not self.start:
+            return bool(now)
         return [(id(g), g._version) for _, g in now] != [(id(g), version) for g, version in self.start]
 
 

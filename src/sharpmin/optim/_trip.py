@@ -10,7 +10,7 @@ from sharpmin.core.errors import PhaseError
 
 from . import _messages as messages
 from ._effects import guard
-from ._effects.buffers import Buffers
+from ._effects.buffers import Buffers, Modules
 from ._effects.others import Others
 from ._effects.rng import RandomState, seeded
 from ._gradients import Pairs, accumulate, have_graph, kept, poison_with_nan
@@ -51,11 +51,11 @@ def _start_second(passes: Passes, plan: Plan, trip: Trip) -> None:
     step, before = passes.state.step, passes.state.first.before
     if trip.in_place and (plan.outcome is Outcome.SPOIL or _tells_by_nan(passes, plan)):
         step.accumulated = accumulate(step.accumulated, poison_with_nan(plan.first, plan.perturbation.norm))
-    start = step.accumulated if before is None else before
-    passes.groups.put((start or []) if trip.in_place else [])
+    start = (step.accumulated if before is None else before) if trip.in_place else []
+    passes.groups.put(start or [])
     if plan.outcome is not Outcome.SKIP:
         passes.groups.clear_store_of_base()
-    trip.start = [(g, g._version) for _, g in passes.groups.gradients()]
+    trip.start = [(g, g._version) for _, g in start or []]
 
 
 def stay(passes: Passes, plan: Plan) -> None:
@@ -140,17 +140,18 @@ def _set_aside(passes: Passes, trip: Trip) -> None:
         if start is not None or trip.outcome is Outcome.SKIP:
             trip.undo.append(RandomState(passes.groups.parameters()).put_back)
         if model is not None:
-            trip.undo.append(Buffers(model, passes.settings.buffers).put_back)
-            _set_others_aside(passes, model, trip)
+            modules = list(model.named_modules())
+            trip.undo.append(Buffers(model, passes.settings.buffers, modules).put_back)
+            _set_others_aside(passes, trip, model, modules)
     if model is not None:
         trip.undo.extend(guard.refuse_while(model, lambda call: require_unperturbed(state, call)))
     if start is not None and trip.outcome is not Outcome.ONLY_PASS:
         start.put_back()
 
 
-def _set_others_aside(passes: Passes, model: nn.Module, trip: Trip) -> None:
+def _set_others_aside(passes: Passes, trip: Trip, model: nn.Module, modules: Modules) -> None:
     """The gradients of the model's other parameters, which the second pass must leave as the first one left them."""
-    others = Others(model, passes.groups.parameters())
+    others = Others(model, passes.groups.parameters(), modules)
     trip.undo.append(others.put_back)
     if others.gradients and passes.settings.in_scope.joins and trip.outcome is not Outcome.REST:
         raise ValueError(messages.OTHERS)

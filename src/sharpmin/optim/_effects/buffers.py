@@ -6,7 +6,7 @@ observers alike, and costs no recompilation. A buffer that the forward pass repl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 BufferFilter = Callable[[str, Tensor], bool]
 """Called with a buffer's full name and the buffer; False leaves it alone."""
+
+Modules = Sequence[tuple[str, nn.Module]]
+"""All modules of a model by name: walking through them is what takes time, so it is done once for all who ask."""
 
 
 @dataclass
@@ -35,10 +38,10 @@ class Buffers:
     (tensor([0.]), tensor(0))
     """
 
-    def __init__(self, model: nn.Module, keep: BufferFilter | None = None):
+    def __init__(self, model: nn.Module, keep: BufferFilter | None = None, modules: Modules | None = None):
         self._kept: list[_Kept] = []
         copies: dict[int, Tensor] = {}  # one copy of a buffer that several modules share
-        for prefix, module in model.named_modules():
+        for prefix, module in model.named_modules() if modules is None else modules:
             for name, buffer in module._buffers.items():
                 if buffer is None:
                     self._kept.append(_Kept(module, name, None, None))

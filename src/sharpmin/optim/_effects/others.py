@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor, nn
 
 from .._gradients import Pairs, kept
+from .buffers import Modules
 
 
 class Others:
@@ -28,17 +29,17 @@ class Others:
     (tensor([1.]), None)
     """
 
-    def __init__(self, model: nn.Module, parameters: Iterable[Tensor]):
+    def __init__(self, model: nn.Module, parameters: Iterable[Tensor], modules: Modules | None = None):
         own = set(map(id, parameters))
-        every: Iterable[Tensor] = (p for module in model.modules() for p in module._parameters.values() if p is not None)
         self._without, with_gradient = list[Tensor](), Pairs()
-        for p in every:
-            if id(p) in own or not p.requires_grad:
-                continue
-            if p.grad is None:
-                self._without.append(p)
-            else:
-                with_gradient.append((p, p.grad))
+        for _, module in model.named_modules() if modules is None else modules:
+            for p in module._parameters.values():
+                if p is None or id(p) in own or not p.requires_grad:
+                    continue
+                if p.grad is None:
+                    self._without.append(p)
+                else:
+                    with_gradient.append((p, p.grad))
         self.gradients = kept(with_gradient)
         for q, _ in self.gradients:
             q.grad = None
