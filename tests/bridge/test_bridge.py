@@ -61,7 +61,9 @@ def train(f, make_loss, *, method, lr, rho, steps, x0, seed, door):
         second = second if method[0] == "n" else first
         opt.zero_grad()
         make_loss(f, first)(x).backward()
-        if door == "block":
+        if not opt.needs_second_pass:
+            pass  # a block that ran would count, and n-SAM descend with its second sample
+        elif door == "block":
             with opt.perturbed():
                 make_loss(f, second)(x).backward()
         else:

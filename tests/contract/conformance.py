@@ -232,14 +232,16 @@ class Task:
         loss.backward()
         return loss
 
-    def step(self, between=lambda: None):
-        """By block; `between` is called at w + e, after the second pass."""
+    def step(self, between=None):
+        """By block, where it is needed or `between` is there, which is called at w + e, after the second pass."""
         self.opt.zero_grad()
         if self.opt.ascent.needs_clean:
             self.backward()
-        with self.opt.perturbed():
-            self.backward()
-            between()
+        if self.opt.needs_second_pass or between:
+            with self.opt.perturbed():
+                self.backward()
+                if between:
+                    between()
         self.opt.step()
         self.time += 1
 

@@ -197,7 +197,7 @@ class Trip:
         """Whether the second pass has left a gradient."""
         if not self.start:
             return bool(now)
-        return [(id(g), g._version) for _, g in now] != [(id(g), version) for g, version in self.start]
+        return {(id(g), g._version) for _, g in now} != {(id(g), version) for g, version in self.start}
 
 
 @dataclass
