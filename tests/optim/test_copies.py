@@ -165,7 +165,7 @@ def test_several_bases():
 def test_a_base_says_itself_what_it_keeps():
     class Own(torch.optim.SGD):
         def __getstate__(self):
-            return {k: v for k, v in super().__getstate__().items()}
+            return dict(super().__getstate__())
 
     model = network()
     opt = sm.SAM(Own(model.parameters(), lr=0.1), rho=0.1)
