@@ -164,7 +164,7 @@ def _branch(model: nn.Module, opt: SAM, rho: float, lr: float) -> tuple[nn.Modul
         net, branch = copy.deepcopy((model, opt))
     except (TypeError, AttributeError, pickle.PicklingError) as error:
         raise TypeError(
-            f"toggle: model and optimizer (base: {type(opt.base).__name__}) cannot be copied, and it works on copies: {error}"
+            f"toggle: the run (base: {type(opt.base).__name__}) cannot be copied, and toggle works on copies only: {error}"
         ) from error
     for group in branch.param_groups:
         group["lr"] = group["lr"] * lr

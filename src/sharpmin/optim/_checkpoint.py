@@ -93,7 +93,7 @@ def check(state_dict: Mapping[str, Any], live: Sequence[Mapping[str, Any]], *, h
     _refuse_two_step(state_dict)
     if not isinstance(state_dict.get(KEY, {}), Mapping):
         raise TypeError(f"load_state_dict: the checkpoint has {KEY}={state_dict[KEY]!r}; it must be a mapping")
-    if "param_groups" not in state_dict and has_groups():
+    if state_dict.get("param_groups") is None and has_groups():
         raise ValueError("load_state_dict: the checkpoint has no param_groups; give what opt.state_dict() returned")
     _check_groups(groups_of(state_dict, live), len(live))
     parameters = [p for group in live for p in group["params"]]
@@ -109,11 +109,15 @@ def _check_memory(name: str, memory: object, parameters: Sequence[Tensor]) -> No
     for i, t in memory.items():
         if not isinstance(i, int) or not 0 <= i < len(parameters) or not isinstance(t, Tensor):
             raise ValueError(f"load_state_dict: what the {name} remembers of parameter {i!r} belongs to none here")
-        if t.shape != parameters[i].shape or not bool(torch.isfinite(t).all()):
+        if not _fits(t, parameters[i]):
             raise ValueError(
                 f"load_state_dict: what the {name} remembers of parameter {i} has shape {tuple(t.shape)}, and must have "
-                f"shape {tuple(parameters[i].shape)} and finite entries"
+                f"shape {tuple(parameters[i].shape)} and finite entries, real for a real one"
             )
+
+
+def _fits(t: Tensor, parameter: Tensor) -> bool:
+    return t.shape == parameter.shape and t.is_complex() == parameter.is_complex() and bool(torch.isfinite(t).all())
 
 
 def _check_groups(groups: Any, count: int) -> None:

@@ -115,8 +115,8 @@ def tell_of_rounding(state: State, gain: float | None, rounding: str) -> None:
         _tell(
             state,
             "rounding",
-            f"SAM: only {gain:.0%} of the ascent survives the rounding of float16 or bfloat16 weights (opt.last.gain); keep "
-            'the weights in float32 under autocast, or use rounding="stochastic"',
+            f"SAM: only {gain:.0%} of the ascent survives the rounding of float16, bfloat16 or int8 weights (opt.last.gain); "
+            'keep the weights in float32 under autocast, or use rounding="stochastic"',
         )
 
 
