@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.diagnostics.toggle import toggle
+from sharpmin.diagnostics import toggle
 
 lion_pytorch = pytest.importorskip("lion_pytorch")
 
