@@ -6,7 +6,7 @@ import pytest
 
 from sharpmin.optim._state import Outcome, Phase, State, Step, Trip, outcome_of
 
-TABLE = {  # needs_clean, finite, moves, joins
+TABLE = {  # needs_clean, finite, moves, all_ranks
     (False, False, False, False): Outcome.ONLY_PASS,
     (False, False, False, True): Outcome.ONLY_PASS,
     (False, False, True, False): Outcome.ONLY_PASS,
@@ -28,8 +28,8 @@ TABLE = {  # needs_clean, finite, moves, joins
 
 @pytest.mark.parametrize("facts", list(itertools.product([False, True], repeat=4)), ids=str)
 def test_the_table(facts):
-    needs_clean, finite, moves, joins = facts
-    assert outcome_of(needs_clean=needs_clean, finite=finite, moves=moves, joins=joins) is TABLE[facts]
+    needs_clean, finite, moves, all_ranks = facts
+    assert outcome_of(needs_clean=needs_clean, finite=finite, moves=moves, all_ranks=all_ranks) is TABLE[facts]
 
 
 def test_every_outcome_is_reached_and_two_need_no_second_pass():

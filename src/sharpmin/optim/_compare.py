@@ -40,7 +40,8 @@ class GradientPair:
 
     def differences(self) -> list[Tensor]:
         """D = G - g, in float32 at least, made anew."""
-        return [at_least_float32(big) - at_least_float32(g) for g, big in zip(self.clean, self.perturbed, strict=True)]
+        pairs = zip(self.clean, self.perturbed, strict=True)
+        return [at_least_float32(second) - at_least_float32(first) for first, second in pairs]
 
     @property
     def products(self) -> dict[str, Scalar]:
@@ -96,9 +97,9 @@ def _tell(found: Tensor) -> bool:
 def _one_by_one(clean: Sequence[Tensor], perturbed: Sequence[Tensor], precise: Callable[[Tensor], Tensor]) -> Tensor:
     total = torch.zeros(3, dtype=torch.float64, device=clean[0].device)
     for whole in zip(clean, perturbed, strict=True):
-        for g, big in zip(*map(pieces, whole), strict=True):
+        for g, second in zip(*map(pieces, whole), strict=True):
             first = precise(g)
-            d = precise(big) - first
+            d = precise(second) - first
             total += torch.stack([torch.dot(a, b).double() for a, b in ((first, first), (d, first), (d, d))]).to(total)
     return total
 
@@ -106,9 +107,9 @@ def _one_by_one(clean: Sequence[Tensor], perturbed: Sequence[Tensor], precise: C
 def ratios(products: dict[str, Scalar], inner_e: Scalar, squared_e: Scalar) -> dict[str, Scalar]:
     """The ratios of `opt.last`: cosine, amplification, curvature, smoothness; `inner_e` = <D, e>, `squared_e` = ||e||^2."""
     gg, dg, dd = products["gg"], products["dg"], products["dd"]
-    big = gg + 2 * dg + dd
+    squared = gg + 2 * dg + dd
     return {
-        "cosine": _over(gg + dg, (gg * big) ** 0.5),
+        "cosine": _over(gg + dg, (gg * squared) ** 0.5),
         "amplification": _over(dg, gg),
         "curvature": _over(inner_e, squared_e),
         "smoothness": _over(dd**0.5, squared_e**0.5),

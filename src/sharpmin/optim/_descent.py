@@ -34,7 +34,7 @@ def combine(clean: Sequence[Tensor], perturbed: Sequence[Tensor], a: Scalar, b: 
     """
     if not (isinstance(a, Tensor) or isinstance(b, Tensor)) and (a, b) == (0.0, 1.0):
         return list(perturbed)
-    return [_weighted(g, big, a, b) for g, big in zip(clean, perturbed, strict=True)]
+    return [_weighted(g, other, a, b) for g, other in zip(clean, perturbed, strict=True)]
 
 
 def _weighted(g: Tensor, perturbed: Tensor, a: Scalar, b: Scalar) -> Tensor:

@@ -93,8 +93,8 @@ def graph(base: object, which: str) -> str:
 
 def _tell(state: State, kind: str, text: str) -> None:
     """Warn, once for each kind in the life of an optimizer."""
-    if kind not in state.memory.told:
-        state.memory.told = {*state.memory.told, kind}
+    if kind not in state.memory.warned:
+        state.memory.warned = {*state.memory.warned, kind}
         warnings.warn(text, UserWarning, stacklevel=_to_user())
 
 

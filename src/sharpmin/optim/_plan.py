@@ -55,10 +55,10 @@ def plan(passes: Passes, scaler: Any, key: Optimizer) -> Plan:
         if step.scaling is not None:  # else the gradients are what they were, and can be tried again
             passes.give_up()
         raise
-    norm, joins = perturbation.norm, bool(perturbation.groups) and scope.joins
+    norm, all_ranks = perturbation.norm, bool(perturbation.groups) and scope.all_ranks
     finite = not needs_clean or isinstance(norm, Tensor) or (math.isfinite(norm) and _others_finite(passes, perturbation))
-    outcome = outcome_of(needs_clean=needs_clean, finite=finite, moves=perturbation.may_move, joins=joins)
-    step.norms = step.norms + norm if isinstance(norm, Tensor) and not joins else 0.0
+    outcome = outcome_of(needs_clean=needs_clean, finite=finite, moves=perturbation.may_move, all_ranks=all_ranks)
+    step.norms = step.norms + norm if isinstance(norm, Tensor) and not all_ranks else 0.0
     step.nonfinite = step.nonfinite or outcome is Outcome.SKIP
     state.record |= perturbation.asked
     return Plan(perturbation, outcome, first)

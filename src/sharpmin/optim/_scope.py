@@ -69,7 +69,7 @@ class Scope:
         self.in_place = reduces(model)
 
     @property
-    def joins(self) -> bool:
+    def all_ranks(self) -> bool:
         """Whether other ranks may climb where this one does not, so that it makes the second pass whatever its gradient."""
         return False
 
@@ -166,7 +166,7 @@ class PerRank(_PerPass):
     name = "rank"
 
     @property
-    def joins(self) -> bool:
+    def all_ranks(self) -> bool:
         return True
 
     def require(self, parameters: Iterable[Tensor]) -> None:
@@ -208,7 +208,7 @@ class PerMicrobatch(_PerPass):
     scaler_once = False
 
     @property
-    def joins(self) -> bool:
+    def all_ranks(self) -> bool:
         return self.in_place
 
     def require_comparable(self, *, keeps: bool) -> None:

@@ -82,11 +82,11 @@ def _compare(
 ) -> None:
     """Telemetry is about g and G; watchers see g and what descends, since that moves the run."""
     step, same = state.step, all(map(is_, descent, both.perturbed))
-    told = same and moves is None  # by the products of what a watcher sees
-    if telemetry or not told:
+    by_products = same and moves is None  # the products of what a watcher sees say it all
+    if telemetry or not by_products:
         found = ratios(both.products, *_along(state, both, moves))
         state.record |= found if telemetry else {}
-        step.curved = {} if told else {"along": found["curvature"], "steep": found["smoothness"]}
+        step.curved = {} if by_products else {"along": found["curvature"], "steep": found["smoothness"]}
     for watcher in watchers:
         watcher(both if same else pair(both.parameters, both.clean, descent, both.scale))
     alone = rank_and_world()[1] == 1  # an all_reduce is no write that torch counts

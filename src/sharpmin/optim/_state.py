@@ -59,22 +59,22 @@ class Outcome(Enum):
         return self not in (Outcome.REST, Outcome.SKIP)
 
 
-def outcome_of(*, needs_clean: bool, finite: bool, moves: bool, joins: bool) -> Outcome:
+def outcome_of(*, needs_clean: bool, finite: bool, moves: bool, all_ranks: bool) -> Outcome:
     """The outcome, from what is known between the passes.
 
     Args:
         needs_clean: whether the ascent needs this step's first gradient.
         finite: whether the first gradients are, as far as the host knows.
         moves: whether some weight will move, as far as the host knows.
-        joins: whether other ranks may climb where this one does not, so that all must make the second pass.
+        all_ranks: whether other ranks may climb where this one does not, so that all must make the second pass.
     """
     if not needs_clean:
         return Outcome.ONLY_PASS
     if not finite:
-        return Outcome.SPOIL if joins else Outcome.SKIP
+        return Outcome.SPOIL if all_ranks else Outcome.SKIP
     if moves:
         return Outcome.CLIMB
-    return Outcome.JOIN if joins else Outcome.REST
+    return Outcome.JOIN if all_ranks else Outcome.REST
 
 
 @dataclass
@@ -84,7 +84,7 @@ class Memory:
     Attributes:
         backup: where copies of CPU weights are made.
         ascent, descent: what they remember of the steps taken.
-        told: the kinds of warnings that have been given.
+        warned: the kinds of warnings that have been given.
         ddp_searched: whether a first pass has been searched for a model in DDP that SAM was not given.
         unstepped: second passes in a row whose gradient nobody stepped with.
     """
@@ -92,7 +92,7 @@ class Memory:
     backup: BackupBuffers = field(default_factory=BackupBuffers)
     ascent: ParameterState = field(default_factory=dict)
     descent: ParameterState = field(default_factory=dict)
-    told: set[str] = field(default_factory=set)
+    warned: set[str] = field(default_factory=set)
     ddp_searched: bool = False
     unstepped: int = 0
 

@@ -127,7 +127,7 @@ def _tells_by_nan(passes: Passes, plan: Plan) -> bool:
     return (
         asks
         and bool(plan.perturbation.groups)
-        and passes.settings.in_scope.joins
+        and passes.settings.in_scope.all_ranks
         and isinstance(plan.perturbation.norm, Tensor)
     )
 
@@ -153,7 +153,7 @@ def _set_others_aside(passes: Passes, trip: Trip, model: nn.Module, modules: Mod
     """The gradients of the model's other parameters, which the second pass must leave as the first one left them."""
     others = Others(model, passes.groups.parameters(), modules)
     trip.undo.append(others.put_back)
-    if others.gradients and passes.settings.in_scope.joins and trip.outcome is not Outcome.REST:
+    if others.gradients and passes.settings.in_scope.all_ranks and trip.outcome is not Outcome.REST:
         raise ValueError(messages.OTHERS)
 
 

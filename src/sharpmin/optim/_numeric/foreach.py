@@ -61,8 +61,8 @@ def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> float:
 def products(clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
     """`||g||^2, <D, g>, ||D||^2` with D = G - g, float64, shape (3,): each gradient is read from memory once."""
     dots, scratch = list[Tensor](), {dtype: torch.empty(PIECE, dtype=dtype, device="cpu") for dtype in set(map(_dtype, clean))}
-    for g, big in _side_by_side(clean, perturbed):
-        d = torch.sub(big, g, out=scratch[g.dtype][: g.numel()])
+    for g, other in _side_by_side(clean, perturbed):
+        d = torch.sub(other, g, out=scratch[g.dtype][: g.numel()])
         dots += [torch.dot(g, g), torch.dot(d, g), torch.dot(d, d)]
     return _stacked(dots).view(-1, 3).sum(0)
 

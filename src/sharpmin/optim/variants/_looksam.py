@@ -50,9 +50,9 @@ class ReuseOrthogonal(Descent):
         if perturbed is None:
             kept = [state[w] for w in weights if w in state]
             return 1.0, self.alpha * _over(sum_of_squares(clean), sum_of_squares(kept)) ** 0.5, state
-        g, big = ([at_least_float32(dense(t)) for t in side] for side in (clean, perturbed))
-        c = _over(inner(big, g), sum_of_squares(g))
-        new = [y - x * (c.to(x.device, x.real.dtype) if isinstance(c, Tensor) else c) for x, y in zip(g, big, strict=True)]
+        g, other = ([at_least_float32(dense(t)) for t in side] for side in (clean, perturbed))
+        c = _over(inner(other, g), sum_of_squares(g))
+        new = [y - x * (c.to(x.device, x.real.dtype) if isinstance(c, Tensor) else c) for x, y in zip(g, other, strict=True)]
         return 0.0, 1.0, dict(zip(weights, new, strict=True))
 
 
