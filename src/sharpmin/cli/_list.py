@@ -33,7 +33,7 @@ def list_all(
     for name, entries in chosen.items():
         grid = Table(box=None, pad_edge=False, title=None if kind else name, title_justify="left", header_style="bold")
         for column in entries[0]:
-            grid.add_column(column, no_wrap=column in ("id", "kind", "claims", "name"))
+            grid.add_column(column, no_wrap=column in ("id", "kind", "claims", "name"), overflow="fold")
         for entry in entries:
             grid.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in entry.values()))
         console.print(grid)
