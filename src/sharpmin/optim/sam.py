@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import torch
 from torch import nn
@@ -103,11 +103,13 @@ class SAM(Delegate):
     skip_nonfinite: Setting[bool] = Setting()
     buffers: Setting[BufferFilter | None] = Setting()
 
-    def __new__(cls, *args: Any, **keywords: Any) -> Self:
-        """Look at the arguments before Python does: other constructors get the line to paste."""
-        if cls.__init__ is SAM.__init__:
-            refuse_common_constructor(args, keywords, {"base", "rho", *NAMES})
-        return super().__new__(cls)
+    if not TYPE_CHECKING:  # a type checker reads the signature of `__init__`
+
+        def __new__(cls, *args: Any, **keywords: Any) -> SAM:
+            """Look at the arguments before Python does: other constructors get the line to paste."""
+            if cls.__init__ is SAM.__init__:
+                refuse_common_constructor(args, keywords, {"base", "rho", *NAMES})
+            return super().__new__(cls)
 
     def __init__(
         self,
@@ -238,8 +240,7 @@ class SAM(Delegate):
             closure: does `zero_grad`, forward and backward and returns the loss. It runs twice, once where no group has a
                 positive rho or every gradient is zero.
 
-        Returns:
-            The loss at `w` if a closure was given, else None.
+        Returns the loss at `w` if a closure was given, else None.
 
         Raises:
             PhaseError: if the weights are perturbed, a closure comes after a finished second pass, neither a closure nor a
@@ -279,11 +280,7 @@ class SAM(Delegate):
         self._passes.zero_grad(set_to_none)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the base optimizer; it takes this SAM's rho unless it brings one.
-
-        Raises:
-            TypeError, ValueError: if its rho is no radius, or the group is `differentiable`.
-        """
+        """Add a group to the base; it takes this SAM's rho unless it brings one. Refused as at construction."""
         self._passes.require_unperturbed("add_param_group()")
         self._passes.add_group(param_group)
 

@@ -51,7 +51,7 @@ torch.optim.lr_scheduler.StepLR(opt, 1)
 
 sm.SAM(base, scope="rnak")  # E: arg-type
 sm.SAM(base, rounding="up")  # E: arg-type
-sm.SAM(base, adaptive=True)  # E: arg-type
+sm.SAM(base, adaptive=True)  # E: call-arg
 sm.SAM(base, rho="big")  # E: arg-type
 sm.SAM(net.parameters(), torch.optim.SGD)  # E: arg-type arg-type
 sm.SAM(base, geometry=sm.Ema())  # E: arg-type
