@@ -157,7 +157,7 @@ def unsynced(rank, momentum):
         for layer in (model[0], model[2], model[4], model):
             fully_shard(layer, mesh=mesh)
         base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        opt = sm.SAM(base, rho=0.2, ascent=sm.Momentum() if momentum else None)
+        opt = sm.SAM(base, rho=0.2, ascent=sm.Momentum() if momentum else sm.Gradient())
 
         def passed(sync, model=model, x=x, y=y):
             model.set_requires_gradient_sync(sync)
