@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import minimize
 
 from sharpmin.diagnostics._ball import Ball
-from sharpmin.optim._geometry import L2, Elementwise, Layerwise, LInf, Masked
+from sharpmin.optim import L2, Elementwise, Layerwise, LInf, Masked
 
 
 def mask(w):

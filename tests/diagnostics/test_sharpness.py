@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import mse_loss
 
 from sharpmin.diagnostics import hessian_spectrum, m_sharpness, worst_loss
-from sharpmin.optim._geometry import L2, Elementwise, LInf, Masked
+from sharpmin.optim import L2, Elementwise, LInf, Masked
 
 
 class Vector(nn.Module):
