@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from sharpmin.optim._numeric import foreach
+from sharpmin.optim._numeric.kinds import pieces
 
 
 def block(opt, backward):
@@ -57,14 +58,23 @@ def accelerator(monkeypatch):
     """The path of an accelerator, on CPU tensors: norms stay 0-dim tensors."""
     for module in those_that_ask():
         monkeypatch.setattr(module, "on_host", lambda _: False)
-    monkeypatch.setattr(foreach, "serves", lambda _: False)
+    monkeypatch.setattr(foreach, "_pieces", lambda ts: [piece for t in ts for piece in pieces(t)])  # each by itself
 
 
-@pytest.fixture(params=["host", "accelerator"])
+@pytest.fixture
+def loops(monkeypatch):
+    """The plain loops alone."""
+    monkeypatch.setattr(foreach, "serves", lambda *_: False)
+
+
+PATHS = {"host": (), "host loops": ("loops",), "accelerator": ("accelerator",), "accelerator loops": ("accelerator", "loops")}
+
+
+@pytest.fixture(params=PATHS)
 def path(request):
-    """Both numeric paths."""
-    if request.param == "accelerator":
-        request.getfixturevalue("accelerator")
+    """All numeric paths: who waits for no value, and the plain loops of both."""
+    for fixture in PATHS[request.param]:
+        request.getfixturevalue(fixture)
     return request.param
 
 

@@ -12,7 +12,7 @@ from torch.amp import GradScaler
 
 import sharpmin as sm
 from sharpmin.optim import Context
-from sharpmin.optim._descent import combine
+from sharpmin.optim._numeric.tensors import combine
 
 STEPS = 8
 

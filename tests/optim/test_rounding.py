@@ -24,6 +24,7 @@ def ulp(x, dtype):
 
 
 def stochastic(*weights, rho, rounding="stochastic", **options):
+    options = {"telemetry": True} | options  # so that gain and radius are measured in every step
     return sm.SAM(torch.optim.SGD(weights, lr=0.0), rho=rho, rounding=rounding, **options)
 
 

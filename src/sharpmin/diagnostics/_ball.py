@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from sharpmin.optim import Context, Geometry, LInf, Masked
-from sharpmin.optim._numeric.tensors import at_least_float32, times
+from sharpmin.optim._numeric.kinds import at_least_float32
+from sharpmin.optim._numeric.loops import times
 
 
 @dataclass(frozen=True)

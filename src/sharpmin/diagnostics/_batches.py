@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
-from sharpmin.optim._numeric.tensors import pieces
+from sharpmin.optim._numeric.kinds import pieces
 
 _RANDOM = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 _PRIME = 1_000_003  # that each piece of a tensor counts differently

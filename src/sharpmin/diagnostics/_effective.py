@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sharpmin.optim._numeric.tensors import at_least_float32
+from sharpmin.optim._numeric.kinds import at_least_float32
 
 
 @dataclass(frozen=True)

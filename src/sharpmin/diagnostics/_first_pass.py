@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from sharpmin.optim._gradients import kept
-from sharpmin.optim._numeric.tensors import dense
+from sharpmin.optim._numeric.kinds import dense
 
 
 class FirstPass:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from sharpmin.optim._effects.buffers import own_entries
-from sharpmin.optim._numeric.tensors import at_least_float32, copy_all, displace, times
+from sharpmin.optim._numeric.kinds import at_least_float32
+from sharpmin.optim._numeric.loops import displace, times
+from sharpmin.optim._numeric.tensors import copy_all
 
 from ._generators import Randomness
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpmin.optim._effects.guard import require_free
-from sharpmin.optim._numeric.tensors import at_least_float32, dense
+from sharpmin.optim._numeric.kinds import at_least_float32, dense
 
 from ._batches import Batch, Batches, check_repeatable
 from ._frozen import Frozen, frozen

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar, finite
 from sharpmin.optim._compare import GradientPair, pair
-from sharpmin.optim._numeric.tensors import at_least_float32, dense, inner
+from sharpmin.optim._numeric.kinds import at_least_float32, dense
+from sharpmin.optim._numeric.tensors import inner
 
 from ._effective import Base
 from ._first_pass import FirstPass

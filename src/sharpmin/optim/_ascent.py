@@ -18,7 +18,8 @@ from torch import Tensor
 
 from sharpmin.core.rho import finite
 
-from ._numeric.tensors import at_least_float32, dense
+from ._numeric.kinds import at_least_float32, dense
+from ._numeric.tensors import combine, finite_or, negated, on_present
 from ._protocols import Ascent, Context, ParameterState
 
 
@@ -69,17 +70,24 @@ class Ema(Ascent):
         self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, context: Context
     ) -> tuple[Sequence[Tensor | None], ParameterState]:
         """The averages; a parameter without a gradient keeps its own and stays."""
-        new, vectors = dict(state), list[Tensor | None]()
-        for w, g in zip(weights, grads, strict=True):
-            if g is None:
-                vectors.append(None)
-                continue
-            fresh = at_least_float32(dense(g)) * self.theta
-            before = state.get(w)
-            a = fresh if before is None else fresh.add_(before, alpha=1 - self.theta)
-            vectors.append(a)
-            new[w] = torch.where(torch.isfinite(a).all(), a, torch.zeros_like(a) if before is None else before)
-        return vectors, new
+        return running_mean(weights, grads, state, self.theta)
+
+
+def running_mean(
+    weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, share: float
+) -> tuple[list[Tensor | None], ParameterState]:
+    """m = (1 - share) m + share g for every gradient that is there, from 0; and the state, which takes no m with an inf or nan.
+
+    >>> w = torch.zeros(1)
+    >>> running_mean([w], [torch.ones(1)], {}, 0.5)[0]
+    [tensor([0.5000])]
+    """
+    pairs = [(w, dense(g)) for w, g in zip(weights, grads, strict=True) if g is not None]
+    before = [state[w] if w in state else torch.zeros_like(at_least_float32(g)) for w, g in pairs]
+    means = combine(before, [g for _, g in pairs], 1 - share, share)
+    new = {**state, **dict(zip([w for w, _ in pairs], finite_or(means, before), strict=True))}
+    each = iter(means)
+    return [None if g is None else next(each) for g in grads], new
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,7 @@ class Momentum(Ascent):
         """Minus `momentum_buffer` (SGD) or `exp_avg` (Adam and its kin)."""
         kept = [context.base_state.get(w, {}) for w in weights]
         buffers = [own.get("momentum_buffer", own.get("exp_avg")) for own in kept]
-        return [None if m is None else -m for m in buffers], state
+        return on_present(negated, buffers), state
 
     def check(self, groups: Iterable[Mapping[str, Any]]) -> None:
         """Refuse a base without momentum.

@@ -8,17 +8,16 @@ memory is kept for it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from sharpmin.core.rho import Scalar
 
-from ._numeric import foreach
-from ._numeric.shards import aligned, any_sharded, over_shards
-from ._numeric.tensors import at_least_float32, dense, pieces
+from ._numeric.kinds import dense, on_host
+from ._numeric.shards import aligned
+from ._numeric.tensors import differences, products, squares_fit
 
 
 @dataclass
@@ -40,8 +39,7 @@ class GradientPair:
 
     def differences(self) -> list[Tensor]:
         """D = G - g, in float32 at least, made anew."""
-        pairs = zip(self.clean, self.perturbed, strict=True)
-        return [at_least_float32(second) - at_least_float32(first) for first, second in pairs]
+        return differences(self.perturbed, self.clean)
 
     @property
     def products(self) -> dict[str, Scalar]:
@@ -50,18 +48,17 @@ class GradientPair:
         Floats on a CPU, else 0-dim tensors; sharded gradients are added up over the ranks in one reduction.
         """
         if self._products is None:
-            lists = [self.clean, self.perturbed]
-            self._products = self._named(over_shards(_products, lists) if any_sharded(self.clean) else _products(*lists))
+            self._products = self._named(products(self.clean, self.perturbed))
         return self._products
 
     def take(self, found: Tensor) -> None:
         """The products, shape (3,), from somebody who has read both gradients already; not where squares were 0 or inf."""
-        if self._products is None and _tell(found):
+        if self._products is None and (not on_host([found]) or squares_fit(found)):
             self._products = self._named(found)
 
     def _named(self, found: Tensor) -> dict[str, Scalar]:
         found = found / self.scale**2
-        values: Sequence[Scalar] = found.tolist() if found.is_cpu else found.unbind()
+        values: Sequence[Scalar] = found.tolist() if on_host([found]) else found.unbind()
         return dict(zip(("gg", "dg", "dd"), values, strict=True))
 
     @property
@@ -76,32 +73,6 @@ def pair(
     """The pair of a step."""
     before, now = ([dense(g) for g in aligned(grads, parameters)] for grads in (clean, perturbed))
     return GradientPair(parameters, before, now, scale)
-
-
-def _products(clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
-    """||g||^2, <D, g>, ||D||^2 of plain tensors: float64, shape (3,)."""
-    if not clean:
-        return torch.zeros(3, dtype=torch.float64, device="cpu")
-    served = foreach.serves(clean) and foreach.serves(perturbed)
-    found = foreach.products(clean, perturbed) if served else _one_by_one(clean, perturbed, at_least_float32)
-    if not _tell(found):
-        return _one_by_one(clean, perturbed, torch.Tensor.double)  # float32 squares of 1e-25 and 1e25 are 0 and inf
-    return found
-
-
-def _tell(found: Tensor) -> bool:
-    """Whether no square was too small or too large for float32, as far as the host knows."""
-    return not found.is_cpu or bool(found.isfinite().all() and found[0] > 0 and found[2] > 0)
-
-
-def _one_by_one(clean: Sequence[Tensor], perturbed: Sequence[Tensor], precise: Callable[[Tensor], Tensor]) -> Tensor:
-    total = torch.zeros(3, dtype=torch.float64, device=clean[0].device)
-    for whole in zip(clean, perturbed, strict=True):
-        for g, second in zip(*map(pieces, whole), strict=True):
-            first = precise(g)
-            d = precise(second) - first
-            total += torch.stack([torch.dot(a, b).double() for a, b in ((first, first), (d, first), (d, d))]).to(total)
-    return total
 
 
 def ratios(products: dict[str, Scalar], inner_e: Scalar, squared_e: Scalar) -> dict[str, Scalar]:

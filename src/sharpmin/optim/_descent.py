@@ -20,31 +20,9 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar, finite
 
-from ._numeric.tensors import at_least_float32, dense, sum_of_squares
+from ._numeric.kinds import dense, on_host
+from ._numeric.tensors import products
 from ._protocols import Context, Descent, ParameterState
-
-
-def combine(clean: Sequence[Tensor], perturbed: Sequence[Tensor], a: Scalar, b: Scalar) -> list[Tensor]:
-    """d = a g + b G, a tensor for each pair; G itself where a is 0 and b is 1.
-
-    Where b is 0 the sum is still formed: exactly g, unless G holds an inf or a nan, which must not be lost.
-
-    >>> combine([torch.tensor([4.0])], [torch.tensor([8.0])], 0.75, 0.25)
-    [tensor([5.])]
-    """
-    if not (isinstance(a, Tensor) or isinstance(b, Tensor)) and (a, b) == (0.0, 1.0):
-        return list(perturbed)
-    return [_weighted(g, other, a, b) for g, other in zip(clean, perturbed, strict=True)]
-
-
-def _weighted(g: Tensor, perturbed: Tensor, a: Scalar, b: Scalar) -> Tensor:
-    if g.is_sparse and perturbed.is_sparse:
-        mixed: Tensor = g * a + perturbed * b
-        return mixed.coalesce()
-    one, other = at_least_float32(dense(g)), at_least_float32(dense(perturbed))
-    a, b = (s.to(one.device, one.real.dtype) if isinstance(s, Tensor) else s for s in (a, b))
-    total: Tensor = (one * a).add_(other * b) if isinstance(b, Tensor) else (one * a).add_(other, alpha=b)
-    return total.to(g.dtype)
 
 
 @dataclass(frozen=True)
@@ -111,9 +89,8 @@ class ClippedDifference(Descent):
         theta: in (0, 1).
 
     >>> g, perturbed = [torch.tensor([4.0])], [torch.tensor([8.0])]
-    >>> a, b, _ = ClippedDifference(0.5).coefficients([], g, perturbed, {}, Context())
-    >>> combine(g, perturbed, a, b)
-    [tensor([6.])]
+    >>> ClippedDifference(0.5).coefficients([], g, perturbed, {}, Context())
+    (0.5, 0.5, {})
     """
 
     theta: float = 0.5
@@ -133,12 +110,11 @@ class ClippedDifference(Descent):
         """(1 - s, s) with s = min(1, theta ||g|| / ||G - g||), 1 if G = g."""
         if perturbed is None:
             return 1.0, 0.0, state
-        size = sum_of_squares(clean) ** 0.5
-        pairs = zip(clean, perturbed, strict=True)
-        change = sum_of_squares([at_least_float32(dense(p)) - at_least_float32(dense(g)) for g, p in pairs]) ** 0.5
+        found = products(list(map(dense, clean)), list(map(dense, perturbed))).sqrt()
+        size, change = found[0], found[2]
         s: Scalar
-        if isinstance(change, Tensor):
-            s = torch.where(change > 0, (self.theta * size / change).clamp(max=1.0), 1.0)
+        if on_host([found]):
+            s = min(1.0, self.theta * float(size / change)) if change > 0 else 1.0
         else:
-            s = min(1.0, self.theta * size / change) if change > 0 else 1.0
+            s = torch.where(change > 0, (self.theta * size / change).clamp(max=1.0), 1.0)
         return 1.0 - s, s, state

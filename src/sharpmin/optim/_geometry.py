@@ -20,6 +20,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import not_
 from typing import ClassVar
 
 import torch
@@ -27,30 +29,47 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar, finite
 
+from ._numeric.kinds import at_least_float32, dense
+from ._numeric.loops import HUGE, TINY, Factor, divide, times
+from ._numeric.shards import any_sharded, locals_of, over_shards
 from ._numeric.tensors import (
-    at_least_float32,
-    dense,
-    divide,
+    Lists,
+    add,
     largest,
     largest_entry,
-    plain,
+    magnitudes,
+    multiply,
+    norms,
+    parts,
+    present,
+    signs,
     sum_of_magnitudes,
     sum_of_squares,
-    times,
 )
-from ._protocols import Context, Geometry, Metric
+from ._protocols import Context, Geometry, Metric, Part
 
 
 class _Scaled(Geometry):
     """The Euclidean norm in stretched coordinates: ||v|| = ||v / T||_2, so v = T^2 a / ||T a||_2 for T from the weights."""
 
+    whole: ClassVar[bool] = False
+
+    @property
     @abstractmethod
-    def scale(self, weight: Tensor) -> Tensor | float:
-        """T for one tensor of weights: an entry for each weight, or one for all."""
+    def adapt(self) -> Callable[[Tensor], bool] | None:
+        """Called with each tensor of weights; False means T = 1 there."""
+
+    @abstractmethod
+    def stretch(self, weights: Sequence[Tensor]) -> list[Factor]:
+        """T for each tensor: an entry for each weight, or one for all."""
+
+    def scale(self, weight: Tensor) -> Factor:
+        """T for one tensor, 1 where `adapt` says so."""
+        return self.stretch([weight])[0] if self.adapt is None or self.adapt(weight) else 1.0
 
     def at(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], context: Context) -> Metric:
         """Stretched by T."""
-        return _ScaledMetric(weights, vectors, self.scale)
+        return _ScaledMetric(weights, vectors, self)
 
     def dual_norm(self, total: Scalar) -> Scalar:
         """sqrt(total)."""
@@ -59,24 +78,55 @@ class _Scaled(Geometry):
 
 @dataclass
 class _ScaledMetric(Metric):
-    scale: Callable[[Tensor], Tensor | float]
+    geometry: _Scaled
 
     def measure(self) -> Scalar:
         """sum (T_i a_i)^2."""
-        return sum_of_squares([times(a, self.scale(w)) for w, a in zip(self.weights, self.vectors, strict=True)])
+        weights, vectors, chosen = self.weights, self.vectors, self._chosen()
+        if any_sharded(weights):
+            return over_shards(self._measure, [weights, vectors, chosen])
+        return self._measure(weights, vectors, chosen)
+
+    def _chosen(self) -> list[bool]:
+        """Which weights are stretched."""
+        adapt = self.geometry.adapt
+        return [adapt is None or adapt(w) for w in self.weights]
+
+    def _measure(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], chosen: Sequence[bool]) -> Scalar:
+        sums = [sum_of_squares(list(compress(vectors, map(not_, chosen))))]
+        for ws, vs in self._stretched(weights, vectors, chosen):
+            sums.append(sum_of_squares(multiply(vs, self.geometry.stretch(ws))))
+        return add(sums)
+
+    def _stretched(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], chosen: Sequence[bool]) -> Iterator[Lists]:
+        own = [list(compress(tensors, chosen)) for tensors in (weights, vectors)]
+        return parts(*own, whole=self.geometry.whole)
 
     def steepest(self, total: Scalar) -> Iterator[Tensor]:
         """T^2 a / sqrt(total)."""
         norm = total**0.5
         for w, a in zip(self.weights, self.vectors, strict=True):
-            t = self.scale(w)
+            t = self.geometry.scale(w)
             yield times(divide(times(a, t), norm), t)
+
+    def parts(self, total: Scalar) -> Iterator[Part]:
+        """u = T^2 a and c = 1 / sqrt(total), where float32 has room for it; else a tensor at a time."""
+        norm = total**0.5
+        if not isinstance(norm, Tensor) and not TINY < norm < HUGE:
+            yield from super().parts(total)
+            return
+        weights, vectors, chosen = locals_of(self.weights), locals_of(self.vectors), self._chosen()
+        others = list(map(not_, chosen))
+        yield list(compress(weights, others)), list(compress(vectors, others)), 1 / norm
+        for ws, vs in self._stretched(weights, vectors, chosen):
+            t = self.geometry.stretch(ws)
+            yield ws, multiply(multiply(vs, t), t), 1 / norm
 
     def norm(self, weights: Sequence[Tensor], moves: Sequence[Tensor]) -> Scalar:
         """sqrt(sum (v_i / T_i)^2), with 0 / 0 = 0."""
         scaled = []
         for w, v in zip(weights, moves, strict=True):
-            t = self.scale(w)
+            t = self.geometry.scale(w)
             own = dense(v)
             scaled.append(own if isinstance(t, float) and t == 1.0 else torch.where(own == 0, 0.0, at_least_float32(own) / t))
         return sum_of_squares(scaled) ** 0.5
@@ -94,25 +144,27 @@ class L2(_Scaled):
     (5.0, tensor([0.6000, 0.8000]))
     """
 
-    def scale(self, weight: Tensor) -> float:
+    @property
+    def adapt(self) -> None:
+        """Nothing is stretched."""
+
+    def stretch(self, weights: Sequence[Tensor]) -> list[Factor]:
         """1."""
-        return 1.0
+        return [1.0] * len(weights)
 
     def at(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], context: Context) -> Metric:
         """The same at all weights."""
-        return _Euclidean(weights, vectors, self.scale)
+        return _Euclidean(weights, vectors, self)
 
 
-@dataclass
 class _Euclidean(_ScaledMetric):
     def measure(self) -> Scalar:
         """sum a_i^2."""
         return sum_of_squares(self.vectors)
 
-    def multiple(self, total: Scalar) -> float | None:
-        """1 / sqrt(total), where float32 has room for it."""
-        norm = total**0.5
-        return None if isinstance(norm, Tensor) or not 1e-30 < norm < 1e30 else 1 / norm
+    def _chosen(self) -> list[bool]:
+        """None."""
+        return [False] * len(self.weights)
 
 
 @dataclass(frozen=True)
@@ -139,11 +191,9 @@ class Elementwise(_Scaled):
     def __post_init__(self) -> None:
         finite(self.eta, "eta", "Elementwise", low=0)
 
-    def scale(self, weight: Tensor) -> Tensor | float:
+    def stretch(self, weights: Sequence[Tensor]) -> list[Factor]:
         """|w| + eta, in float32 at least."""
-        if self.adapt is not None and not self.adapt(weight):
-            return 1.0
-        return at_least_float32(plain(weight.detach())).abs() + self.eta
+        return list(magnitudes(weights, self.eta))
 
 
 @dataclass(frozen=True)
@@ -165,18 +215,16 @@ class Layerwise(_Scaled):
     """
 
     shards: ClassVar[bool] = False
+    whole: ClassVar[bool] = True
     eta: float = 0.0
     adapt: Callable[[Tensor], bool] | None = None
 
     def __post_init__(self) -> None:
         finite(self.eta, "eta", "Layerwise", low=0)
 
-    def scale(self, weight: Tensor) -> Tensor | float:
+    def stretch(self, weights: Sequence[Tensor]) -> list[Factor]:
         """||w||_2 + eta: a float on a CPU, else a tensor of shape ()."""
-        if self.adapt is not None and not self.adapt(weight):
-            return 1.0
-        size = sum_of_squares([plain(weight.detach())]) ** 0.5
-        return (size.to(at_least_float32(weight).real.dtype) if isinstance(size, Tensor) else size) + self.eta
+        return [size + self.eta for size in norms(weights)]
 
 
 @dataclass(frozen=True)
@@ -201,6 +249,10 @@ class LInf(Geometry):
         """The largest."""
         return largest(norms)
 
+    def share(self, measure: Scalar, total: Scalar) -> Scalar:
+        """1, but for a group whose gradients are zero."""
+        return present(measure)
+
 
 @dataclass
 class _Box(Metric):
@@ -217,6 +269,11 @@ class _Box(Metric):
                 yield torch.where(ok, torch.sgn(dense(v)), 0.0)
             else:
                 yield torch.sgn(v)
+
+    def parts(self, total: Scalar) -> Iterator[Part]:
+        """u = sign(a), and c = 1, or 0 where only the device knows that the total is not finite."""
+        for ws, vs in parts(locals_of(self.weights), locals_of(self.vectors)):
+            yield ws, signs(vs), torch.isfinite(total).to(total.dtype) if isinstance(total, Tensor) else 1.0
 
     def norm(self, weights: Sequence[Tensor], moves: Sequence[Tensor]) -> Scalar:
         """max |v_i|."""

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._numeric.tensors import on_host, sum_of_squares
+from ._numeric.kinds import on_host
+from ._numeric.tensors import sum_of_squares
 
 Pairs = list[tuple[Tensor, Tensor]]
 """Parameters, each with a tensor of its shape: its gradient, or its w."""

@@ -14,7 +14,8 @@ from . import _gradients
 from ._bases import bases_of
 from ._checkpoint import COUNT, SCOPE, own_rho
 from ._gradients import Pairs
-from ._numeric.tensors import on_host, sum_of_squares
+from ._numeric.kinds import on_host
+from ._numeric.tensors import sum_of_squares
 
 Active = Sequence[tuple[dict[str, Any], RhoSchedule]]
 """The groups whose radius can be positive at this step, with their schedules."""

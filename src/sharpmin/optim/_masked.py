@@ -11,8 +11,8 @@ from torch import Tensor
 from sharpmin.core.rho import Scalar
 
 from ._geometry import L2
-from ._numeric.tensors import times
-from ._protocols import Context, Geometry, Metric
+from ._numeric.loops import times
+from ._protocols import Context, Geometry, Metric, Part
 
 Mask = Tensor | bool
 """Which entries of one tensor of weights move: all, none, or a tensor of 0 and 1 of its shape."""
@@ -52,6 +52,10 @@ class Masked(Geometry):
         """The inner one."""
         return self.inner.joint(norms)
 
+    def share(self, measure: Scalar, total: Scalar) -> Scalar:
+        """The inner one."""
+        return self.inner.share(measure, total)
+
 
 def through(
     inner: Geometry, masks: Sequence[Mask], weights: Sequence[Tensor], vectors: Sequence[Tensor], context: Context
@@ -89,6 +93,6 @@ class _Through(Metric):
         """The inner norm of what the masks let through."""
         return self.inner.norm(weights, masked(moves, self.masks))
 
-    def multiple(self, total: Scalar) -> float | None:
-        """None: the vectors of the fast path are not masked."""
-        return None
+    def parts(self, total: Scalar) -> Iterator[Part]:
+        """Those of the inner metric, whose vectors are masked."""
+        return self.inner.parts(total)

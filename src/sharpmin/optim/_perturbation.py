@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress, repeat
@@ -18,25 +18,13 @@ from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
 from ._ascent import Gradient
 from ._geometry import L2
 from ._groups import Active
-from ._numeric.foreach import are_plain
+from ._numeric.kinds import any_low_precision, are_plain, dense, plain
+from ._numeric.lines import Lines
 from ._numeric.rounding import StochasticRounding
-from ._numeric.shards import aligned, like, local, locals_of
-from ._numeric.tensors import (
-    any_low_precision,
-    dense,
-    displace,
-    displace_all,
-    inner,
-    is_low_precision,
-    largest,
-    plain,
-    times,
-)
+from ._numeric.shards import aligned, like, locals_of
+from ._numeric.tensors import add, add_all, differences, inner, largest, negated, on_present, present
 from ._protocols import Ascent, Context, Geometry, Metric, ParameterState
 from ._scaling import Scaling, unscaled
-
-Put = Callable[[Tensor, Tensor], None]
-"""How a weight in half precision gets its move: weight, move."""
 
 
 @dataclass
@@ -77,14 +65,10 @@ class PerturbedGroup:
         """Whether the radius is positive, as far as the host knows."""
         return isinstance(self.radius, Tensor) or self.radius > 0
 
-    def move(self, total: Scalar, put: Put | None) -> None:
-        """w += radius v, with the unit vector v of steepest ascent; `put` adds to half precision, None where there is none."""
-        multiple, weights = self.metric.multiple(total), self.metric.weights
-        if multiple is not None and not isinstance(self.radius, Tensor):
-            displace_all(weights, self.metric.vectors, self.radius * multiple, put)
-            return
-        for w, v in zip(weights, self.metric.steepest(total), strict=True):
-            (put or displace)(local(w), local(times(v, self.radius)))
+    def move(self, total: Scalar, rounding: StochasticRounding | None, lines: Lines) -> None:
+        """w += radius v, with the unit vector v of steepest ascent, by scratch memory where it must."""
+        for weights, vectors, factor in self.metric.parts(total):
+            add_all(weights, vectors, self.radius * factor, rounding, lines)
 
 
 @dataclass(frozen=True)
@@ -116,12 +100,16 @@ class Perturbation:
             group.ask(step, norm)
         return cls(groups, geometry, total, norm, isinstance(geometry, L2) and isinstance(ascent, Gradient))
 
-    @cached_property
+    @property
     def exact(self) -> bool:
-        """Whether e is what was asked for, up to the last digit: one radius, and no coarse format to round it."""
+        """Whether e is what was asked for, up to the last digit: there is no coarse format to round it."""
+        return not self.low and self.plain
+
+    @cached_property
+    def one_radius(self) -> bool:
+        """Whether all groups have the same, as far as the host knows."""
         radii = [group.radius for group in self.groups]
-        mixed = len(radii) > 1 and (any(isinstance(r, Tensor) for r in radii) or len(set(radii)) > 1)
-        return not mixed and not self.low and self.plain
+        return len(radii) == 1 or not (any(isinstance(r, Tensor) for r in radii) or len(set(radii)) > 1)
 
     @cached_property
     def plain(self) -> bool:
@@ -141,7 +129,7 @@ class Perturbation:
     @property
     def is_multiple_of_gradient(self) -> bool:
         """Whether e is radius / norm times the first gradient of every parameter that has one."""
-        return self.along_gradient and self.exact
+        return self.along_gradient and self.exact and self.one_radius
 
     @property
     def may_move(self) -> bool:
@@ -154,24 +142,32 @@ class Perturbation:
         """What `opt.last` tells of it before anything has moved."""
         return {"dual_norm": self.norm, "rho": largest([g.radius for g in self.groups])} if self.groups else {}
 
-    def move(self, rounding: StochasticRounding | None) -> None:
+    def move(self, rounding: StochasticRounding | None, lines: Lines) -> None:
         """Move the weights to w + e."""
-        put = None if not self.low else displace if rounding is None else rounding.displace
         for group in self.groups:
-            group.move(self.total, put)
+            group.move(self.total, rounding, lines)
         torch.clear_autocast_cache()  # an autocast around both passes would go on with its copies of w
 
-    def report(self, before: Sequence[Tensor]) -> dict[str, Scalar]:
-        """Radius and gain; measured on the weights only where they can differ from what was asked for."""
-        if self.exact:
-            moved = _moved(self.norm)
-            return {"radius": largest([group.radius for group in self.groups]) * moved, "gain": moved / moved}
+    def report(self, before: Sequence[Tensor], *, measure: bool) -> dict[str, Any]:
+        """Radius and gain: measured on the weights where `measure` says so and they can differ from what was asked for."""
+        if measure and not self.exact:
+            return {**self._measured(before), "measured": True}
+        moved = present(self.norm)
+        if self.one_radius:
+            radius = largest([group.radius for group in self.groups])
+        else:
+            radius = self.geometry.joint([g.radius * self.geometry.share(g.measure, self.total) for g in self.groups])
+        if isinstance(radius, Tensor):
+            radius = radius.nan_to_num(nan=0.0)  # 0 / 0 where nothing moved
+        return {"radius": radius * moved, "gain": moved / moved if self.exact else None, "measured": False}
+
+    def _measured(self, before: Sequence[Tensor]) -> dict[str, Scalar]:
         asked = add([group.radius * group.measure for group in self.groups]) * self.norm / self.total
         norms, gained, at = [], [], 0
         for group in self.groups:
             weights, vectors = group.metric.weights, group.metric.vectors
             own, at = before[at : at + len(weights)], at + len(weights)
-            moves = [_difference(w, was) for w, was in zip(weights, own, strict=True)]
+            moves = moved_by(weights, own)
             norms.append(group.metric.norm([like(was, w) for w, was in zip(weights, own, strict=True)], moves))
             gained.append(inner(moves, [dense(a) for a in vectors]))
         return {"radius": self.geometry.joint(norms), "gain": _ratio(add(gained), asked)}
@@ -187,7 +183,7 @@ def perturbed_groups(
         weights, grads = _with_gradients(distinct(group["params"]), needs_gradient=ascent.needs_clean)
         grads = list(aligned(grads, weights))
         if group.get("maximize"):
-            grads = [None if g is None else -g for g in grads]
+            grads = on_present(negated, grads)
         if scaling is not None and not scaling.once:
             grads = unscaled(grads, scaling.scaler)
         vectors, state = ascent.update(weights, grads, state, own)
@@ -210,22 +206,11 @@ def distinct(parameters: Sequence[Tensor]) -> Sequence[Tensor]:
     return parameters if len(set(map(id, parameters))) == len(parameters) else list(dict.fromkeys(parameters))
 
 
-def _difference(w: Tensor, was: Tensor) -> Tensor:
-    """The move that rounding left of the one that was asked for."""
-    own, was = plain(local(w.detach())), plain(was)
-    return like(own.float() - was.float() if is_low_precision(w) else own - was, w)
-
-
-def add(values: Iterable[Scalar]) -> Scalar:
-    """The sum of numbers that may lie on several devices, on the first of them."""
-    values = list(values)
-    first = next((v for v in values if isinstance(v, Tensor)), None)
-    return sum((v.to(first) if isinstance(v, Tensor) and first is not None else v for v in values), 0.0)
-
-
-def _moved(norm: Scalar) -> Scalar:
-    """1 if the weights moved, else 0; only the device may know."""
-    return ((norm > 0) & torch.isfinite(norm)).to(norm.dtype) if isinstance(norm, Tensor) else 1.0
+def moved_by(weights: Sequence[Tensor], before: Sequence[Tensor]) -> list[Tensor]:
+    """How far weights are from what they were, with rounding, in float32 at least; `before` holds the shards of this rank."""
+    now = list(map(plain, locals_of(weights)))
+    moves = differences(now, list(map(plain, before)))
+    return [like(move, w) for move, w in zip(moves, weights, strict=True)]
 
 
 def _ratio(part: Scalar, whole: Scalar) -> Scalar:

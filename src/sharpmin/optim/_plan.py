@@ -15,7 +15,8 @@ from . import _messages as messages
 from ._effects import guard
 from ._gradients import Pairs, all_zero, gradients_of, have_graph
 from ._groups import Active
-from ._numeric.tensors import all_finite, on_host
+from ._numeric.kinds import on_host
+from ._numeric.tensors import all_finite
 from ._passes import Passes
 from ._perturbation import Perturbation, PerturbedGroup, perturbed_groups
 from ._protocols import Context, ParameterState

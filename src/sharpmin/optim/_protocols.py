@@ -25,6 +25,9 @@ from sharpmin.core.rho import Scalar
 ParameterState = dict[Tensor, Tensor]
 """What an ascent or a descent remembers of every parameter between steps."""
 
+Part = tuple[Sequence[Tensor], Sequence[Tensor], Scalar]
+"""Some weights, a vector u for each, and c, which makes c u the unit vector of steepest ascent there."""
+
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
 _STREAM = 0x5A3D  # keeps these numbers apart from those of stochastic rounding, which are seeded by the step, too
 
@@ -89,9 +92,10 @@ class Metric(ABC):
     def norm(self, weights: Sequence[Tensor], moves: Sequence[Tensor]) -> Scalar:
         """||e|| of moves of the weights, given as they are at w."""
 
-    def multiple(self, total: Scalar) -> float | None:
-        """The c of v = c a, where the host knows one: what the fast path needs."""
-        return None
+    def parts(self, total: Scalar) -> Iterator[Part]:
+        """The same for a few calls on lists: v = c u, a part of the weights at a time; a tensor at a time unless said."""
+        for w, v in zip(self.weights, self.steepest(total), strict=True):
+            yield [w], [v], 1.0
 
 
 class Geometry(ABC):
@@ -114,6 +118,10 @@ class Geometry(ABC):
     def joint(self, norms: Sequence[Scalar]) -> Scalar:
         """The norm of the whole from the norms of its groups; the Euclidean way unless a geometry says otherwise."""
         return norms[0] if len(norms) == 1 else sum(n**2 for n in norms) ** 0.5
+
+    def share(self, measure: Scalar, total: Scalar) -> Scalar:
+        """||v|| of the part of the unit vector that lies in one group; the Euclidean way unless a geometry says otherwise."""
+        return (measure / total) ** 0.5
 
 
 class Ascent(ABC):

@@ -23,7 +23,8 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import Scalar
 
-from ._numeric.tensors import at_least_float32, on_host
+from ._numeric.kinds import on_host
+from ._numeric.tensors import on_present, scale_all
 
 
 @dataclass
@@ -131,13 +132,26 @@ def factor(scaler: Any, grads: Sequence[Tensor]) -> Scalar:
 
 
 def scaled(grads: Sequence[Tensor], scaler: Any) -> list[Tensor]:
-    """The gradients times the scale, without a read from a device."""
-    return [(at_least_float32(g) * scaler.scale(torch.ones((), device=g.device))).to(g.dtype) for g in grads]
+    """The gradients times the scale, without a read from a device; in half precision, as a scaler leaves them."""
+    return [t.to(g.dtype) for t, g in zip(_times_scale(grads, scaler, 1), grads, strict=True)]
 
 
 def unscaled(grads: Sequence[Tensor | None], scaler: Any) -> list[Tensor | None]:
     """The gradients over the scale, in float32 at least, without a read from a device."""
-    return [None if g is None else at_least_float32(g) / scaler.scale(torch.ones((), device=g.device)) for g in grads]
+    return on_present(lambda there: _times_scale(there, scaler, -1), grads)
+
+
+def _times_scale(grads: Sequence[Tensor], scaler: Any, power: int) -> list[Tensor]:
+    """The gradients times the scale to this power, in float32 at least."""
+    by: dict[torch.device, list[int]] = {}
+    for i, g in enumerate(grads):
+        by.setdefault(g.device, []).append(i)
+    out = list(grads)
+    for device, rows in by.items():
+        scale = scaler.scale(torch.ones((), device=device)) ** power
+        for i, t in zip(rows, scale_all([grads[i] for i in rows], scale), strict=True):
+            out[i] = t
+    return out
 
 
 def enabled(scaler: Any) -> bool:

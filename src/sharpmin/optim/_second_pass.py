@@ -11,10 +11,10 @@ from torch import Tensor
 from sharpmin.core.rho import Scalar
 
 from ._compare import GradientPair, pair, ratios
-from ._descent import combine
 from ._gradients import Pairs
-from ._numeric.shards import aligned, like, local
-from ._numeric.tensors import inner, plain, sum_of_squares
+from ._numeric.shards import aligned
+from ._numeric.tensors import combine, inner, sum_of_squares
+from ._perturbation import moved_by
 from ._protocols import Context
 from ._scaling import factor, scaled
 from ._scope import rank_and_world
@@ -26,7 +26,8 @@ Watcher = Callable[[GradientPair], None]
 
 def moves_of(weights: Pairs) -> Pairs:
     """e, as the perturbed weights have it, from their w."""
-    return [(w, like(plain(local(w.detach())) - plain(was), w)) for w, was in weights]
+    own = [w for w, _ in weights]
+    return list(zip(own, moved_by(own, [was for _, was in weights]), strict=True))
 
 
 def descent_gradient(

@@ -28,9 +28,10 @@ from ._effects import guard
 from ._effects.rng import RandomState
 from ._gradients import Pairs
 from ._numeric.backup import BackupBuffers
-from ._numeric.foreach import are_plain
+from ._numeric.kinds import are_plain, on_host
+from ._numeric.lines import Lines
 from ._numeric.shards import local, locals_of
-from ._numeric.tensors import copy_all, on_host
+from ._numeric.tensors import clone_all, copy_all
 from ._protocols import ParameterState
 from ._scaling import Scaling
 
@@ -83,6 +84,7 @@ class Memory:
 
     Attributes:
         backup: where copies of CPU weights are made.
+        lines: scratch memory.
         ascent, descent: what they remember of the steps taken.
         warned: the kinds of warnings that have been given.
         ddp_searched: whether a first pass has been searched for a model in DDP that SAM was not given.
@@ -90,6 +92,7 @@ class Memory:
     """
 
     backup: BackupBuffers = field(default_factory=BackupBuffers)
+    lines: Lines = field(default_factory=Lines)
     ascent: ParameterState = field(default_factory=dict)
     descent: ParameterState = field(default_factory=dict)
     warned: set[str] = field(default_factory=set)
@@ -179,7 +182,7 @@ class Trip:
             copies = buffers.like(own, map(local, parameters))
             copy_all(copies, own)
         else:  # a device has a caching allocator, and no memory to spare between the steps
-            copies = [w.detach().clone() for w in own]
+            copies = clone_all(own)
         self.weights = list(zip(weights, copies, strict=True))
 
     def come_back(self) -> None:

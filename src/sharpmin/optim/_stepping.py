@@ -8,8 +8,9 @@ from sharpmin.core.errors import PhaseError
 
 from . import _messages as messages
 from ._gradients import accumulate, all_zero
+from ._numeric.kinds import on_host
 from ._numeric.shards import aligned
-from ._numeric.tensors import all_finite, on_host
+from ._numeric.tensors import all_finite
 from ._passes import Passes
 from ._plan import require_gradients, would_climb
 from ._scaling import refuse_scaler_step

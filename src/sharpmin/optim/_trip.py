@@ -157,16 +157,22 @@ def _set_others_aside(passes: Passes, trip: Trip, model: nn.Module, modules: Mod
         raise ValueError(messages.OTHERS)
 
 
+def _is_measured(step: int) -> bool:
+    """Whether the realised radius of half-precision weights is measured, which reads them all: at first, then now and then."""
+    return step < 2 or step % 64 == 0
+
+
 def _climb(passes: Passes, perturbation: Perturbation, trip: Trip) -> None:
     state, step = passes.state, passes.state.step
     trip.back_up(perturbation.weights, passes.groups.parameters(), state.memory.backup)
     seed = (passes.groups.count() << 16) + step.climbs
     stochastic = passes.settings.rounding == "stochastic" and perturbation.low
     with nullcontext() if perturbation.plain else seeded(perturbation.weights, seed):
-        perturbation.move(StochasticRounding(seed) if stochastic else None)
+        perturbation.move(StochasticRounding(seed) if stochastic else None, state.memory.lines)
     step.climbs += 1
     trip.is_multiple_of_gradient = perturbation.is_multiple_of_gradient
-    state.record |= perturbation.report([was for _, was in trip.weights])
+    measure = passes.settings.telemetry or _is_measured(passes.groups.count())
+    state.record |= perturbation.report([was for _, was in trip.weights], measure=measure)
     gain = state.record["gain"]
-    if not isinstance(gain, Tensor):
+    if isinstance(gain, float):
         messages.tell_of_rounding(state, gain, passes.settings.rounding)

@@ -16,13 +16,15 @@ class StepReport:
     Attributes:
         stepped: whether the base optimizer stepped; False before the first step, and when a gradient was not finite.
         rho: the radius that was asked for, the largest over the groups; after `Unnormalized` and `Capped` had their say.
-        radius: the realised `||e||`; measured on the weights where they are float16 or bfloat16, since rounding eats small
-            perturbations there.
+        radius: the realised `||e||`: measured on the weights or, where `measured` is False, the one that was asked for.
         dual_norm: `||a||_*`, the dual norm of what is climbed along, the first gradient unless an ascent says otherwise, over
             all groups with rho > 0; None if no group has.
         passes: gradient evaluations of the step, 1 or 2.
         gain: `<e, g> / <asked e, g>`, with one group `<e, g> / (rho ||g||_*)`: the share of the ascent that survives the
-            rounding of the weights, 1 in float32 and float64; None if nothing was asked for.
+            rounding of the weights, 1 in float32 and float64; None if nothing was asked for, or it was not measured.
+        measured: whether radius and gain were measured on the weights. That is done where they are float16, bfloat16 or
+            int8, since rounding eats small perturbations there, on the first two steps, on every 64th, and on all with
+            `telemetry=True`; elsewhere e is what was asked for.
         clean_loss: what the closure returned at w.
         perturbed_loss: what the closure returned at w + e.
         cosine: of the two gradients, `<G, g> / (||G|| ||g||)`; this and what follows with `telemetry=True` only.
@@ -37,6 +39,7 @@ class StepReport:
     dual_norm: float | None = None
     passes: int = 0
     gain: float | None = None
+    measured: bool = False
     clean_loss: float | None = None
     perturbed_loss: float | None = None
     cosine: float | None = None

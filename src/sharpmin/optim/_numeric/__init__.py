@@ -1,1 +1,1 @@
-"""Arithmetic on lists of tensors: `tensors` is the truth, `foreach` the fast path, `shards` for DTensor."""
+"""Arithmetic on lists of tensors: `tensors` is the interface, `loops` the truth, `foreach` the fast way."""

@@ -36,16 +36,16 @@ class StochasticRounding:
         elif move.is_sparse:
             move = move.coalesce()
             rows = weight[tuple(move.indices())]
-            weight[tuple(move.indices())] = self._rounded(rows, rows.float() + move.values())
+            weight[tuple(move.indices())] = self.rounded(rows.float() + move.values(), weight.dtype).to(weight.dtype)
         else:
-            weight.copy_(self._rounded(weight, weight.float() + move))
+            weight.copy_(self.rounded(weight.float() + move, weight.dtype))
 
-    def _rounded(self, weight: Tensor, target: Tensor) -> Tensor:
-        """`target`, in float32, as one of its two neighbours in the format of `weight`."""
-        most = torch.finfo(weight.dtype).max
-        down = _bfloat16(target, self._draw) if weight.dtype is torch.bfloat16 else _float16(target, self._draw)
+    def rounded(self, target: Tensor, dtype: torch.dtype) -> Tensor:
+        """`target`, in float32, as one of its two neighbours in the half-precision format `dtype`; still in float32."""
+        most = torch.finfo(dtype).max
+        down = _bfloat16(target, self._draw) if dtype is torch.bfloat16 else _float16(target, self._draw)
         inside = target.abs() <= most  # also false for nan: what is not finite stays what it is
-        return torch.where(inside, down.clamp(-most, most), target).to(weight.dtype)
+        return torch.where(inside, down.clamp(-most, most), target)
 
     def _draw(self, like: Tensor) -> Tensor:
         """Whole numbers in [0, 2^16), one an entry."""

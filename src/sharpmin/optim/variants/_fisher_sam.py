@@ -15,7 +15,7 @@ from sharpmin.core.rho import Rho, Scalar, finite
 
 from .._geometry import L2
 from .._masked import through
-from .._numeric.tensors import at_least_float32, dense
+from .._numeric.kinds import at_least_float32, dense
 from .._protocols import Context, Geometry, Metric
 from .._settings import Options
 from ..sam import SAM

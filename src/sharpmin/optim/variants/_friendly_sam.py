@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Unpack
 
-import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
 from sharpmin.core.reference import LI_2024
 from sharpmin.core.rho import Rho, finite
 
-from .._numeric.tensors import at_least_float32, dense
+from .._ascent import running_mean
+from .._numeric.kinds import dense
+from .._numeric.tensors import combine
 from .._protocols import Ascent, Context, ParameterState
 from .._settings import Options
 from ..sam import SAM
@@ -45,17 +46,10 @@ class Residual(Ascent):
         self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, context: Context
     ) -> tuple[Sequence[Tensor | None], ParameterState]:
         """The residuals; a parameter without a gradient keeps its mean and stays, one that is not finite leaves it alone."""
-        new, vectors = dict(state), list[Tensor | None]()
-        for w, grad in zip(weights, grads, strict=True):
-            if grad is None:
-                vectors.append(None)
-                continue
-            g = at_least_float32(dense(grad))
-            before = state[w] if w in state else torch.zeros_like(g)
-            m = before * self.decay + g * (1 - self.decay)
-            vectors.append(g - m * self.sigma)
-            new[w] = torch.where(torch.isfinite(m).all(), m, before)
-        return vectors, new
+        means, new = running_mean(weights, grads, state, 1 - self.decay)
+        there = [m for m in means if m is not None]
+        residuals = iter(combine(there, [dense(g) for g in grads if g is not None], -self.sigma, 1.0))
+        return [None if m is None else next(residuals) for m in means], new
 
 
 @variant(LI_2024, when="batches are small and noisy; its authors gain about half a point over SAM on CIFAR-100, one seed")

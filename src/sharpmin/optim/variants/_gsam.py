@@ -13,7 +13,8 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.reference import ZHUANG_2022
 from sharpmin.core.rho import Rho, Scalar, finite
 
-from .._numeric.tensors import dense, inner, sum_of_squares
+from .._numeric.kinds import dense
+from .._numeric.tensors import inner, sum_of_squares
 from .._protocols import Context, Descent, ParameterState
 from .._settings import Options
 from ..sam import SAM

@@ -13,8 +13,8 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.reference import BISLA_2022
 from sharpmin.core.rho import Rho
 
+from .._numeric.kinds import is_low_precision
 from .._numeric.shards import any_sharded
-from .._numeric.tensors import is_low_precision
 from .._protocols import Ascent, Context, ParameterState
 from .._settings import Options
 from ..sam import SAM
