@@ -104,7 +104,7 @@ def ranks():
     return on_ranks(counted, 2)
 
 
-EXTRA = {"L2": 2, "LInf": 2, "Elementwise": 2, "Mix": 2, "ClippedDifference": 4, "telemetry": 3, "Momentum": 2}
+EXTRA = {"L2": 2, "LInf": 2, "Elementwise": 2, "Mix": 2, "ClippedDifference": 3, "telemetry": 3, "Momentum": 2}
 
 
 @pytest.mark.parametrize("scope", ["global", "rank", "microbatch"])

@@ -8,7 +8,7 @@ from tests.dist.ranks import on_ranks
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.optim._numeric import tensors
+from sharpmin.optim._numeric import sums
 
 REPORTED = ("rho", "radius", "dual_norm", "passes", "gain", "cosine", "amplification", "curvature", "smoothness")
 GEOMETRIES = {"l2": sm.L2(), "linf": sm.LInf(), "elementwise": sm.Elementwise(0.1)}
@@ -74,7 +74,7 @@ def layouts(rank):
         out["tp", name] = weights(model), [getattr(opt.last, n) for n in REPORTED], strided
     made = [_StridedShard(0, split_factor=2), Shard(0)]
     own = DTensor.from_local(torch.full((1,), rank + 1.0, dtype=torch.float64), both, made, run_check=False)
-    out["strided norm"] = tensors.sum_of_squares([own]), tensors.largest_entry([own]), tensors.inner([own], [own])
+    out["strided norm"] = sums.sum_of_squares([own]), sums.largest_entry([own]), sums.inner([own], [own])
 
     x, y = data(torch.float32)
     policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
@@ -85,13 +85,13 @@ def layouts(rank):
     nn.functional.cross_entropy(model(x[rank::4]).float(), y[rank::4]).backward()
     before, grads = shards(model), [p.grad.to_local().clone() for p in model.parameters()]
     kinds = {p.dtype for p in model.parameters()} | {g.dtype for g in grads}
-    norm = math.sqrt(tensors.sum_of_squares([p.grad for p in model.parameters()]))
+    norm = math.sqrt(sums.sum_of_squares([p.grad for p in model.parameters()]))
     with opt.perturbed():
         wrong = max(
             float((moved - (w + 0.05 / norm * g)).abs().max()) if w.numel() else 0.0
             for moved, w, g in zip(shards(model), before, grads, strict=True)
         )
-        radius = math.sqrt(tensors.sum_of_squares(_moves(model, before)))
+        radius = math.sqrt(sums.sum_of_squares(_moves(model, before)))
         nn.functional.cross_entropy(model(x[rank::4]).float(), y[rank::4]).backward()
     restored = all(map(torch.equal, shards(model), before))
     opt.step()

@@ -94,7 +94,7 @@ def overflows(rank):
             asking = [m for name, m in list(sys.modules.items()) if name.startswith("sharpmin.optim")]
             for module in (m for m in asking if hasattr(m, "on_host")):
                 module.on_host = lambda _: False
-            foreach.serves = lambda _: False
+            foreach.serves = lambda *_: False
         for scaled in (False, True):
             for spoil in ((0, 1), (1, 1), (0, 2), (1, 2)):
                 model = DDP(Parabola(torch.float32))

@@ -67,7 +67,7 @@ def loops(monkeypatch):
     monkeypatch.setattr(foreach, "serves", lambda *_: False)
 
 
-PATHS = {"host": (), "host loops": ("loops",), "accelerator": ("accelerator",), "accelerator loops": ("accelerator", "loops")}
+PATHS = {"host": (), "accelerator": ("accelerator",), "accelerator loops": ("accelerator", "loops")}
 
 
 @pytest.fixture(params=PATHS)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.optim._numeric import foreach, tensors
+from sharpmin.optim._numeric import dispatch, foreach, sums, tensors
 
 F32, F64 = torch.float32, torch.float64
 
@@ -73,7 +73,7 @@ def plain(monkeypatch):
 @pytest.fixture(autouse=True)
 def fast_path_is_real():
     """It must serve the table, or nothing is compared."""
-    assert all(module is foreach for ts in TABLE.values() for module, _, _ in tensors._by_kind(ts))
+    assert all(module is foreach for ts in TABLE.values() for module, _, _ in dispatch.by_kind(ts))
 
 
 @pytest.mark.parametrize("name", FINITE)
@@ -81,7 +81,7 @@ def test_sum_of_squares(plain, name):
     ts = FINITE[name]
     exact = sum(t.double().square().sum().item() for t in ts)
     tolerance = 1e-14 if ts and all(t.dtype is F64 for t in ts) else 1e-6
-    fast, slow = (call(lambda: tensors.sum_of_squares(ts)) for call in (lambda f: f(), plain))
+    fast, slow = (call(lambda: sums.sum_of_squares(ts)) for call in (lambda f: f(), plain))
     assert fast == pytest.approx(slow, rel=tolerance, abs=0)
     assert fast == pytest.approx(exact, rel=1e-6, abs=0)
     assert isinstance(fast, float)
@@ -92,7 +92,7 @@ def test_all_finite(plain, name, bits):
     ts = TABLE[name]
     was, versions = bits(ts) if sum(t.numel() for t in ts) < 1000 else None, [t._version for t in ts]
     for call in (lambda f: f(), plain):
-        assert call(lambda: tensors.all_finite(ts)) is (name in FINITE)
+        assert call(lambda: sums.all_finite(ts)) is (name in FINITE)
     assert was is None or bits(ts) == was
     assert [t._version for t in ts] == versions
 
@@ -100,7 +100,7 @@ def test_all_finite(plain, name, bits):
 @pytest.mark.parametrize("norm", [0.0, math.inf, math.nan])
 def test_a_norm_that_came_along_counts(plain, norm):
     for call in (lambda f: f(), plain):
-        assert call(lambda: tensors.all_finite(FINITE["small"], norm)) is (norm == 0.0)
+        assert call(lambda: sums.all_finite(FINITE["small"], norm)) is (norm == 0.0)
 
 
 @pytest.mark.parametrize("factor", [0.1, -3.7, 1e-20, 0.0])
@@ -137,7 +137,7 @@ def test_the_norm_of_fifty_million(plain, kind):
         "pieces": lambda: [one.repeat(n // 1000)] * 1000,
     }
     for call in (lambda f: f(), plain):
-        assert call(lambda: tensors.sum_of_squares(ts[kind]())) ** 0.5 == pytest.approx(value * n**0.5, rel=1e-4)
+        assert call(lambda: sums.sum_of_squares(ts[kind]())) ** 0.5 == pytest.approx(value * n**0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [F32, F64])

@@ -31,11 +31,11 @@ def test_on_the_way_up(count, door, monkeypatch):
     ps = model()
     opt, was = sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5), [p.detach().clone() for p in ps]
 
-    def part(weights, directions, factor, put, real=_perturbation.displace_all):
-        real(weights[:count], directions[:count], factor, put)
+    def part(weights, vectors, *others, real=_perturbation.add_all):
+        real(weights[:count], vectors[:count], *others)
         raise Interrupt
 
-    monkeypatch.setattr(_perturbation, "displace_all", part)
+    monkeypatch.setattr(_perturbation, "add_all", part)
 
     def closure():
         opt.zero_grad()

@@ -7,7 +7,7 @@ import torch
 
 import sharpmin as sm
 from sharpmin.optim import _stepping
-from sharpmin.optim._numeric import tensors
+from sharpmin.optim._numeric import sums
 
 BAD = [math.inf, -math.inf, math.nan]
 BASES = {
@@ -58,7 +58,7 @@ def test_a_comparison_has_looked_already(quadratic, monkeypatch, bits, written):
     """The products of telemetry are finite only if the gradients are; what was written since is looked at again."""
     f = quadratic()
     opt = sm.SAM(torch.optim.SGD([f.w], lr=0.1), rho=0.5, telemetry=True)
-    real, looked, was = tensors.all_finite, [], bits(f.w)
+    real, looked, was = sums.all_finite, [], bits(f.w)
     monkeypatch.setattr(_stepping, "all_finite", lambda grads, *rest: looked.append(len(grads)) or real(grads, *rest))
     f()
     with opt.perturbed():

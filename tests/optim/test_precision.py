@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.optim._numeric import tensors
+from sharpmin.optim._numeric import sums
 
 HALF = [torch.float16, torch.bfloat16]
 
@@ -73,15 +73,15 @@ def test_gradients_whose_sum_of_squares_overflows_are_still_finite(dtype, bits):
 def test_norm_of_many_equal_entries(path, n):
     """In one piece, float32 partial sums drift: 3e6 entries are then 9e-4 wrong."""
     exact = n * torch.tensor(0.1).item() ** 2
-    assert float(tensors.sum_of_squares([torch.full((n,), 0.1)])) == pytest.approx(exact, rel=2e-5)
+    assert float(sums.sum_of_squares([torch.full((n,), 0.1)])) == pytest.approx(exact, rel=2e-5)
 
 
 def test_sums_are_additive_over_any_split(path):
     t = torch.randn(200_000)
     parts = [t[:3], t[3:70_000], t[70_000:70_000], t[70_000:]]
-    whole = float(tensors.sum_of_squares([t]))
-    assert sum(float(tensors.sum_of_squares([part])) for part in parts) == pytest.approx(whole, rel=1e-6)
-    assert float(tensors.sum_of_squares(parts)) == pytest.approx(whole, rel=1e-6)
+    whole = float(sums.sum_of_squares([t]))
+    assert sum(float(sums.sum_of_squares([part])) for part in parts) == pytest.approx(whole, rel=1e-6)
+    assert float(sums.sum_of_squares(parts)) == pytest.approx(whole, rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [*HALF, torch.float32])
@@ -124,7 +124,7 @@ def test_a_perturbation_that_rounding_swallows_is_reported(path):
 def test_half_precision_is_rounded_once():
     p = nn.Parameter(torch.randn(512).bfloat16())
     g = torch.randn(512).bfloat16()
-    expected = (p.float() + g.float() / math.sqrt(float(tensors.sum_of_squares([g]))) * 0.3).bfloat16()
+    expected = (p.float() + g.float() / math.sqrt(float(sums.sum_of_squares([g]))) * 0.3).bfloat16()
     (inside,), _ = climb([p], [g], rho=0.3)
     assert torch.equal(inside, expected)
 

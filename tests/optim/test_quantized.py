@@ -120,7 +120,7 @@ def test_it_trains_and_comes_back_bit_for_bit(kind, options):
     net, opt, x, y = run(kind, **options)
     if "geometry" in options:
         opt.rho = 0.002 if isinstance(opt.geometry, sm.LInf) else 0.5
-    w, losses, places = net[0].weight, [], [net[0].weight.data8.data_ptr(), net[0].weight.scale.data_ptr()]
+    w, losses, reports, places = net[0].weight, [], [], [net[0].weight.data8.data_ptr(), net[0].weight.scale.data_ptr()]
     for _ in range(40):
         was, seen = bits(w), []
 
@@ -137,6 +137,7 @@ def test_it_trains_and_comes_back_bit_for_bit(kind, options):
         handle = opt.base.register_step_pre_hook(back)
         losses.append(opt.step(closure).item())
         handle.remove()
+        reports.append(opt.last)
         (before, start), (above, again) = seen
         assert equal(before, was)
         assert not equal(above, was)
@@ -144,8 +145,10 @@ def test_it_trains_and_comes_back_bit_for_bit(kind, options):
     assert losses[-1] < losses[0] - 0.1
     assert [w.data8.data_ptr(), w.scale.data_ptr()] == places
     if "geometry" not in options:
-        assert opt.last.radius == pytest.approx(0.05, rel=0.3)
-        assert opt.last.gain == pytest.approx(1, abs=0.1)
+        assert [report.measured for report in reports] == [i < 2 or opt.telemetry for i in range(40)]
+        for report in reports:
+            assert report.radius == pytest.approx(0.05, rel=0.3)
+            assert report.gain == (pytest.approx(1, abs=0.1) if report.measured else None)
 
 
 def test_the_radius_is_that_of_the_rounded_weights():

@@ -14,7 +14,7 @@ def make(f, rho=0.5):
 
 def test_before_the_first_step(quadratic):
     assert make(quadratic()).last == sm.StepReport()
-    assert dataclasses.astuple(sm.StepReport()) == (False, 0.0, 0.0, None, 0, *[None] * 7)
+    assert dataclasses.astuple(sm.StepReport()) == (False, 0.0, 0.0, None, 0, *[None] * 7, False)
 
 
 def test_after_a_step(quadratic, door, path):

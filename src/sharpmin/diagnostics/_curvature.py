@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sharpmin.optim._numeric.kinds import any_low_precision, dense
-from sharpmin.optim._numeric.tensors import all_finite, inner, sum_of_squares
+from sharpmin.optim._numeric.sums import all_finite, inner, sum_of_squares
 
 from ._batches import Batch
 from ._graph import nodes

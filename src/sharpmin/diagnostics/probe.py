@@ -12,7 +12,7 @@ from torch import Tensor
 from sharpmin.core.rho import Scalar, finite
 from sharpmin.optim._compare import GradientPair, pair
 from sharpmin.optim._numeric.kinds import at_least_float32, dense
-from sharpmin.optim._numeric.tensors import inner
+from sharpmin.optim._numeric.sums import inner
 
 from ._effective import Base
 from ._first_pass import FirstPass

@@ -17,7 +17,8 @@ from sharpmin.core.rho import Scalar
 
 from ._numeric.kinds import dense, on_host
 from ._numeric.shards import aligned
-from ._numeric.tensors import differences, products, squares_fit
+from ._numeric.sums import products, squares_fit
+from ._numeric.tensors import differences
 
 
 @dataclass

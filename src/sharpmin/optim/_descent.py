@@ -21,7 +21,7 @@ from torch import Tensor
 from sharpmin.core.rho import Scalar, finite
 
 from ._numeric.kinds import dense, on_host
-from ._numeric.tensors import products
+from ._numeric.sums import products
 from ._protocols import Context, Descent, ParameterState
 
 

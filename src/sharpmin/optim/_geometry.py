@@ -29,23 +29,12 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar, finite
 
-from ._numeric.kinds import at_least_float32, dense
+from ._numeric.dispatch import Lists, parts
+from ._numeric.kinds import all_tensors, at_least_float32, dense
 from ._numeric.loops import HUGE, TINY, Factor, divide, times
 from ._numeric.shards import any_sharded, locals_of, over_shards
-from ._numeric.tensors import (
-    Lists,
-    add,
-    largest,
-    largest_entry,
-    magnitudes,
-    multiply,
-    norms,
-    parts,
-    present,
-    signs,
-    sum_of_magnitudes,
-    sum_of_squares,
-)
+from ._numeric.sums import add, largest, largest_entry, norms, present, sum_of_magnitudes, sum_of_squares
+from ._numeric.tensors import magnitudes, multiply, signs
 from ._protocols import Context, Geometry, Metric, Part
 
 
@@ -120,7 +109,7 @@ class _ScaledMetric(Metric):
         yield list(compress(weights, others)), list(compress(vectors, others)), 1 / norm
         for ws, vs in self._stretched(weights, vectors, chosen):
             t = self.geometry.stretch(ws)
-            yield ws, multiply(multiply(vs, t), t), 1 / norm
+            yield ws, multiply(vs, _squared(t)), 1 / norm
 
     def norm(self, weights: Sequence[Tensor], moves: Sequence[Tensor]) -> Scalar:
         """sqrt(sum (v_i / T_i)^2), with 0 / 0 = 0."""
@@ -130,6 +119,10 @@ class _ScaledMetric(Metric):
             own = dense(v)
             scaled.append(own if isinstance(t, float) and t == 1.0 else torch.where(own == 0, 0.0, at_least_float32(own) / t))
         return sum_of_squares(scaled) ** 0.5
+
+
+def _squared(factors: list[Factor]) -> list[Factor]:
+    return list(multiply(factors, factors)) if all_tensors(factors) else [factor * factor for factor in factors]
 
 
 @dataclass(frozen=True)
@@ -224,7 +217,8 @@ class Layerwise(_Scaled):
 
     def stretch(self, weights: Sequence[Tensor]) -> list[Factor]:
         """||w||_2 + eta: a float on a CPU, else a tensor of shape ()."""
-        return [size + self.eta for size in norms(weights)]
+        sizes = norms(weights)
+        return list(magnitudes(sizes, self.eta)) if all_tensors(sizes) else [size + self.eta for size in sizes]
 
 
 @dataclass(frozen=True)

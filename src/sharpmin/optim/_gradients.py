@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._numeric.kinds import on_host
-from ._numeric.tensors import sum_of_squares
+from ._numeric.sums import sum_of_squares
 
 Pairs = list[tuple[Tensor, Tensor]]
 """Parameters, each with a tensor of its shape: its gradient, or its w."""

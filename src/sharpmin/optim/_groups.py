@@ -15,7 +15,7 @@ from ._bases import bases_of
 from ._checkpoint import COUNT, SCOPE, own_rho
 from ._gradients import Pairs
 from ._numeric.kinds import on_host
-from ._numeric.tensors import sum_of_squares
+from ._numeric.sums import sum_of_squares
 
 Active = Sequence[tuple[dict[str, Any], RhoSchedule]]
 """The groups whose radius can be positive at this step, with their schedules."""

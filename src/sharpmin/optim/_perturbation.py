@@ -22,7 +22,8 @@ from ._numeric.kinds import any_low_precision, are_plain, dense, plain
 from ._numeric.lines import Lines
 from ._numeric.rounding import StochasticRounding
 from ._numeric.shards import aligned, like, locals_of
-from ._numeric.tensors import add, add_all, differences, inner, largest, negated, on_present, present
+from ._numeric.sums import add, inner, largest, present
+from ._numeric.tensors import add_all, differences, negated, on_present
 from ._protocols import Ascent, Context, Geometry, Metric, ParameterState
 from ._scaling import Scaling, unscaled
 
@@ -146,6 +147,7 @@ class Perturbation:
         """Move the weights to w + e."""
         for group in self.groups:
             group.move(self.total, rounding, lines)
+        lines.release()
         torch.clear_autocast_cache()  # an autocast around both passes would go on with its copies of w
 
     def report(self, before: Sequence[Tensor], *, measure: bool) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ._effects import guard
 from ._gradients import Pairs, all_zero, gradients_of, have_graph
 from ._groups import Active
 from ._numeric.kinds import on_host
-from ._numeric.tensors import all_finite
+from ._numeric.sums import all_finite
 from ._passes import Passes
 from ._perturbation import Perturbation, PerturbedGroup, perturbed_groups
 from ._protocols import Context, ParameterState

@@ -13,7 +13,8 @@ from sharpmin.core.rho import Scalar
 from ._compare import GradientPair, pair, ratios
 from ._gradients import Pairs
 from ._numeric.shards import aligned
-from ._numeric.tensors import combine, inner, sum_of_squares
+from ._numeric.sums import inner, sum_of_squares
+from ._numeric.tensors import combine
 from ._perturbation import moved_by
 from ._protocols import Context
 from ._scaling import factor, scaled

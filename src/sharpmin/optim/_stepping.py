@@ -10,7 +10,7 @@ from . import _messages as messages
 from ._gradients import accumulate, all_zero
 from ._numeric.kinds import on_host
 from ._numeric.shards import aligned
-from ._numeric.tensors import all_finite
+from ._numeric.sums import all_finite
 from ._passes import Passes
 from ._plan import require_gradients, would_climb
 from ._scaling import refuse_scaler_step

@@ -22,15 +22,15 @@ class StepReport:
         passes: gradient evaluations of the step, 1 or 2.
         gain: `<e, g> / <asked e, g>`, with one group `<e, g> / (rho ||g||_*)`: the share of the ascent that survives the
             rounding of the weights, 1 in float32 and float64; None if nothing was asked for, or it was not measured.
-        measured: whether radius and gain were measured on the weights. That is done where they are float16, bfloat16 or
-            int8, since rounding eats small perturbations there, on the first two steps, on every 64th, and on all with
-            `telemetry=True`; elsewhere e is what was asked for.
         clean_loss: what the closure returned at w.
         perturbed_loss: what the closure returned at w + e.
         cosine: of the two gradients, `<G, g> / (||G|| ||g||)`; this and what follows with `telemetry=True` only.
         amplification: `<G - g, g> / ||g||^2`, by how much a step along G descends faster than one along g.
         curvature: `<G - g, e> / ||e||^2`, of the loss along e.
         smoothness: `||G - g|| / ||e||`, a lower bound of the smoothness of the loss of this batch.
+        measured: whether radius and gain were measured on the weights. That is done where they are float16, bfloat16 or
+            int8, since rounding eats small perturbations there, on the first two steps, on every 64th, and on all with
+            `telemetry=True`; elsewhere e is what was asked for.
     """
 
     stepped: bool = False
@@ -39,13 +39,13 @@ class StepReport:
     dual_norm: float | None = None
     passes: int = 0
     gain: float | None = None
-    measured: bool = False
     clean_loss: float | None = None
     perturbed_loss: float | None = None
     cosine: float | None = None
     amplification: float | None = None
     curvature: float | None = None
     smoothness: float | None = None
+    measured: bool = False
 
 
 _RATIOS = ("gain", "cosine", "amplification", "curvature", "smoothness")  # nan, on a device, for 0 / 0

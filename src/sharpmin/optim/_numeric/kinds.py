@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -28,6 +28,11 @@ def are_plain(tensors: Sequence[Tensor]) -> bool:
     """Whether none has operations of its own, as int8 weights do: those may have few, and round what is written."""
     kinds: set[Any] = set(map(type, tensors))
     return _PLAIN.issuperset(kinds) or all(kind.__torch_dispatch__ == Tensor.__torch_dispatch__ for kind in kinds)
+
+
+def all_tensors(values: Sequence[Any]) -> TypeGuard[Sequence[Tensor]]:
+    """Whether none of these is a number of the host."""
+    return all(isinstance(value, Tensor) for value in values)
 
 
 def is_low_precision(t: Tensor) -> bool:

@@ -1,7 +1,7 @@
 """Scratch memory: flat lines on a device, cut into views like the tensors of a list, so that a list is one tensor for a while.
 
-A list is copied into its views by one call, and then the line takes one call for any arithmetic. Lines are kept from step to
-step, and so are their views: to make them is a call for each tensor.
+A list is copied into its views by one call, and then the line takes one call for any arithmetic. The views are kept from step
+to step, since to make them is a call for each tensor; their memory is given back in between.
 """
 
 from __future__ import annotations
@@ -57,10 +57,19 @@ class Lines:
             stretches = list(runs(sizes, room(dtype, count)))
             flats = self._reach(dtype, tensors[0].device, max(sum(sizes[rows]) for rows in stretches), count)
             self._cut[key] = [(rows, [_line(flat, tensors[rows]) for flat in flats]) for rows in stretches]
+        for flat in self._flats[dtype, tensors[0].device]:
+            if not flat.untyped_storage().nbytes():
+                flat.untyped_storage().resize_(flat.nbytes)
         return iter(self._cut[key])
 
+    def release(self) -> None:
+        """Give the memory back; the views stay, and have memory again when they are asked for."""
+        for flats in self._flats.values():
+            for flat in flats:
+                flat.untyped_storage().resize_(0)
+
     def _reach(self, dtype: torch.dtype, device: torch.device, size: int, count: int) -> list[Tensor]:
-        """`count` flat tensors of at least `size` entries; views of shorter ones are let go, so that their memory is free."""
+        """`count` flat tensors of at least `size` entries; views of shorter ones are let go."""
         key = (dtype, device)
         flats = self._flats.get(key, [])
         if len(flats) < count or flats[0].numel() < size or len(self._cut) >= _MOST:

@@ -9,7 +9,7 @@ from sharpmin.core.rho import Scalar
 
 from .kinds import at_least_float32, dense, on_host
 from .loops import divide
-from .tensors import largest, sum_of_squares
+from .sums import largest, sum_of_squares
 
 _ROUNDS = {4: 24, 8: 48}  # by the bytes of a real number: enough to raise the small singular values, not the rounding noise
 

@@ -14,7 +14,7 @@ from sharpmin.core.reference import ZHUANG_2022
 from sharpmin.core.rho import Rho, Scalar, finite
 
 from .._numeric.kinds import dense
-from .._numeric.tensors import inner, sum_of_squares
+from .._numeric.sums import inner, sum_of_squares
 from .._protocols import Context, Descent, ParameterState
 from .._settings import Options
 from ..sam import SAM

@@ -14,7 +14,7 @@ from sharpmin.core.reference import LIU_2022
 from sharpmin.core.rho import Every, Rho, Scalar, finite
 
 from .._numeric.kinds import at_least_float32, dense
-from .._numeric.tensors import inner, sum_of_squares
+from .._numeric.sums import inner, sum_of_squares
 from .._protocols import Context, Descent, ParameterState
 from .._settings import Options
 from ..sam import SAM

@@ -14,7 +14,7 @@ from sharpmin.core.reference import BERNSTEIN_2024, PETHICK_2025
 from sharpmin.core.rho import Rho, Scalar
 
 from .._numeric.polar import matrix, operator_norm, polar
-from .._numeric.tensors import inner, largest, present
+from .._numeric.sums import inner, largest, present
 from .._protocols import Context, Geometry, Metric
 from .._settings import Options
 from ..sam import SAM

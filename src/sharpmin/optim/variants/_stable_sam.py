@@ -13,7 +13,7 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.reference import TAN_2025
 from sharpmin.core.rho import Rho, Scalar
 
-from .._numeric.tensors import sum_of_squares
+from .._numeric.sums import sum_of_squares
 from .._protocols import Context, Descent, ParameterState
 from .._settings import Options
 from ..sam import SAM

@@ -1,0 +1,60 @@
+"""Who serves a list: `foreach.py` what is dense, real and of one dtype and device, `loops.py` everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+from . import foreach, loops
+from .kinds import are_plain
+
+Lists = list[list[Tensor]]
+
+
+def by_kind(*lists: Sequence[Tensor]) -> Iterator[tuple[ModuleType, Lists, Sequence[int] | None]]:
+    """Lists in step, those of a kind together, with who serves them and which rows they are; None for all."""
+    if foreach.serves(*lists):
+        yield foreach, [list(tensors) for tensors in lists], None
+        return
+    kinds: dict[Any, list[int]] = {}
+    for i, row in enumerate(zip(*lists, strict=True)):
+        kinds.setdefault(tuple((t.dtype, t.layout, t.device, are_plain([t])) for t in row), []).append(i)
+    for rows in kinds.values():
+        own = [[tensors[i] for i in rows] for tensors in lists]
+        yield (foreach if foreach.serves(*own) else loops), own, None if len(kinds) == 1 else rows
+
+
+def total_of(name: str, *lists: Sequence[Tensor]) -> Tensor:
+    """What the function of that name gives for each kind, added up on the device of the first."""
+    values = [getattr(module, name)(*own) for module, own, _ in by_kind(*lists)]
+    total: Tensor = values[0]
+    for value in values[1:]:
+        total = total + value.to(total.device)
+    return total
+
+
+def each(name: str, lists: Sequence[Sequence[Tensor]], *arguments: Any) -> list[Tensor]:
+    """What the function of that name makes of each row, in their order."""
+    out: list[Any] = [None] * len(lists[0])
+    for module, own, rows in by_kind(*lists):
+        made = getattr(module, name)(*own, *arguments)
+        if rows is None:
+            return list(made)
+        for i, t in zip(rows, made, strict=True):
+            out[i] = t
+    return out
+
+
+def parts(*lists: Sequence[Tensor], whole: bool = False) -> Iterator[Lists]:
+    """Lists in step, a part of one kind at a time, so that what is made of a part stays within the scratch memory.
+
+    A tensor that is larger than that comes in flat pieces, unless it must stay `whole`.
+
+    >>> [len(part[0]) for part in parts([torch.ones(2), torch.ones(3), torch.ones(1, dtype=torch.float64)])]
+    [2, 1]
+    """
+    for module, own, _ in by_kind(*lists):
+        yield from foreach.parts(*own, whole=whole) if module is foreach else [own]
