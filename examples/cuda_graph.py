@@ -2,9 +2,8 @@
 
 pip install sharpmin scikit-learn
 python examples/cuda_graph.py
-python examples/cuda_graph.py --eager
 
-On a machine without a GPU, and with --eager, the same function is called instead of replayed.
+Without a GPU, and with --eager, the same function is called instead of replayed.
 """
 
 import argparse
@@ -24,15 +23,12 @@ args = parser.parse_args()
 torch.manual_seed(0)
 device = "cuda" if torch.cuda.is_available() else "cpu"
 images, labels = (torch.tensor(array).to(device) for array in load_digits(return_X_y=True))
-images = images.float() / 16
-model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10)).to(device)
+model = nn.Sequential(nn.Linear(64, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10)).to(device)
 
 
 @dataclass(frozen=True)
 class OnDevice(sm.rho.RhoSchedule):
-    """A radius that a replay reads anew; a number would be what it was when the graph was made."""
-
-    radius: torch.Tensor
+    radius: torch.Tensor  # a replay reads it anew; a number would stay what it was when the graph was made
 
     def __call__(self, info):
         return self.radius
@@ -41,9 +37,8 @@ class OnDevice(sm.rho.RhoSchedule):
         return True
 
 
-rho = torch.tensor(0.05, device=device)
 base = torch.optim.AdamW(model.parameters(), lr=torch.tensor(0.003, device=device), capturable=device == "cuda")
-opt = sm.SAM(base, rho=OnDevice(rho), model=model)
+opt = sm.SAM(base, rho=OnDevice(torch.tensor(0.05, device=device)), model=model)
 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(opt, args.steps)  # it fills the tensor lr, which a replay reads anew
 x, y = torch.empty(64, 64, device=device), torch.empty(64, dtype=torch.long, device=device)  # where every batch is put
 
@@ -58,24 +53,19 @@ def step():
     return loss.detach()  # a loss with its history would keep that alive, and with it the stream that it ran on
 
 
-def on_a_side_stream(function):
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        result = function()
-    torch.cuda.current_stream().wait_stream(side)
-    return result
-
-
 graph = None
 for t in range(args.steps):
     rows = torch.randint(len(images), (64,), device=device)
-    x.copy_(images[rows])
+    x.copy_(images[rows] / 16)
     y.copy_(labels[rows])
     if device == "cpu" or args.eager:
         loss = step()
-    elif t < 3:  # makes the state of the base optimizer, and whatever else the first steps make
-        loss = on_a_side_stream(step)
+    elif t < 3:  # these make the state of the base optimizer; on a side stream, or backward could not be captured later
+        side, main = torch.cuda.Stream(), torch.cuda.current_stream()
+        side.wait_stream(main)
+        with torch.cuda.stream(side):
+            loss = step()
+        main.wait_stream(side)
     else:
         if graph is None:
             graph = torch.cuda.CUDAGraph()
@@ -83,7 +73,7 @@ for t in range(args.steps):
                 loss = step()
         graph.replay()
     scheduler.step()
-    rho.mul_(0.999)
+    opt.rho.radius.mul_(0.999)
 
-print(f"{max(0, args.steps - 3)} steps replayed" if graph else "no GPU, or --eager: every step was called")
+print("no GPU, or --eager: every step was called" if graph is None else f"{args.steps - 3} steps were replayed")
 print(f"{args.steps} steps, last loss {loss.item():.3f}, radius {opt.last.radius:.4f}")

@@ -7,7 +7,6 @@ from torch import nn
 import sharpmin as sm
 from sharpmin import diagnostics
 
-
 ENTRIES = 100
 
 

@@ -7,7 +7,7 @@ from torch import nn
 import sharpmin as sm
 
 MIB = 2**20
-SHAPES = {"many": [(1024, 1024)] * 64, "one": [(8192, 8192)]}  # 256 MiB in float32
+SHAPES = {"many": [(1024, 1024)] * 64, "few": [(2048, 4096)] * 8}  # 256 MiB in float32
 SETTINGS = {"sam": {}, "telemetry": {"telemetry": True}, "unnormalized": {"rho": sm.rho.Unnormalized(0.05)}}
 
 
