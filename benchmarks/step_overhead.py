@@ -1,6 +1,7 @@
 """What does a SAM step cost beyond its two passes? Every method is measured against the floor, round by round.
 
-    python benchmarks/step_overhead.py [--nets mlp resnet transformer] [--rounds N] [--seed 0] [--json PATH]
+    python benchmarks/step_overhead.py [--device cpu] [--nets mlp resnet transformer] [--rounds N] [--seed 0] [--json PATH]
+    python benchmarks/step_overhead.py --device cuda [--nets gpt ...]     # what is different there: see _cuda.py
 
 Floor: 2 x (forward + backward) + 1 base step (SGD with momentum), written out by hand.
 Memory traffic on top of it, to which no way round was found on a CPU, in streams over all weights: norm 1 + copy 3 + add 3
@@ -22,91 +23,20 @@ the floor does too, but not what a colder cache costs the passes.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import platform
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import _cuda
 import numpy as np
 import torch
-from _methods import EVERY, METHODS, Method, Step, timed
-from _nets import CASES, Task, prepare
-from torch import Tensor, nn
+from _common import demand_agreement, measure, quiet, summary, watching
+from _methods import EVERY, METHODS
+from _nets import CASES, prepare
 
-LR, CHECK_LR, WARM_UP = 1e-5, 0.02, 3
-TOLERANCES = {torch.float64: 1e-6, torch.float32: 0.1}  # kinks and BatchNorm over few entries blow float32 rounding up
-
-
-# --- the check before, and the clock ------------------------------------------------------------------------------------
-
-
-def weights_after(method: Method, task: Task, steps: int = 3) -> Tensor:
-    step = method.make(task)
-    for _ in range(steps):
-        step()
-    return nn.utils.parameters_to_vector(task.net.parameters()).detach().double()
-
-
-def demand_agreement(new_task: Callable[..., Task], methods: dict[str, Method]) -> None:
-    """Refuse to time a method that computes something else than it should.
-
-    Raises:
-        SystemExit: if one does.
-    """
-    for dtype, tolerance in TOLERANCES.items():
-        known = {k: weights_after(METHODS[k], new_task(CHECK_LR, dtype)) for k in ("base alone", "two-step wrapper")}
-        scale = (known["two-step wrapper"] - known["base alone"]).norm()
-        for name, method in methods.items():
-            if method.like is None:
-                continue
-            off = float((weights_after(method, new_task(CHECK_LR, dtype)) - known[method.like]).norm() / scale)
-            if not off <= tolerance:
-                raise SystemExit(f"{name} is not {method.like}: {off:.1e} of a SAM's way from its base apart, in {dtype}")
-
-
-def one_round(steps: dict[str, Step], order: Sequence[str]) -> dict[str, float]:
-    """Every method once; the garbage collector runs only in between."""
-    took = {}
-    for name in order:
-        gc.disable()
-        try:
-            took[name] = timed(steps[name])
-        finally:
-            gc.enable()
-    return took
-
-
-def measure(steps: dict[str, Step], rounds: int, seed: int) -> dict[str, np.ndarray]:
-    """The seconds of every method in every round."""
-    shuffle, names = random.Random(seed), list(steps)
-    took = [one_round(steps, shuffle.sample(names, len(names))) for _ in range(rounds + WARM_UP)][WARM_UP:]
-    return {name: np.array([row[name] for row in took]) for name in names}
-
-
-# --- what came out ------------------------------------------------------------------------------------------------------
-
-
-def interval(ratios: np.ndarray, seed: int) -> tuple[float, float]:
-    """95 % bootstrap interval of the median."""
-    rows = np.random.default_rng(seed).integers(len(ratios), size=(2000, len(ratios)))
-    low, high = np.quantile(np.median(ratios[rows], axis=1), [0.025, 0.975])
-    return float(low), float(high)
-
-
-def summary(seconds: np.ndarray, floor: np.ndarray, seed: int) -> dict[str, float]:
-    """A method against the floor of the same rounds."""
-    low, high = interval(seconds / floor, seed)
-    medians = float(np.median(seconds) / np.median(floor))
-    return {"ms": 1e3 * float(np.median(seconds)), "ratio": float(np.median(seconds / floor)), "low": low, "high": high,
-            "ratio_of_medians": medians}  # fmt: skip
-
-
-def quiet(again: dict[str, float]) -> bool:
-    """Whether the floor against itself was within 2 %: else a ratio is noise, and its lower end reaches any target."""
-    return again["low"] >= 0.98 and again["high"] <= 1.02
+LR = 1e-5
 
 
 def shares(laps: Sequence[tuple[float, float, float]], floor: np.ndarray) -> dict[str, float]:
@@ -114,12 +44,6 @@ def shares(laps: Sequence[tuple[float, float, float]], floor: np.ndarray) -> dic
     parts = np.array(laps) / floor[:, None]
     names = ("perturb", "restore", "step less base step")
     return {k: float(v) for k, v in zip((*names, "total"), np.median(np.c_[parts, parts.sum(1)], axis=0), strict=True)}
-
-
-def watching(ratios: np.ndarray) -> float:
-    """What watching adds to a SAM step on average, as a share of it: a median for each place in the cycle of sketches."""
-    whole = ratios[: len(ratios) // EVERY * EVERY].reshape(-1, EVERY)
-    return float(np.median(whole, axis=0).mean() - 1) if len(whole) else float("nan")
 
 
 def run(name: str, rounds: int | None, seed: int) -> dict[str, Any]:
@@ -153,22 +77,32 @@ def show(result: dict[str, Any]) -> None:
     print(f"  SAM, lower end of the interval {low:.3f}, target {result['target']:.2f}: {verdict}{noise}", flush=True)
 
 
+def on_cpu(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure the nets one by one, on one thread, each printed when it is done."""
+    torch.set_num_threads(1)
+    results = []
+    for name in options.nets or CASES:
+        results.append(run(name, options.rounds, options.seed))
+        show(results[-1])
+    return {"machine": platform.machine(), "threads": 1, "nets": results}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print one table a net; with --json, write all numbers as well."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--nets", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--nets", nargs="+", metavar="NET", help=f"cpu: {', '.join(CASES)}; cuda: {', '.join(_cuda.CASES)}")
     parser.add_argument("--rounds", type=int, help="default: " + ", ".join(f"{k} {v.rounds}" for k, v in CASES.items()))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the numbers")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    results = []
-    for name in options.nets:
-        results.append(run(name, options.rounds, options.seed))
-        show(results[-1])
+    known = CASES if options.device == "cpu" else _cuda.CASES
+    if unknown := set(options.nets or ()) - set(known):
+        parser.error(f"on {options.device} there is no net {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    found = on_cpu(options) if options.device == "cpu" else _cuda.main(options.nets, options.rounds, options.seed)
     if options.json:
-        about = {"torch": torch.__version__, "python": platform.python_version(), "machine": platform.machine(), "threads": 1}
-        options.json.write_text(json.dumps({**about, "seed": options.seed, "nets": results}, indent=1) + "\n")
+        about = {"torch": torch.__version__, "python": platform.python_version(), "seed": options.seed}
+        options.json.write_text(json.dumps({**about, **found}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

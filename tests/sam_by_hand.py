@@ -28,23 +28,35 @@ def gradient(parameters, losses, scale=1.0):
     return [p.grad / scale for p in parameters], total
 
 
+def random_state():
+    """Of the CPU and of every GPU."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def set_random_state(state):
+    """Go on from there."""
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])
+
+
 def sam_gradient(model, losses, rho, scale=1.0):
     """The gradient at w + rho g / ||g||, with the random numbers of the first pass, and the loss at w.
 
     The weights, buffers and random state are then as the first pass alone leaves them.
     """
     parameters = list(model.parameters())
-    before = torch.get_rng_state()
+    before = random_state()
     first, loss = gradient(parameters, losses, scale)
-    after, buffers = torch.get_rng_state(), [b.clone() for b in model.buffers()]
+    after, buffers = random_state(), [b.clone() for b in model.buffers()]
     norm = sum(g.double().square().sum().item() for g in first) ** 0.5
     weights = [p.detach().clone() for p in parameters]
     with torch.no_grad():
         for p, g in zip(parameters, first, strict=True):
             p.add_(g, alpha=rho / norm)
-    torch.set_rng_state(before)
+    set_random_state(before)
     second, _ = gradient(parameters, losses, scale)
-    torch.set_rng_state(after)
+    set_random_state(after)
     with torch.no_grad():
         for p, w in zip(parameters, weights, strict=True):
             p.copy_(w)

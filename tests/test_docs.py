@@ -20,9 +20,10 @@ PRINTED = {
     "sharpness.md": "0.0: 0.04 0.09 1.2\n0.2: 0.03 0.06 0.7\n5 ± 0.3",
 }
 QUOTES = {
+    "recipes/cuda-graphs.md": "cuda_graph.py",
     "recipes/ddp.md": "ddp.py",
     "recipes/fsdp2.md": "fsdp2.py",
-}  # they need two processes: tests/test_examples.py runs them
+}  # they need a GPU, or two processes: tests/test_examples.py runs them
 
 
 def blocks(page):

@@ -88,6 +88,24 @@ def test_amp_skips_a_step_that_overflows(run):
         assert torch.equal(after, before)
 
 
+@pytest.mark.parametrize("options", [[], ["--eager"]])
+def test_cuda_graph(run, options):
+    """Without a GPU; tests/gpu/test_graph.py sets the replayed steps against the called ones."""
+    space, printed = run("cuda_graph.py", "--steps", "3", *options)
+    model = anew(space["model"])
+    base = torch.optim.AdamW(model.parameters(), lr=0.003)
+    schedule = cosine(base)
+    for t in range(3):
+        rows = torch.randint(len(space["images"]), (64,))
+        x, y = (space["images"][rows] / 16).float(), space["labels"][rows]
+        grads, loss = sam_gradient(model, [lambda x=x, y=y: cross_entropy(model(x), y)], rho=0.05 * 0.999**t)
+        step(base, list(model.parameters()), grads)
+        schedule.step()
+    assert_same_end(space["model"], model)
+    called = "no GPU, or --eager: every step was called"
+    assert printed.splitlines() == [called, f"3 steps, last loss {loss:.3f}, radius {0.05 * 0.999**2:.4f}"]
+
+
 @pytest.mark.parametrize("scope", ["global", "microbatch"])
 def test_accumulation(run, scope):
     space, printed = run("accumulation.py", "--steps", "3", "--scope", scope)
