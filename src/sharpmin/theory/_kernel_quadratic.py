@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from ._kernel import NONE, TILE, UNIT, entry, flush, jit, radius_of, statistics
+from ._jit import NONE, TILE, UNIT, entry, flush, jit, radius_of
+from ._kernel import _statistics as statistics
 
 with suppress(ModuleNotFoundError):  # nothing is compiled then
     import numpy as np
