@@ -152,11 +152,11 @@ def _hinge_tiles(problem: HingeProblem, begin: int, modes: Any, clip: float, *la
 
 def _quadratic_tiles(problem: DiagonalQuadratic, modes: Any, clip: float, *lanes: Any) -> None:
     x, _, lr, scale, lr_t, a_t, c_t, sums, least = lanes
-    part = np.ascontiguousarray(x)
-    kernel_quadratic.quadratic_steps(
-        part, np.asarray(problem.curvatures), lr, scale, scale, lr_t, a_t, c_t, modes, clip, sums, least
-    )
-    x[:] = part
+    lam = np.append(problem.curvatures, [0.0] * (problem.dim % 2))
+    part = np.zeros((len(lam), x.shape[1]))
+    part[: problem.dim] = x
+    kernel_quadratic.quadratic_steps(part, lam, lr, scale, scale, lr_t, a_t, c_t, modes, clip, sums, least)
+    x[:] = part[: problem.dim]
 
 
 def _schedules(run: Run, begin: int, end: int) -> tuple[Array, Array, Array, int]:

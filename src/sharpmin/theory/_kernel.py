@@ -10,7 +10,22 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from ._jit import EXACT, FIXED, INDEPENDENT, NONE, TILE, UNIT, draw_first, draw_second, entry, flush, jit, least_of, plus, radius_of
+from ._jit import (
+    EXACT,
+    FIXED,
+    INDEPENDENT,
+    NONE,
+    TILE,
+    UNIT,
+    draw_first,
+    draw_second,
+    entry,
+    flush,
+    jit,
+    least_of,
+    plus,
+    radius_of,
+)
 
 with suppress(ModuleNotFoundError):  # nothing is compiled then
     import numpy as np
