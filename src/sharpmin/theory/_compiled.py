@@ -77,13 +77,13 @@ def run_compiled(run: Run) -> Outcome:
     """All steps of all lanes."""
     out, lanes = Outcome.begin(run), len(run.x0)
     tiles = -(-lanes // jit.TILE)
-    x = _padded(run.x0, tiles).T.copy() if run.x0.ndim == 2 else _padded(run.x0, tiles)
-    sums, least = np.zeros((2, x.shape[-1])), np.full(x.shape[-1], np.inf)
+    x = _padded(run.x0, tiles)
+    sums, least = np.zeros((2, len(x))), np.full(len(x), np.inf)
     advance = _engine(run, tiles, x, sums, least)
     marks = sorted({*run.record, *range(0, run.steps, CHUNK), run.steps})
     for begin, end in zip(marks, [*marks[1:], run.steps], strict=True):
         if begin in run.record or begin == run.steps:
-            out.kept[begin] = (x.T if x.ndim == 2 else x)[:lanes].copy()
+            out.kept[begin] = x[:lanes].copy()
         if begin < end:
             advance(begin, end)
     out.sums, out.least = sums[:, :lanes], least[:lanes]
@@ -92,7 +92,7 @@ def run_compiled(run: Run) -> Outcome:
 
 def _engine(run: Run, tiles: int, x: Array, sums: Array, least: Array) -> Callable[[int, int], None]:
     """A function that takes the steps begin ... end - 1 of every lane."""
-    ones = np.ones(x.shape[-1])
+    ones = np.ones(len(x))
     lr = ones if callable(run.lr) else _padded(run.lr, tiles)
     scale = ones if isinstance(run.rho, RhoSchedule) else _padded(run.rho, tiles)
     keys = lane_keys(_padded(run.seeds, tiles))
@@ -108,12 +108,12 @@ def _engine(run: Run, tiles: int, x: Array, sums: Array, least: Array) -> Callab
             table = partial(_hinge_tiles, problem, begin, modes, clip)
         elif isinstance(problem, DiagonalQuadratic):
             table = partial(_quadratic_tiles, problem, modes, clip)
-        busy = threads if x.shape[-1] * (end - begin) >= _WORTH_THREADS else 1
+        busy = threads if len(x) * (end - begin) >= _WORTH_THREADS else 1
         edges = [jit.TILE * (tiles * k // busy) for k in range(busy + 1)]
         parts = [slice(low, high) for low, high in pairwise(edges)]
 
         def work(part: slice) -> None:
-            table(x[..., part], keys[part], lr[part], scale[part], lr_t, a_t, c_t, sums[:, part], least[part])
+            table(x[part], keys[part], lr[part], scale[part], lr_t, a_t, c_t, sums[:, part], least[part])
 
         if busy == 1:
             work(parts[0])
@@ -152,11 +152,11 @@ def _hinge_tiles(problem: HingeProblem, begin: int, modes: Any, clip: float, *la
 
 def _quadratic_tiles(problem: DiagonalQuadratic, modes: Any, clip: float, *lanes: Any) -> None:
     x, _, lr, scale, lr_t, a_t, c_t, sums, least = lanes
+    _, ascent, kind, clipped, means = modes
     lam = np.append(problem.curvatures, [0.0] * (problem.dim % 2))
-    part = np.zeros((len(lam), x.shape[1]))
-    part[: problem.dim] = x
-    kernel_quadratic.quadratic_steps(part, lam, lr, scale, scale, lr_t, a_t, c_t, modes, clip, sums, least)
-    x[:] = part[: problem.dim]
+    scale = 0.0 * scale if ascent == jit.NONE else scale  # y = x + 0 g
+    modes = (ascent == jit.UNIT, kind, clipped, means)
+    kernel_quadratic.quadratic_steps(x, lam, lr, scale, scale, lr_t, a_t, c_t, modes, clip, sums, least)
 
 
 def _schedules(run: Run, begin: int, end: int) -> tuple[Array, Array, Array, int]:

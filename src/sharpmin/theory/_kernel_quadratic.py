@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from ._jit import NONE, TILE, UNIT, entry, flush, jit, least_of, radius_of
+from ._jit import FIXED, TILE, entry, flush, jit, least_of, radius_of
 
 with suppress(ModuleNotFoundError):  # nothing is compiled then
     import numpy as np
@@ -20,22 +20,32 @@ NORM, STRETCH, KEPT, STEP, LR, A, C, SQUARES, GAPS, LOW, FIRST = (TILE * row for
 @jit
 def _squared_norm(tile: Any, lam: Any) -> None:
     """NORM = sum_j (lam_j x_j)^2."""
+    l0, l1, x = lam[0], lam[1], tile[FIRST : FIRST + 2 * TILE]
     for i in range(TILE):
-        tile[i + NORM] = 0.0
-    for j in range(0, len(lam), 2):
+        g0, g1 = l0 * x[i], l1 * x[i + TILE]
+        tile[i + NORM] = g0 * g0 + g1 * g1
+    for j in range(2, len(lam), 2):
         l0, l1, x = lam[j], lam[j + 1], tile[FIRST + TILE * j : FIRST + TILE * (j + 2)]
         for i in range(TILE):
             g0, g1 = l0 * x[i], l1 * x[i + TILE]
             tile[i + NORM] += g0 * g0 + g1 * g1
 
 
-@jit
-def _stretch(tile: Any, ascent: int, kind: int, a_t: float, c_t: float) -> None:
-    """STRETCH = what multiplies the gradient in the perturbation; the squared NORM becomes the norm."""
-    for i in range(TILE):
-        n = np.sqrt(tile[i + NORM])
-        radius = radius_of(n, kind, tile[i + A] * a_t, tile[i + C] * c_t)
-        tile[i + NORM], tile[i + STRETCH] = n, radius / (n if n > 0.0 else 1.0) if ascent == UNIT else radius
+def _looking(means: bool) -> Any:
+    """A function of NORM, still squared, that keeps it if `means`, and finds STRETCH, what multiplies g in y, and STEP."""
+
+    def look(tile: Any, unit: bool, kind: int, a_t: float, c_t: float, lr_t: float) -> None:
+        for i in range(TILE):
+            square = tile[i + NORM]
+            n = np.sqrt(square)
+            radius = radius_of(n, kind, tile[i + A] * a_t, tile[i + C] * c_t)
+            tile[i + NORM], tile[i + STRETCH] = n, radius / (n if n > 0.0 else 1.0) if unit else radius
+            tile[i + STEP] = tile[i + LR] * lr_t
+            if means:
+                tile[i + SQUARES] += square
+                tile[i + LOW] = least_of(tile[i + LOW], square)
+
+    return jit(look)
 
 
 @jit
@@ -75,6 +85,7 @@ def _descending(clipped: bool, means: bool) -> Any:
     return jit(descend)
 
 
+_LOOK, _LOOK_MEANS = _looking(False), _looking(True)
 _DESCEND, _DESCEND_MEANS = _descending(False, False), _descending(False, True)
 _CLIPPED, _CLIPPED_MEANS = _descending(True, False), _descending(True, True)
 
@@ -94,47 +105,42 @@ def quadratic_steps(
     sums: Any,
     least: Any,
 ) -> None:
-    """`len(lr_t)` exact steps on sum_j lam_j x_j^2/2, in place; x has shape (dim, L), everything else as in `hinge_steps`.
+    """`len(lr_t)` exact steps on sum_j lam_j x_j^2/2, in place; x has shape (L, dim), everything else as in `hinge_steps`.
 
-    dim is even; a coordinate that is not there has x = lam = 0.
+    `lam` is as long as the next even number, with a 0 for a coordinate that is not there. modes = (unit, kind, clipped, means).
     """
-    _, ascent, kind, clipped, means = modes
+    unit, kind, clipped, means = modes
     tile = np.zeros(FIRST + TILE * len(lam))
-    for o in range(0, x.shape[1], TILE):
+    for o in range(0, len(x), TILE):
         for i in range(TILE):
             tile[i + LR], tile[i + A], tile[i + C] = lr[o + i], a_rho[o + i], c_rho[o + i]
             tile[i + SQUARES], tile[i + GAPS], tile[i + LOW] = sums[0, o + i], sums[1, o + i], least[o + i]
-        for j in range(len(lam)):
+        for j in range(x.shape[1]):
             p = tile[FIRST + TILE * j : FIRST + TILE * (j + 1)]
             for i in range(TILE):
-                p[i] = x[j, o + i]
+                p[i] = x[o + i, j]
         for s in range(len(lr_t)):
-            lr_s = lr_t[s]
-            for i in range(TILE):
-                tile[i + STEP] = tile[i + LR] * lr_s
             if s % TILE == 0:
                 flush(tile[FIRST:])
-            if ascent != NONE or means:
+            if unit or kind != FIXED or clipped or means:
                 _squared_norm(tile, lam)
             if means:
-                for i in range(TILE):
-                    tile[i + SQUARES] += tile[i + NORM]
-                    tile[i + LOW] = least_of(tile[i + LOW], tile[i + NORM])
-            if ascent != NONE:
-                _stretch(tile, ascent, kind, a_t[s], c_t[s])
-            if clipped and ascent != NONE:
+                _LOOK_MEANS(tile, unit, kind, a_t[s], c_t[s], lr_t[s])
+            else:
+                _LOOK(tile, unit, kind, a_t[s], c_t[s], lr_t[s])
+            if clipped:
                 _share(tile, lam, clip)
-                if means:
-                    _CLIPPED_MEANS(tile, lam)
-                else:
-                    _CLIPPED(tile, lam)
+            if clipped and means:
+                _CLIPPED_MEANS(tile, lam)
+            elif clipped:
+                _CLIPPED(tile, lam)
             elif means:
                 _DESCEND_MEANS(tile, lam)
             else:
                 _DESCEND(tile, lam)
         for i in range(TILE):
             sums[0, o + i], sums[1, o + i], least[o + i] = tile[i + SQUARES], tile[i + GAPS], tile[i + LOW]
-        for j in range(len(lam)):
+        for j in range(x.shape[1]):
             p = tile[FIRST + TILE * j : FIRST + TILE * (j + 1)]
             for i in range(TILE):
-                x[j, o + i] = p[i]
+                x[o + i, j] = p[i]
