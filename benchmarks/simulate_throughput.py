@@ -217,7 +217,9 @@ def engines_of(case: Case, folder: str, means: bool) -> dict[str, tuple[Engine, 
     return {name: (engine, steps) for name, (engine, steps) in out.items() if engine is not None}
 
 
-def measure(case: Case, engines: dict[str, tuple[Engine, int]], rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
+def measure(
+    case: Case, engines: dict[str, tuple[Engine, int]], rounds: int, clock: Callable[[], float]
+) -> dict[str, list[float]]:
     """Lane-steps a second, engine by engine and round by round, after a check that all compute the same."""
     expected = engines["compiled"][0](case.x0, 20, case.lr, case.rho)
     for name, (engine, _) in engines.items():  # warm

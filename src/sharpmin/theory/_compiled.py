@@ -1,4 +1,4 @@
-"""The compiled engine: turns a run into arrays for `_kernel.py`, chunk by chunk, tiles spread over threads.
+"""The compiled engine: turns a run into arrays for the kernels, chunk by chunk, tiles spread over threads.
 
 It takes 1-D hinge problems and exact steps on diagonal quadratics, with radii of the form min(a_t, c_t n), which is what
 every schedule of `sharpmin.rho` gives, however nested, but for a norm of a norm. Everything else is the reference's.
@@ -145,8 +145,8 @@ def _hinge_tiles(problem: HingeProblem, begin: int, modes: Any, clip: float, *la
         return
     bounds = (float(abs(a).max()), float(abs(b).max()), t, abs(c).max(axis=0))
     kernel.hinge_steps(
-        x, keys, lr, scale, scale, lr_t, a_t, c_t, begin, a, b, t, c, (ma, mb, mt, mc), bounds, edges, (*modes, flat), clip, sums,
-        least, problem.least,
+        x, keys, lr, scale, scale, lr_t, a_t, c_t, begin, a, b, t, c, (ma, mb, mt, mc), bounds, edges, (*modes, flat), clip,
+        sums, least, problem.least,
     )  # fmt: skip
 
 

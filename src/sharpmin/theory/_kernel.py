@@ -1,8 +1,9 @@
 """The compiled inner loops: lanes in tiles of 64, the lane loop innermost so that it becomes SIMD, steps outside it.
 
-One function serves every 1-D hinge problem and every method; `_kernel_quadratic.py` has the diagonal quadratics. Both equal
-the NumPy reference (`_reference.py`) up to rounding; the tests hold them to it. Draws are hashed inside the loop, with the same
-function of (seed, step, slot) as `_oracle.uniforms`, so memory does not grow with the number of steps.
+One function serves every 1-D hinge problem and every method; `_kernel_whole.py` has the common runs of them, written out, and
+`_kernel_quadratic.py` the diagonal quadratics. All equal the NumPy reference (`_reference.py`) up to rounding; the tests hold
+them to it. Draws are hashed inside the loop, with the same function of (seed, step, slot) as `_oracle.uniforms`, so memory
+does not grow with the number of steps.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ with suppress(ModuleNotFoundError):  # nothing is compiled then
     import numpy as np
 
 ROUNDING = 8 * 2.0**-52  # a sum of hinges below this share of its terms is 0: rounding is all that is left of it
-X, LR, RHO, SLOPE, SQUARES, GAPS, LOW = (TILE * row for row in range(7))  # of the memory of a tile; see `_whole_step`
 
 
 @jit
@@ -150,26 +150,21 @@ def hinge_steps(
 
     Lanes: x, keys, lr, a_rho, c_rho of length L (a multiple of TILE); lr_t, a_t, c_t over steps; a, b, t, c over samples;
     mean = (a, b, t, c) of f'; bounds = (a, b, t, c), the largest coefficients of any sample; edges the cumulative
-    probabilities times 2^53, rounded up; modes = (oracle, ascent, radius, clipped, means, flat, whole), where flat says that
-    a derivative vanishes on a whole interval, and whole that a `_whole_step` takes the run; sums (2, L) and least (L) the
-    statistics.
+    probabilities times 2^53, rounded up; modes = (oracle, ascent, radius, clipped, means, flat), where flat says that a
+    derivative vanishes on a whole interval; sums (2, L) and least (L) the statistics.
     """
     oracle, ascent, radius, clipped, means, flat = modes
     ma, mb, mt, mc = mean
     la, lb, lt, lc = bounds
-    tile = np.zeros(13 * TILE)
-    p, lr_lane, a_lane, c_lane = tile[X:LR], tile[LR:RHO], tile[RHO:SLOPE], tile[SLOPE:SQUARES]
-    squares, gaps, low = tile[SQUARES:GAPS], tile[GAPS:LOW], tile[LOW : LOW + TILE]
-    g, y, big = tile[7 * TILE : 8 * TILE], tile[8 * TILE : 9 * TILE], tile[9 * TILE : 10 * TILE]
-    n, r, w = tile[10 * TILE : 11 * TILE], tile[11 * TILE : 12 * TILE], tile[12 * TILE : 13 * TILE]
+    g, y, big, n, r, w = np.empty(TILE), np.empty(TILE), np.empty(TILE), np.empty(TILE), np.zeros(TILE), np.empty(TILE)
     draws = np.zeros(4 * TILE, np.int64)
     first = draws[TILE : 2 * TILE]
     second = draws[2 * TILE : 3 * TILE] if oracle == INDEPENDENT else first  # m-SAM: the same sample in both passes
     for o in range(0, len(x), TILE):
+        p, lr_lane, a_lane, c_lane = x[o : o + TILE], lr[o : o + TILE], a_rho[o : o + TILE], c_rho[o : o + TILE]
+        squares, gaps, low = sums[0, o : o + TILE], sums[1, o : o + TILE], least[o : o + TILE]
         for i in range(TILE):  # a slice assignment would compile for two seconds, for its error message
             draws[i] = np.int64(keys[o + i])
-            p[i], lr_lane[i], a_lane[i], c_lane[i] = x[o + i], lr[o + i], a_rho[o + i], c_rho[o + i]
-            squares[i], gaps[i], low[i] = sums[0, o + i], sums[1, o + i], least[o + i]
         for s in range(len(lr_t)):
             if s % TILE == 0:
                 flush(p)
@@ -203,5 +198,3 @@ def hinge_steps(
                     factor = clip * abs(g[i]) / (size if size > 0.0 else 1.0)
                     big[i] = g[i] + (factor if factor < 1.0 and size > 0.0 else 1.0) * d
             _descend(p, g, big, r, lr_lane, lr_t[s])
-        for i in range(TILE):
-            x[o + i], sums[0, o + i], sums[1, o + i], least[o + i] = p[i], squares[i], gaps[i], low[i]

@@ -86,8 +86,7 @@ def _descending(clipped: bool, means: bool) -> Any:
 
 
 _LOOK, _LOOK_MEANS = _looking(False), _looking(True)
-_DESCEND, _DESCEND_MEANS = _descending(False, False), _descending(False, True)
-_CLIPPED, _CLIPPED_MEANS = _descending(True, False), _descending(True, True)
+_DESCEND, _DESCEND_MEANS, _CLIPPED = _descending(False, False), _descending(False, True), _descending(True, True)
 
 
 @entry
@@ -107,7 +106,8 @@ def quadratic_steps(
 ) -> None:
     """`len(lr_t)` exact steps on sum_j lam_j x_j^2/2, in place; x has shape (L, dim), everything else as in `hinge_steps`.
 
-    `lam` is as long as the next even number, with a 0 for a coordinate that is not there. modes = (unit, kind, clipped, means).
+    `lam` is as long as the next even number, with a 0 for a coordinate that is not there. modes = (unit, kind, clipped, means);
+    a clipped step adds f(y) to its sum in any case.
     """
     unit, kind, clipped, means = modes
     tile = np.zeros(FIRST + TILE * len(lam))
@@ -130,9 +130,6 @@ def quadratic_steps(
                 _LOOK(tile, unit, kind, a_t[s], c_t[s], lr_t[s])
             if clipped:
                 _share(tile, lam, clip)
-            if clipped and means:
-                _CLIPPED_MEANS(tile, lam)
-            elif clipped:
                 _CLIPPED(tile, lam)
             elif means:
                 _DESCEND_MEANS(tile, lam)

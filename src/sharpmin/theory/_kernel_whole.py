@@ -35,20 +35,15 @@ def _store(tile: Any, o: int, x: Any, sums: Any, least: Any) -> None:
 
 
 def _exact(means: bool) -> Any:
-    def steps(
-        x: Any,
-        lr: Any,
-        rho: Any,
-        lr_t: Any,
-        rho_t: Any,
-        a: float,
-        b: float,
-        t: Any,
-        c: Any,
-        f_star: float,
-        sums: Any,
-        least: Any,
-    ) -> None:
+    """Steps with f' = a + b x + c_0 max(0, x - t_0) + c_1 max(0, x - t_1); with `means` the statistics are kept.
+
+    The arguments of what it compiles are those of `hinge_steps`; `rho_t` is what the radius `rho` of a lane is multiplied by.
+    """
+
+    def exact_steps(
+        x: Any, lr: Any, rho: Any, lr_t: Any, rho_t: Any, a: float, b: float, t: Any, c: Any,
+        f_star: float, sums: Any, least: Any,
+    ) -> None:  # fmt: skip
         tile = np.empty(6 * TILE)
         t0, t1, c0, c1, twice = t[0], t[1], c[0], c[1], 2.0 * f_star
         for o in range(0, len(x), TILE):
@@ -70,11 +65,17 @@ def _exact(means: bool) -> Any:
                         tile[i + LOW] = least_of(tile[i + LOW], square)
             _store(tile, o, x, sums, least)
 
-    return entry(steps)
+    return entry(exact_steps)
 
 
 def _of_two(means: bool, independent: bool) -> Any:
-    def steps(
+    """Steps with drawn samples, one of two with up to four hinges each: the same in both passes, or `independent` ones.
+
+    With `means` the statistics of f are kept, whose derivative is a line, ma + mb x. Where r = 0 an independent second sample
+    is not looked at.
+    """
+
+    def two_steps(
         x: Any, keys: Any, lr: Any, rho: Any, lr_t: Any, rho_t: Any, start: int, a: Any, b: Any, t: Any, c: Any, edges: Any,
         ma: float, mb: float, f_star: float, sums: Any, least: Any,
     ) -> None:  # fmt: skip
@@ -93,11 +94,11 @@ def _of_two(means: bool, independent: bool) -> Any:
                     draw_second(draws, start + s, edges)
                 lr_s, rho_s = lr_t[s], rho_t[s]
                 for i in range(TILE):
-                    x_, r, one = tile[i + X], tile[i + RHO] * rho_s, draws[i + TILE] == 1
+                    p, r, one = tile[i + X], tile[i + RHO] * rho_s, draws[i + TILE] == 1
                     v, w, c0, c1 = a1 if one else a0, b1 if one else b0, q0 if one else p0, q1 if one else p1
                     c2, c3 = q2 if one else p2, q3 if one else p3
-                    g = v + w * x_ + c0 * plus(x_ - t0) + c1 * plus(x_ - t1) + c2 * plus(x_ - t2) + c3 * plus(x_ - t3)
-                    y = x_ + ((r if g > 0.0 else 0.0) - (r if g < 0.0 else 0.0))
+                    g = v + w * p + c0 * plus(p - t0) + c1 * plus(p - t1) + c2 * plus(p - t2) + c3 * plus(p - t3)
+                    y = p + ((r if g > 0.0 else 0.0) - (r if g < 0.0 else 0.0))
                     if independent:
                         one = draws[i + 2 * TILE] == 1
                         v, w, c0, c1 = a1 if one else a0, b1 if one else b0, q0 if one else p0, q1 if one else p1
@@ -105,17 +106,17 @@ def _of_two(means: bool, independent: bool) -> Any:
                     big = v + w * y + c0 * plus(y - t0) + c1 * plus(y - t1) + c2 * plus(y - t2) + c3 * plus(y - t3)
                     if independent:
                         big = g if r == 0.0 else big
-                    tile[i + X] = x_ - tile[i + LR] * lr_s * big
+                    tile[i + X] = p - tile[i + LR] * lr_s * big
                     if means:
-                        u = ma + mb * x_
-                        square = u * u
+                        square = (ma + mb * p) * (ma + mb * p)
                         tile[i + SQUARES] += square
                         tile[i + GAPS] += 0.5 * ((2.0 * ma + mb * y) * y - twice)
                         tile[i + LOW] = least_of(tile[i + LOW], square)
             _store(tile, o, x, sums, least)
 
-    return entry(steps)
+    return entry(two_steps)
 
 
+# compiled when first called
 EXACT_STEPS = {means: _exact(means) for means in (False, True)}
 OF_TWO = {(means, independent): _of_two(means, independent) for means in (False, True) for independent in (False, True)}
