@@ -1,4 +1,4 @@
-"""The compiled engine: turns a run into arrays for `_kernel.py`, chunk by chunk, tiles spread over threads.
+"""The compiled engine: turns a run into arrays for the kernels, chunk by chunk, tiles spread over threads.
 
 It takes 1-D hinge problems and exact steps on diagonal quadratics, with radii of the form min(a_t, c_t n), which is what
 every schedule of `sharpmin.rho` gives, however nested, but for a norm of a norm. Everything else is the reference's.
@@ -26,13 +26,17 @@ from ._run import Outcome, Run
 if TYPE_CHECKING:
     import numpy as np
 
+    from . import _jit as jit
     from . import _kernel as kernel
     from . import _kernel_quadratic as kernel_quadratic
+    from . import _kernel_whole as kernel_whole
     from ._problem import Array
 else:
     np = optional("numpy", extra="lab")
+    jit = optional("sharpmin.theory._jit", extra="lab")  # numba is imported when something is simulated
+    kernel = optional("sharpmin.theory._kernel", extra="lab")
     kernel_quadratic = optional("sharpmin.theory._kernel_quadratic", extra="lab")
-    kernel = optional("sharpmin.theory._kernel", extra="lab")  # numba is imported when something is simulated
+    kernel_whole = optional("sharpmin.theory._kernel_whole", extra="lab")
 
 CHUNK = 8192  # steps between two looks at the schedules
 THREADS = os.cpu_count() or 1
@@ -42,7 +46,7 @@ _WORTH_THREADS = 2_000_000  # lane-steps
 
 def supports(run: Run) -> bool:
     """Whether the compiled engine can take this run."""
-    if not kernel.AVAILABLE:
+    if not jit.AVAILABLE:
         return False
     known = isinstance(run.problem, HingeProblem) or (
         isinstance(run.problem, DiagonalQuadratic) and run.method.oracle is Oracle.EXACT and run.problem.dim <= 64
@@ -72,14 +76,14 @@ def _sees_norm(rho: Any) -> bool:
 def run_compiled(run: Run) -> Outcome:
     """All steps of all lanes."""
     out, lanes = Outcome.begin(run), len(run.x0)
-    tiles = -(-lanes // kernel.TILE)
-    x = _padded(run.x0, tiles).T.copy() if run.x0.ndim == 2 else _padded(run.x0, tiles)
-    sums, least = np.zeros((2, x.shape[-1])), np.full(x.shape[-1], np.inf)
+    tiles = -(-lanes // jit.TILE)
+    x = _padded(run.x0, tiles)
+    sums, least = np.zeros((2, len(x))), np.full(len(x), np.inf)
     advance = _engine(run, tiles, x, sums, least)
     marks = sorted({*run.record, *range(0, run.steps, CHUNK), run.steps})
     for begin, end in zip(marks, [*marks[1:], run.steps], strict=True):
         if begin in run.record or begin == run.steps:
-            out.kept[begin] = (x.T if x.ndim == 2 else x)[:lanes].copy()
+            out.kept[begin] = x[:lanes].copy()
         if begin < end:
             advance(begin, end)
     out.sums, out.least = sums[:, :lanes], least[:lanes]
@@ -88,30 +92,28 @@ def run_compiled(run: Run) -> Outcome:
 
 def _engine(run: Run, tiles: int, x: Array, sums: Array, least: Array) -> Callable[[int, int], None]:
     """A function that takes the steps begin ... end - 1 of every lane."""
-    ones = np.ones(x.shape[-1])
+    ones = np.ones(len(x))
     lr = ones if callable(run.lr) else _padded(run.lr, tiles)
     scale = ones if isinstance(run.rho, RhoSchedule) else _padded(run.rho, tiles)
     keys = lane_keys(_padded(run.seeds, tiles))
     problem, clip = run.problem, -1.0 if run.clip is None else run.clip
-    oracle = {Oracle.EXACT: kernel.EXACT, Oracle.M_SAM: kernel.SAME, Oracle.N_SAM: kernel.INDEPENDENT}[run.method.oracle]
-    ascent = {None: kernel.NONE, "unit": kernel.UNIT, "raw": kernel.RAW}[run.method.ascent]
+    oracle = {Oracle.EXACT: jit.EXACT, Oracle.M_SAM: jit.SAME, Oracle.N_SAM: jit.INDEPENDENT}[run.method.oracle]
+    ascent = {None: jit.NONE, "unit": jit.UNIT, "raw": jit.RAW}[run.method.ascent]
     threads = min(THREADS, tiles)
 
     def advance(begin: int, end: int) -> None:
         lr_t, a_t, c_t, kind = _schedules(run, begin, end)
         modes = (oracle, ascent, kind, run.clip is not None, run.means)
         if isinstance(problem, HingeProblem):
-            rows = [problem.mean] if oracle == kernel.EXACT else problem.components
-            flat = any(h.flat() for h in rows)
-            table = partial(_hinge_tiles, problem, begin, (*modes, flat), clip)
+            table = partial(_hinge_tiles, problem, begin, modes, clip)
         elif isinstance(problem, DiagonalQuadratic):
             table = partial(_quadratic_tiles, problem, modes, clip)
-        busy = threads if x.shape[-1] * (end - begin) >= _WORTH_THREADS else 1
-        edges = [kernel.TILE * (tiles * k // busy) for k in range(busy + 1)]
+        busy = threads if len(x) * (end - begin) >= _WORTH_THREADS else 1
+        edges = [jit.TILE * (tiles * k // busy) for k in range(busy + 1)]
         parts = [slice(low, high) for low, high in pairwise(edges)]
 
         def work(part: slice) -> None:
-            table(x[..., part], keys[part], lr[part], scale[part], lr_t, a_t, c_t, sums[:, part], least[part])
+            table(x[part], keys[part], lr[part], scale[part], lr_t, a_t, c_t, sums[:, part], least[part])
 
         if busy == 1:
             work(parts[0])
@@ -124,25 +126,37 @@ def _engine(run: Run, tiles: int, x: Array, sums: Array, least: Array) -> Callab
 
 def _hinge_tiles(problem: HingeProblem, begin: int, modes: Any, clip: float, *lanes: Any) -> None:
     x, keys, lr, scale, lr_t, a_t, c_t, sums, least = lanes
-    a, b, t, c = _tables(problem.components)
-    ma, mb, mt, mc = _tables([problem.mean])
+    oracle, ascent, kind, clipped, means = modes
+    rows = (problem.mean,) if oracle == jit.EXACT else problem.components
+    flat = any(h.flat() for h in rows)
+    plain = ascent == jit.UNIT and kind == jit.FIXED and not clipped and not flat
+    (ma,), (mb,), mt, (mc,) = _tables([problem.mean], 2)
     edges = np.ceil(np.cumsum(np.asarray(problem.probabilities))[:-1] * 2.0**53).astype(np.int64)
     edges = edges if len(edges) else np.array([2**62])
-    mean = (float(ma[0]), float(mb[0]), mt, mc[0])
+    if plain and oracle == jit.EXACT and len(mt) == 2:
+        steps = kernel_whole.EXACT_STEPS[means]
+        steps(x, lr, scale, lr_t, a_t, ma, mb, mt, mc, problem.least, sums, least)
+        return
+    a, b, t, c = _tables(problem.components, 2)
+    if plain and len(rows) == 2 and len(t) <= 4 and not (means and problem.mean.hinges):
+        a, b, t, c = _tables(rows, 4)
+        steps = kernel_whole.OF_TWO[means, oracle == jit.INDEPENDENT]
+        steps(x, keys, lr, scale, lr_t, a_t, begin, a, b, t, c, edges, ma, mb, problem.least, sums, least)
+        return
     bounds = (float(abs(a).max()), float(abs(b).max()), t, abs(c).max(axis=0))
     kernel.hinge_steps(
-        x, keys, lr, scale, scale, lr_t, a_t, c_t, begin, a, b, t, c, mean, bounds, edges, modes, clip, sums, least,
-        problem.least,
+        x, keys, lr, scale, scale, lr_t, a_t, c_t, begin, a, b, t, c, (ma, mb, mt, mc), bounds, edges, (*modes, flat), clip,
+        sums, least, problem.least,
     )  # fmt: skip
 
 
 def _quadratic_tiles(problem: DiagonalQuadratic, modes: Any, clip: float, *lanes: Any) -> None:
     x, _, lr, scale, lr_t, a_t, c_t, sums, least = lanes
-    part = np.ascontiguousarray(x)
-    kernel_quadratic.quadratic_steps(
-        part, np.asarray(problem.curvatures), lr, scale, scale, lr_t, a_t, c_t, modes, clip, sums, least
-    )
-    x[:] = part
+    _, ascent, kind, clipped, means = modes
+    lam = np.append(problem.curvatures, [0.0] * (problem.dim % 2))
+    scale = 0.0 * scale if ascent == jit.NONE else scale  # y = x + 0 g
+    modes = (ascent == jit.UNIT, kind, clipped, means)
+    kernel_quadratic.quadratic_steps(x, lam, lr, scale, scale, lr_t, a_t, c_t, modes, clip, sums, least)
 
 
 def _schedules(run: Run, begin: int, end: int) -> tuple[Array, Array, Array, int]:
@@ -151,14 +165,14 @@ def _schedules(run: Run, begin: int, end: int) -> tuple[Array, Array, Array, int
     rate = run.lr
     lr_t = np.array([rate(t) for t in steps]) if callable(rate) else np.ones(len(steps))
     if not isinstance(run.rho, RhoSchedule):
-        return lr_t, np.ones(len(steps)), np.ones(len(steps)), kernel.FIXED
+        return lr_t, np.ones(len(steps)), np.ones(len(steps)), jit.FIXED
     rho, given = run.rho, lr_t if callable(rate) else np.full(len(steps), rate[0])
     if not _sees_norm(rho):
         a_t = np.array([float(rho(StepInfo(t, float(v)))) for t, v in zip(steps, given, strict=True)])
-        return lr_t, a_t, np.ones(len(steps)), kernel.FIXED
+        return lr_t, a_t, np.ones(len(steps)), jit.FIXED
     pairs = [_parts(rho, t, float(v)) for t, v in zip(steps, given, strict=True)]
     a_t, c_t = (np.array(values) for values in zip(*pairs, strict=True))
-    return lr_t, a_t, c_t, kernel.CAPPED
+    return lr_t, a_t, c_t, jit.CAPPED
 
 
 def _parts(rho: RhoSchedule, step: int, lr: float) -> tuple[float, float]:
@@ -169,14 +183,14 @@ def _parts(rho: RhoSchedule, step: int, lr: float) -> tuple[float, float]:
 
 def _padded(values: Any, tiles: int) -> Any:
     """Lanes up to a multiple of the tile; the last lane is repeated."""
-    missing = tiles * kernel.TILE - len(values)
+    missing = tiles * jit.TILE - len(values)
     return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
 
 
-def _tables(rows: Sequence[Hinge]) -> tuple[Array, Array, Array, Array]:
-    """a, b over samples; the knots of all samples together; jumps over samples x knots, padded to pairs."""
+def _tables(rows: Sequence[Hinge], least: int) -> tuple[Array, Array, Array, Array]:
+    """a, b over samples; the knots of all samples together; jumps over samples x knots, padded to pairs, at least `least`."""
     knots = sorted({t for h in rows for t in h.knots()})
-    width = max(2, 2 * -(-len(knots) // 2))
+    width = max(least, 2 * -(-len(knots) // 2))
     t, c = np.zeros(width), np.zeros((len(rows), width))
     t[: len(knots)] = knots
     for i, h in enumerate(rows):

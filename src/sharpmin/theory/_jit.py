@@ -1,0 +1,104 @@
+"""What the compiled loops share: how they are compiled, the names of their modes, and what both of them compute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    import numpy as np
+    from numba import njit as _njit
+except ModuleNotFoundError:  # the reference simulator serves then
+    _njit = None  # type: ignore[assignment]
+
+AVAILABLE = _njit is not None
+TILE = 64
+EXACT, SAME, INDEPENDENT = 0, 1, 2  # the oracle
+NONE, UNIT, RAW = 0, 1, 2  # the ascent
+FIXED, RELATIVE, CAPPED = 0, 1, 2  # the radius: a, c n, min(a, c n)
+
+
+_OPTIONS: dict[str, Any] = {"fastmath": {"nsz", "contract"}, "nogil": True, "error_model": "numpy"}
+
+
+def entry(function: Any) -> Any:
+    """Compile a function that Python calls, with a cache on disk where there is a place for one."""
+    if _njit is None:
+        return function
+    try:
+        return _njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # typed into a REPL, or installed where nothing may be written
+        return _njit(**_OPTIONS)(function)
+
+
+def jit(function: Any) -> Any:
+    """Compile a part of an entry: Python cannot call it, which saves a quarter of the compilation."""
+    without: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return function if _njit is None else _njit(**_OPTIONS, **without)(function)
+
+
+@jit
+def plus(v: float) -> float:
+    """max(0, v)."""
+    return v if v > 0.0 else 0.0
+
+
+@jit
+def least_of(low: float, square: float) -> float:
+    """The lesser of two numbers >= 0, and `square` if that is nan.
+
+    `abs` changes nothing, but without it `low[i] = least_of(low[i], square)` would become a masked store, which is slow.
+    """
+    low = abs(low)
+    return low if low <= square else square
+
+
+@jit
+def flush(x: Any) -> None:
+    """0 for what is about to become a denormal number, with which a processor is ten times slower; no masked store either."""
+    for i in range(len(x)):
+        size = abs(x[i])
+        x[i] = np.copysign(0.0 if size < 1e-280 else size, x[i])
+
+
+def drawing(slot: int) -> Any:
+    """Row `slot` becomes the sample of every lane: `_oracle.uniforms`, then the slice of [0, 1) that holds it, in integers.
+
+    Row 0 of `draws` has the keys of the lanes, row 3 is for scratch.
+    """
+
+    def draw(draws: Any, step: int, edges: Any) -> None:
+        golden, one = np.uint64(0x9E3779B97F4A7C15), np.uint64(1)
+        m1, m2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+        s30, s27, s31, s11 = np.uint64(30), np.uint64(27), np.uint64(31), np.uint64(11)
+        by_step, by_slot = (np.uint64(step) + one) * golden, np.uint64(slot) * golden
+        first = edges[0]
+        for i in range(TILE):
+            z = np.uint64(draws[i]) + by_step
+            z = (z ^ (z >> s30)) * m1
+            z = (z ^ (z >> s27)) * m2
+            z = (z ^ (z >> s31)) + by_slot
+            z = (z ^ (z >> s30)) * m1
+            z = (z ^ (z >> s27)) * m2
+            z = (z ^ (z >> s31)) >> s11
+            draws[i + slot * TILE] = 1 if np.int64(z) >= first else 0
+            draws[i + 3 * TILE] = np.int64(z)
+        for k in range(1, len(edges)):
+            edge = edges[k]
+            for i in range(TILE):
+                draws[i + slot * TILE] += 1 if draws[i + 3 * TILE] >= edge else 0
+
+    return jit(draw)
+
+
+draw_first, draw_second = drawing(1), drawing(2)
+
+
+@jit
+def radius_of(size: float, kind: int, fixed: float, slope: float) -> float:
+    """a, c n or min(a, c n)."""
+    if kind == FIXED:
+        return fixed
+    relative = slope * size
+    if kind == RELATIVE:
+        return relative
+    return fixed if fixed < relative else relative
