@@ -104,7 +104,10 @@ def momentum_of(task):
 
 
 def its_perturbation_is_as_long_as_asked(case):
-    """||e|| = rho_t and <a, e> = rho_t ||a||_*, measured on the weights by NumPy; half precision reports what it lost."""
+    """||e|| = rho_t and <a, e> = rho_t ||a||_*, measured on the weights by NumPy; half precision reports what it lost.
+
+    There they are measured on the first two steps; later the report has what was asked for, and says so.
+    """
     task, a = Task(case), None
     geometry, ascent, schedule = (t[name] for t, name in zip(table.TABLES[:3], case[:3], strict=True))
     rel = TOLERANCE["float32" if case.dtype == "bfloat16" else case.dtype] * 100
@@ -129,8 +132,10 @@ def its_perturbation_is_as_long_as_asked(case):
         if asked == 0.0:
             assert measured == last.radius == 0.0
         elif case.dtype == "bfloat16":
-            assert last.radius == pytest.approx(measured, rel=rel)
-            assert last.gain == pytest.approx(table.flat(a) @ table.flat(e) / (rho * n), rel=rel)
+            assert last.measured is (t < 2)
+            assert last.radius == pytest.approx(measured if last.measured else rho, rel=rel)
+            gain = pytest.approx(table.flat(a) @ table.flat(e) / (rho * n), rel=rel)
+            assert last.gain == (gain if last.measured else None)
         else:
             assert measured == pytest.approx(rho, rel=rel)
             assert last.radius == pytest.approx(rho, rel=rel)

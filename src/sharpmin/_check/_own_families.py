@@ -53,6 +53,8 @@ def ascent(fresh: Fresh) -> str:
     s = fresh()
     s.hold()
     _need_two_passes(s.opt)
+    if isinstance(s.opt, SAM):
+        s.opt.telemetry = True  # so that the gain is measured, whatever the step
     seen = s.at_passes()
     s.step()
     demand(len(seen) > 1, "one pass only", "two passes")

@@ -3,8 +3,9 @@
 All entries of all parameters stand in one line, in parameter order. Entry i goes to bucket `i mod 256` with a random sign;
 entries that share a bucket cancel on average, so `<sketch(a), sketch(b)>` has the mean `<a, b>` and a standard deviation of
 about `||a|| ||b|| / 16`. Signs depend on the seed and on i alone: a shard that knows where it begins adds up with the others.
-The line is cut into chunks, which are signed and added up entry by entry in one that stays in the cache, and that is folded
-into the buckets at the end: one read of the gradient.
+On a CPU the line is cut into chunks, which are signed and added up entry by entry in one that stays in the cache, and that is
+folded into the buckets at the end: one read of the gradient. On an accelerator, where a call is what costs, tensors are joined
+to long stretches, and a stretch is signed and folded at once.
 Source: Charikar, Chen & Farach-Colton, Finding Frequent Items in Data Streams, ICALP 2002.
 """
 
@@ -19,11 +20,14 @@ import torch
 from torch import Tensor
 
 from sharpmin.optim._numeric.foreach import SMALL
+from sharpmin.optim._numeric.kinds import on_host
+from sharpmin.optim._numeric.lines import SCRATCH
 from sharpmin.optim._numeric.shards import any_sharded, over_shards, shard_offset
 
 BUCKETS = 256
 _CHUNK = 128 * BUCKETS  # entries signed by one window into the sequence of signs
 _OFFSETS = 32_768
+_STRETCH = SCRATCH // 32 // _CHUNK * _CHUNK  # entries that are signed at once on an accelerator: four such in float64
 _Kind = tuple[torch.dtype, torch.device]
 
 
@@ -60,6 +64,7 @@ class Sketch:
         self._signs = bits * 2 - 1
         self._windows: dict[int, tuple[int, int]] = {}
         self._cast: dict[_Kind, Tensor] = {}
+        self._offsets: dict[torch.device, Tensor] = {}
 
     def __call__(self, tensors: Sequence[Tensor], *, starts: Sequence[int] | None = None) -> Tensor:
         """The sketch of dense tensors, shape (256,), float64; of DTensors the same on every rank, by one reduction.
@@ -104,6 +109,9 @@ class Sketch:
     def _one(self, starts: Sequence[int], tensors: Sequence[Tensor]) -> Tensor:
         """The sketch of plain tensors."""
         sums: dict[_Kind, Tensor] = {}
+        if not on_host(tensors[:1]):
+            found = [self._signed(start, line) for start, (line,) in _stretches(starts, [tensors])]
+            return torch.stack(found).sum(0) if found else _folded(sums, 1, tensors)
         for start, (line,) in _runs(starts, [tensors]):
             (total,) = _room(sums, 1, line)
             for chunk, within, part in _chunks(start, line.numel()):
@@ -116,6 +124,9 @@ class Sketch:
         sums: dict[_Kind, Tensor] = {}
         scratch: dict[_Kind, Tensor] = {}
         dots: list[Tensor] = []
+        if not on_host(clean[:1]):
+            found = [self._compared(start, *both) for start, both in _stretches(starts, [clean, perturbed])]
+            return torch.stack(found).sum(0) if found else _folded(sums, 3, clean)[: 2 * BUCKETS + 3]
         for start, (line, big) in _runs(starts, [clean, perturbed]):
             of_g, of_d = _room(sums, 2, line)
             (room,) = _room(scratch, 1, line)
@@ -125,21 +136,65 @@ class Sketch:
                 d = torch.sub(big[part], g, out=room[: g.numel()])
                 of_g[within].addcmul_(g, own, value=turn)
                 of_d[within].addcmul_(d, own, value=turn)
-                dots += [torch.dot(g, g), torch.dot(d, g), torch.dot(d, d)]
+                dots += _dots(g, d)
         sketches = _folded(sums, 2, clean)
         products = [torch.stack([dot.to(sketches) for dot in dots]).view(-1, 3).sum(0)] if dots else [sketches.new_zeros(3)]
         return torch.cat([sketches, *products])
 
+    def _compared(self, start: int, line: Tensor, big: Tensor) -> Tensor:
+        """What `_two` says of one stretch, on an accelerator."""
+        d = big - line
+        signs = self._signs_of(start, line)
+        return torch.cat([_fold(start, line * signs), _fold(start, d * signs), torch.stack(_dots(line, d)).double()])
+
+    def _signed(self, start: int, line: Tensor) -> Tensor:
+        """The sketch of one stretch, on an accelerator."""
+        return _fold(start, line * self._signs_of(start, line))
+
+    def _signs_of(self, start: int, line: Tensor) -> Tensor:
+        """The signs of all entries of a stretch: windows into the sequence and its negative, gathered in one call."""
+        first, last = start // _CHUNK, (start + line.numel() - 1) // _CHUNK
+        offsets = self._offsets.get(line.device)
+        if offsets is None or len(offsets) <= last:
+            turned = [offset if turn > 0 else offset + len(self._signs) for offset, turn in map(self._window, range(last + 1))]
+            offsets = self._offsets[line.device] = torch.tensor(turned, device="cpu").to(line.device, non_blocking=True)
+        key = (line.dtype, line.device)
+        if key not in self._cast:
+            self._cast[key] = torch.cat([self._signs, -self._signs]).to(line.dtype).to(line.device, non_blocking=True)
+        windows = self._cast[key].unfold(0, _CHUNK, 1).index_select(0, offsets[first : last + 1])
+        within = start - first * _CHUNK
+        return windows.view(-1)[within : within + line.numel()]
+
     def _of(self, chunk: int, like: Tensor) -> tuple[Tensor, int]:
         """The signs of a chunk: a window, and a sign for all of it."""
-        if chunk not in self._windows:
-            draw = random.Random(f"{self._seed}:{chunk}")  # no secret
-            self._windows[chunk] = draw.randrange(_OFFSETS), draw.choice((-1, 1))
-        offset, turn = self._windows[chunk]
+        offset, turn = self._window(chunk)
         key = (like.dtype, like.device)
         if key not in self._cast:
             self._cast[key] = self._signs.to(like.device, like.dtype)
         return self._cast[key][offset : offset + _CHUNK], turn
+
+    def _window(self, chunk: int) -> tuple[int, int]:
+        """Where the signs of a chunk begin in the sequence, and the sign of all of them."""
+        if chunk not in self._windows:
+            draw = random.Random(f"{self._seed}:{chunk}")  # no secret
+            self._windows[chunk] = draw.randrange(_OFFSETS), draw.choice((-1, 1))
+        return self._windows[chunk]
+
+
+def _dots(g: Tensor, d: Tensor) -> list[Tensor]:
+    """`||g||^2, <D, g>, ||D||^2` of one stretch."""
+    return [torch.dot(g, g), torch.dot(d, g), torch.dot(d, d)]
+
+
+def _fold(start: int, signed: Tensor) -> Tensor:
+    """A stretch that begins at `start`, in buckets: shape (256,), float64."""
+    head = min(-start % BUCKETS, len(signed))
+    rows = (len(signed) - head) // BUCKETS
+    end = head + rows * BUCKETS
+    total = signed[head:end].view(rows, BUCKETS).sum(0, dtype=torch.float64)
+    total[start % BUCKETS : start % BUCKETS + head] += signed[:head]
+    total[: len(signed) - end] += signed[end:]
+    return total
 
 
 def _room(sums: dict[_Kind, Tensor], count: int, line: Tensor) -> Tensor:
@@ -169,16 +224,26 @@ def _chunks(start: int, size: int) -> Iterator[tuple[int, slice, slice]]:
         at += length
 
 
-def _runs(starts: Sequence[int], lists: Sequence[Sequence[Tensor]]) -> Iterator[tuple[int, Sequence[Tensor]]]:
-    """Stretches of the line: small neighbours together, everything else alone."""
+def _stretches(starts: Sequence[int], lists: Sequence[Sequence[Tensor]]) -> Iterator[tuple[int, list[Tensor]]]:
+    """Stretches of the line as long as `_STRETCH` allows, for an accelerator: neighbours together, what is longer in parts."""
+    for start, lines in _runs(starts, lists, _STRETCH):
+        for at in range(0, lines[0].numel(), _STRETCH):
+            yield start + at, [line[at : at + _STRETCH] for line in lines]
+
+
+def _runs(
+    starts: Sequence[int], lists: Sequence[Sequence[Tensor]], most: int = SMALL
+) -> Iterator[tuple[int, Sequence[Tensor]]]:
+    """Stretches of the line: neighbours with less than `most` entries each are joined, everything else comes alone."""
     run: list[Sequence[Tensor]] = []
     begin = end = 0
     for start, *row in zip(starts, *lists, strict=True):
         size = _size(row[0])
-        if run and (start != end or size >= SMALL or (row[0].dtype, row[0].device) != (run[0][0].dtype, run[0][0].device)):
+        full = most > SMALL and run and end - begin + size > most
+        if run and (full or start != end or size >= most or _kind(row[0]) != _kind(run[0][0])):
             yield begin, _joined(run)
             run = []
-        if size >= SMALL:
+        if size >= most:
             yield start, list(map(_line, row))
         elif size:
             begin = begin if run else start
@@ -186,6 +251,10 @@ def _runs(starts: Sequence[int], lists: Sequence[Sequence[Tensor]]) -> Iterator[
             end = start + size
     if run:
         yield begin, _joined(run)
+
+
+def _kind(t: Tensor) -> _Kind:
+    return t.dtype, t.device
 
 
 def _joined(rows: Sequence[Sequence[Tensor]]) -> list[Tensor]:
