@@ -165,4 +165,6 @@ def test_where_a_run_diverges_both_engines_say_so(problem, method):
         lanes = np.isfinite(fast[name].values)
         np.testing.assert_array_equal(lanes, np.isfinite(slow[name].values), err_msg=name)
         assert lanes[[0, 2, 4]].all()
-        assert not lanes[[1, 3]].any()
+        if name == "min_square_gradient":  # of what was finite
+            np.testing.assert_allclose(fast[name].values, slow[name].values, rtol=1e-9)
+        assert lanes[[1, 3]].all() if name == "min_square_gradient" else not lanes[[1, 3]].any()

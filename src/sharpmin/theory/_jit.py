@@ -44,12 +44,12 @@ def plus(v: float) -> float:
 
 @jit
 def least_of(low: float, square: float) -> float:
-    """The lesser of two numbers >= 0, and `square` if that is nan.
+    """The lesser of two numbers >= 0; `low` where the square of a lane that has diverged is nan.
 
     `abs` changes nothing, but without it `low[i] = least_of(low[i], square)` would become a masked store, which is slow.
     """
     low = abs(low)
-    return low if low <= square else square
+    return square if square < low else low
 
 
 @jit

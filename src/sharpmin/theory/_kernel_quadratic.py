@@ -135,6 +135,7 @@ def quadratic_steps(
                 _DESCEND_MEANS(tile, lam)
             else:
                 _DESCEND(tile, lam)
+            tile[FIRST + TILE * x.shape[1] :] = 0.0  # inf * 0, where a lane diverges, is no coordinate
         for i in range(TILE):
             sums[0, o + i], sums[1, o + i], least[o + i] = tile[i + SQUARES], tile[i + GAPS], tile[i + LOW]
         for j in range(x.shape[1]):

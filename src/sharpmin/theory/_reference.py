@@ -42,7 +42,7 @@ def run_reference(run: Run) -> Outcome:
             if run.means:
                 u = problem.norm(g if method.oracle is Oracle.EXACT else problem.gradient(x)) ** 2
                 out.sums += u, problem.gap(y)
-                out.least = np.minimum(out.least, u)
+                out.least = np.fmin(out.least, u)  # of a lane that diverges: the least of what it had before
             x = x - _column(problem, lr) * (big if run.clip is None else _clipped(problem, g, big, run.clip))
     out.kept[run.steps] = x
     return out

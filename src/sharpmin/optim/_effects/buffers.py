@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from .._numeric.tensors import clone_all, copy_all
+
 BufferFilter = Callable[[str, Tensor], bool]
 """Called with a buffer's full name and the buffer; False leaves it alone."""
 
@@ -24,7 +26,6 @@ class _Kept:
     module: nn.Module
     name: str
     buffer: Tensor | None
-    copy: Tensor | None
 
 
 class Buffers:
@@ -40,29 +41,28 @@ class Buffers:
 
     def __init__(self, model: nn.Module, keep: BufferFilter | None = None, modules: Modules | None = None):
         self._kept: list[_Kept] = []
-        copies: dict[int, Tensor] = {}  # one copy of a buffer that several modules share
         for prefix, module in model.named_modules() if modules is None else modules:
             for name, buffer in module._buffers.items():
-                if buffer is None:
-                    self._kept.append(_Kept(module, name, None, None))
-                elif keep is None or keep(f"{prefix}.{name}" if prefix else name, buffer):
-                    if id(buffer) not in copies:
-                        copies[id(buffer)] = buffer.detach().clone()
-                    self._kept.append(_Kept(module, name, buffer, copies[id(buffer)]))
+                if buffer is None or keep is None or keep(f"{prefix}.{name}" if prefix else name, buffer):
+                    self._kept.append(_Kept(module, name, buffer))
+        distinct = {id(kept.buffer): kept.buffer for kept in self._kept if kept.buffer is not None}  # some are shared
+        self._buffers = list(distinct.values())
+        self._copies = clone_all([buffer.detach() if buffer.requires_grad else buffer for buffer in self._buffers])
 
     @torch.no_grad()
     def put_back(self) -> None:
         """Every buffer has its value and its identity again."""
+        pairs = [(buffer, copy, own_entries(buffer)) for buffer, copy in zip(self._buffers, self._copies, strict=True)]
+        copy_all([b if own is None else b[own] for b, _, own in pairs], [c if own is None else c[own] for _, c, own in pairs])
         for kept in self._kept:
-            if kept.buffer is not None and kept.copy is not None:
-                own = own_entries(kept.buffer)
-                kept.buffer[own].copy_(kept.copy[own])
             if kept.module._buffers.get(kept.name) is not kept.buffer:
                 kept.module._buffers[kept.name] = kept.buffer
 
 
-def own_entries(t: Tensor) -> tuple[slice, ...]:
-    """One entry along every expanded dimension, since copying into an expanded tensor is refused."""
+def own_entries(t: Tensor) -> tuple[slice, ...] | None:
+    """One entry along every expanded dimension, since copying into an expanded tensor is refused; None if there is none."""
+    if 0 not in t.stride() or t.numel() < 2:
+        return None
     return tuple(
         slice(0, 1) if stride == 0 and size > 1 else slice(None) for stride, size in zip(t.stride(), t.shape, strict=True)
     )

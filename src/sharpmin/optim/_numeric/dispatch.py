@@ -14,9 +14,13 @@ from .kinds import are_plain
 Lists = list[list[Tensor]]
 
 
-def by_kind(*lists: Sequence[Tensor]) -> Iterator[tuple[ModuleType, Lists, Sequence[int] | None]]:
-    """Lists in step, those of a kind together, with who serves them and which rows they are; None for all."""
-    if foreach.serves(*lists):
+def by_kind(*lists: Sequence[Tensor], copies: bool = False) -> Iterator[tuple[ModuleType, Lists, Sequence[int] | None]]:
+    """Lists in step, those of a kind together, with who serves them and which rows they are; None for all.
+
+    With `copies`, dtypes without arithmetic are served, too.
+    """
+    serves = foreach.copies if copies else foreach.serves
+    if serves(*lists):
         yield foreach, [list(tensors) for tensors in lists], None
         return
     kinds: dict[Any, list[int]] = {}
@@ -24,7 +28,7 @@ def by_kind(*lists: Sequence[Tensor]) -> Iterator[tuple[ModuleType, Lists, Seque
         kinds.setdefault(tuple((t.dtype, t.layout, t.device, are_plain([t])) for t in row), []).append(i)
     for rows in kinds.values():
         own = [[tensors[i] for i in rows] for tensors in lists]
-        yield (foreach if foreach.serves(*own) else loops), own, None if len(kinds) == 1 else rows
+        yield (foreach if serves(*own) else loops), own, None if len(kinds) == 1 else rows
 
 
 def total_of(name: str, *lists: Sequence[Tensor]) -> Tensor:
@@ -36,10 +40,10 @@ def total_of(name: str, *lists: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def each(name: str, lists: Sequence[Sequence[Tensor]], *arguments: Any) -> list[Tensor]:
+def each(name: str, lists: Sequence[Sequence[Tensor]], *arguments: Any, copies: bool = False) -> list[Tensor]:
     """What the function of that name makes of each row, in their order."""
     out: list[Any] = [None] * len(lists[0])
-    for module, own, rows in by_kind(*lists):
+    for module, own, rows in by_kind(*lists, copies=copies):
         made = getattr(module, name)(*own, *arguments)
         if rows is None:
             return list(made)

@@ -23,17 +23,21 @@ SMALL = 16_384  # below, a call costs more than to copy
 _flatten: Any = torch._utils._flatten_dense_tensors  # untyped in torch
 _kind, _dtype = attrgetter("dtype", "layout", "is_cpu"), attrgetter("dtype")
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-_SERVED = {(dtype, torch.strided, host) for dtype in _DTYPES for host in (True, False)}
 
 
 def serves(*lists: Sequence[Tensor]) -> bool:
     """Whether this module takes these lists in step: each of one dtype, all on one device, and nothing odd."""
+    return all(t[0].dtype in _DTYPES for t in lists if t) and copies(*lists)
+
+
+def copies(*lists: Sequence[Tensor]) -> bool:
+    """Whether this module copies these lists in step, of any dtype: each of one, all on one device, and nothing odd."""
     sides = set[bool]()
     for tensors in lists:
         kinds: set[Any] = set(map(_kind, tensors))
-        if len(kinds) != 1 or not kinds <= _SERVED or not are_plain(tensors):
+        if len(kinds) != 1 or tensors[0].layout is not torch.strided or not are_plain(tensors):
             return False
-        sides.update(host for _, _, host in kinds)
+        sides.add(tensors[0].is_cpu)
     return sides == {True} or (sides == {False} and len({t.device for tensors in lists for t in tensors}) == 1)
 
 

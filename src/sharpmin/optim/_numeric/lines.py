@@ -57,10 +57,14 @@ class Lines:
             stretches = list(runs(sizes, room(dtype, count)))
             flats = self._reach(dtype, tensors[0].device, max(sum(sizes[rows]) for rows in stretches), count)
             self._cut[key] = [(rows, [_line(flat, tensors[rows]) for flat in flats]) for rows in stretches]
-        for flat in self._flats[dtype, tensors[0].device]:
+        self._fill(dtype, tensors[0].device)
+        return iter(self._cut[key])
+
+    def _fill(self, dtype: torch.dtype, device: torch.device) -> None:
+        """Take memory for what has none."""
+        for flat in self._flats[dtype, device]:
             if not flat.untyped_storage().nbytes():
                 flat.untyped_storage().resize_(flat.nbytes)
-        return iter(self._cut[key])
 
     def release(self) -> None:
         """Give the memory back; the views stay, and have memory again when they are asked for."""
@@ -77,6 +81,7 @@ class Lines:
             with torch.inference_mode(False):
                 most = max(size, flats[0].numel() if flats and len(flats) >= count else 0)
                 flats = self._flats[key] = [torch.empty(most, dtype=dtype, device=device) for _ in range(count)]
+        self._fill(dtype, device)
         return flats[:count]
 
     def __getstate__(self) -> dict[str, Any]:

@@ -24,12 +24,16 @@ def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
     if not targets:
         return
     targets, sources = locals_of(targets), locals_of(sources)
-    (foreach if are_plain(targets) else loops).copy_all(targets, sources)  # one call goes one by one where it must
+    if targets[0].is_cpu and are_plain(targets):
+        foreach.copy_all(targets, sources)  # which goes one by one there, on whatever device each is
+        return
+    for module, own, _ in by_kind(targets, sources, copies=True):
+        module.copy_all(*own)
 
 
 def clone_all(tensors: Sequence[Tensor]) -> list[Tensor]:
     """A copy of each, in memory of its own."""
-    return each("clone_all", [tensors])
+    return each("clone_all", [tensors], copies=True)
 
 
 def add_all(
