@@ -62,6 +62,8 @@ def largest_entry(tensors: list[Tensor]) -> Tensor:
 def _norms(tensors: list[Tensor], order: int) -> list[Tensor]:
     """The norms of whatever makes up the list, in float32 at least."""
     dtype = torch.float32 if tensors[0].dtype in LOW else None
+    if order == 1 and tensors[0].is_cpu:
+        dtype = torch.float64  # magnitudes are added up one by one there
     return list(torch._foreach_norm(_pieces(tensors), order, dtype=dtype))
 
 
