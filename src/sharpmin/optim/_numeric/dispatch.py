@@ -57,6 +57,7 @@ def parts(*lists: Sequence[Tensor], whole: bool = False) -> Iterator[Lists]:
 
     A tensor that is larger than that comes in flat pieces, unless it must stay `whole`.
 
+    >>> import torch
     >>> [len(part[0]) for part in parts([torch.ones(2), torch.ones(3), torch.ones(1, dtype=torch.float64)])]
     [2, 1]
     """

@@ -34,7 +34,7 @@ class Lines:
 
     >>> tensors = [torch.ones(2, 2), torch.ones(3)]
     >>> for rows, (line,) in Lines().like(tensors, torch.float32, 1):
-    ...     torch._foreach_copy_(line.views, tensors[rows])
+    ...     _ = torch._foreach_copy_(line.views, tensors[rows])
     ...     print(rows, line.flat.sum().item())
     slice(0, 2, None) 7.0
     """

@@ -27,6 +27,7 @@ class Residual(Ascent):
 
     m is one parameter-sized state, which travels in `state_dict`. A gradient that never changes leaves rounding noise.
 
+    >>> import torch
     >>> w, ascent = torch.zeros(1), Residual(decay=0.5)
     >>> (a,), state = ascent.update([w], [torch.ones(1)], {}, Context())
     >>> a, ascent.update([w], [torch.ones(1)], state, Context())[0]
@@ -65,6 +66,7 @@ def friendly_sam(
         decay: of the mean, lambda in the paper, in [0, 1).
         options: the other keywords of `SAM`, such as `model=`.
 
+    >>> import torch
     >>> friendly_sam(torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)).ascent
     Residual(sigma=1.0, decay=0.9)
     """
