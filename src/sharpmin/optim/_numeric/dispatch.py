@@ -31,15 +31,6 @@ def by_kind(*lists: Sequence[Tensor], copies: bool = False) -> Iterator[tuple[Mo
         yield (foreach if serves(*own) else loops), own, None if len(kinds) == 1 else rows
 
 
-def total_of(name: str, *lists: Sequence[Tensor]) -> Tensor:
-    """What the function of that name gives for each kind, added up on the device of the first."""
-    values = [getattr(module, name)(*own) for module, own, _ in by_kind(*lists)]
-    total: Tensor = values[0]
-    for value in values[1:]:
-        total = total + value.to(total.device)
-    return total
-
-
 def each(name: str, lists: Sequence[Sequence[Tensor]], *arguments: Any, copies: bool = False) -> list[Tensor]:
     """What the function of that name makes of each row, in their order."""
     out: list[Any] = [None] * len(lists[0])

@@ -21,7 +21,7 @@ from .rounding import StochasticRounding
 
 SMALL = 16_384  # below, a call costs more than to copy
 _flatten: Any = torch._utils._flatten_dense_tensors  # untyped in torch
-_kind, _dtype = attrgetter("dtype", "layout", "is_cpu"), attrgetter("dtype")
+_kind = attrgetter("dtype", "layout", "is_cpu")
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 

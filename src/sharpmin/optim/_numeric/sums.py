@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from torch import Tensor
 from sharpmin.core.rho import Scalar
 
 from . import foreach, loops
-from .dispatch import by_kind, each, total_of
+from .dispatch import by_kind, each
 from .kinds import on_host, plain
 from .shards import any_sharded, over_shards
 
@@ -29,16 +29,10 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> Scalar:
     >>> sum_of_squares([torch.tensor([3.0]), torch.tensor([[4.0]])])
     25.0
     """
-    if not tensors:
-        return 0.0
-    if any_sharded(tensors):
-        return over_shards(sum_of_squares, [tensors])
-    total = total_of("sum_of_squares", tensors)
-    if not on_host(tensors):
-        return total
-    value = float(total)
-    if value == 0.0 or not math.isfinite(value):
-        value = float(loops.sum_of_squares(tensors, double=True))
+    value = _added_up(sum_of_squares, tensors)
+    unclear = tensors and isinstance(value, float) and (value == 0.0 or not math.isfinite(value))
+    if unclear and not any_sharded(tensors):  # every shard has been asked
+        return float(loops.sum_of_squares(tensors, double=True))
     return value
 
 
@@ -48,12 +42,7 @@ def sum_of_magnitudes(tensors: Sequence[Tensor]) -> Scalar:
     >>> sum_of_magnitudes([torch.tensor([3.0]), torch.tensor([[-4.0]])])
     7.0
     """
-    if not tensors:
-        return 0.0
-    if any_sharded(tensors):
-        return over_shards(sum_of_magnitudes, [tensors])
-    total = total_of("sum_of_magnitudes", tensors)
-    return float(total) if on_host(tensors) else total
+    return _added_up(sum_of_magnitudes, tensors)
 
 
 def largest_entry(tensors: Sequence[Tensor]) -> Scalar:
@@ -66,8 +55,7 @@ def largest_entry(tensors: Sequence[Tensor]) -> Scalar:
         return 0.0
     if any_sharded(tensors):
         return over_shards(largest_entry, [tensors], torch.distributed.ReduceOp.MAX, largest)
-    tops = [module.largest_entry(*own) for module, own, _ in by_kind(tensors)]
-    top = largest(tops)
+    top = largest(_of_each_kind("largest_entry", tensors))
     return float(top) if on_host(tensors) else top
 
 
@@ -77,12 +65,21 @@ def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Scalar:
     >>> inner([torch.tensor([1.0, 2.0])], [torch.tensor([3.0, 4.0])])
     11.0
     """
-    if not lefts:
+    return _added_up(inner, lefts, rights)
+
+
+def _added_up(measure: Callable[..., Scalar], *lists: Sequence[Tensor]) -> Scalar:
+    """The sum of what the function of that name gives for each kind, over all shards."""
+    if not lists[0]:
         return 0.0
-    if any_sharded(lefts):
-        return over_shards(inner, [lefts, rights])
-    total = total_of("inner", lefts, rights)
-    return float(total) if on_host(lefts) else total
+    if any_sharded(lists[0]):
+        return over_shards(measure, lists)
+    total = add(_of_each_kind(measure.__name__, *lists))
+    return float(total) if on_host(lists[0]) else total
+
+
+def _of_each_kind(name: str, *lists: Sequence[Tensor]) -> list[Tensor]:
+    return [getattr(module, name)(*own) for module, own, _ in by_kind(*lists)]
 
 
 def products(clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
@@ -96,7 +93,7 @@ def products(clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
     if any_sharded(clean):
         found: Tensor = over_shards(products, [clean, perturbed])
         return found
-    found = total_of("products", clean, perturbed)
+    found = add(_of_each_kind("products", clean, perturbed))
     if on_host([found]) and not squares_fit(found):
         return loops.products(clean, perturbed, Tensor.double)
     return found
