@@ -11,6 +11,7 @@ from sharpmin.optim._numeric.rounding import StochasticRounding
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 SHAPES = [(3,), (), (2, 4), (70_001,), (5, 6), (0,), (1, 1)]
+SIGNED = ("inner", "products")  # sums in which terms cancel: some 1e-7 of their magnitudes, 5e4 here
 TOLERANCE = {torch.float64: 1e-12}
 
 
@@ -39,9 +40,7 @@ def test_numbers(name, dtype):
     lists = [some(dtype, seed) for seed in range(2 if name in ("inner", "products") else 1)]
     fast, slow = (getattr(module, name)(*lists) for module in (foreach, loops))
     assert fast.dtype == slow.dtype == torch.float64
-    assert fast.tolist() == pytest.approx(
-        slow.tolist(), rel=TOLERANCE.get(dtype, 1e-5), abs=1e-2 if name != "largest_entry" else 0
-    )
+    assert fast.tolist() == pytest.approx(slow.tolist(), rel=TOLERANCE.get(dtype, 1e-5), abs=1e-2 if name in SIGNED else 0)
 
 
 MAKE = {
@@ -72,7 +71,10 @@ def test_lists(name, dtype):
         if dtype in (torch.bfloat16, torch.float16) and name.startswith("combine"):  # the last bit before it is rounded
             assert torch.allclose(one.double(), other.double(), rtol=2.0**-7, atol=1e-3)
             continue
-        close(dtype, one, other) if one.dtype is not torch.bool else torch.equal(one, other)
+        if one.dtype is torch.bool:
+            assert torch.equal(one, other)
+        else:
+            close(dtype, one, other)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -124,11 +126,9 @@ def test_what_is_not_finite_moves_nothing_by_an_unknown_factor():
         assert w[0].tolist() == [1.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("factor", FACTORS)
+@pytest.mark.parametrize("factor", [name for name in FACTORS if name != "number"])
 def test_the_fused_kernel_is_the_loop(factor):
     """Which runs on CUDA; torch has it for the CPU, too, right in float32."""
-    if factor == "number":
-        return
     weights, vectors = some(torch.float32, 0, strided=False), some(torch.float32, 1, strided=False)
     slow, was = [w.clone() for w in weights], [v.clone() for v in vectors]
     assert foreach._fused(weights, vectors, FACTORS[factor])

@@ -97,7 +97,8 @@ def _probe(parameters: Any, base: Any, setting: Row, to: Any, start: int, count:
     return Probe(parameters, base, setting, opened(to), **sizes, start=start, count=count)
 
 
-def _watch_own(opt: SAM, rho: float | None, optimizer: Optimizer | None, setting: Row, to: Any, start: int | None) -> Probe:
+def _refuse_own(opt: SAM, rho: float | None, optimizer: Optimizer | None) -> None:
+    """Refuse a SAM whose two gradients do not belong together, or that comes with what it knows itself."""
     if rho is not None or optimizer is not None:
         raise TypeError("watch: a sharpmin.SAM knows its rho and its base; leave rho= and optimizer= out")
     if not opt.ascent.needs_clean:
@@ -113,6 +114,10 @@ def _watch_own(opt: SAM, rho: float | None, optimizer: Optimizer | None, setting
         raise ValueError(
             'watch: scope="microbatch" has two gradients for each micro-batch, and a row is a step; watch with scope="global"'
         )
+
+
+def _watch_own(opt: SAM, rho: float | None, optimizer: Optimizer | None, setting: Row, to: Any, start: int | None) -> Probe:
+    _refuse_own(opt, rho, optimizer)
 
     def parameters() -> Iterable[Tensor]:
         return (p for group in opt.param_groups for p in group["params"])

@@ -209,6 +209,15 @@ def _knots(pairs: Any) -> tuple[tuple[float, float], ...]:
 
 def _functions(value: Any, gradient: Any, loss: Any, dim: int, samples: int) -> tuple[Function, Function]:
     """(point, sample) -> float, and (point, sample) -> (dim,), from what was given."""
+    _check_functions(value, gradient, loss, dim, samples)
+
+    def call(function: Function, point: Any, i: int) -> Any:
+        return function(point, i) if samples > 1 else function(point)
+
+    return _of_numpy(value, gradient, dim, call) if loss is None else _of_torch(loss, call)
+
+
+def _check_functions(value: Any, gradient: Any, loss: Any, dim: int, samples: int) -> None:
     for label, count in (("dim", dim), ("samples", samples)):
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise TypeError(f"own: {label}={count!r} must be an integer >= 1")
@@ -216,12 +225,10 @@ def _functions(value: Any, gradient: Any, loss: Any, dim: int, samples: int) -> 
     if by_hand == (loss is not None) or (by_hand and (value is None or gradient is None)):
         raise TypeError("own: give value= and gradient= (NumPy), or loss= (torch), or hinges=")
 
-    def call(function: Function, point: Any, i: int) -> Any:
-        return function(point, i) if samples > 1 else function(point)
 
-    if loss is not None:
-        return _of_torch(loss, call)
-
+def _of_numpy(
+    value: Function, gradient: Function, dim: int, call: Callable[[Function, Any, int], Any]
+) -> tuple[Function, Function]:
     def value_of(point: Any, i: int) -> float:
         try:
             out = _double(call(value, point, i), "value")
