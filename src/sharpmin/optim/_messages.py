@@ -81,6 +81,15 @@ computed, or belong to another model or optimizer; the order is
     opt.step()"""
 
 
+def captured(part: object) -> str:
+    """A part with a memory, in a CUDA graph."""
+    return (
+        f"{part!r} remembers something from step to step, and a CUDA graph would go on reading what it remembered when the "
+        "graph was captured; call these steps instead of replaying them, or use a part without a memory, such as Gradient() and "
+        "Perturbed()"
+    )
+
+
 def graph(base: object, which: str) -> str:
     """Gradients that can be differentiated again."""
     way = "to w + e" if which == "first" else "back from w + e"

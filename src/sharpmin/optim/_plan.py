@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim.optimizer import Optimizer
 
@@ -37,6 +38,7 @@ class Plan:
 def plan(passes: Passes, scaler: Any, key: Optimizer) -> Plan:
     """Decide what the first gradients come to; nothing moves yet. `key` is under what a scaler knows the optimizer."""
     passes.require_unperturbed("perturb()")
+    refuse_capture(passes)
     state, settings, scope = passes.state, passes.settings, passes.settings.in_scope
     guard.require_free(passes.groups.parameters(), "perturb()", but=state)
     scope.require_comparable(keeps=passes.keeps)
@@ -88,6 +90,18 @@ def _unscale(passes: Passes, scaler: Any, key: Optimizer, active: Active) -> Non
     if active:  # else the base sees these gradients, which scaler.step(opt) will unscale
         scaling.first()
         step.overflow = scope.agree_on_overflow(scaler, key if scaling.swapped else passes.groups.base)
+
+
+def refuse_capture(passes: Passes) -> None:
+    """A CUDA graph reads what a part remembers where it was at the capture, and never what it has learnt since.
+
+    Raises:
+        PhaseError: if one is being captured, and the ascent or the descent remembers anything.
+    """
+    remembers = [part for part in (passes.settings.ascent, passes.settings.descent) if part.stateful]
+    cuda: Any = torch.cuda  # untyped in part
+    if remembers and cuda.is_initialized() and cuda.is_current_stream_capturing():
+        raise PhaseError(messages.captured(remembers[0]))
 
 
 def would_climb(passes: Passes) -> bool:

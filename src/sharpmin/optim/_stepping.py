@@ -12,7 +12,7 @@ from ._numeric.kinds import on_host
 from ._numeric.shards import aligned
 from ._numeric.sums import all_finite
 from ._passes import Passes
-from ._plan import require_gradients, would_climb
+from ._plan import refuse_capture, require_gradients, would_climb
 from ._scaling import refuse_scaler_step
 from ._second_pass import one_pass_gradient
 
@@ -40,6 +40,7 @@ def take_only_pass(passes: Passes) -> None:
     Raises:
         PhaseError: if a second pass is missing, or the first gradients are.
     """
+    refuse_capture(passes)
     state, scope = passes.state, passes.settings.in_scope
     accumulated = state.step.accumulated
     if passes.groups.active():
