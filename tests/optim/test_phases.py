@@ -233,13 +233,14 @@ class Breaking(L2):
 
     def at(self, weights, vectors, context):
         metric = super().at(weights, vectors, context)
-        whole = metric.steepest
+        whole = metric.parts
 
         def half(total):
-            yield from list(whole(total))[:1]
+            for ws, vs, factor in whole(total):
+                yield ws[:1], vs[:1], factor
             raise RuntimeError("broken")
 
-        metric.multiple, metric.steepest = lambda total: None, half
+        metric.parts = half
         return metric
 
 

@@ -84,8 +84,8 @@ computed, or belong to another model or optimizer; the order is
 def captured(part: object) -> str:
     """A part with a memory, in a CUDA graph."""
     return (
-        f"{part!r} remembers something from step to step, and a CUDA graph would go on reading what it remembered at the "
-        "capture; call these steps instead of replaying them, or use a part without a memory, such as Gradient() and Perturbed()"
+        f"{part!r} remembers from step to step, and a CUDA graph would go on reading what it remembered at the capture; "
+        "call these steps instead of replaying them, or use a part without a memory, such as Gradient() or Perturbed()"
     )
 
 
