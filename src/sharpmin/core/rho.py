@@ -24,6 +24,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from numbers import Real
 from typing import Any, TypeAlias
 
@@ -111,11 +112,17 @@ def as_schedule(rho: object, owner: str = "rho") -> RhoSchedule:
     if isinstance(rho, RhoSchedule):
         return rho
     if isinstance(rho, Real) and not isinstance(rho, bool):
-        return Constant(finite(rho, "rho", owner, low=0))
+        return _constant(finite(rho, "rho", owner, low=0))
     raise TypeError(
         f"{owner}: rho={rho!r} is a {type(rho).__name__}; give a number such as 0.05 or a schedule such as "
         "sharpmin.rho.Cosine(0.05, steps=1000)"
     )
+
+
+@lru_cache(maxsize=64)
+def _constant(rho: float) -> RhoSchedule:
+    """Every group asks for its own at every step."""
+    return Constant(rho)
 
 
 def _radius(rho: Rho, info: StepInfo) -> Scalar:

@@ -105,6 +105,9 @@ class _ScaledMetric(Metric):
             yield from super().parts(total)
             return
         weights, vectors, chosen = locals_of(self.weights), locals_of(self.vectors), self._chosen()
+        if not any(chosen):
+            yield weights, vectors, 1 / norm
+            return
         others = list(map(not_, chosen))
         yield list(compress(weights, others)), list(compress(vectors, others)), 1 / norm
         for ws, vs in self._stretched(weights, vectors, chosen):

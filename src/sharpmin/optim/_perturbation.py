@@ -18,7 +18,7 @@ from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
 from ._ascent import Gradient
 from ._geometry import L2
 from ._groups import Active
-from ._numeric.kinds import any_low_precision, are_plain, dense, plain
+from ._numeric.kinds import Fixed, any_low_precision, are_plain, dense, plain
 from ._numeric.lines import Lines
 from ._numeric.rounding import StochasticRounding
 from ._numeric.shards import aligned, like, locals_of
@@ -123,9 +123,11 @@ class Perturbation:
         return any_low_precision(self.weights)
 
     @cached_property
-    def weights(self) -> list[Tensor]:
+    def weights(self) -> Sequence[Tensor]:
         """All weights that are perturbed."""
-        return [w for group in self.groups for w in group.metric.weights]
+        if len(self.groups) == 1:
+            return self.groups[0].metric.weights
+        return Fixed(w for group in self.groups for w in group.metric.weights)
 
     @property
     def is_multiple_of_gradient(self) -> bool:
@@ -192,7 +194,7 @@ def perturbed_groups(
         moving = [a for a in vectors if a is not None]
         if len(moving) < len(weights):
             weights = [w for w, a in zip(weights, vectors, strict=True) if a is not None]
-        out.append(PerturbedGroup(group, schedule, geometry.at(weights, moving, own)))
+        out.append(PerturbedGroup(group, schedule, geometry.at(Fixed(weights), Fixed(moving), own)))
     return out, state
 
 

@@ -25,10 +25,9 @@ from ._state import State
 Watcher = Callable[[GradientPair], None]
 
 
-def moves_of(weights: Pairs) -> Pairs:
+def moves_of(weights: Sequence[Tensor], before: Sequence[Tensor]) -> Pairs:
     """e, as the perturbed weights have it, from their w."""
-    own = [w for w, _ in weights]
-    return list(zip(own, moved_by(own, [was for _, was in weights]), strict=True))
+    return list(zip(weights, moved_by(weights, before), strict=True))
 
 
 def descent_gradient(

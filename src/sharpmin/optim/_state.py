@@ -162,7 +162,7 @@ class Trip:
         first: the first gradients, kept for whoever needs them after the second pass; None if nobody does.
         start: the gradients that the second pass began with, each with the count of the writes to it.
         in_place: whether it adds to what earlier micro-batches have accumulated, as DDP needs it.
-        weights: every parameter that was perturbed, with its w.
+        held: the parameters that were perturbed, and the w of each; one value, so that an interrupt sees both or none.
         undo: what puts buffers, random states, gradients of other parameters and hooks back.
         is_multiple_of_gradient: whether e is a known multiple of the first gradient of every parameter that has one.
     """
@@ -171,7 +171,7 @@ class Trip:
     first: Pairs | None = None
     start: list[tuple[Tensor, int]] = field(default_factory=list)
     in_place: bool = False
-    weights: Pairs = field(default_factory=list)
+    held: tuple[Sequence[Tensor], Sequence[Tensor]] = ((), ())
     undo: list[Callable[[], None]] = field(default_factory=list)
     is_multiple_of_gradient: bool = False
 
@@ -183,15 +183,16 @@ class Trip:
             copy_all(copies, own)
         else:  # a device has a caching allocator, and no memory to spare between the steps
             copies = clone_all(own)
-        self.weights = list(zip(weights, copies, strict=True))
+        self.held = weights, copies
 
     def come_back(self) -> None:
         """Put every perturbed weight back, bit for bit, at its address, then all else. Interrupted, it can be called again."""
-        if self.weights:
+        weights, before = self.held
+        if weights:
             with torch.no_grad():
-                copy_all([w for w, _ in self.weights], [was for _, was in self.weights])
+                copy_all(weights, before)
             torch.clear_autocast_cache()
-        self.weights = []
+        self.held = (), ()
         while self.undo:
             self.undo[-1]()
             self.undo.pop()
@@ -235,7 +236,7 @@ class State:
         """Bring back the weights of an optimizer that was lost while they were perturbed, and give its step up."""
         if (trip := self.trip) is None:
             return
-        perturbed = [p for p, _ in trip.weights]
+        perturbed, _ = trip.held
         try:
             self.come_back()
         except BaseException:  # a second interrupt

@@ -73,8 +73,8 @@ def restore(passes: Passes) -> None:
             f"restore() needs perturbed weights, but the step is in phase {state.phase.value!r}; call perturb() first"
         )
     compared = trip.first if trip.outcome is Outcome.CLIMB else None
-    moves = None if compared is None or trip.is_multiple_of_gradient else moves_of(trip.weights)
-    moved = bool(trip.weights)
+    moves = None if compared is None or trip.is_multiple_of_gradient else moves_of(*trip.held)
+    moved = bool(trip.held[0])
     state.come_back()
     try:
         second = passes.groups.gradients()
@@ -172,7 +172,7 @@ def _climb(passes: Passes, perturbation: Perturbation, trip: Trip) -> None:
     step.climbs += 1
     trip.is_multiple_of_gradient = perturbation.is_multiple_of_gradient
     measure = passes.settings.telemetry or _is_measured(passes.groups.count())
-    state.record |= perturbation.report([was for _, was in trip.weights], measure=measure)
+    state.record |= perturbation.report(trip.held[1], measure=measure)
     gain = state.record["gain"]
     if isinstance(gain, float):
         messages.tell_of_rounding(state, gain, passes.settings.rounding)

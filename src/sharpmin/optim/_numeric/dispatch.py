@@ -21,7 +21,7 @@ def by_kind(*lists: Sequence[Tensor], copies: bool = False) -> Iterator[tuple[Mo
     """
     serves = foreach.copies if copies else foreach.serves
     if serves(*lists):
-        yield foreach, [list(tensors) for tensors in lists], None
+        yield foreach, [tensors if isinstance(tensors, list) else list(tensors) for tensors in lists], None
         return
     kinds: dict[Any, list[int]] = {}
     for i, row in enumerate(zip(*lists, strict=True)):

@@ -7,7 +7,6 @@ since a call costs more than their arithmetic, and big ones are seen in pieces, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 from typing import Any
 
 import torch
@@ -15,13 +14,12 @@ from torch import Tensor
 
 from sharpmin.core.rho import Scalar
 
-from .kinds import LOW, PIECE, are_plain, on_host
+from .kinds import LOW, PIECE, kind_of, on_host
 from .lines import SCRATCH, Lines, cut, room, runs
 from .rounding import StochasticRounding
 
 SMALL = 16_384  # below, a call costs more than to copy
 _flatten: Any = torch._utils._flatten_dense_tensors  # untyped in torch
-_kind = attrgetter("dtype", "layout", "is_cpu")
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -32,12 +30,10 @@ def serves(*lists: Sequence[Tensor]) -> bool:
 
 def copies(*lists: Sequence[Tensor]) -> bool:
     """Whether this module copies these lists in step, of any dtype: each of one, all on one device, and nothing odd."""
-    sides = set[bool]()
-    for tensors in lists:
-        kinds: set[Any] = set(map(_kind, tensors))
-        if len(kinds) != 1 or tensors[0].layout is not torch.strided or not are_plain(tensors):
-            return False
-        sides.add(tensors[0].is_cpu)
+    kinds = list(map(kind_of, lists))
+    sides = {kind is not None and kind[1] for kind in kinds}
+    if None in kinds:
+        return False
     return sides == {True} or (sides == {False} and len({t.device for tensors in lists for t in tensors}) == 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from operator import attrgetter
 from typing import Any, TypeGuard
 
@@ -17,15 +18,46 @@ PIECE = 65_536
 LOW = {torch.float16, torch.bfloat16}
 _PLAIN = {Tensor, torch.nn.Parameter}
 _is_cpu, _dtype = attrgetter("is_cpu"), attrgetter("dtype")
+_kind = attrgetter("dtype", "layout", "is_cpu")
+
+
+class Fixed(list[Tensor]):
+    """Tensors in a list that lives for one step and that nobody changes: what kind they are of is asked once.
+
+    >>> Fixed([torch.ones(2), torch.ones(3)]).kind
+    (torch.float32, True)
+    """
+
+    @cached_property
+    def kind(self) -> tuple[torch.dtype, bool] | None:
+        """See `kind_of`."""
+        return _one_kind(self)
+
+
+def kind_of(tensors: Sequence[Tensor]) -> tuple[torch.dtype, bool] | None:
+    """Their dtype, and whether they are on the host, if both are the same for all; None if one is odd, or there is none."""
+    return tensors.kind if isinstance(tensors, Fixed) else _one_kind(tensors)
+
+
+def _one_kind(tensors: Sequence[Tensor]) -> tuple[torch.dtype, bool] | None:
+    kinds: set[Any] = set(map(_kind, tensors))
+    if len(kinds) != 1 or tensors[0].layout is not torch.strided or not _have_plain_types(tensors):
+        return None
+    return tensors[0].dtype, tensors[0].is_cpu
 
 
 def on_host(tensors: Iterable[Tensor]) -> bool:
     """Whether reading a value of these tensors costs no device synchronisation."""
-    return all(map(_is_cpu, tensors))
+    known = tensors.kind if isinstance(tensors, Fixed) else None
+    return all(map(_is_cpu, tensors)) if known is None else known[1]
 
 
 def are_plain(tensors: Sequence[Tensor]) -> bool:
     """Whether none has operations of its own, as int8 weights do: those may have few, and round what is written."""
+    return (isinstance(tensors, Fixed) and tensors.kind is not None) or _have_plain_types(tensors)
+
+
+def _have_plain_types(tensors: Iterable[Tensor]) -> bool:
     kinds: set[Any] = set(map(type, tensors))
     return _PLAIN.issuperset(kinds) or all(kind.__torch_dispatch__ == Tensor.__torch_dispatch__ for kind in kinds)
 
@@ -42,7 +74,8 @@ def is_low_precision(t: Tensor) -> bool:
 
 def any_low_precision(tensors: Iterable[Tensor]) -> bool:
     """Whether one of them is float16 or bfloat16."""
-    return not LOW.isdisjoint(map(_dtype, tensors))
+    known = tensors.kind if isinstance(tensors, Fixed) else None
+    return not LOW.isdisjoint(map(_dtype, tensors)) if known is None else known[0] in LOW
 
 
 def at_least_float32(t: Tensor) -> Tensor:

@@ -40,8 +40,10 @@ def local(t: Tensor) -> Tensor:
 
 
 def locals_of(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The shards of this rank; a list without DTensors costs no call per tensor."""
-    return list(map(local, tensors)) if any_sharded(tensors) else list(tensors)
+    """The shards of this rank; a list without DTensors is its own, and costs no call per tensor."""
+    if any_sharded(tensors):
+        return list(map(local, tensors))
+    return tensors if isinstance(tensors, list) else list(tensors)
 
 
 def aligned(tensors: Sequence[Any], parameters: Sequence[Tensor]) -> Sequence[Any]:

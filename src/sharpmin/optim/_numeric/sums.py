@@ -55,8 +55,8 @@ def largest_entry(tensors: Sequence[Tensor]) -> Scalar:
         return 0.0
     if any_sharded(tensors):
         return over_shards(largest_entry, [tensors], torch.distributed.ReduceOp.MAX, largest)
-    top = largest(_of_each_kind("largest_entry", tensors))
-    return float(top) if on_host(tensors) else top
+    tops = _of_each_kind("largest_entry", tensors)
+    return float(largest(tops)) if on_host(tops) else largest(tops)
 
 
 def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Scalar:
@@ -74,8 +74,8 @@ def _added_up(measure: Callable[..., Scalar], *lists: Sequence[Tensor]) -> Scala
         return 0.0
     if any_sharded(lists[0]):
         return over_shards(measure, lists)
-    total = add(_of_each_kind(measure.__name__, *lists))
-    return float(total) if on_host(lists[0]) else total
+    sums = _of_each_kind(measure.__name__, *lists)
+    return float(add(sums)) if on_host(sums) else add(sums)
 
 
 def _of_each_kind(name: str, *lists: Sequence[Tensor]) -> list[Tensor]:
