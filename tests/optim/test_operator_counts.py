@@ -33,7 +33,7 @@ BARS = {  # operators per tensor; one of them makes the copy of w
     "unnormalized": (1.2, {"rho": sm.rho.Unnormalized(0.05)}),
     "telemetry": (2.5, {"telemetry": True}),
     "watch": (4.0, {"watch": 8}),
-    "watch with Adam": (16.0, {"watch": 8, "base": torch.optim.AdamW}),
+    "watch with AdamW": (4.0, {"watch": 8, "base": torch.optim.AdamW}),
     "maximize": (1.2, {"maximize": True}),
 }
 

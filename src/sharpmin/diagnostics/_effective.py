@@ -11,14 +11,18 @@ Groups with learning rates of their own are scaled like Adam's entries: P^-1 of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sharpmin.optim._numeric.kinds import at_least_float32
+from sharpmin.core.rho import Scalar
+from sharpmin.optim._numeric.kinds import all_tensors, on_host
+from sharpmin.optim._numeric.loops import Factor
+from sharpmin.optim._numeric.sums import largest
+from sharpmin.optim._numeric.tensors import multiply, quotients, scale_all, square_roots
 
 
 @dataclass(frozen=True)
@@ -32,16 +36,17 @@ class Base:
         """Whether steps are divided by a running root mean square."""
         return any("betas" in group for group in self.groups)
 
-    def lr(self) -> float:
-        """The largest learning rate of a group."""
-        return max(self._rates(), default=0.0)
+    def lr(self) -> Scalar:
+        """The largest learning rate of a group; a tensor where only a device knows it."""
+        return largest(self._rates()) if self.groups else 0.0
 
     def scales(self) -> bool:
-        """Whether a step is another multiple of the gradient for some parameters than for others."""
-        return self.adaptive() or len(set(self._rates())) > 1
+        """Whether a step is another multiple of the gradient for some parameters than for others, as far as the host knows."""
+        rates = self._rates()
+        return self.adaptive() or (all_tensors(rates) and len(rates) > 1) or len(set(rates)) > 1
 
-    def _rates(self) -> list[float]:
-        return [float(group["lr"]) for group in self.groups]
+    def _rates(self) -> list[Scalar]:
+        return [lr if isinstance(lr, Tensor) and not lr.is_cpu else float(lr) for lr in (group["lr"] for group in self.groups)]
 
     def momentum(self) -> float:
         """The momentum of plain SGD, 0 for Adam, whose first moment averages."""
@@ -53,29 +58,60 @@ class Base:
 
     def decayed(self, parameters: Sequence[Tensor]) -> list[Tensor]:
         """What weight decay adds to each gradient of the objective: wd x, or wd P x where it is decoupled."""
-        by_id = {id(p): group for group in self.groups for p in group["params"]}
-        out = []
-        for p in parameters:
-            group = by_id.get(id(p), {})
+        out = [p.detach() for p in parameters]
+        for group, rows in self._groups_of(parameters):
             amount = float(group.get("weight_decay", 0.0))
-            term = p.detach() * amount
-            out.append(term * self._root(p, group) if group.get("decoupled_weight_decay") and amount else term)
+            _put(out, rows, scale_all([out[i] for i in rows], amount))
+            if group.get("decoupled_weight_decay") and amount:
+                stated, roots = self._roots(parameters, rows, group)
+                _put(out, stated, multiply([out[i] for i in stated], roots))
         return out
 
     def preconditioned(self, parameters: Sequence[Tensor], vectors: Sequence[Tensor]) -> list[Tensor]:
         """P^-1 v for each, v itself without an Adam state, times the share that its learning rate is of the largest."""
-        by_id = {id(p): group for group in self.groups for p in group["params"]}
-        largest, out = self.lr() or 1.0, []
-        for p, v in zip(parameters, vectors, strict=True):
-            group = by_id.get(id(p), {})
-            out.append(v / self._root(p, group) * (float(group.get("lr", largest)) / largest))
+        top, out = self.lr(), list(vectors)
+        for group, rows in self._groups_of(parameters):
+            stated, roots = self._roots(parameters, rows, group)
+            _put(out, stated, quotients([out[i] for i in stated], roots))
+            own = group.get("lr", top)
+            if len(self.groups) > 1 and (isinstance(top, Tensor) or own != top > 0):
+                _put(out, rows, scale_all([out[i] for i in rows], own / top))
         return out
 
-    def _root(self, parameter: Tensor, group: Mapping[str, Any]) -> Tensor | float:
-        """P = sqrt(vhat) + eps, with the bias of v corrected."""
-        own = self.state.get(parameter, {})
-        if "exp_avg_sq" not in own:
-            return 1.0
-        correction = 1 - group["betas"][1] ** float(own["step"])
-        second: Tensor = own["max_exp_avg_sq"] if group.get("amsgrad") else own["exp_avg_sq"]
-        return torch.sqrt(at_least_float32(second) / correction) + float(group["eps"])
+    def _groups_of(self, parameters: Sequence[Tensor]) -> Iterator[tuple[Mapping[str, Any], list[int]]]:
+        """Every group with the places of its parameters; those of nobody come with an empty one."""
+        by_id = {id(p): group for group in self.groups for p in group["params"]}
+        places: dict[int, tuple[Mapping[str, Any], list[int]]] = {}
+        for i, p in enumerate(parameters):
+            group = by_id.get(id(p), _NOBODY)
+            places.setdefault(id(group), (group, []))[1].append(i)
+        yield from places.values()
+
+    def _roots(
+        self, parameters: Sequence[Tensor], rows: Sequence[int], group: Mapping[str, Any]
+    ) -> tuple[list[int], list[Tensor]]:
+        """Which of these parameters have an Adam state, and P = sqrt(vhat) + eps of each, with the bias of v corrected."""
+        stated = [i for i in rows if "exp_avg_sq" in self.state.get(parameters[i], ())]
+        if not stated:
+            return [], []
+        own = [self.state[parameters[i]] for i in stated]
+        second: list[Tensor] = [state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"] for state in own]
+        unbiased = multiply(second, _unbias(group["betas"][1], [state["step"] for state in own]))
+        return stated, square_roots(unbiased, float(group["eps"]))
+
+
+_NOBODY: Mapping[str, Any] = {}
+
+
+def _unbias(beta: Any, steps: Sequence[Any]) -> list[Factor]:
+    """1 / (1 - beta^t) for each count of steps; a tensor where only a device knows it, without a wait."""
+    if not all_tensors(steps) or on_host(steps):
+        return [1 / (1 - float(beta) ** float(t)) for t in steps]
+    if len({t.device for t in steps}) > 1:
+        return [1 / (1 - beta ** t.double()) for t in steps]
+    return list((1 / (1 - beta ** torch.stack(list(steps)).double())).unbind())
+
+
+def _put(out: list[Tensor], rows: Sequence[int], made: Sequence[Tensor]) -> None:
+    for i, t in zip(rows, made, strict=True):
+        out[i] = t

@@ -245,6 +245,18 @@ def magnitudes(tensors: list[Tensor], plus: float) -> list[Tensor]:
     return found
 
 
+def square_roots(tensors: list[Tensor], plus: float) -> list[Tensor]:
+    """sqrt(entry) + plus, in float32 at least."""
+    found = list(torch._foreach_sqrt(widened(tensors)))
+    torch._foreach_add_(found, plus)
+    return found
+
+
+def quotients(lefts: list[Tensor], rights: list[Tensor]) -> list[Tensor]:
+    """left / right, in float32 at least."""
+    return list(torch._foreach_div(widened(lefts), widened(rights)))
+
+
 def norms(tensors: list[Tensor]) -> list[Tensor]:
     """The L2 norm of each, in float32 at least."""
     return list(torch._foreach_norm(tensors, 2, dtype=torch.float32 if tensors[0].dtype in LOW else None))

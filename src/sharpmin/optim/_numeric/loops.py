@@ -162,6 +162,16 @@ def magnitudes(tensors: Sequence[Tensor], plus: float) -> list[Tensor]:
     return [at_least_float32(plain(t.detach())).abs() + plus for t in tensors]
 
 
+def square_roots(tensors: Sequence[Tensor], plus: float) -> list[Tensor]:
+    """sqrt(entry) + plus, in float32 at least."""
+    return [at_least_float32(t).sqrt() + plus for t in tensors]
+
+
+def quotients(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> list[Tensor]:
+    """left / right, in float32 at least."""
+    return [at_least_float32(a) / at_least_float32(b) for a, b in zip(lefts, rights, strict=True)]
+
+
 def norms(tensors: Sequence[Tensor]) -> list[Tensor]:
     """The L2 norm of each, in its real dtype, float32 at least."""
     return [sum_of_squares([t]).sqrt().to(at_least_float32(entries(t)).dtype) for t in map(plain, tensors)]

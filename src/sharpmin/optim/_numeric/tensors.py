@@ -109,6 +109,24 @@ def magnitudes(tensors: Sequence[Tensor], plus: float) -> list[Tensor]:
     return each("magnitudes", [tensors], plus)
 
 
+def square_roots(tensors: Sequence[Tensor], plus: float) -> list[Tensor]:
+    """sqrt(entry) + plus of dense tensors, in float32 at least.
+
+    >>> square_roots([torch.tensor([4.0])], 0.5)
+    [tensor([2.5000])]
+    """
+    return each("square_roots", [tensors], plus)
+
+
+def quotients(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> list[Tensor]:
+    """left / right of dense tensors, in float32 at least.
+
+    >>> quotients([torch.tensor([3.0])], [torch.tensor([2.0])])
+    [tensor([1.5000])]
+    """
+    return each("quotients", [lefts, rights])
+
+
 def finite_or(new: Sequence[Tensor], old: Sequence[Tensor]) -> list[Tensor]:
     """Each new tensor, but where an entry of it is inf or nan the old one; without a read from a device.
 
