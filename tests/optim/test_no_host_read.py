@@ -82,6 +82,18 @@ def test_a_watched_step(base, telemetry):
         probe.flush()
 
 
+@pytest.mark.parametrize("rho", [sm.rho.ProportionalToLR(0.1, lr=0.1), sm.rho.Every(sm.rho.ProportionalToLR(0.1, lr=0.1), 1)])
+def test_a_radius_that_follows_a_learning_rate_on_the_device(rho):
+    """As `capturable=True` has it; the base of this device cannot step with one."""
+    net, x = net_on_meta()
+    opt = sm.SAM(BASES["sgd"](net.parameters()), rho=rho, telemetry=True)
+    opt.param_groups[0]["lr"] = torch.tensor(0.1, device="meta")
+    assert opt.needs_second_pass
+    net(x).square().mean().backward()
+    with opt.perturbed():
+        net(x).square().mean().backward()
+
+
 def test_a_read_is_seen():
     """`skip_nonfinite=True` is one read a step, and the report is another."""
     net, x = net_on_meta()

@@ -82,9 +82,13 @@ class RhoSchedule(ABC):
     def __call__(self, info: StepInfo) -> Scalar:
         """The radius of this step; the Python float `0.0` means no second pass."""
 
-    def active(self, step: int, lr: float) -> bool:
-        """Whether the radius can be positive at this step; `False` promises `0.0` whatever the norm."""
-        return bool(self(StepInfo(step, lr, 1.0)) != 0)  # a negative or nan radius is active, and refused when it is asked
+    def active(self, step: int, lr: Scalar) -> bool:
+        """Whether the radius can be positive at this step; `False` promises `0.0` whatever the norm.
+
+        A radius that only an accelerator knows can be; a negative or nan one is active, and refused when it is asked.
+        """
+        radius = self(StepInfo(step, lr, 1.0))
+        return not getattr(radius, "is_cpu", True) or bool(radius != 0)
 
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]  # every concrete schedule is a dataclass
