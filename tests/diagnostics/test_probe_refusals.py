@@ -69,6 +69,8 @@ class Flipped:
 class Relabelled(Flipped):
     """One label of many samples changes."""
 
+    group = 10_000
+
     def __iter__(self):
         self.passes += 1
         x, y = torch.full((70_000, 3), 1e3, dtype=torch.float64), torch.zeros(70_000, 1, dtype=torch.float64)
@@ -78,6 +80,8 @@ class Relabelled(Flipped):
 
 class Rotated(Flipped):
     """Many samples whose long runs of numbers change places."""
+
+    group = 2**13
 
     def __iter__(self):
         self.passes += 1
@@ -105,7 +109,7 @@ BAD_DATA = [
 ]
 PROBES = {
     "worst_loss": lambda *a: worst_loss(*a, rho=0.1),
-    "m_sharpness": lambda *a: m_sharpness(*a, m=2, rho=0.1),
+    "m_sharpness": lambda *a: m_sharpness(*a, m=getattr(a[-1], "group", 2), rho=0.1),
     "hessian_spectrum": hessian_spectrum,
     "hessian_trace": hessian_trace,
 }
