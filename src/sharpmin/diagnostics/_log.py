@@ -86,9 +86,7 @@ class Log:
         self._others[own] += 1
         count, several = self._others.total(), len(self._others) > 1
         whose = f"{len(self._others)} other runs" if several else "another run"
-        self.note(
-            "others", f"{count} rows of {whose} that wrote to the same file are left out; give each its own file"
-        )
+        self.note("others", f"{count} rows of {whose} that wrote to the same file are left out; give each its own file")
         return True
 
 

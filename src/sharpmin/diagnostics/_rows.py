@@ -62,10 +62,14 @@ def whole(found: Any) -> Row:
     """
     row = {_shown(k): v if k in SKETCHES else _plain(v) for k, v in found.items()}
     kind = row["kind"]
-    for key in _NEEDS[kind]:
-        float(row[key])
-    if not all(isinstance(row.get(key, 0.0), (int, float)) for key in _SINGLE[kind]):
+    if not all(isinstance(row[key], (int, float)) for key in _NEEDS[kind]) or not all(
+        isinstance(row.get(key, 0.0), (int, float)) for key in _SINGLE[kind]
+    ):
         raise TypeError("a number that is none")
+    if not isinstance(row.get("id", ""), str):
+        raise TypeError("an id that is none")
+    if not all(math.isfinite(row.get(key, 0)) for key in ("step", "first", "last")):
+        raise ValueError("a step whose number is none")
     if kind == "block" and not _possible(row):
         raise ValueError("a block with numbers that no run writes")
     return row
