@@ -35,9 +35,9 @@ class Cell:
     reshuffled: bool = False
 
     @property
-    def id(self) -> str:
-        """A name that is its setting."""
-        return " ".join(f"{k}={v}" for k, v in asdict(self).items())
+    def id(self) -> dict[str, Any]:
+        """Its setting, and what else decides the result."""
+        return {**asdict(self), "sharpmin": sm.__version__, "torch": str(torch.__version__)}
 
 
 def run(cell: Cell) -> dict[str, Any]:

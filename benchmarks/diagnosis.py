@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import multiprocessing
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from _cells import Cell, run
 
+from sharpmin.core.children import end_with_parent
 from sharpmin.diagnostics.stall import SHARE
+from sharpmin.study import Store
 
 HOLDS, FREE, HELPS = "rho holds the loss up", "SAM is not what limits the loss", "SAM speeds the descent up"
 
@@ -51,27 +52,19 @@ def cells(*, full: bool) -> list[Cell]:
     return known + convex + net + nulls
 
 
-def results(wanted: Iterable[Cell], file: Path, jobs: int) -> dict[Cell, dict[str, Any]]:
+def results(wanted: Sequence[Cell], file: Path, jobs: int) -> dict[Cell, dict[str, Any]]:
     """All results; those in the file are not computed again."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    known = {}
-    if file.exists():
-        for line in file.read_text().splitlines():
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue  # a run that was killed while it wrote
-            known[row["id"]] = row
-    missing = [cell for cell in wanted if cell.id not in known]
+    store = Store(file)
+    known = store.known(wanted)
+    missing = [cell for cell in wanted if cell not in known]
     begin = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(jobs) as pool, file.open("a") as out:
+    with multiprocessing.get_context("spawn").Pool(jobs, initializer=end_with_parent) as pool:
         for done, (cell, row) in enumerate(pool.imap_unordered(_one, missing), 1):
-            known[cell.id] = {"id": cell.id, **row}
-            out.write(json.dumps(known[cell.id]) + "\n")
-            out.flush()
+            store.add({"id": cell.id, **row})
             print(f"\r{done}/{len(missing)} runs, {time.perf_counter() - begin:.0f} s ", end="", flush=True)
     print()
-    return {cell: known[cell.id] for cell in wanted}
+    return store.known(wanted)
 
 
 def _one(cell: Cell) -> tuple[Cell, dict[str, Any]]:

@@ -9,7 +9,8 @@ from torch import nn
 
 import sharpmin as sm
 from sharpmin.diagnostics import JsonLines, Sketch, Window
-from sharpmin.diagnostics._rows import collect, decode, read
+from sharpmin.diagnostics._log import collect, read
+from sharpmin.diagnostics._rows import decode
 
 H = torch.tensor([1.0, 4.0, 0.5], dtype=torch.float64)
 

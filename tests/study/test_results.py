@@ -2,7 +2,12 @@
 
 import json
 
-from sharpmin.study import Store, cells, compute, table
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sharpmin.study import Store, _run, cells, compute, table
 from sharpmin.study._data import setting
 
 SIZE = 20  # gradient evaluations
@@ -49,3 +54,37 @@ def test_finished_runs_are_not_computed_again_and_others_are(tiny, tmp_path, mon
     monkeypatch.setattr(type(setting("digits")), "lr", 0.01, raising=False)
     object.__setattr__(setting("digits"), "lr", 0.01)
     assert Store(path).known(wanted) == {}
+
+
+@pytest.mark.parametrize(
+    "change", [("accuracy", 1.0), ("seconds", None), ("more", 1), ("checksum", "0" * 16), ("checksum", None)]
+)
+def test_a_row_that_was_changed_is_run_again(change, tiny, tmp_path):
+    path, wanted = tmp_path / "rows.jsonl", some(2)
+    whole = finish(path, wanted)
+    first, second = path.read_text().splitlines()
+    key, value = change
+    path.write_text(json.dumps(json.loads(first) | {key: value}) + "\n" + second + "\n")
+    assert list(Store(path).known(wanted)) == wanted[1:]
+    assert table(finish(path, wanted)) == table(whole)
+
+
+@pytest.mark.parametrize("package", ["sharpmin", "torch"])
+def test_rows_of_other_versions_are_not_mixed_in(package, tiny, tmp_path, monkeypatch):
+    path, wanted = tmp_path / "rows.jsonl", some(2)
+    finish(path, wanted)
+    assert len(Store(path).known(wanted)) == 2
+    monkeypatch.setattr(*{"sharpmin": (_run, "__version__"), "torch": (torch, "__version__")}[package], "0.0")
+    assert Store(path).known(wanted) == {}
+
+
+JSON = st.recursive(st.none() | st.floats() | st.text(), lambda own: st.lists(own) | st.dictionaries(st.text(), own))
+LINES = st.lists(st.text() | JSON.map(json.dumps))
+
+
+@settings(max_examples=100, deadline=None)
+@given(lines=LINES)
+def test_a_file_of_anything_is_no_row(lines, tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "rows.jsonl"
+    path.write_text("\n".join(lines), encoding="utf-8", errors="surrogatepass")
+    assert Store(path).known(some(1)) == {}

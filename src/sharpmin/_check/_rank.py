@@ -17,6 +17,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from sharpmin.core.children import end_with_parent
+
 from ._case import registered
 from ._isolate import isolated
 from ._rank_trial import RankTrial
@@ -47,6 +49,7 @@ class Task:
 def serve(rank: int, world: int, folder: Path, wait: float, told: Connection) -> None:
     """Play what comes until the caller is gone; nothing is printed but into the file of this rank in `folder`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends its ranks
+    end_with_parent()
     _into(folder / f"{rank}.txt")
     _by_loopback()
     torch.set_num_threads(1)

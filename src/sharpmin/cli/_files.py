@@ -19,15 +19,17 @@ def writable(option: str, name: str, suffixes: tuple[str, ...]) -> Path:
     if name.endswith(("/", os.sep)) or out.is_dir():
         raise ValueError(f"{option} {name} names a folder; name a file, such as {out / example if out.is_dir() else out}")
     end = f"choose a file in a folder that exists and can be written, such as {example}"
-    if not out.parent.is_dir():
-        raise OSError(f"cannot write to {option} {name}: there is no folder {out.parent}; {end}")
-    if not os.access(out.parent, os.W_OK):
-        raise OSError(f"cannot write to {option} {name}: {out.parent} cannot be written; {end}")
+    folder = (out.resolve() if out.is_symlink() else out).parent
+    if not folder.is_dir():
+        raise OSError(f"cannot write to {option} {name}: there is no folder {folder}; {end}")
+    if not os.access(folder, os.W_OK):
+        raise OSError(f"cannot write to {option} {name}: {folder} cannot be written; {end}")
     return out
 
 
 def replace(target: Path, text: str) -> None:
-    """Write `text`, whole or not at all."""
+    """Write `text`, whole or not at all; through a symbolic link, to the file that it names."""
+    target = target.resolve()
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
         draft.write_text(text, encoding="utf-8")

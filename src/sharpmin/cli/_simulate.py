@@ -177,7 +177,8 @@ def _print(title: str, summary: dict[str, dict[str, float | None]]) -> None:
 
 
 def _save(out: Path, run: xr.Dataset, table: dict[str, Array]) -> None:
-    """In one step, so that a reader never sees half a file."""
+    """In one step, so that a reader never sees half a file; through a symbolic link, to the file that it names."""
+    out = out.resolve()
     draft = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         if out.suffix == ".nc":

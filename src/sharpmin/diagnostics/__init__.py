@@ -4,12 +4,13 @@ And probes of where it stands: the worst loss within rho, m-sharpness, the ends 
 """
 
 from ._ascent import Sharpness
+from ._log import Log
 from ._m_sharpness import MSharpness, m_sharpness
-from ._rows import JsonLines, Log
 from ._sharpness import worst_loss
 from ._spectrum import Spectrum, hessian_spectrum
 from ._state import State
 from ._trace import Trace, hessian_trace
+from ._writers import JsonLines
 from .floor import Floor
 from .hold import OnHold
 from .probe import Probe

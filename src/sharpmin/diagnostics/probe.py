@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor
 
+from sharpmin._version import __version__
 from sharpmin.core.rho import Scalar, finite
 from sharpmin.optim._compare import GradientPair, pair
 from sharpmin.optim._numeric.kinds import at_least_float32, dense
@@ -16,8 +18,9 @@ from sharpmin.optim._numeric.sums import inner
 
 from ._effective import Base
 from ._first_pass import FirstPass
+from ._log import Log
 from ._means import Means
-from ._rows import VERSION, Log, Row, Writer
+from ._rows import VERSION, Row, Writer
 from .sketch import Sketch, places
 
 ROOM = 64
@@ -59,7 +62,9 @@ class Probe:
         self._copies: bool | None = None
         self._loss: Scalar | None = None
         self._let_go: Callable[[], None] | None = None
-        self._write({"kind": "run", "version": VERSION, "time": time.time(), **setting})
+        self._id, self._stuck = secrets.token_hex(6), set[int]()
+        versions = {"version": VERSION, "sharpmin": __version__, "torch": str(torch.__version__)}
+        self._write({"kind": "run", **versions, "time": time.time(), **setting})
 
     @property
     def step(self) -> int:
@@ -108,9 +113,8 @@ class Probe:
             self._copies = overwritten
         elif overwritten and not self._copies:
             self._copies = True
-            self.log.remarks.append(
-                f"step {self.step} is left out: its first gradients were overwritten; they are copied from now on"
-            )
+            remark = f"step {self.step} is left out: its first gradients were overwritten; they are copied from now on"
+            self.log.note("overwritten", remark)
             return
         parameters = [p for p in self._parameters() if p.grad is not None]
         second = [p.grad for p in parameters if p.grad is not None]
@@ -202,12 +206,18 @@ class Probe:
             self._write(plain)
 
     def _write(self, row: Row) -> None:
-        for writer in list(self._writers):
+        row = {**row, "id": self._id}
+        for writer in self._writers:
             try:
                 writer(row)
+                self._stuck.discard(id(writer))
             except OSError as error:  # a full disk must not end a training run
-                self._writers.remove(writer)
-                warnings.warn(f"watch: nothing more is written to {writer!r}: {error}", stacklevel=2)
+                if id(writer) not in self._stuck:
+                    self._stuck.add(id(writer))
+                    where = getattr(writer, "path", repr(writer))
+                    warnings.warn(
+                        f"watch: a row could not be written to {where}: {error}; the next one tries again", stacklevel=2
+                    )
 
     def close(self) -> None:
         """Write the block that is open, close the writers that can be closed, and watch no more."""

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ._rows import Log, read
+from ._log import Log, read
 from ._state import State
 from ._words import words
 from .floor import Floor

@@ -15,7 +15,8 @@ from sharpmin.optim._scope import rank_and_world
 from sharpmin.optim.sam import SAM
 
 from ._effective import Base
-from ._rows import Row, Writer, opened
+from ._rows import Row, Writer
+from ._writers import opened
 from .probe import Probe
 
 

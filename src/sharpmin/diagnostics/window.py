@@ -16,7 +16,8 @@ from torch import Tensor
 
 from sharpmin.core.rho import positive_integer
 
-from ._rows import Log, Row, decode
+from ._log import Log
+from ._rows import Row, decode
 
 LEAST_BLOCKS = 5
 MOST_BLOCKS = 40
@@ -111,7 +112,7 @@ def _usable(log: Log) -> tuple[list[Row], list[str]]:
         ended = "" if blocks[-1] is sound[-1] else "; the run ended in numbers that are none"
         remarks.append(f"{len(blocks) - len(sound)} blocks with gradients or losses that are not finite are left out{ended}")
     if len(blocks) == log.blocks.maxlen:
-        remarks.append(f"a probe in memory keeps its newest {len(blocks)} blocks; its file has all")
+        remarks.append(f"only the newest {len(blocks)} blocks are kept in memory")
     rows = _steady(sound)
     if len(rows) < len(sound):
         remarks.append(

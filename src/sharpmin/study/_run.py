@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sharpmin._version import __version__
 from sharpmin.diagnostics import OnHold, Probe, diagnose, watch
 
 from ._data import Setting, Split, setting
@@ -55,7 +56,7 @@ class Cell:
         s = setting(self.data)
         return {
             **asdict(self), "evaluations": self.budget, "rho": list(self.rho), "lr": s.lr, "momentum": s.momentum,
-            "batch": s.batch, "torch": torch.__version__,
+            "batch": s.batch, "torch": str(torch.__version__), "sharpmin": __version__,
         }  # fmt: skip
 
 

@@ -1,0 +1,74 @@
+"""A child ends with its parent, however that ends: nobody is left with half a gigabyte."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+PARENTS = {
+    "a pool of a study": """
+from sharpmin.study import cells, compute
+if __name__ == "__main__":
+    for row in compute(cells("digits", 3), jobs=2):
+        pass
+""",
+    "ranks of a check": """
+from sharpmin._check._crew import Crew
+if __name__ == "__main__":
+    Crew(2)._start()
+    import time
+    time.sleep(600)
+""",
+}
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as file:
+        return [int(child) for child in file.read().split()]
+
+
+def commands(pids):
+    """Those that still run, by their command."""
+    found = {}
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                state = file.read().rpartition(")")[2].split()[0]
+            with open(f"/proc/{pid}/cmdline") as file:
+                command = file.read().replace("\0", " ")
+        except OSError:
+            continue
+        if state != "Z":
+            found[pid] = command
+    return found
+
+
+def until(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("who", PARENTS)
+def test_nobody_is_left(who, how, tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENTS[who])
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: sum("spawn_main" in c for c in commands(children(parent.pid)).values()) == 2)
+        workers = [pid for pid, command in commands(children(parent.pid)).items() if "spawn_main" in command]
+        until(lambda: all(_threads(pid) > 1 for pid in workers))  # they watch
+        time.sleep(1.0)
+    finally:
+        parent.send_signal(how)
+        parent.wait()
+    until(lambda: not commands(workers), 20)
+
+
+def _threads(pid):
+    return len(os.listdir(f"/proc/{pid}/task"))
