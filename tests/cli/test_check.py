@@ -55,13 +55,13 @@ def theirs(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-def said(capsys, arguments, code=0):
+def said(capfd, arguments, code=0):
     assert main(["check", *arguments]) == code
-    return capsys.readouterr()
+    return capfd.readouterr()
 
 
-def test_ours(capsys):
-    out = said(capsys, [])
+def test_ours(capfd):
+    out = said(capfd, [])
     lines = out.out.splitlines()
     assert lines[0].startswith("sharpmin.SAM by clean, closure, two-step; torch 2.")
     assert lines[1].split() == ["family", "result", "what"]
@@ -72,8 +72,8 @@ def test_ours(capsys):
 
 
 @pytest.mark.usefixtures("theirs")
-def test_theirs(capsys):
-    out = said(capsys, ["theirs:Sam"], 1)
+def test_theirs(capfd):
+    out = said(capfd, ["theirs:Sam"], 1)
     lines = out.out.splitlines()
     words = " ".join(out.out.split())
     assert re.fullmatch(r"\d+ families: \d+ passed, \d+ failed, \d+ not offered, 1 not applicable", lines[-1])
@@ -86,8 +86,8 @@ def test_theirs(capsys):
 
 
 @pytest.mark.usefixtures("theirs")
-def test_json_is_one_document(capsys):
-    document = json.loads(said(capsys, ["theirs:Sam", "--json", "--only", "golden-step", "--only", "BARE-STEP"]).out)
+def test_json_is_one_document(capfd):
+    document = json.loads(said(capfd, ["theirs:Sam", "--json", "--only", "golden-step", "--only", "BARE-STEP"]).out)
     assert (document["target"], document["doors"]) == ("theirs:Sam", ["two-step"])
     assert (document["passed"], document["failed"], document["not_offered"]) == (2, 0, 0)
     assert document["families"][0] == {
@@ -99,21 +99,21 @@ def test_json_is_one_document(capsys):
         "fix": families()["golden-step"].fix,
         "faults": [19],
     }
-    document = json.loads(said(capsys, ["theirs:Sam", "--json", "--only", "no-first-gradient"], 1).out)
+    document = json.loads(said(capfd, ["theirs:Sam", "--json", "--only", "no-first-gradient"], 1).out)
     assert document["families"][0]["status"] == "failed"
     assert document["families"][0]["observed"].startswith("raised AttributeError")
 
 
 @pytest.mark.usefixtures("theirs")
-def test_more_arguments_and_factories(capsys):
+def test_more_arguments_and_factories(capfd):
     golden = ["--only", "golden-step"]
-    assert said(capsys, ["theirs:Needs", "--set", "total=3", *golden]).out.endswith(
+    assert said(capfd, ["theirs:Needs", "--set", "total=3", *golden]).out.endswith(
         "1 family: 1 passed, 0 failed, 0 not offered\n"
     )
-    assert said(capsys, ["--make", "theirs:make", *golden]).out.startswith("theirs:make by two-step")
-    assert said(capsys, ["Their SAM", "--make", "theirs:make", *golden]).out.startswith("Their SAM by two-step")
-    assert said(capsys, ["sharpmin:SAM", *golden]).out.startswith("sharpmin.SAM by clean")
-    assert said(capsys, ["--door", "closure", *golden]).out.startswith("sharpmin.SAM by closure;")
+    assert said(capfd, ["--make", "theirs:make", *golden]).out.startswith("theirs:make by two-step")
+    assert said(capfd, ["Their SAM", "--make", "theirs:make", *golden]).out.startswith("Their SAM by two-step")
+    assert said(capfd, ["sharpmin:SAM", *golden]).out.startswith("sharpmin.SAM by clean")
+    assert said(capfd, ["--door", "closure", *golden]).out.startswith("sharpmin.SAM by closure;")
     assert "theirs" not in sys.path[0]
 
 
@@ -141,28 +141,28 @@ BAD = [
 
 @pytest.mark.usefixtures("theirs")
 @pytest.mark.parametrize(("arguments", "message"), BAD, ids=[" ".join(arguments) for arguments, _ in BAD])
-def test_bad_use_is_one_line(capsys, arguments, message):
-    out = said(capsys, arguments, 2)
+def test_bad_use_is_one_line(capfd, arguments, message):
+    out = said(capfd, arguments, 2)
     (line,) = [text for text in out.err.splitlines() if text != "their module talks"]
     assert line.startswith(f"sharpmin: {message}")
     assert out.out == ""
 
 
-def test_an_interrupt(capsys, monkeypatch):
+def test_an_interrupt(capfd, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sharpmin._check._suite.examine", interrupt)
-    out = said(capsys, [], 130)
+    out = said(capfd, [], 130)
     assert "sharpmin: interrupted" in out.err
     assert out.out == ""
 
 
-def test_ranks(theirs, capsys):
+def test_ranks(theirs, capfd):
     """One spawn: a class of the current folder, families of one process and of two, one document."""
     names = ["golden-step", "ddp-golden-step", "ddp-batchnorm", "fsdp-golden-step"]
     only = [word for name in names for word in ("--only", name)]
-    out, _ = said(capsys, ["theirs:Sam", "--set", "nesterov=False", "--ranks", "2", "--json", *only], code=0)
+    out, _ = said(capfd, ["theirs:Sam", "--set", "nesterov=False", "--ranks", "2", "--json", *only], code=0)
     document = json.loads(out)
     statuses = {outcome["family"]: outcome["status"] for outcome in document["families"]}
     assert list(statuses) == names
@@ -170,8 +170,8 @@ def test_ranks(theirs, capsys):
     assert (document["ranks"], document["passed"], document["not_offered"]) == (2, 3, 1)
 
 
-def test_a_family_that_fails_on_ranks(theirs, capsys):
-    out, _ = said(capsys, ["theirs:Sam", "--ranks", "2", "--only", "ddp-restore"], code=1)
+def test_a_family_that_fails_on_ranks(theirs, capfd):
+    out, _ = said(capfd, ["theirs:Sam", "--ranks", "2", "--only", "ddp-restore"], code=1)
     assert "theirs:Sam by two-step; torch" in out
     assert "; 2 ranks" in out
     assert "float32: the weights differ by" in out
@@ -189,8 +189,8 @@ def test_a_family_that_fails_on_ranks(theirs, capsys):
         (["--ranks", "2", "--only", "nothing"], "no family nothing; there are golden-step"),
     ],
 )
-def test_ranks_that_make_no_sense(capsys, arguments, message):
-    out, err = said(capsys, arguments, code=2)
+def test_ranks_that_make_no_sense(capfd, arguments, message):
+    out, err = said(capfd, arguments, code=2)
     assert out == ""
     assert message in err
     assert len(err.splitlines()) == 1

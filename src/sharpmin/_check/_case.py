@@ -80,8 +80,12 @@ def registered() -> dict[str, Family]:
 
 
 def raised(error: BaseException, limit: int = 300) -> str:
-    """An exception as an observation: one line."""
-    text = " ".join(str(error).split())
+    """An exception as an observation: one line of text that can be shown."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "(it cannot be shown)"
+    text = "".join(c if c.isprintable() else "?" for c in text)
     text = text if len(text) <= limit else text[: limit - 3] + "..."
     return f"raised {type(error).__name__}: {text}" if text else f"raised {type(error).__name__}"
 

@@ -19,12 +19,13 @@ from types import TracebackType
 
 import torch.distributed as dist
 
+from ._apart import Apart
 from ._case import Family
 from ._rank import Task, serve
 from ._rank_trial import by_rank
 from ._report import Outcome, Report
 from ._subject import Subject
-from ._suite import best, choose, examine
+from ._suite import Here, best, choose, play
 
 MOST = 8
 LIMIT = 60.0  # seconds for one family through one door; ours need less than one
@@ -188,13 +189,18 @@ def _death(rank: int, process: BaseProcess, folder: Path) -> str:
 
 
 def run_on_ranks(
-    make: Callable[[], Subject], world: int, only: Iterable[str] = (), watch: Callable[[Family], None] | None = None
+    make: Callable[[], Subject],
+    world: int,
+    one: Apart | Here,
+    only: Iterable[str] = (),
+    watch: Callable[[Family], None] | None = None,
 ) -> Report:
-    """Every chosen family on the subject: those of one process here, the others on `world` processes.
+    """Every chosen family on the subject: those of one process by `one`, the others on `world` processes.
 
     Args:
-        make: makes the subject, here and in every process.
+        make: makes the subject, in every process.
         world: how many processes.
+        one: the same subject for families of one process.
         only: ids of families; empty means all.
         watch: called with every family before it runs.
 
@@ -202,10 +208,9 @@ def run_on_ranks(
         ValueError: for an unknown id, or a number of ranks below 2 or above 8.
         ChildProcessError: if the processes could not be started.
     """
-    families, subject, outcomes = choose(only, ranks=True), make(), []
     with Crew(world) as crew:
-        for chosen in families:
-            if watch is not None:
-                watch(chosen)
-            outcomes.append(crew.examine(chosen, make, subject.doors) if chosen.ranks else examine(chosen, subject))
-    return Report(tuple(outcomes))
+
+        def examine(chosen: Family) -> Outcome:
+            return crew.examine(chosen, make, one.doors) if chosen.ranks else one.examine(chosen)
+
+        return play(choose(only, ranks=True), examine, watch)

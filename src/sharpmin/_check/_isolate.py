@@ -1,7 +1,8 @@
-"""Leave no trace: whatever a scenario does to random numbers, modes, defaults and warnings is undone."""
+"""Leave no trace: whatever a scenario does to random numbers, modes, defaults, warnings and the import path is undone."""
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ def isolated(seed: int | None = SEED) -> Iterator[list[warnings.WarningMessage]]
     True
     """
     random, dtype, threads = torch.get_rng_state(), torch.get_default_dtype(), torch.get_num_threads()
+    path = list(sys.path)
     try:
         with warnings.catch_warnings(record=True) as seen, torch.enable_grad():
             warnings.simplefilter("always")
@@ -34,6 +36,7 @@ def isolated(seed: int | None = SEED) -> Iterator[list[warnings.WarningMessage]]
                 torch.set_num_threads(1)  # small tensors: two threads would wait for each other
             yield seen
     finally:
+        sys.path[:] = path
         torch.set_default_dtype(dtype)
         torch.set_num_threads(threads)
         torch.set_rng_state(random)

@@ -31,6 +31,11 @@ class Named:
     given: tuple[str, ...] = ()
     make: str | None = None
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether nobody else's code is run."""
+        return not self.target and self.make is None
+
     def __call__(self) -> Subject:
         """The subject.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Status = Literal["passed", "failed", "not offered", "not applicable"]
+STATUSES: tuple[Status, ...] = get_args(Status)
 WIDTH = 80
 
 

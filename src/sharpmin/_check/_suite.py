@@ -51,12 +51,30 @@ def run(subject: Subject, only: Iterable[str] = (), watch: Callable[[Family], No
     Raises:
         ValueError: for an unknown id.
     """
+    return play(choose(only), Here(subject).examine, watch)
+
+
+def play(
+    chosen: Iterable[Family], examine: Callable[[Family], Outcome], watch: Callable[[Family], None] | None = None
+) -> Report:
+    """What comes of families, one after the other; `watch` is called with every one before it runs."""
     outcomes = []
-    for chosen in choose(only):
+    for one in chosen:
         if watch is not None:
-            watch(chosen)
-        outcomes.append(examine(chosen, subject))
+            watch(one)
+        outcomes.append(examine(one))
     return Report(tuple(outcomes))
+
+
+class Here:
+    """A subject in this process."""
+
+    def __init__(self, subject: Subject):
+        self._subject, self.name, self.doors = subject, subject.name, subject.doors
+
+    def examine(self, chosen: Family) -> Outcome:
+        """One family through every door."""
+        return examine(chosen, self._subject)
 
 
 def examine(chosen: Family, subject: Subject) -> Outcome:
@@ -89,5 +107,5 @@ def attempt(chosen: Family, trial: Trial) -> Outcome:
         return chosen.outcome("not offered", str(reason))
     except NotApplicable as reason:
         return chosen.outcome("not applicable", str(reason))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return chosen.outcome("failed", prefix + raised(error))

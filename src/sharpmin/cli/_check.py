@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sharpmin._check import Report
-    from sharpmin._check._subject import Subject
+    from sharpmin._check._apart import Apart
+    from sharpmin._check._named import Named
+    from sharpmin._check._suite import Here
 
 STYLES = {"passed": "green", "failed": "bold red"}
 
@@ -37,20 +39,19 @@ def check(
     either: there is nothing to ask.
     """
     from sharpmin._check._named import Named
-    from sharpmin._check._suite import choose, run
+    from sharpmin._check._suite import choose, play
 
-    choose(only or [], ranks=ranks is not None)
+    chosen = choose(only or [], ranks=ranks is not None)
     _demand_ranks(ranks)
     with _visible(), redirect_stdout(sys.stderr):  # what the code under test prints must not end up in the JSON
         named = Named(target, door, tuple(given or []), make)
-        subject = named()
-        with _status(silent=as_json) as tell:
+        with _subject(named) as subject, _status(silent=as_json) as tell:
             if ranks is None:
-                report = run(subject, only or [], lambda family: tell(family.id))
+                report = play(chosen, subject.examine, lambda family: tell(family.id))
             else:
                 from sharpmin._check._crew import run_on_ranks
 
-                report = run_on_ranks(named, ranks, only or [], lambda family: tell(family.id))
+                report = run_on_ranks(named, ranks, subject, only or [], lambda family: tell(family.id))
     if as_json:
         typer.echo(json.dumps(_document(subject, report, ranks), indent=2))
     else:
@@ -68,6 +69,19 @@ def _demand_ranks(ranks: int | None) -> None:
         from sharpmin._check._crew import demand_world
 
         demand_world(ranks)
+
+
+@contextmanager
+def _subject(named: Named) -> Iterator[Apart | Here]:
+    """Ours in this process; somebody else's in one of its own, since it may do anything."""
+    from sharpmin._check._apart import Apart
+    from sharpmin._check._suite import Here
+
+    if named.is_ours:
+        yield Here(named())
+        return
+    with Apart(named) as subject:
+        yield subject
 
 
 @contextmanager
@@ -92,7 +106,7 @@ def _status(*, silent: bool) -> Iterator[Any]:
         yield status.update
 
 
-def _headline(subject: Subject, ranks: int | None) -> str:
+def _headline(subject: Apart | Here, ranks: int | None) -> str:
     import torch
 
     where = f"; {ranks} ranks" if ranks else ""
@@ -116,7 +130,7 @@ def table(report: Report) -> Table:
     return grid
 
 
-def _document(subject: Subject, report: Report, ranks: int | None) -> dict[str, Any]:
+def _document(subject: Apart | Here, report: Report, ranks: int | None) -> dict[str, Any]:
     import torch
 
     from sharpmin import __version__

@@ -1,0 +1,198 @@
+"""Somebody else's SAM in a process of its own: whatever it does to that process, the check goes on and says what it was.
+
+The process imports and makes it, plays one family after another, and answers in JSON. One that ends, or is not done in time,
+has failed that family with one line that says so, and the next family gets a new process.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import recv_handle, send_handle
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from sharpmin.core.children import end_with_parent
+
+from ._case import Family, raised, registered
+from ._report import STATUSES, Outcome
+from ._subject import Subject
+from ._suite import examine
+
+LIMIT = 60.0
+"""Seconds for one family through all doors, where ours need less than one; a tenth of it once a family was not done in time."""
+
+START = 300.0
+"""Seconds to import and make it."""
+
+_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+
+
+class Apart:
+    """A subject in another process; started when it is needed.
+
+    Args:
+        make: makes the subject, there; it must pickle.
+        limit: seconds for one family.
+
+    Attributes:
+        name: that of the subject.
+        doors: its doors.
+
+    Raises:
+        ValueError: if it could not be made, with the reason in one line.
+    """
+
+    def __init__(self, make: Callable[[], Subject], limit: float = LIMIT):
+        self._make, self._limit = make, limit
+        self._process: BaseProcess | None = None
+        self.name, self.doors = self._start()
+
+    def __enter__(self) -> Apart:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def examine(self, chosen: Family) -> Outcome:
+        """One family through every door, in that process."""
+        try:
+            if self._process is None:
+                self._start()
+            self._told.send(chosen.id)
+            return _outcome(chosen, self._answer(self._limit))
+        except TimeoutError:
+            said = f"was not done after {self._limit:g} s"
+            self._limit = min(self._limit, LIMIT / 10)
+        except (EOFError, OSError):
+            said = self._death()
+        except ValueError as error:
+            said = str(error)
+        except BaseException:
+            self.stop()
+            raise
+        self.stop()
+        return chosen.outcome("failed", said)
+
+    def stop(self) -> None:
+        """Kill the process, if there is one."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._told.close()
+            self._process = None
+
+    def _start(self) -> tuple[str, tuple[str, ...]]:
+        context: Any = multiprocessing.get_context(_METHOD)
+        if _METHOD == "forkserver":
+            context.set_forkserver_preload(["sharpmin._check._suite"])
+        self._told, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(self._make, theirs, os.getcwd()), daemon=True)
+        self._process.start()
+        theirs.close()  # so that its end is seen
+        try:
+            if _METHOD == "forkserver":
+                _send_stderr(self._told, self._process)
+            hello = json.loads(self._answer(START))
+        except TimeoutError:
+            self.stop()
+            raise ValueError(f"to import and make it was not done after {START:g} s") from None
+        except EOFError:
+            said = self._death()
+            self.stop()
+            raise ValueError(f"to import and make it {said}") from None
+        except BaseException:
+            self.stop()
+            raise
+        if "refused" in hello:
+            self.stop()
+            raise ValueError(str(hello["refused"]))
+        return str(hello["name"]), tuple(map(str, hello["doors"]))
+
+    def _answer(self, seconds: float) -> str:
+        """What the process says.
+
+        Raises:
+            TimeoutError: if it says nothing in time.
+            EOFError: if it has ended.
+        """
+        if not self._told.poll(seconds):
+            raise TimeoutError
+        answer: bytes = self._told.recv_bytes()
+        return answer.decode()
+
+    def _death(self) -> str:
+        assert self._process is not None  # noqa: S101  # for mypy
+        self._process.join(5.0)
+        code = self._process.exitcode
+        if code is None:
+            return "closed its line to the check"
+        return f"ended its process (exit code {code})" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+
+
+def _send_stderr(told: Connection, process: BaseProcess) -> None:
+    with open(os.devnull, "wb") as nothing:
+        try:
+            send_handle(told, 2, process.pid)
+        except OSError:  # it is closed
+            send_handle(told, nothing.fileno(), process.pid)
+
+
+def _outcome(chosen: Family, text: str) -> Outcome:
+    """The outcome in an answer, which a process that runs somebody else's code has sent.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    try:
+        status, observed, right = json.loads(text)
+    except ValueError:
+        raise ValueError("answered with something else than an outcome") from None
+    if status not in STATUSES:
+        raise ValueError("answered with something else than an outcome")
+    return chosen.outcome(status, str(observed), str(right))
+
+
+def _serve(make: Callable[[], Subject], told: Connection, folder: str) -> None:
+    """Play what comes until the caller is gone; whatever is printed, by Python or below it, goes to stderr."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends it
+    end_with_parent()
+    if _METHOD == "forkserver":
+        os.dup2(recv_handle(told), 2)  # the server may have been started with another
+    os.dup2(2, 1)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    torch.set_num_threads(1)
+    path = list(sys.path)
+    try:
+        subject = make()
+        sys.path.extend(place for place in path if place not in sys.path)  # what is imported later still lies there
+    except (ValueError, TypeError) as error:
+        _tell(told, {"refused": str(error)})
+        return
+    except BaseException as error:
+        _tell(told, {"refused": f"to import and make it {raised(error)}"})
+        return
+    _tell(told, {"name": subject.name, "doors": subject.doors})
+    while True:
+        try:
+            chosen = registered()[told.recv()]
+        except EOFError:
+            return
+        try:
+            found = examine(chosen, subject)
+        except BaseException as error:
+            found = chosen.outcome("failed", raised(error))
+        _tell(told, (found.status, found.observed, found.right))
+
+
+def _tell(told: Connection, what: Any) -> None:
+    told.send_bytes(json.dumps(what).encode())
