@@ -241,3 +241,21 @@ def test_the_log_is_only_read(logs, said):
     said(logs["trap"], code=10)
     assert logs["trap"].read_bytes() == before
     assert len(read(logs["trap"]).steps) == 200
+
+
+def test_a_page_is_written_through_a_symbolic_link(logs, tmp_path, said):
+    """The file that the link names is replaced, and the link stays."""
+    target, link = tmp_path / "pages" / "run.html", tmp_path / "run.html"
+    target.parent.mkdir()
+    link.symlink_to(target)
+    for _ in range(2):
+        said(logs["trap"], "--html", link, code=20)
+        assert link.is_symlink()
+        assert "<html" in target.read_text()[:200].lower()
+    assert [path.name for path in target.parent.iterdir()] == ["run.html"]
+
+
+def test_a_link_into_nowhere_is_refused_first(logs, tmp_path, said):
+    link = tmp_path / "run.html"
+    link.symlink_to(tmp_path / "no" / "run.html")
+    assert "there is no folder" in said(logs["trap"], "--html", link, code=2)

@@ -93,7 +93,7 @@ class Apart:
     def _start(self) -> tuple[str, tuple[str, ...]]:
         context: Any = multiprocessing.get_context(_METHOD)
         if _METHOD == "forkserver":
-            context.set_forkserver_preload(["sharpmin._check._suite"])
+            context.set_forkserver_preload(["sharpmin._check._suite", "torch._dynamo"])  # which the first step loads
         self._told, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(self._make, theirs, os.getcwd()), daemon=True)
         self._process.start()
