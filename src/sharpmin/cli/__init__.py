@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from contextlib import redirect_stderr
 
 from ._interrupt import INTERRUPTED
+from ._streams import Deaf, demand_streams, silence
 
 BROKEN_PIPE = 141
 
@@ -15,10 +16,16 @@ def main(arguments: list[str] | None = None) -> int:
 
     0: fine. 1: a claim is refuted. 2: bad use. 130: Ctrl-C. 141: nobody reads the output any more.
     """
+    demand_streams()
+    with redirect_stderr(Deaf(sys.stderr)):
+        return _main(sys.argv[1:] if arguments is None else arguments)
+
+
+def _main(arguments: list[str]) -> int:
     try:
         from ._app import run
 
-        code = run(sys.argv[1:] if arguments is None else arguments)
+        code = run(arguments)
         sys.stdout.flush()
     except ImportError as error:  # typer, or what a command needs, is not installed
         sys.stderr.write(f"sharpmin: {_line(error)}\n")
@@ -27,8 +34,12 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write("sharpmin: interrupted; nothing was written\n")
         code = INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        silence(sys.stdout)
         code = BROKEN_PIPE
+    except OSError as error:  # the last flush, on a full disk
+        sys.stderr.write(f"sharpmin: the output could not be written: {error}\n")
+        silence(sys.stdout)
+        code = 2
     if code == INTERRUPTED:
         # CPython remembers an interrupt that left an exec() inside an import and kills itself by it at exit, although it
         # was caught here; running any code string clears that memory.
