@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -23,23 +24,24 @@ ALIVE, KILLED, SLOW, UNSEEN = "alive", "killed", "too slow", "no test"
 
 @dataclass(frozen=True)
 class Case:
-    """A mutant of a file."""
+    """A mutant of a file; its key is what it is known by in the results, which stays where lines above it come and go."""
 
     path: str
     mutant: Mutant
     source: str
-
-    @property
-    def key(self) -> str:
-        """What it is known by in the results: it stays where lines above it come and go."""
-        before, after = self.mutant.shown(self.source)
-        return f"{self.path} {self.mutant.function} {self.mutant.column} {before} -> {after}"
+    key: str
 
 
 def cases(root: Path, paths: Sequence[str], line: int | None = None) -> list[Case]:
     """All mutants of these files, or those that begin in one line."""
-    texts = {path: (root / path).read_text(encoding="utf-8") for path in paths}
-    found = [Case(path, mutant, text) for path, text in texts.items() for mutant in mutants(text)]
+    found = []
+    for path in paths:
+        source, seen = (root / path).read_text(encoding="utf-8"), Counter[str]()
+        for mutant in mutants(source):
+            before, after = mutant.shown(source)
+            key = f"{path} {mutant.function} {mutant.column} {before} -> {after}"
+            seen[key] += 1  # a line may be there twice
+            found.append(Case(path, mutant, source, f"{key} {seen[key]}"))
     return [case for case in found if line is None or case.mutant.line == line]
 
 
@@ -108,8 +110,9 @@ def main(given: Sequence[str], root: Path | None = None) -> int:
     if options.list:
         print("\n".join(f"{path}: {count}" for path, count in sorted(Counter(case.path for case in chosen).items())))
         return 0
-    options.out.mkdir(parents=True, exist_ok=True)
-    results = options.out / "results.jsonl"
+    out = root / options.out
+    out.mkdir(parents=True, exist_ok=True)
+    results = out / "results.jsonl"
     known = _known(results, options.again)
     left = [case for case in chosen if case.key not in known]
     if left:
@@ -117,9 +120,9 @@ def main(given: Sequence[str], root: Path | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="mutants-") as place, results.open("a", encoding="utf-8") as to:
             copy = Copy(root, Path(place))
             folders = [folder for folder in TESTS if any(folder_of(case.path) == folder for case in left)]
-            tests = watch(copy, folders, options.out / "tests")
+            tests = watch(copy, folders, out / "tests")
             for at, case in enumerate(left, 1):
-                row = judge(copy, case, tests, options.seconds, options.out / "log.txt")
+                row = judge(copy, case, tests, options.seconds, out / "log.txt")
                 known[case.key] = row
                 print(f"{at}/{len(left)} {row['result']}: {case.path}:{case.mutant.line} {row['after']}", flush=True)
                 to.write(json.dumps(row) + "\n")
@@ -130,4 +133,5 @@ def main(given: Sequence[str], root: Path | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends what runs, and removes the copy
     sys.exit(main(sys.argv[1:]))

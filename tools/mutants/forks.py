@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from compileall import compile_dir
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -71,22 +71,31 @@ def run(copy: Copy, arguments: Sequence[str], *, limit: float, plugin: Any, log:
     child = os.fork()
     if not child:
         _child(copy.root, arguments, plugin, log)
-    end = time.monotonic() + limit
-    pause = 0.01
+    ended = False
+    try:
+        ended = _ends(child, limit)
+    finally:  # past the limit, or where this process is stopped itself
+        status = _end(child)
+    return os.waitstatus_to_exitcode(status) if ended else TOO_LONG
+
+
+def _ends(child: int, limit: float) -> bool:
+    """Whether a child ends within that many seconds; its process number stays taken."""
+    end, pause = time.monotonic() + limit, 0.01
     while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            return True
         time.sleep(pause)
         pause = min(0.1, pause * 1.5)
-    for end_it in (os.killpg, os.kill):  # the group, or where there is none yet the child alone
-        try:
-            end_it(child, signal.SIGKILL)
-            break
-        except ProcessLookupError:
-            continue
-    os.waitpid(child, 0)
-    return TOO_LONG
+    return False
+
+
+def _end(child: int) -> int:
+    """End a child, if it has not ended, and all that it started; it may have no group yet."""
+    for end in (os.killpg, os.kill):
+        with suppress(ProcessLookupError):
+            end(child, signal.SIGKILL)
+    return os.waitpid(child, 0)[1]
 
 
 def _child(root: Path, arguments: Sequence[str], plugin: Any, log: Path) -> NoReturn:

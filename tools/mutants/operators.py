@@ -188,11 +188,18 @@ def _constant(node: ast.Constant, text: _Text) -> Iterator[_Change]:
 
 
 def _condition(node: ast.If | ast.IfExp | ast.While, text: _Text) -> Iterator[_Change]:
-    yield "condition", node.test, f"not ({text(node.test)})"
+    if not _opposite(node.test):
+        yield "condition", node.test, f"not ({text(node.test)})"
 
 
 def _filter(node: ast.comprehension, text: _Text) -> Iterator[_Change]:
-    yield from (("condition", test, f"not ({text(test)})") for test in node.ifs)
+    yield from (("condition", test, f"not ({text(test)})") for test in node.ifs if not _opposite(test))
+
+
+def _opposite(test: ast.expr) -> bool:
+    """Whether another change makes the opposite of a condition."""
+    one = isinstance(test, ast.Compare) and len(test.ops) == 1
+    return one or (isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not))
 
 
 def _value(node: ast.Return, text: _Text) -> Iterator[_Change]:

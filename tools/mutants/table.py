@@ -17,7 +17,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "src/sharpmin/theory": ("tests/theory", "tests/contract/test_theorems.py", "tests/contract/test_problems.py"),
 }
 """Folder of the source -> files and folders of tests, doctests among them."""
-FILE_LIMIT = 240.0
+FILE_LIMIT = 60.0
 """Seconds that a file of tests may take when it is watched; tests that come later are not used."""
 
 
