@@ -81,6 +81,7 @@ def _arguments(given: Sequence[str]) -> argparse.Namespace:
         "--only", metavar="PATH[:LINE]", help="a file or a folder, from the root of the repository; or one line"
     )
     parser.add_argument("--seconds", type=float, default=30, help="of tests for each mutant, the quickest first (30)")
+    parser.add_argument("--tests", nargs="+", metavar="PATH", help="of the tests of a folder only those below these paths")
     parser.add_argument("--again", choices=("alive", "all"), help="run anew what is in the results: survivors, or everything")
     parser.add_argument("--out", type=Path, default=Path("out/mutants"), help="where results are kept (out/mutants)")
     parser.add_argument("--list", action="store_true", help="count the mutants, and run none")
@@ -120,7 +121,7 @@ def main(given: Sequence[str], root: Path | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="mutants-") as place, results.open("a", encoding="utf-8") as to:
             copy = Copy(root, Path(place))
             folders = [folder for folder in TESTS if any(folder_of(case.path) == folder for case in left)]
-            tests = watch(copy, folders, out / "tests")
+            tests = watch(copy, folders, out / "tests", options.tests)
             for at, case in enumerate(left, 1):
                 row = judge(copy, case, tests, options.seconds, out / "log.txt")
                 known[case.key] = row

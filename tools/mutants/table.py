@@ -17,7 +17,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
     "src/sharpmin/theory": ("tests/theory", "tests/contract/test_theorems.py", "tests/contract/test_problems.py"),
 }
 """Folder of the source -> files and folders of tests, doctests among them."""
-FILE_LIMIT = 60.0
+FILE_LIMIT = 100.0
 """Seconds that a file of tests may take when it is watched; tests that come later are not used."""
 
 
@@ -82,11 +82,15 @@ class Tests:
         return chosen, len(ordered)
 
 
-def watch(copy: Copy, folders: Sequence[str], out: Path) -> Tests:
-    """Run the tests of these folders once on the source as it is; what is known of a file that has not changed is kept."""
+def watch(copy: Copy, folders: Sequence[str], out: Path, below: Sequence[str] | None = None) -> Tests:
+    """Run the tests of these folders, or those of them `below` some paths, once on the source as it is.
+
+    What is known of a file of tests that has not changed is kept.
+    """
     out.mkdir(parents=True, exist_ok=True)
     rows = []
-    for file in dict.fromkeys(file for folder in folders for file in _test_files(copy.root, folder)):
+    files = dict.fromkeys(file for folder in folders for file in _test_files(copy.root, folder))
+    for file in files if below is None else [file for file in files if file.startswith(tuple(below))]:
         digest = hashlib.sha256((copy.root / file).read_bytes()).hexdigest()[:12]
         kept = out / f"{file.replace('/', '-')}-{digest}.jsonl"
         if not kept.exists():
