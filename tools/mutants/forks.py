@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-SLOW = ("torch", "numpy", "scipy", "pytest", "hypothesis", "torch.optim", "torch.nn")
+SLOW = ("torch", "numpy", "scipy", "pytest", "torch.optim", "torch.nn")
 """Imported once, in the process that forks; what is not there is passed over."""
 OPTIONS = ("-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--tb=no")
 PASSED, FAILED, NO_TESTS, TOO_LONG = 0, 1, 5, 124

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .forks import Copy, Watching, run
+from .forks import FAILED, NO_TESTS, PASSED, TOO_LONG, Copy, Watching, run
 from .operators import Mutant
 
 TESTS: Mapping[str, tuple[str, ...]] = {
@@ -97,7 +97,10 @@ def watch(copy: Copy, folders: Sequence[str], out: Path, below: Sequence[str] | 
             print(f"watching {file}", flush=True)
             new = out / "new.jsonl"
             new.write_text("")
-            run(copy, [file], limit=FILE_LIMIT, plugin=Watching(f"{copy.root}/", new), log=out / "log.txt")
+            log = out / "log.txt"
+            status = run(copy, [file], limit=FILE_LIMIT, plugin=Watching(f"{copy.root}/", new), log=log)
+            if status not in (PASSED, FAILED, NO_TESTS, TOO_LONG):
+                raise RuntimeError(f"mutants: pytest on {file} ended with {status}; see {log}")
             new.replace(kept)
         rows += [json.loads(line) for line in kept.read_text(encoding="utf-8").splitlines()]
     return Tests.of(rows)
