@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 ARGS ?=
 
-.PHONY: install browser reproduce test lint clean
+.PHONY: install browser reproduce test lint mutants clean
 
 install: $(VENV)/.installed
 
@@ -34,6 +34,10 @@ lint: install
 
 test: lint browser
 	$(BIN)/python -m pytest -n 2
+
+# Changes the source in one place at a time and tells which changes no test notices; ARGS="--sample 100" takes some.
+mutants: install
+	$(BIN)/python -m tools.mutants $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(OUT)

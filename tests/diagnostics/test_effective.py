@@ -76,3 +76,20 @@ def test_nothing_is_read_from_a_device():
     assert [t.shape for t in seen.decayed(ps)] == [p.shape for p in ps]
     assert seen.lr().is_meta
     assert seen.scales()
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_where_every_learning_rate_is_0_none_has_a_share(name):
+    """As before the first step of a warmup: 0 / 0 of the largest would be none."""
+    base, ps, vectors = stepped(name)
+    for group in base.param_groups:
+        group["lr"] = 0.0
+    scaled = Base(base.param_groups, base.state).preconditioned(ps, vectors)
+    for i, (p, v) in enumerate(zip(ps, vectors, strict=True)):
+        assert torch.allclose(scaled[i], v / root(base, p, base.param_groups[i // 2]), rtol=1e-13, atol=0)
+
+
+def test_counts_of_steps_on_several_devices_stay_where_they_are():
+    here, there = _effective._unbias(0.9, [torch.tensor(3.0), torch.tensor(3.0, device="meta")])
+    assert float(here) == pytest.approx(1 / (1 - 0.9**3), rel=1e-12)
+    assert there.is_meta

@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +14,9 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset, Weighte
 
 from sharpmin.core.errors import PhaseError
 from sharpmin.diagnostics import hessian_spectrum, hessian_trace, m_sharpness, worst_loss
+from sharpmin.diagnostics._batches import _mark
 from sharpmin.optim._geometry import L2
+from sharpmin.optim._numeric.kinds import PIECE
 from sharpmin.optim.sam import SAM
 
 
@@ -254,3 +257,15 @@ def sharded():
 def test_models_over_several_processes_are_refused(probe, model, text, one_rank):
     with pytest.raises(TypeError, match=f"^{probe}: .*{text}"):
         PROBES[probe](model(), mse_loss, batches([10]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.uint8, torch.bfloat16])
+def test_the_mark_of_a_tensor_is_a_sum_over_its_bits(dtype):
+    """Each entry times its place in its piece, each piece times another power of a prime, modulo 2^64."""
+    t = (torch.arange(5 * PIECE // 2) % 251).to(dtype)
+    raw = t.numpy() if dtype != torch.bfloat16 else t.view(torch.int16).numpy()
+    bits = raw.view(np.int32 if raw.itemsize % 4 == 0 else np.uint8)
+    total, size = 0, PIECE * len(bits) // len(t)
+    for at in range(0, len(bits), size):
+        total = total * 1_000_003 + sum(place * int(b) for place, b in enumerate(bits[at : at + size], 1))
+    assert int(_mark(t)) == (total + 2**63) % 2**64 - 2**63

@@ -10,6 +10,7 @@ from sharpmin.diagnostics import Floor, Log, Numbers, State, Window
 from sharpmin.diagnostics._rows import encode
 from sharpmin.diagnostics.stall import SHARE, decide, diagnose
 from sharpmin.diagnostics.statistics import HORIZON
+from sharpmin.diagnostics.window import MOST_BLOCKS
 
 B, STEPS = 12, 50
 
@@ -108,6 +109,32 @@ def test_many_blocks_are_merged():
     np.testing.assert_allclose(window.g.mul(torch.tensor([4.0] * 32 + [2.0]).double()[:, None]).sum(0), g.sum(0), atol=1e-4)
 
 
+def test_merged_blocks_weigh_as_many_steps_as_they_sketched():
+    """Blocks of 1, 2, 3, ... sketched steps, three to one: the sketch of a sum over steps is that sum."""
+    count = 3 * MOST_BLOCKS
+    sketches = {key: vectors(seed, count) for seed, key in enumerate(("g", "d", "pd", "pg", "x"))}
+    made = log(sketches["g"], sketches["d"], **{key: sketches[key] for key in ("pd", "pg", "x")})
+    for a, row in enumerate(made.blocks):
+        row["n"] = a + 1
+    window, weight = Window.of(made), torch.arange(1.0, count + 1).double()[:, None]
+    for key, rows in sketches.items():
+        sums, total = ((weight * t).view(MOST_BLOCKS, 3, -1).sum(1) for t in (rows, torch.ones_like(rows)))
+        np.testing.assert_allclose(getattr(window, key), sums / total, atol=1e-6)
+
+
+def test_scalars_are_means_over_steps_of_the_blocks_that_have_them():
+    made, steps, values = log(G, D), range(10, 10 + B), vectors(5)[:, 0].tolist()
+    for row, count, value in zip(made.blocks, steps, values, strict=True):
+        row |= {"steps": count, "dg": value, "last": row["first"] + count - 1}
+    for row in list(made.blocks)[::2]:
+        del row["curvature"]
+        row["lag"] = float(row["steps"])
+    found = Window.of(made).scalars
+    assert found["dg"] == pytest.approx(np.average(values, weights=steps), rel=1e-12)
+    assert found["lag"] == pytest.approx(np.average(steps[::2], weights=steps[::2]), rel=1e-12)
+    assert found["curvature"] == pytest.approx(0.4, rel=1e-12)
+
+
 def test_only_the_last_blocks_with_one_rho_and_one_lr_count():
     made = log(G, D, lr=0.3)
     for row in log(G[:7], D[:7]).blocks:
@@ -173,6 +200,25 @@ def test_the_parts_of_a_floor(bias, noise, a, replacement, state):
     assert decide(Numbers(**PLAIN), floor) is state
     assert floor.of_rho + floor.of_noise == pytest.approx(bias + noise)
     assert ("at most" in floor.words()[0]) is not replacement
+
+
+@pytest.mark.parametrize(("mu", "gx"), [(0.01, 40.0), (0.7, 40.0), (0.01, -40.0)])
+@pytest.mark.parametrize("reshuffled", [True, False, None])
+def test_the_floor_is_the_covariance_of_gradient_and_position(mu, gx, reshuffled):
+    """W = (mean <g, x> - <mean g, mean x>) / 2 and U = mean <D_a, D_b> over pairs, by loops; nothing below 0."""
+    x = vectors(4, mean=0.2)
+    window = Window.of(log(G, D, run={"mu": mu, "reshuffled": reshuffled}, scalars={"gx": gx}, x=x))
+    numbers = Numbers.of(window)
+    floor, lam = Floor.of(window, numbers), max(0.4, mu)
+    product = sum(float(G[a] @ x[b]) for a in range(B) for b in range(B)) / B**2
+    assert abs(product) > 5.0
+    assert floor.noise == pytest.approx(max(0.0, (gx - product) / 2), rel=1e-6)
+    squared = sum(float(D[a] @ D[b]) for a in range(B) for b in range(B) if a != b) / (B * (B - 1))
+    found = (floor.bias, floor.bias_low, floor.bias_high)
+    assert found == pytest.approx((squared / (2 * math.sqrt(lam * mu)), squared / (2 * lam), squared / (2 * mu)), rel=1e-5)
+    assert (floor.amplification, floor.replacement) == (0.25, reshuffled is False)
+    assert Floor.of(Window.of(log(G, D, run={"mu": mu}, scalars={"gx": gx})), numbers) is None
+    assert Floor.of(Window.of(log(G, D, run={"mu": mu}, x=x)), numbers) is None
 
 
 @pytest.mark.parametrize(

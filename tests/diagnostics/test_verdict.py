@@ -1,11 +1,14 @@
 """Real runs whose answer is known: a floor of rho, a floor of noise, a two-cycle, a trap, and runs that the toggle decides."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 import sharpmin as sm
 from sharpmin.diagnostics import OnHold, State, toggle
+from sharpmin.diagnostics import hold as hold_module
 
 
 class Quadratic:
@@ -145,6 +148,22 @@ def test_on_hold_halves_rho_while_it_holds_the_run_up_and_goes_on_after_a_checkp
     again.load_state_dict(hold.state_dict())
     assert again.changes == hold.changes
     assert again.step() is None
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize(("factor", "blocks"), [(0.5, 5), (0.25, 7)])
+def test_on_hold_multiplies_rho_once_a_window_of_new_blocks(factor, blocks, state, monkeypatch):
+    """A change is followed by a window of its own: where every one holds, n blocks make n // blocks changes."""
+    monkeypatch.setattr(hold_module, "diagnose", lambda *_, **__: SimpleNamespace(state=state))
+    holds = state in (State.HOLDS, State.RHO_FLOOR, State.TWO_CYCLE, State.TRAP)
+    run = Quadratic([1.0], rho=0.8, noise=0.1, every=1, block=2).steps(6)
+    hold = OnHold(run.opt, run.probe, factor=factor, blocks=blocks)
+    for n in range(1, 4 * blocks):
+        found = run.steps(2) and hold.step()
+        changes = n // blocks if holds else 0
+        assert run.opt.param_groups[0]["rho"] == 0.8 * factor**changes
+        assert (found is not None) is (n % blocks == 0 if holds else n >= blocks)
+        assert hold.state_dict() == {"changes": changes}
 
 
 @pytest.mark.parametrize(

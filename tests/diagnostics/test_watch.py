@@ -79,6 +79,23 @@ def test_the_rows_are_the_formulas(own):
         assert block["dg"] == pytest.approx(np.mean([float((big - g) @ g) for _, g, big in part]), rel=1e-10)
 
 
+@pytest.mark.parametrize("own", [True, False], ids=["own", "foreign"])
+def test_the_scalars_of_a_block_are_means_of_the_formulas(own):
+    """h = <D, g> / (rho ||g||) is the curvature along e, lr h (1 + <D, g> / ||g||^2) that of a step along G."""
+    run = Run(own, noise=0.2, every=2, block=6).steps(12)
+    assert len(run.probe.log.blocks) == 2
+    for b, block in enumerate(run.probe.log.blocks):
+        part = [(g, big - g) for _, g, big in run.pairs[6 * b : 6 * b + 6]]
+        e = [run.rho * g / g.norm() for g, _ in part]
+        along = [float(d @ v / (v @ v)) for (_, d), v in zip(part, e, strict=True)]
+        bounce = [0.1 * h * float((g + d) @ g / (g @ g)) for (g, d), h in zip(part, along, strict=True)]
+        right = {"norm_g": [float(g.norm()) for g, _ in part], "norm_d": [float(d.norm()) for _, d in part]}
+        right |= {"curvature": along, "bounce": bounce, "gg": [float(g @ g) for g, _ in part]}
+        right |= {"dd": [float(d @ d) for _, d in part]}
+        for key, values in right.items():
+            assert block[key] == pytest.approx(np.mean(values), rel=1e-9), key
+
+
 @pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
 @pytest.mark.parametrize("telemetry", [False, True])
 def test_products_of_any_size_on_every_kind_of_step(scale, telemetry):

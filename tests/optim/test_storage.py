@@ -135,3 +135,22 @@ def test_two_parameters_on_one_storage_come_back(bits):
     with opt.perturbed():
         assert bits(flat) != was
     assert bits(flat) == was
+
+
+@pytest.mark.parametrize(("before", "after"), [(torch.float32, torch.float64), (torch.float64, torch.float32)])
+def test_weights_of_another_dtype_than_on_the_step_before_come_back(door, path, before, after, bits):
+    """`p.data = p.data.to(...)` keeps the parameter; its copy follows, and at lr 0 the weights are what they were."""
+    w, other = (nn.Parameter(torch.rand(50, dtype=before)) for _ in range(2))
+    opt = sm.SAM(torch.optim.SGD([w, other], lr=0.0), rho=0.1)
+    steps(opt, lambda: ((w - 2) ** 2).sum() + (other**3).sum(), door, 1)
+    w.grad = other.grad = None
+    w.data = w.data.to(after) / 3
+    was, inside = bits([w, other]), []
+
+    def loss():
+        inside.append(bits(w))
+        return ((w - 2) ** 2).sum() + (other**3).sum()
+
+    steps(opt, loss, door, 2)
+    assert bits([w, other]) == was
+    assert inside[0] == inside[2] != inside[1] == inside[3]
