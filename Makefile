@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 ARGS ?=
 
-.PHONY: install browser reproduce test lint clean
+.PHONY: install browser reproduce test soak lint clean
 
 install: $(VENV)/.installed
 
@@ -34,6 +34,10 @@ lint: install
 
 test: lint browser
 	$(BIN)/python -m pytest -n 2
+
+# Random configurations against a loop by hand, for an hour: make soak ARGS="--minutes 2 --seed 5", "--case 7", "--interrupts".
+soak: install
+	cd tests && ../$(BIN)/python -m soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(OUT)

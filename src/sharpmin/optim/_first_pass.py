@@ -17,6 +17,7 @@ from ._block import PerturbedBlock
 from ._effects.lightning import is_lightning
 from ._effects.report import detached
 from ._gradients import accumulate, kept
+from ._numeric.sums import sum_of_squares
 from ._passes import Passes
 from ._plan import Plan, plan, would_climb
 from ._scaling import refuse_scaler_step
@@ -168,11 +169,19 @@ def _require_own_gradients(passes: Passes, loss: Any, before: tuple[Tensor, int]
     Raises:
         PhaseError: if it has left no gradient, or one more was accumulated onto what was there.
     """
-    now = _first_gradient(passes)
+    now, needed = _first_gradient(passes), loss is not None and bool(passes.groups.active())
     stale = before is not None and now is not None and now[0] is before[0]
     written = now[1] - before[1] if stale and now is not None and before is not None else 0
-    if (now is None or (stale and written == 0)) and loss is not None and passes.groups.active():
+    if (now is None or (stale and written == 0)) and needed:
         raise PhaseError(messages.NO_BACKWARD)
-    if stale and written == 1:  # cleared in place and made anew, it would have been written to twice
+    if now is not None and stale and written == 1:  # cleared in place and made anew, it would have been written to twice
+        _refuse_added(passes, now[0], needed=needed)
+
+
+def _refuse_added(passes: Passes, gradient: Tensor, *, needed: bool) -> None:
+    """Refuse a gradient that one write was added to; if that has cleared it, its parameter may be left out, but not all."""
+    if sum_of_squares([gradient]) != 0:
         passes.groups.put([])
         raise PhaseError(messages.BEFORE_CLOSURE)
+    if needed and sum_of_squares([g for _, g in passes.groups.gradients()]) == 0:
+        raise PhaseError(messages.NO_BACKWARD)
