@@ -69,7 +69,7 @@ def adagrad(w: np.ndarray, g: np.ndarray, lr: float, k: Kept, o: dict[str, Any])
 def nadam(w: np.ndarray, g: np.ndarray, lr: float, k: Kept, o: dict[str, Any]) -> np.ndarray:
     b, c = o["betas"]
     now, ahead = (b * (1 - 0.5 * 0.96 ** (t * 0.004)) for t in (k.t, k.t + 1))
-    k.product *= now
+    k.product = float(np.float32(k.product) * np.float32(now))  # torch keeps it so
     k.m = (1 - b) * g + (0.0 if k.m is None else b * k.m)
     k.v = c * k.v + (1 - c) * g * g
     size = np.sqrt(k.v / (1 - c**k.t)) + o["eps"]

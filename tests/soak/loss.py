@@ -3,6 +3,8 @@
 f = mean over rows of mask (log cosh r + r^2 / 4), r = sum <A, w> - b, plus a tenth of sum log cosh w; over all micro-batches.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import nn
@@ -42,8 +44,13 @@ def parameter(weight: Weight, array: np.ndarray) -> nn.Parameter:
 
 def data(case: Case, t: int, micro: int) -> tuple[list[np.ndarray], np.ndarray]:
     """The factors A of each parameter, and b."""
-    draw = np.random.default_rng([case.seed, 2, t, micro])
-    shapes = [EXTENTS[w.kind] for w in case.weights]
+    return _data(case.seed, t, micro, tuple(w.kind for w in case.weights))
+
+
+@lru_cache(maxsize=64)
+def _data(seed: int, t: int, micro: int, kinds: tuple[str, ...]) -> tuple[list[np.ndarray], np.ndarray]:
+    draw = np.random.default_rng([seed, 2, t, micro])
+    shapes = [EXTENTS[kind] for kind in kinds]
     return [draw.normal(size=(ROWS, *s)) / max(1.0, np.prod(s)) ** 0.5 for s in shapes], draw.normal(size=ROWS)
 
 
