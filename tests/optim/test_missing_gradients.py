@@ -183,6 +183,26 @@ def test_a_closure_that_clears_in_place_and_makes_no_gradient(path, bits):
     assert bits(ps) == was
 
 
+def test_the_random_numbers_of_a_closure_that_was_refused_are_forgotten():
+    """Dropout draws the same mask in both passes of the next step."""
+    dropout, net, masks = nn.Dropout(0.5), nn.Linear(4, 64), []
+    dropout.register_forward_hook(lambda module, x, out: masks.append(out == 0))
+    opt = sm.SAM(torch.optim.SGD(net.parameters(), lr=0.1), rho=0.5)
+
+    def closure(backward):
+        opt.zero_grad()
+        value = dropout(net(torch.ones(1, 4))).mean()
+        if backward:
+            value.backward()
+        return value
+
+    with pytest.raises(sm.PhaseError, match="left no gradient"):
+        opt.step(lambda: closure(backward=False))
+    masks.clear()
+    opt.step(lambda: closure(backward=True))
+    assert torch.equal(*masks)
+
+
 def test_a_closure_may_leave_a_step_out(path, bits):
     """By returning None, as Lightning does for a skipped batch."""
     ps = parameters()
