@@ -108,7 +108,7 @@ def step_by_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) 
             descend(passes)
     except BaseException:
         state.first.random = None
-        if state.phase is Phase.READY:
+        if state.step.ready and state.trip is None:
             passes.give_up()
         raise
     return loss

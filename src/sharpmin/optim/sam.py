@@ -247,8 +247,9 @@ class SAM(Delegate):
                 second pass was given although one is needed, or a pass has left no gradient.
         """
         (passes := self._passes).require_unperturbed("step()")
+        closure = None if closure is None else own_closure(closure)
         if closure is not None:
-            return step_by_closure(passes, own_closure(closure), self)
+            return step_by_closure(passes, closure, self)
         if passes.state.phase is Phase.READY:
             require_ready(passes, self)
         else:
