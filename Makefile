@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 ARGS ?=
 
-.PHONY: install browser reproduce test lint mutants clean
+.PHONY: install browser reproduce test lint mutants soak clean
 
 install: $(VENV)/.installed
 
@@ -38,6 +38,10 @@ test: lint browser
 # Changes the source in one place at a time and tells which changes no test notices; ARGS="--sample 100" takes some.
 mutants: install
 	$(BIN)/python -m tools.mutants $(ARGS)
+
+# Random configurations against a loop by hand, for an hour: make soak ARGS="--minutes 2 --seed 5", "--case 7", "--interrupts".
+soak: install
+	cd tests && ../$(BIN)/python -m soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(OUT)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.optim import _perturbation, _state
+from sharpmin.optim import _first_pass, _perturbation, _state
 from sharpmin.optim._effects import guard
 
 
@@ -79,6 +79,45 @@ def test_on_the_way_back(count, monkeypatch):
     with pytest.raises(Interrupt), opt.perturbed():
         pass
     assert all(torch.equal(p, w) for p, w in zip(ps, was, strict=True))
+
+
+@pytest.mark.parametrize("scope", ["global", "microbatch"])
+def test_between_the_second_pass_and_the_step_of_the_base_by_closure(monkeypatch, scope):
+    """The gradients are ready by then; the next closure is another step, and not refused."""
+    ps, qs = model(), model()
+    opt, other = (sm.SAM(torch.optim.SGD(own, lr=0.1), rho=0.5, scope=scope) for own in (ps, qs))
+
+    def closure(opt, own):
+        opt.zero_grad()
+        value = loss(own)
+        value.backward()
+        return value
+
+    def interrupt(passes):
+        raise Interrupt
+
+    monkeypatch.setattr(_first_pass, "descend", interrupt)
+    with pytest.raises(Interrupt):
+        opt.step(lambda: closure(opt, ps))
+    monkeypatch.undo()
+    assert all(torch.equal(p, w) for p, w in zip(ps, model(), strict=True))
+    for _ in range(2):
+        opt.step(lambda: closure(opt, ps))
+        other.step(lambda: closure(other, qs))
+        assert opt.last.stepped
+    assert all(torch.equal(p, q) for p, q in zip(ps, qs, strict=True))
+
+
+def test_a_closure_after_a_block_is_refused_and_the_block_still_counts():
+    ps = model()
+    opt = sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5)
+    loss(ps).backward()
+    with opt.perturbed():
+        loss(ps).backward()
+    with pytest.raises(sm.PhaseError, match="second pass is done"):
+        opt.step(lambda: loss(ps))
+    opt.step()
+    assert opt.last.stepped
 
 
 def test_weights_that_could_not_come_back_are_guarded_and_can_be_restored():

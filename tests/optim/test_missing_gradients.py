@@ -139,6 +139,70 @@ def test_a_closure_that_meets_the_gradients_of_the_last_step_and_makes_none():
         opt.step(loss)
 
 
+@pytest.mark.parametrize("rho", [0.5, 0.0])
+def test_a_first_parameter_that_was_cleared_in_place_and_left_out(path, rho, bits):
+    """Its gradient was written to once, as if the closure had added to it; it is zero, so nothing was added."""
+    (a, b), (c, d) = parameters(), parameters()
+    opt = sm.SAM(torch.optim.SGD([a, b], lr=0.1), rho=rho)
+    other = sm.SAM(torch.optim.SGD([c, d], lr=0.1), rho=rho)
+
+    def step(opt, ps, used, *, clear_by_opt):
+        def closure():
+            if clear_by_opt:
+                opt.zero_grad(set_to_none=False)
+            else:  # as model.zero_grad(set_to_none=False) does
+                for p in ps:
+                    if p.grad is not None:
+                        p.grad.zero_()
+            loss = sum((p**2).sum() for p in used)
+            loss.backward()
+            return loss
+
+        opt.step(closure)
+        assert opt.last.stepped
+
+    for used in ([0, 1], [1], [0, 1]):
+        step(opt, [a, b], [(a, b)[i] for i in used], clear_by_opt=False)
+        step(other, [c, d], [(c, d)[i] for i in used], clear_by_opt=True)
+    assert bits([a, b]) == bits([c, d])
+
+
+def test_a_closure_that_clears_in_place_and_makes_no_gradient(path, bits):
+    ps = parameters()
+    opt = sm.SAM(torch.optim.SGD(ps, lr=0.1), rho=0.5)
+    sum((p**2).sum() for p in ps).backward()
+    was = bits(ps)
+
+    def closure():
+        for p in ps:
+            p.grad.zero_()
+        return sum((p**2).sum() for p in ps)
+
+    with pytest.raises(sm.PhaseError, match="left no gradient"):
+        opt.step(closure)
+    assert bits(ps) == was
+
+
+def test_the_random_numbers_of_a_closure_that_was_refused_are_forgotten():
+    """Dropout draws the same mask in both passes of the next step."""
+    dropout, net, masks = nn.Dropout(0.5), nn.Linear(4, 64), []
+    dropout.register_forward_hook(lambda module, x, out: masks.append(out == 0))
+    opt = sm.SAM(torch.optim.SGD(net.parameters(), lr=0.1), rho=0.5)
+
+    def closure(backward):
+        opt.zero_grad()
+        value = dropout(net(torch.ones(1, 4))).mean()
+        if backward:
+            value.backward()
+        return value
+
+    with pytest.raises(sm.PhaseError, match="left no gradient"):
+        opt.step(lambda: closure(backward=False))
+    masks.clear()
+    opt.step(lambda: closure(backward=True))
+    assert torch.equal(*masks)
+
+
 def test_a_closure_may_leave_a_step_out(path, bits):
     """By returning None, as Lightning does for a skipped batch."""
     ps = parameters()

@@ -17,10 +17,12 @@ from ._block import PerturbedBlock
 from ._effects.lightning import is_lightning
 from ._effects.report import detached
 from ._gradients import accumulate, kept
+from ._numeric.sums import sum_of_squares
 from ._passes import Passes
 from ._plan import Plan, plan, would_climb
 from ._scaling import refuse_scaler_step
 from ._state import Phase
+from ._stepping import descend
 from ._trip import depart, restore, stay
 
 
@@ -94,15 +96,30 @@ def open_microbatch(passes: Passes) -> None:
     groups.put([])
 
 
-def run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> Any:
+def step_by_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> Any:
+    """All of a step; returns the loss at w. Wherever it is interrupted, the next one begins anew."""
+    state = passes.state
+    if state.phase is Phase.READY:
+        raise PhaseError("step(closure) came after perturbed(): the second pass is done; call step() without closure")
+    refuse_scaler_step("with a closure", "use `with opt.perturbed(scaler):`, then scaler.step(opt)")
+    try:
+        loss = _run_closure(passes, closure, opt)
+        if state.step.ready:
+            descend(passes)
+    except BaseException:
+        state.first.random = None
+        if state.step.ready and state.trip is None:
+            passes.give_up()
+        raise
+    return loss
+
+
+def _run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> Any:
     """All passes by closure; returns the loss at w. A framework may have made the second one inside the first call.
 
     A closure that returns None and leaves no gradient leaves the step out: nothing is ready then.
     """
     state, scope = passes.state, passes.settings.in_scope
-    if state.phase is Phase.READY:
-        raise PhaseError("step(closure) came after perturbed(): the second pass is done; call step() without closure")
-    refuse_scaler_step("with a closure", "use `with opt.perturbed(scaler):`, then scaler.step(opt)")
     if not passes.settings.ascent.needs_clean:
         with _block(passes, opt), torch.enable_grad():
             loss = closure()
@@ -116,7 +133,7 @@ def run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> A
         with torch.enable_grad(), inside(passes, no_sync):
             loss = closure()
     except BaseException:
-        state.step.accumulated = state.first.random = None
+        state.step.accumulated = None
         raise
     losses = {"clean_loss": detached(loss)}
     if not state.step.ready:
@@ -125,7 +142,7 @@ def run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> A
         if loss is None and passes.groups.active() and _first_gradient(passes) is None:
             state.leave_out()
             return None
-        ahead = _planned(passes, opt)
+        ahead = plan(passes, None, opt)
         if ahead.outcome.needs_second:
             with _block(passes, opt, ahead), torch.enable_grad():
                 state.record |= losses  # a watcher is called when the block ends
@@ -134,15 +151,6 @@ def run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> A
             stay(passes, ahead)
     state.record = {**losses, **state.record}  # a framework knows the loss of all micro-batches, and has put it there
     return loss
-
-
-def _planned(passes: Passes, opt: Optimizer) -> Plan:
-    """The plan of a closure's step; if it fails, the next call of a closure is another step."""
-    try:
-        return plan(passes, None, opt)
-    except BaseException:
-        passes.state.first.random = None
-        raise
 
 
 def _block(passes: Passes, opt: Optimizer, ahead: Plan | None = None) -> PerturbedBlock:
@@ -168,11 +176,19 @@ def _require_own_gradients(passes: Passes, loss: Any, before: tuple[Tensor, int]
     Raises:
         PhaseError: if it has left no gradient, or one more was accumulated onto what was there.
     """
-    now = _first_gradient(passes)
+    now, needed = _first_gradient(passes), loss is not None and bool(passes.groups.active())
     stale = before is not None and now is not None and now[0] is before[0]
     written = now[1] - before[1] if stale and now is not None and before is not None else 0
-    if (now is None or (stale and written == 0)) and loss is not None and passes.groups.active():
+    if (now is None or (stale and written == 0)) and needed:
         raise PhaseError(messages.NO_BACKWARD)
-    if stale and written == 1:  # cleared in place and made anew, it would have been written to twice
+    if now is not None and stale and written == 1:  # cleared in place and made anew, it would have been written to twice
+        _refuse_added(passes, now[0], needed=needed)
+
+
+def _refuse_added(passes: Passes, gradient: Tensor, *, needed: bool) -> None:
+    """Refuse a gradient that one write was added to; if that has cleared it, its parameter may be left out, but not all."""
+    if sum_of_squares([gradient]) != 0:
         passes.groups.put([])
         raise PhaseError(messages.BEFORE_CLOSURE)
+    if needed and sum_of_squares([g for _, g in passes.groups.gradients()]) == 0:
+        raise PhaseError(messages.NO_BACKWARD)

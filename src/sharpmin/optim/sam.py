@@ -25,7 +25,7 @@ from ._effects import guard
 from ._effects.buffers import BufferFilter
 from ._effects.lightning import own_closure
 from ._effects.report import StepReport
-from ._first_pass import first_pass, run_closure
+from ._first_pass import first_pass, step_by_closure
 from ._geometry import L2
 from ._passes import Passes
 from ._plan import plan
@@ -247,16 +247,16 @@ class SAM(Delegate):
                 second pass was given although one is needed, or a pass has left no gradient.
         """
         (passes := self._passes).require_unperturbed("step()")
-        loss, closure = None, None if closure is None else own_closure(closure)
+        closure = None if closure is None else own_closure(closure)
         if closure is not None:
-            loss = run_closure(passes, closure, self)
-        elif passes.state.phase is Phase.READY:
+            return step_by_closure(passes, closure, self)
+        if passes.state.phase is Phase.READY:
             require_ready(passes, self)
         else:
             take_only_pass(passes)
         if passes.state.step.ready:
             descend(passes)
-        return loss
+        return None
 
     def first_step(self, zero_grad: bool = False) -> None:
         """`perturb()`, as the common two-step API calls it; first gradients are set aside whatever `zero_grad` says."""

@@ -1,0 +1,99 @@
+"""The loss of the soak in torch and in NumPy: rows of residuals over all parameters, new ones in every micro-batch.
+
+f = mean over rows of mask (log cosh r + r^2 / 4), r = sum <A, w> - b, plus a tenth of sum log cosh w; over all micro-batches.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import nn
+
+from .draw import Case, Weight
+
+ROWS = 4
+EXTENTS = {
+    **{"vector": (3,), "matrix": (2, 3), "scalar": (), "empty": (0, 2), "strided": (3, 2), "transposed": (3, 2)},
+    **{"channels-last": (2, 3, 2, 2), "tied": (2, 2)},
+}
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
+    """As a tensor of that dtype would have it, in float64."""
+    return array if dtype == "float64" else torch.from_numpy(np.ascontiguousarray(array)).to(DTYPES[dtype]).double().numpy()
+
+
+def start(case: Case) -> list[np.ndarray]:
+    """The weights before the first step."""
+    draw = np.random.default_rng([case.seed, 1])
+    return [rounded(np.asarray(draw.normal(size=EXTENTS[w.kind])), w.dtype) for w in case.weights]
+
+
+def parameter(weight: Weight, array: np.ndarray) -> nn.Parameter:
+    """In the memory that its kind asks for."""
+    t = torch.from_numpy(array.copy()).to(DTYPES[weight.dtype])
+    if weight.kind == "strided":
+        t = torch.zeros(3, 4, dtype=t.dtype)[:, ::2].copy_(t)
+    elif weight.kind == "transposed":
+        t = t.t().contiguous().t()
+    elif weight.kind == "channels-last":
+        t = t.contiguous(memory_format=torch.channels_last)
+    return nn.Parameter(t, requires_grad=weight.thaws == 0)
+
+
+def data(case: Case, t: int, micro: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """The factors A of each parameter, and b."""
+    return _data(case.seed, t, micro, tuple(w.kind for w in case.weights))
+
+
+@lru_cache(maxsize=64)
+def _data(seed: int, t: int, micro: int, kinds: tuple[str, ...]) -> tuple[list[np.ndarray], np.ndarray]:
+    draw = np.random.default_rng([seed, 2, t, micro])
+    shapes = [EXTENTS[kind] for kind in kinds]
+    return [draw.normal(size=(ROWS, *s)) / max(1.0, np.prod(s)) ** 0.5 for s in shapes], draw.normal(size=ROWS)
+
+
+def masks(case: Case, t: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Which rows count in each micro-batch, in the first and the second pass, by torch's default generator."""
+    count = case["micro-batches"]
+    if not case["noise"]:
+        return [np.ones(ROWS)] * count, [np.ones(ROWS)] * count
+    draw = torch.Generator().manual_seed(noise_seed(case, t))
+    drawn = [torch.rand(ROWS, generator=draw).gt(0.3).double().numpy() for _ in range(2 * count)]
+    again = not case.one_pass and (case["clean"] or case["door"] == "closure")
+    return drawn[:count], drawn[:count] if again else drawn[count:]
+
+
+def noise_seed(case: Case, t: int) -> int:
+    return case.seed * 100 + t
+
+
+def gradients(case: Case, t: int, w: list[np.ndarray], own: list[np.ndarray], reached: list[bool]) -> list[np.ndarray | None]:
+    """By hand, summed over the micro-batches; None where the loss does not reach. `own` are the masks."""
+    total: list[np.ndarray | None] = [None] * len(w)
+    for micro, mask in enumerate(own):
+        factors, b = data(case, t, micro)
+        r = sum((a * x).reshape(ROWS, -1).sum(1) for a, x, on in zip(factors, w, reached, strict=True) if on) - b
+        share = mask * (np.tanh(r) + 0.5 * r) / ROWS
+        for i, (a, x, on) in enumerate(zip(factors, w, reached, strict=True)):
+            if on:
+                more = (np.tensordot(share, a, axes=1) + 0.1 * np.tanh(x)) / len(own)
+                total[i] = more if total[i] is None else total[i] + more
+    return [None if g is None else rounded(np.asarray(g), v.dtype) for g, v in zip(total, case.weights, strict=True)]
+
+
+def backward(case: Case, t: int, ps: list[torch.Tensor], reached: list[bool]) -> None:
+    """In torch, micro-batch by micro-batch; noise comes from the default generator."""
+    count = case["micro-batches"]
+    for micro in range(count):
+        factors, b = data(case, t, micro)
+        mask = torch.rand(ROWS).gt(0.3).double() if case["noise"] else torch.ones(ROWS, dtype=torch.float64)
+        r, small = -torch.from_numpy(b), torch.zeros((), dtype=torch.float64)
+        for p, a, weight, on in zip(ps, map(torch.from_numpy, factors), case.weights, reached, strict=True):
+            if on:
+                halves = (0.25 * a, 0.75 * a) if weight.kind == "tied" else (a,)
+                r = r + sum((half * p.double()).reshape(ROWS, -1).sum(1) for half in halves)
+                small = small + torch.log(torch.cosh(p.double())).sum()
+        loss = (mask * (torch.log(torch.cosh(r)) + 0.25 * r**2)).mean() + 0.1 * small
+        (loss / count).backward()
