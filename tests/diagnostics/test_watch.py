@@ -82,8 +82,8 @@ def test_the_rows_are_the_formulas(own):
 @pytest.mark.parametrize("own", [True, False], ids=["own", "foreign"])
 def test_the_scalars_of_a_block_are_means_of_the_formulas(own):
     """h = <D, g> / (rho ||g||) is the curvature along e, lr h (1 + <D, g> / ||g||^2) that of a step along G."""
-    run = Run(own, noise=0.2, every=2, block=6).steps(12)
-    assert len(run.probe.log.blocks) == 2
+    run = Run(own, noise=0.2, every=2, block=6).steps(60)  # far enough for gradients below 1
+    assert len(run.probe.log.blocks) == 10
     for b, block in enumerate(run.probe.log.blocks):
         part = [(g, big - g) for _, g, big in run.pairs[6 * b : 6 * b + 6]]
         e = [run.rho * g / g.norm() for g, _ in part]
