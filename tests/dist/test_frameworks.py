@@ -48,12 +48,13 @@ def ranks(folder):
 
 
 def watched_alike(file, first, second, alone, rel):
-    """Both ranks saw what one process sees, but for the loss of their own data; the first has written it, once."""
+    """Both ranks saw what one process sees, but for id and the loss of their own data; the first has written it, once."""
     written = [json.loads(line) for line in Path(file).read_text().splitlines()]
     assert [row["kind"] for row in written].count("run") == 1
     assert [row for row in written if row["kind"] == "step"] == first
     for row, other, whole in zip(first, second, alone, strict=True):
         losses = [each.pop("loss") for each in (row, other, whole)]
+        assert len({each.pop("id") for each in (row, other, whole)}) == 3
         assert row == other
         assert row == {key: value if key == "kind" else pytest.approx(value, rel=rel) for key, value in whole.items()}
         assert sum(losses[:2]) / 2 == pytest.approx(losses[2], rel=rel)
