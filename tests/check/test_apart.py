@@ -56,9 +56,9 @@ HOSTILE = '''
 '''
 TRICKS = {
     "exits": ("failed", "raised SystemExit: 0"),
-    "exits without a word": ("failed", "ended its process (exit code 0)"),
-    "breaks its pipe": ("failed", "ended its process (exit code 141)"),
-    "kills itself": ("failed", "was killed by SIGKILL"),
+    "exits without a word": ("failed", "its process died (exit code 0)"),
+    "breaks its pipe": ("failed", "its process died (exit code 141)"),
+    "kills itself": ("failed", "its process died (killed by SIGKILL)"),
     "loops": ("failed", "was not done after 10 s"),
     "raises what cannot be shown": ("failed", "raised Unspeakable: (it cannot be shown)"),
     "raises an escape": ("failed", "raised ValueError: ?[31mred?"),

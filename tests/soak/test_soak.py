@@ -131,7 +131,7 @@ def test_what_a_good_run_says(capsys):
 
 def test_real_signals_at_random_moments():
     """In a child; w is back after every one of them, and the next step is the one by hand."""
-    command = [sys.executable, "-m", "soak", "--interrupts", "--child", "--minutes", "0.1", "--seed", "7"]
+    command = [sys.executable, "-m", "soak", "--interrupts", "--child", "--minutes", "2", "--cases", "6"]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"(\d+) interrupts tried in \d+ cases, 0 failed", done.stdout)
@@ -147,7 +147,7 @@ real = PerturbedBlock.__exit__
 PerturbedBlock.__exit__ = lambda own, kind, *rest: None if kind else real(own, kind, *rest)
 PerturbedBlock.__del__ = lambda own: None
 from soak.__main__ import main
-sys.exit(main(["--interrupts", "--child", "--minutes", "0.5"]))
+sys.exit(main(["--interrupts", "--child", "--minutes", "2", "--cases", "60"]))
 """
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from sharpmin.core.children import end_with_parent
+from sharpmin.core.children import end_with_parent, how_it_ended
 
 from ._case import Family, raised, registered
 from ._report import STATUSES, Outcome
@@ -32,6 +32,11 @@ LIMIT = 60.0
 
 START = 300.0
 """Seconds to import and make it."""
+
+PATIENCE = 5.0
+"""Seconds for a process that is ending to be gone."""
+
+_MAKING = "importing and making it"
 
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
@@ -72,7 +77,7 @@ class Apart:
         except TimeoutError:
             said = f"was not done after {self._limit:g} s"
             self._limit = min(self._limit, LIMIT / 10)
-        except (EOFError, OSError):
+        except (EOFError, BrokenPipeError):
             said = self._death()
         except ValueError as error:
             said = str(error)
@@ -95,26 +100,26 @@ class Apart:
         if _METHOD == "forkserver":
             context.set_forkserver_preload(["sharpmin._check._suite", "torch._dynamo"])  # which the first step loads
         self._told, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(self._make, theirs, os.getcwd()), daemon=True)
-        self._process.start()
+        process = context.Process(target=_serve, args=(self._make, theirs, os.getcwd()), daemon=True)
+        process.start()
+        self._process = process
         theirs.close()  # so that its end is seen
         try:
             if _METHOD == "forkserver":
-                _send_stderr(self._told, self._process)
+                _send_stderr(self._told, process)
             hello = json.loads(self._answer(START))
+            if "refused" in hello:
+                raise ValueError(str(hello["refused"]))
         except TimeoutError:
             self.stop()
-            raise ValueError(f"to import and make it was not done after {START:g} s") from None
-        except EOFError:
+            raise ValueError(f"{_MAKING} was not done after {START:g} s") from None
+        except (EOFError, BrokenPipeError):
             said = self._death()
             self.stop()
-            raise ValueError(f"to import and make it {said}") from None
+            raise ValueError(f"{_MAKING} failed: {said}") from None
         except BaseException:
             self.stop()
             raise
-        if "refused" in hello:
-            self.stop()
-            raise ValueError(str(hello["refused"]))
         return str(hello["name"]), tuple(map(str, hello["doors"]))
 
     def _answer(self, seconds: float) -> str:
@@ -131,11 +136,7 @@ class Apart:
 
     def _death(self) -> str:
         assert self._process is not None  # noqa: S101  # for mypy
-        self._process.join(5.0)
-        code = self._process.exitcode
-        if code is None:
-            return "closed its line to the check"
-        return f"ended its process (exit code {code})" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
+        return f"its process died ({how_it_ended(self._process, PATIENCE)})"
 
 
 def _send_stderr(told: Connection, process: BaseProcess) -> None:
@@ -179,7 +180,7 @@ def _serve(make: Callable[[], Subject], told: Connection, folder: str) -> None:
         _tell(told, {"refused": str(error)})
         return
     except BaseException as error:
-        _tell(told, {"refused": f"to import and make it {raised(error)}"})
+        _tell(told, {"refused": f"{_MAKING} {raised(error)}"})
         return
     _tell(told, {"name": subject.name, "doors": subject.doors})
     while True:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from sharpmin.core.text import printable
+
 from ._report import Outcome, Status
 
 Scenario = TypeVar("Scenario", bound=Callable[[Any], str])  # of a `Trial`, or of a `RankTrial`
@@ -85,7 +87,7 @@ def raised(error: BaseException, limit: int = 300) -> str:
         text = " ".join(str(error).split())
     except Exception:
         text = "(it cannot be shown)"
-    text = "".join(c if c.isprintable() else "?" for c in text)
+    text = printable(text)
     text = text if len(text) <= limit else text[: limit - 3] + "..."
     return f"raised {type(error).__name__}: {text}" if text else f"raised {type(error).__name__}"
 

@@ -7,7 +7,6 @@ killed, the family has failed with one line that says so, and the next family ge
 from __future__ import annotations
 
 import multiprocessing
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -19,13 +18,16 @@ from types import TracebackType
 
 import torch.distributed as dist
 
+from sharpmin.core.children import how_it_ended
+from sharpmin.core.text import printable
+
 from ._apart import Apart
 from ._case import Family
 from ._rank import Task, serve
 from ._rank_trial import by_rank
 from ._report import Outcome, Report
 from ._subject import Subject
-from ._suite import Here, best, choose, play
+from ._suite import Here, best, play
 
 MOST = 8
 LIMIT = 60.0  # seconds for one family through one door; ours need less than one
@@ -179,38 +181,36 @@ class Crew:
 
 def _death(rank: int, process: BaseProcess, folder: Path) -> str:
     """One line about a rank that has ended: how, and the last that it wrote."""
-    process.join(PATIENCE)
-    code = process.exitcode or 0
-    how = f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+    how = how_it_ended(process, PATIENCE)
     file = folder / f"{rank}.txt"
     written = file.read_text(errors="replace").split("\n") if file.exists() else []
     last = [line.strip() for line in written if line.strip()][-1:]
-    return f"rank {rank} died ({how})" + "".join(f": {line[:200]}" for line in last if code)
+    return f"rank {rank} died ({how})" + "".join(f": {printable(line[:200])}" for line in last if process.exitcode)
 
 
 def run_on_ranks(
     make: Callable[[], Subject],
     world: int,
     one: Apart | Here,
-    only: Iterable[str] = (),
+    chosen: Iterable[Family],
     watch: Callable[[Family], None] | None = None,
 ) -> Report:
-    """Every chosen family on the subject: those of one process by `one`, the others on `world` processes.
+    """Families on the subject: those of one process by `one`, the others on `world` processes.
 
     Args:
         make: makes the subject, in every process.
         world: how many processes.
         one: the same subject for families of one process.
-        only: ids of families; empty means all.
+        chosen: the families.
         watch: called with every family before it runs.
 
     Raises:
-        ValueError: for an unknown id, or a number of ranks below 2 or above 8.
+        ValueError: for a number of ranks below 2 or above 8.
         ChildProcessError: if the processes could not be started.
     """
     with Crew(world) as crew:
 
-        def examine(chosen: Family) -> Outcome:
-            return crew.examine(chosen, make, one.doors) if chosen.ranks else one.examine(chosen)
+        def examine(family: Family) -> Outcome:
+            return crew.examine(family, make, one.doors) if family.ranks else one.examine(family)
 
-        return play(choose(only, ranks=True), examine, watch)
+        return play(chosen, examine, watch)

@@ -51,7 +51,7 @@ def check(
             else:
                 from sharpmin._check._crew import run_on_ranks
 
-                report = run_on_ranks(named, ranks, subject, only or [], lambda family: tell(family.id))
+                report = run_on_ranks(named, ranks, subject, chosen, lambda family: tell(family.id))
     if as_json:
         typer.echo(json.dumps(_document(subject, report, ranks), indent=2))
     else:

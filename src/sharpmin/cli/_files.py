@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -28,11 +30,18 @@ def writable(option: str, name: str, suffixes: tuple[str, ...]) -> Path:
 
 
 def replace(target: Path, text: str) -> None:
-    """Write `text`, whole or not at all; through a symbolic link, to the file that it names."""
+    """Write `text`, whole or not at all."""
+    with replaced(target) as draft:
+        draft.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """A file to write, which takes the place of `target` at the end; of a symbolic link's, the file that it names."""
     target = target.resolve()
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        draft.write_text(text, encoding="utf-8")
+        yield draft
         os.replace(draft, target)
     finally:
         draft.unlink(missing_ok=True)

@@ -7,13 +7,12 @@ import csv
 import difflib
 import json
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ._files import writable
+from ._files import replaced, writable
 from ._interrupt import Interrupted
 
 if TYPE_CHECKING:
@@ -177,20 +176,14 @@ def _print(title: str, summary: dict[str, dict[str, float | None]]) -> None:
 
 
 def _save(out: Path, run: xr.Dataset, table: dict[str, Array]) -> None:
-    """In one step, so that a reader never sees half a file; through a symbolic link, to the file that it names."""
-    out = out.resolve()
-    draft = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
+    with replaced(out) as draft:
         if out.suffix == ".nc":
             run.to_netcdf(draft, engine="scipy")
-        else:
-            with draft.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                x = run.x_final.values.reshape(len(run.x_final), -1)
-                names = ["x_final"] if run.x_final.ndim == 1 else [f"x_final_{i}" for i in range(x.shape[1])]
-                writer.writerow(["lane", *names, *table])
-                for lane, row in enumerate(zip(x.tolist(), *(v.tolist() for v in table.values()), strict=True)):
-                    writer.writerow([lane, *row[0], *row[1:]])
-        os.replace(draft, out)
-    finally:
-        draft.unlink(missing_ok=True)
+            return
+        with draft.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            x = run.x_final.values.reshape(len(run.x_final), -1)
+            names = ["x_final"] if run.x_final.ndim == 1 else [f"x_final_{i}" for i in range(x.shape[1])]
+            writer.writerow(["lane", *names, *table])
+            for lane, row in enumerate(zip(x.tolist(), *(v.tolist() for v in table.values()), strict=True)):
+                writer.writerow([lane, *row[0], *row[1:]])

@@ -73,9 +73,9 @@ class Base:
         for group, rows in self._groups_of(parameters):
             stated, roots = self._roots(parameters, rows, group)
             _put(out, stated, quotients([out[i] for i in stated], roots))
-            own = group.get("lr", top)
-            if len(self.groups) > 1 and (isinstance(top, Tensor) or own != top > 0):
-                _put(out, rows, scale_all([out[i] for i in rows], own / top))
+            share = _share(group.get("lr", top), top) if len(self.groups) > 1 else 1.0
+            if isinstance(share, Tensor) or share != 1.0:
+                _put(out, rows, scale_all([out[i] for i in rows], share))
         return out
 
     def _groups_of(self, parameters: Sequence[Tensor]) -> Iterator[tuple[Mapping[str, Any], list[int]]]:
@@ -101,6 +101,13 @@ class Base:
 
 
 _NOBODY: Mapping[str, Any] = {}
+
+
+def _share(lr: Scalar, top: Scalar) -> Scalar:
+    """The share that a learning rate is of the largest, 1 where that is 0."""
+    if isinstance(top, Tensor):
+        return (lr / top).nan_to_num(nan=1.0)
+    return float(lr) / top if top else 1.0
 
 
 def _unbias(beta: Any, steps: Sequence[Any]) -> list[Factor]:

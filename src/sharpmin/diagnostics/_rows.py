@@ -14,6 +14,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from sharpmin.core.text import printable
+
 from .sketch import BUCKETS
 
 Row: TypeAlias = dict[str, Any]
@@ -82,7 +84,7 @@ def _plain(value: Any) -> Any:
 
 
 def _shown(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text[:TEXT])
+    return printable(text[:TEXT])
 
 
 def _possible(block: Row) -> bool:
