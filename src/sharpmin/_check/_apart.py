@@ -36,7 +36,7 @@ START = 300.0
 PATIENCE = 5.0
 """Seconds for a process that is ending to be gone."""
 
-_MAKING = "importing and making it"
+_MAKING = "importing and making the SAM to check"
 
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 

@@ -79,7 +79,7 @@ def _load(path: str, what: str) -> Any:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
             raise ValueError(f"{what} {path}: there is no module {error.name}; is it installed here?") from None
         raise ValueError(f"{what} {path}: importing {module} {raised(error)}") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{what} {path}: importing {module} {raised(error)}") from None
     for part in name.split("."):
         if not hasattr(found, part):
