@@ -43,6 +43,14 @@ def ascent(value):
     return change
 
 
+def of_base(name, value):
+    def change(state):
+        state["state"][0][name] = value
+        return state
+
+    return change
+
+
 def put(key, value):
     return lambda state: {**state, key: value}
 
@@ -80,6 +88,14 @@ BAD = {
     "param_groups a number": put("param_groups", 3),
     "param_groups a string": put("param_groups", "no"),
     "more groups": lambda state: {**state, "param_groups": state["param_groups"] * 2},
+    "base nan": of_base("exp_avg", torch.tensor([math.nan]).double().expand(5, 4).clone()),
+    "base one nan": of_base("exp_avg_sq", torch.eye(5, 4).double().where(torch.eye(5, 4) == 0, math.nan)),
+    "base count nan": of_base("step", torch.tensor(math.nan)),
+    "base shape": of_base("exp_avg", torch.zeros(4, 5).double()),
+    "base flat": of_base("exp_avg_sq", torch.zeros(20).double()),
+    "state a list": put("state", []),
+    "lr nan": group("lr", math.nan),
+    "betas nan": group("betas", (0.9, math.nan)),
     "a list": lambda state: [state],
     "None": lambda state: None,
 }

@@ -90,9 +90,10 @@ def check(state_dict: Mapping[str, Any], live: Sequence[Mapping[str, Any]], *, h
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(f"load_state_dict: state_dict is a {type(state_dict).__name__}; give what opt.state_dict() returned")
+    for key in ("state", KEY):
+        if not isinstance(state_dict.get(key, {}), Mapping):
+            raise TypeError(f"load_state_dict: the checkpoint has {key}={state_dict[key]!r}; it must be a mapping")
     _refuse_two_step(state_dict)
-    if not isinstance(state_dict.get(KEY, {}), Mapping):
-        raise TypeError(f"load_state_dict: the checkpoint has {KEY}={state_dict[KEY]!r}; it must be a mapping")
     if state_dict.get("param_groups") is None and has_groups():
         raise ValueError("load_state_dict: the checkpoint has no param_groups; give what opt.state_dict() returned")
     _check_groups(groups_of(state_dict, live), len(live))
@@ -132,6 +133,8 @@ def _check_groups(groups: Any, count: int) -> None:
         if not (isinstance(rho, str) and rho == LIVE):
             _check_number(rho, "rho", "a finite number >= 0")
         _check_number(steps, COUNT, "a whole number >= 0")
+        if not isinstance(group.get(SCOPE, ""), str):
+            raise TypeError(f"load_state_dict: the checkpoint has {SCOPE}={group[SCOPE]!r}; it must be a string")
         if float(steps) != int(steps):
             raise ValueError(f"load_state_dict: the checkpoint has {COUNT}={steps!r}; it must be a whole number >= 0")
 
@@ -161,9 +164,9 @@ def _refuse_two_step(state_dict: Mapping[str, Any]) -> None:
             )
 
 
-def warn_of_scope(found: set[str], own: str) -> None:
-    """Say that the run goes on with another algorithm than it began with."""
-    for other in found - {own}:
+def warn_of_scope(groups: Sequence[Mapping[str, Any]], own: str) -> None:
+    """Say that the run goes on with another algorithm than it began with; before the load, as warnings may be errors."""
+    for other in {group[SCOPE] for group in groups if SCOPE in group} - {own}:
         warnings.warn(
             f'load_state_dict: the checkpoint was made with scope="{other}", this SAM has scope="{own}"; the live one is used',
             UserWarning,

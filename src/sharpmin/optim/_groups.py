@@ -63,16 +63,12 @@ class Groups:
         for group in self:
             group[COUNT] = count
 
-    def take_over(self, saved: Sequence[Mapping[str, Any]], live: Sequence[Rho]) -> set[str]:
-        """After the base has loaded: radii, where they are numbers, and step counts; returns the scopes they were saved by."""
-        found = set()
+    def take_over(self, saved: Sequence[Mapping[str, Any]], live: Sequence[Rho]) -> None:
+        """After the base has loaded: radii, where they are numbers, and step counts."""
         for group, own, rho in zip(self, saved, live, strict=True):
             group["rho"] = rho if isinstance(rho, RhoSchedule) else own_rho(own, rho)
             group[COUNT] = int(own.get(COUNT, 0))
             group.pop(SCOPE, None)
-            if SCOPE in own:
-                found.add(own[SCOPE])
-        return found
 
     def radii(self) -> list[Rho]:
         """The radius of every group."""

@@ -16,6 +16,7 @@ from torch.optim.optimizer import Optimizer
 
 from sharpmin.core.rho import Rho, as_schedule
 
+from . import _base_state as base_state
 from . import _checkpoint as checkpoint
 from . import _messages as messages
 from ._bases import load
@@ -87,13 +88,16 @@ class Passes:
         state, settings, live = self.state, self.settings, self.groups.radii()
         base = self.groups.base
         checkpoint.check(state_dict, list(self.groups), has_groups=lambda: "param_groups" in base.state_dict())
-        load(base, {k: v for k, v in state_dict.items() if k != checkpoint.KEY})
+        base_state.check(state_dict, base)
+        saved = checkpoint.groups_of(state_dict, list(self.groups))
+        checkpoint.warn_of_scope(saved, settings.scope)
+        with base_state.all_or_nothing(base):
+            load(base, {k: v for k, v in state_dict.items() if k != checkpoint.KEY})
         state.forget_step()  # gradients from before the load are no step
         for name, part in (("ascent", settings.ascent), ("descent", settings.descent)):
             memory = checkpoint.memory_of(state_dict, name, list(self.groups.parameters())) if part.stateful else part.init()
             setattr(state.memory, name, memory)
-        found = self.groups.take_over(checkpoint.groups_of(state_dict, list(self.groups)), live)
-        checkpoint.warn_of_scope(found, settings.scope)
+        self.groups.take_over(saved, live)
 
     def add_group(self, group: dict[str, Any]) -> None:
         """Add a group to the base, after it has been checked."""

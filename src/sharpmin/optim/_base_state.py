@@ -1,0 +1,86 @@
+"""What of a checkpoint is the base optimizer's own: refused before the load where it cannot be right, put back if it fails."""
+
+from __future__ import annotations
+
+import cmath
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, optim
+from torch.optim.optimizer import Optimizer
+
+from ._bases import bases_of, steppers_of
+from ._numeric.kinds import are_plain, entries
+from ._numeric.shards import local
+
+_ENTRY_BY_ENTRY = {"Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "ASGD", "Muon", "NAdam", "RAdam", "RMSprop", "Rprop"}
+_ENTRY_BY_ENTRY |= {"SGD", "SparseAdam"}
+
+
+def check(state_dict: Mapping[str, Any], base: Optimizer) -> None:
+    """Refuse a state that no base can go on from.
+
+    That of an optimizer of torch which works entry by entry must have the shapes of the parameters; what another one keeps
+    (a projection, rows and columns, a history) may have any.
+
+    Raises:
+        ValueError: if a number or a tensor in state or groups is nan, or has a wrong shape.
+    """
+    state, groups = state_dict.get("state", {}), state_dict.get("param_groups") or []
+    if not isinstance(state, Mapping):
+        raise TypeError(
+            f"load_state_dict: the checkpoint's state is a {type(state).__name__}; give what opt.state_dict() returned"
+        )
+    for number, group in enumerate(groups):
+        for name, value in group.items():
+            _refuse_nan(value, f"{name} of param group {number}")
+    for key, entry in state.items():
+        for name, value in entry.items() if isinstance(entry, Mapping) else ():
+            _refuse_nan(value, f"{name} of parameter {key}")
+    owners = (one for one in bases_of(base) for _ in one.param_groups)
+    for saved, live, owner in zip(groups, base.param_groups, owners, strict=False):  # another count is refused elsewhere
+        if type(owner) in {getattr(optim, name, None) for name in _ENTRY_BY_ENTRY}:
+            _check_shapes(state, saved.get("params", ()), live["params"])
+
+
+def _refuse_nan(value: Any, name: str) -> None:
+    if isinstance(value, (list, tuple)):
+        for one in value:
+            _refuse_nan(one, name)
+    elif _is_nan(value):
+        raise ValueError(f"load_state_dict: the checkpoint has nan in {name}: its run had diverged; load an earlier one")
+
+
+def _is_nan(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        known = are_plain([local(value)]) and (value.is_floating_point() or value.is_complex())
+        return known and bool(torch.isnan(entries(local(value))).any())
+    return isinstance(value, (float, complex)) and cmath.isnan(value)
+
+
+def _check_shapes(state: Mapping[Any, Any], saved: Sequence[Any], live: Sequence[Tensor]) -> None:
+    for key, p in zip(saved, live, strict=False):
+        for name, t in state.get(key, {}).items():
+            if isinstance(t, Tensor) and t.numel() > 1 and t.shape != p.shape:
+                raise ValueError(
+                    f"load_state_dict: the checkpoint has {name} of shape {tuple(t.shape)} for parameter {key}, which has "
+                    f"shape {tuple(p.shape)}: it is of another model, or its parameters were in another order"
+                )
+
+
+@contextmanager
+def all_or_nothing(base: Optimizer) -> Iterator[None]:
+    """Put back what the base and those inside it held, if the block is left by an exception: a load may fail half way.
+
+    Loading replaces groups and states by new ones, so the old ones are kept by reference.
+    """
+    was = [(one, dict(vars(one))) for one in [base, *steppers_of(base)]]
+    try:
+        yield
+    except BaseException:
+        for one, attributes in was:
+            vars(one).clear()
+            vars(one).update(attributes)
+        raise
