@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from sharpmin import __version__
+from sharpmin.core.text import printable
 
 from ._check import check
 from ._cite import cite
@@ -66,16 +67,13 @@ def run(arguments: list[str]) -> int:
         code = app(arguments, prog_name="sharpmin", standalone_mode=False)
     except UsageError as error:
         text = error.format_message() if hasattr(error, "format_message") else str(error)
-        sys.stderr.write(f"sharpmin: {' '.join(text.split())}\n")
-        return 2
+        return _refused(text)
     except BrokenPipeError:
         raise
     except (ValueError, TypeError, OSError) as error:
-        sys.stderr.write(f"sharpmin: {error}\n")
-        return 2
+        return _refused(str(error))
     except ArithmeticError as error:
-        sys.stderr.write(f"sharpmin: these numbers are too large or too small for floating point ({error})\n")
-        return 2
+        return _refused(f"these numbers are too large or too small for floating point ({error})")
     except Interrupted as error:
         sys.stderr.write(f"sharpmin: {error}\n")
         return INTERRUPTED
@@ -86,3 +84,9 @@ def run(arguments: list[str]) -> int:
     if code == INTERRUPTED:  # what typer makes of a Ctrl-C
         raise KeyboardInterrupt
     return int(code or 0)
+
+
+def _refused(text: str) -> int:
+    """Say it in one line, in which nothing of what was given acts on the terminal; the exit code of bad use."""
+    sys.stderr.write(f"sharpmin: {printable(' '.join(text.split()))}\n")
+    return 2
