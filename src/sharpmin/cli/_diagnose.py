@@ -101,8 +101,7 @@ def _print(found: Diagnosis, page: Path | None) -> None:
     console.print(Text(found.state.value, style={0: "bold green", 10: "bold red", 20: "bold yellow"}[found.exit_code]))
     for sentence in found.sentences:
         console.print(sentence, markup=False, highlight=False)
-    last = window.first + window.steps - 1
-    told = f"steps {window.first} to {last}, {window.blocks} blocks, rho {window.rho:.4g}, lr {window.lr:.4g}"
+    told = f"steps {window.first} to {window.last}, {window.count} blocks, rho {window.rho:.4g}, lr {window.lr:.4g}"
     grid = Table(box=None, pad_edge=False, header_style="bold", title=told, title_justify="left")
     grid.add_column("number", no_wrap=True)
     grid.add_column("value", justify="right", no_wrap=True)

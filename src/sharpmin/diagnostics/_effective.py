@@ -52,6 +52,10 @@ class Base:
         """The momentum of plain SGD, 0 for Adam, whose first moment averages."""
         return 0.0 if self.adaptive() else float(self.groups[0].get("momentum", 0.0)) if self.groups else 0.0
 
+    def averaging(self) -> float:
+        """beta1 of an adaptive base: the share of the first moment that the next step keeps; 0 for others."""
+        return float(next((group["betas"][0] for group in self.groups if "betas" in group), 0.0))
+
     def decay(self) -> float:
         """The weight decay of the first group that has one."""
         return max((float(group.get("weight_decay", 0.0)) for group in self.groups), default=0.0)

@@ -24,6 +24,9 @@ class Log:
     Steps that come again, because the run was resumed from an earlier checkpoint or begun anew, replace those of before. Rows
     of an earlier run, which still writes to the same file, are left out.
 
+    Attributes:
+        first: the first block of the run; it stays when newer ones have filled the room.
+
     Args:
         room: how many steps are kept, the newest; None for all.
         blocks: how many blocks; by default as many.
@@ -37,6 +40,7 @@ class Log:
 
     def __init__(self, room: int | None = None, blocks: int | None = None):
         self.run: Row = {}
+        self.first: Row | None = None
         self.steps: deque[Row] = deque(maxlen=room)
         self.blocks: deque[Row] = deque(maxlen=room if blocks is None else blocks)
         self._noted: dict[str, str] = {}
@@ -68,12 +72,15 @@ class Log:
         else:
             _drop(self.blocks, "last", row["first"])
             self.blocks.append(row)
+            if self.first is None or row["first"] <= self.first["first"]:
+                self.first = row
 
     def _begin(self, row: Row) -> None:
         if self.run and _setting(row) != _setting(self.run) and (self.steps or self.blocks):
             self.note("setting", "the run was resumed with another setting; what was before is left out")
             self.steps.clear()
             self.blocks.clear()
+            self.first = None
         if "id" in self.run:
             self._known.add(self.run["id"])
         self.run = row

@@ -24,7 +24,7 @@ VERSION = 2
 """Of the rows: 2 has `id` in every row, and the versions of sharpmin and torch in the run's."""
 
 SKETCHES = ("g", "d", "pd", "pg", "x")
-_OPTIONAL = ("loss", "lag", "along", "steep", "curvature", "bounce", "gpg", "gx", "radius", "gain")
+_OPTIONAL = ("loss", "lag", "momentum", "along", "steep", "curvature", "bounce", "gpg", "gx", "radius", "gain")
 _MEANS = ("n", "steps", "gg", "dg", "dd", "norm_g", "norm_d")
 _NEEDS = {"run": ("version",), "step": ("step", "gg", "dg", "dd"), "block": ("first", "last", *_MEANS)}
 _SINGLE: dict[str, tuple[str, ...]] = {"run": (), "step": (*_OPTIONAL, "rho", "lr"), "block": _OPTIONAL}
@@ -91,5 +91,7 @@ def _possible(block: Row) -> bool:
     """Whether the counts are positive, rho and lr a finite first and last value, and the sketches of full length."""
     counts = all(0 < float(block[key]) < math.inf for key in ("n", "steps"))
     pairs = all(len(block[key]) == 2 and all(map(math.isfinite, block[key])) for key in ("rho", "lr"))
+    ahead = block.get("ahead", [])
+    counts = counts and isinstance(ahead, list) and all(isinstance(v, (int, float)) and 0 <= v < math.inf for v in ahead)
     present = ("g", "d", *(key for key in SKETCHES[2:] if key in block))
     return counts and pairs and all(len(decode(block[key])) == BUCKETS for key in present)

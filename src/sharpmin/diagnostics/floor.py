@@ -36,10 +36,11 @@ class Floor:
     def of(cls, window: Window, numbers: Numbers) -> Floor | None:
         """The parts, or None where the window has no positions or shows no curvature."""
         mu, curvature = float(window.run["mu"]), max(numbers.curvature, float(window.run["mu"]))
-        if window.x is None or "gx" not in window.scalars:
+        if not window.has("x") or "gx" not in window.scalars:
             return None
-        squared = max(0.0, pairs(window.gram[2]) / (window.blocks * (window.blocks - 1)))
-        noise = max(0.0, (window.scalars["gx"] - float(window.g.mean(0) @ window.x.mean(0))) / 2)
+        g, x = window.sketches("g"), window.sketches("x")
+        squared = max(0.0, pairs(window.gram[2]) / (window.count * (window.count - 1)))
+        noise = max(0.0, (window.scalars["gx"] - float(g.mean(0) @ x.mean(0))) / 2)
         return cls(
             squared / (2 * math.sqrt(curvature * mu)),
             squared / (2 * curvature),

@@ -8,9 +8,9 @@ from sharpmin.core.rho import RhoSchedule, finite, positive_integer
 from sharpmin.optim.sam import SAM
 
 from ._state import State
+from ._stretch import LEAST_BLOCKS
 from .probe import Probe
 from .stall import Diagnosis, diagnose
-from .window import LEAST_BLOCKS
 
 _HOLDS = (State.HOLDS, State.RHO_FLOOR, State.TWO_CYCLE, State.TRAP)
 

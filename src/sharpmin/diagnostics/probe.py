@@ -21,6 +21,7 @@ from ._first_pass import FirstPass
 from ._log import Log
 from ._means import Means
 from ._rows import VERSION, Row, Writer
+from ._schedule import Ahead
 from .sketch import Sketch, places
 
 ROOM = 64
@@ -32,6 +33,7 @@ class Probe:
 
     Attributes:
         log: what has been seen, for `sharpmin.diagnose(probe)`; also written to every writer.
+        ahead: what the scheduler of the run will do, if it was given.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Probe:
         self._setting = setting
         self._start, self._count = start, count
         self._seen = 0
+        self.ahead: Ahead | None = None
         self._pending: list[Row] = []
         self._means = Means()
         self._numbers: list[int] = []
@@ -128,7 +131,7 @@ class Probe:
         base, number = self._base(), self.step
         adds, follows = self._adds, self._last is not None and (self._seen - 1) % self._every == 0
         lag = self._sketched(both, base, at_w) if adds or follows else {}  # before its products, which it finds too
-        row: Row = {"kind": "step", "step": number, "lr": base.lr(), **record, **both.products}
+        row: Row = {"kind": "step", "step": number, "lr": base.lr(), "momentum": base.momentum(), **record, **both.products}
         if self._loss is not None:
             row["loss"], self._loss = self._loss, None
         row |= lag
@@ -194,6 +197,8 @@ class Probe:
         self.flush()
         row = self._means.row()
         if row is not None:
+            if self.ahead is not None:
+                row["ahead"] = self.ahead.sums(self._block, self._seen)
             self._write({"kind": "block", "first": self._numbers[0], "last": self._numbers[-1], **row})
         self._means, self._numbers = Means(), []
 

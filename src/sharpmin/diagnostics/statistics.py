@@ -21,7 +21,7 @@ the excess by 1 + a. With rho = 0 the share a of it goes away, at the rate 2 lam
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -29,7 +29,6 @@ from torch import Tensor
 
 from .window import Window
 
-HORIZON = 3 / 16  # of the window: predictions beyond a quarter were wrong
 FLIPS = 2000
 
 
@@ -40,15 +39,16 @@ class Numbers:
     Attributes:
         p_value: of the mean difference, by sign flips.
         cancelled: kappa, with its interval.
-        drop: predicted fall of the training loss within `horizon` steps of rho = 0, with its interval; `lower`, `upper`.
+        drop: predicted fall of the training loss within `horizon` steps of rho = 0, by SAM's force, with its interval;
+            `lower`, `upper`.
         amplified: what the noise keeps up because SAM amplifies it; `relief`: how much of that goes within `horizon` steps.
-        fall: the whole prediction, drop + relief.
+        fall: the whole prediction, drop + relief, with its interval.
         horizon: k, in steps.
         amplification: a.
         bounce: S; `lag`: the cosine of one gradient and the next.
         curvature: lam; `smoothness`: b.
         ascending: ||mean G|| / ||mean g||: 0 where SAM is trapped; None if noise hides it.
-        loss: the mean training loss of the window, if it was recorded.
+        loss: the mean training loss of the window, if it was recorded; `start`: that of the first block of the run.
     """
 
     p_value: float
@@ -61,6 +61,7 @@ class Numbers:
     amplified: float
     relief: float
     fall: float
+    fall_interval: tuple[float, float]
     horizon: int
     amplification: float
     bounce: float
@@ -69,25 +70,26 @@ class Numbers:
     smoothness: float
     ascending: float | None
     loss: float | None
+    start: float | None
 
     @classmethod
     def of(cls, window: Window, seed: int = 0) -> Numbers:
         """All of them."""
-        s = window.scalars
-        drops, amplified = drop_of(window, window.gram[1]), amplified_of(window)
-        relief = amplified * -math.expm1(-2 * _curvature(window) * _tau(window))
+        s, now = window.scalars, Estimate.of(window)
+        without = [Estimate.of(window.without(number)) for number in range(window.count)]
         return cls(
             p_value(window, seed),
-            cancelled(*window.gram[:2]),
-            _interval(window, cancelled),
-            drops[0],
-            _interval(window, lambda gg, gd: drop_of(window, gd)[0]) or (-math.inf, math.inf),
-            drops[1],
-            drops[2],
-            amplified,
-            relief,
-            relief + drops[0],
-            round(HORIZON * window.steps),
+            now.cancelled,
+            _interval(now.cancelled, [one.cancelled for one in without]),
+            now.drop,
+            _interval(now.drop, [one.drop for one in without]) or (-math.inf, math.inf),
+            now.lower,
+            now.upper,
+            now.amplified,
+            now.relief,
+            now.fall,
+            _interval(now.fall, [one.fall for one in without]) or (-math.inf, math.inf),
+            window.horizon,
             amplification(window),
             s.get("bounce", 0.0),
             s.get("lag"),
@@ -95,11 +97,45 @@ class Numbers:
             _steepest(window),
             _ascending(window),
             s.get("loss"),
+            window.start,
         )
 
     def asdict(self) -> dict[str, object]:
         """Plain values."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What is determined again without each of the blocks, for an interval."""
+
+    cancelled: float | None
+    drop: float
+    lower: float
+    upper: float
+    amplified: float
+    relief: float
+
+    @classmethod
+    def of(cls, window: Window) -> Estimate:
+        """From all blocks of a window."""
+        gg, gd, _ = window.gram
+        push, tau = -window.duty * float(gd.mean()), window.tau * scaling(window)
+        curvature = max(0.0, window.scalars.get("curvature", 0.0))
+        amplified = amplified_of(window)
+        return cls(
+            cancelled(gg, gd),
+            math.sqrt(tau * _decayed(curvature, tau)) * push,
+            _decayed(_steepest(window), tau) * push,
+            tau * push,
+            amplified,
+            amplified * -math.expm1(-2 * curvature * tau),
+        )
+
+    @property
+    def fall(self) -> float:
+        """By both."""
+        return self.drop + self.relief
 
 
 def pairs(gram: Tensor) -> float:
@@ -109,8 +145,8 @@ def pairs(gram: Tensor) -> float:
 
 def p_value(window: Window, seed: int = 0) -> float:
     """The share of sign flips of the block means D_a with a U as large as the one observed."""
-    gram = window.gram[2]
-    observed, blocks = pairs(gram), window.blocks
+    gram, blocks = window.gram[2], window.count
+    observed = pairs(gram)
     if observed / (blocks * (blocks - 1)) <= 1e-12 * window.scalars["dd"]:
         return 1.0
     generator = torch.Generator("cpu").manual_seed(seed)
@@ -132,31 +168,25 @@ def amplification(window: Window) -> float:
     return window.scalars["dg"] / gg if gg > 0 else 0.0
 
 
+def scaling(window: Window) -> float:
+    """The step along the mean difference over lr / (1 - momentum): 1, or what Adam's entries make of it."""
+    if not window.has("pd"):
+        return 1.0
+    g, d, pd = map(window.sketches, ("g", "d", "pd"))
+    whole = float(g.mean(0) @ d.mean(0))
+    return abs(float(g.mean(0) @ pd.mean(0)) / whole) if whole else 0.0
+
+
 def amplified_of(window: Window) -> float:
     """The share of the noise floor that SAM's amplification adds; on a net an estimate within a factor of about 3."""
-    s, blocks = window.scalars, window.blocks
-    if window.pg is not None and "gpg" in s:
-        mean, size, lr = pairs(window.g @ window.pg.T), s["gpg"], window.rate
+    s, blocks = window.scalars, window.count
+    if window.has("pg") and "gpg" in s:
+        g, pg = window.sketches("g"), window.sketches("pg")
+        mean, size, lr = pairs(g @ pg.T), s["gpg"], window.rate
     else:
-        mean, size, lr = pairs(window.gram[0]), s["gg"], window.effective_lr
+        mean, size, lr = pairs(window.gram[0]), s["gg"], window.rate * scaling(window)
     noise = max(0.0, size - max(0.0, mean / (blocks * (blocks - 1))))
-    return lr * noise * max(0.0, amplification(window)) / 4
-
-
-def drop_of(window: Window, gd: Tensor) -> tuple[float, float, float]:
-    """(drop, lower, upper) for a Gram matrix of g and D."""
-    push, tau, curvature = -float(gd.mean()), _tau(window), _curvature(window)
-    return math.sqrt(tau * _decayed(curvature, tau)) * push, _decayed(_steepest(window), tau) * push, tau * push
-
-
-def _tau(window: Window) -> float:
-    """The way of the horizon, in units of the gradient."""
-    return window.effective_lr * HORIZON * window.steps
-
-
-def _curvature(window: Window) -> float:
-    """lam, not below 0."""
-    return max(0.0, window.scalars.get("curvature", 0.0))
+    return window.duty * lr * noise * max(0.0, amplification(window)) / 4
 
 
 def _steepest(window: Window) -> float:
@@ -170,19 +200,12 @@ def _decayed(rate: float, tau: float) -> float:
     return -math.expm1(-2 * rate * tau) / (2 * rate) if rate * tau > 1e-12 else tau
 
 
-def _interval(window: Window, statistic: Callable[[Tensor, Tensor], float | None]) -> tuple[float, float] | None:
-    """95 %, by leaving out one block at a time."""
-    gg, gd, _ = window.gram
-    blocks = window.blocks
-    full = statistic(gg, gd)
-    values = []
-    for out in range(blocks):
-        kept = [a for a in range(blocks) if a != out]
-        values.append(statistic(gg[kept][:, kept], gd[kept][:, kept]))
-    known = [v for v in values if v is not None]
-    if full is None or len(known) < blocks:
+def _interval(full: float | None, without: Sequence[float | None]) -> tuple[float, float] | None:
+    """95 %, from the values with one block left out each."""
+    known = [value for value in without if value is not None]
+    if full is None or len(known) < len(without):
         return None
-    mean = math.fsum(known) / blocks
+    blocks, mean = len(known), math.fsum(known) / len(known)
     error = math.sqrt((blocks - 1) / blocks * math.fsum((v - mean) ** 2 for v in known))
     return full - 1.96 * error, full + 1.96 * error
 

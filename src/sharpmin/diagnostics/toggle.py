@@ -16,10 +16,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
+from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo, positive_integer
 from sharpmin.optim.sam import SAM
 
 from ._generators import Randomness
+from ._schedule import scheduler_of
 
 Step = Callable[[nn.Module, SAM, Any], Any]
 """One training step on a model, its optimizer and a batch, as in the run; returns the loss at w."""
@@ -101,6 +102,8 @@ def toggle(
     *,
     branches: Sequence[str] = ("rho = 0",),
     evaluate: Callable[[nn.Module], float] | None = None,
+    scheduler: Any = None,
+    every: int = 1,
 ) -> Toggle:
     """Let copies of a run go on with another rho or learning rate, on the same batches, and compare.
 
@@ -111,6 +114,8 @@ def toggle(
         batches: what the steps are fed, in order; a quarter of the window that was diagnosed is enough.
         branches: any of "rho = 0", "rho / 2", "lr / 2"; "rho" goes along.
         evaluate: called with each branch's model at the end, such as the loss over the whole training set.
+        scheduler: the learning rate scheduler of the run, of torch: every branch goes on with a copy of its own.
+        every: after how many steps the run calls it: 1, or the steps of an epoch.
 
     Returns:
         The `Toggle`; `print` it.
@@ -139,11 +144,17 @@ def toggle(
         raise ValueError(f"toggle: {len(batches)} batches; at least 20 are needed to tell a difference from noise")
     if not isinstance(opt, SAM):
         raise TypeError(f"toggle: opt is a {type(opt).__name__}; give the sharpmin.SAM of the run")
-    losses, finals = {}, {}
+    inner = None if scheduler is None else scheduler_of(scheduler, "toggle")
+    positive_integer(every, "every", "toggle")
+    losses, finals = dict[str, list[float]](), dict[str, float | None]()
     for name in ["rho", *(name for name in branches if name != "rho")]:
         with _aside(opt):
-            net, branch = _branch(model, opt, *BRANCHES[name])
-            losses[name] = [_loss(step(net, branch, batch)) for batch in batches]
+            net, branch, ahead = _branch(model, opt, inner, *BRANCHES[name])
+            losses[name] = []
+            for number, batch in enumerate(batches, 1):
+                losses[name].append(_loss(step(net, branch, batch)))
+                if number % every == 0:
+                    ahead()
             finals[name] = None if evaluate is None else float(evaluate(net))
     return Toggle(losses, {name: _difference(losses, finals, name) for name in losses if name != "rho"})
 
@@ -158,19 +169,31 @@ def _aside(opt: SAM) -> Iterator[None]:
         state.put_back()
 
 
-def _branch(model: nn.Module, opt: SAM, rho: float, lr: float) -> tuple[nn.Module, SAM]:
-    """A copy of model and optimizer, joint, so that the one trains the other; whoever watches `opt` does not see it."""
+def _branch(model: nn.Module, opt: SAM, scheduler: Any, rho: float, lr: float) -> tuple[nn.Module, SAM, Callable[[], None]]:
+    """A copy of model, optimizer and scheduler, joint, so that they move each other; whoever watches `opt` does not see it."""
     try:
-        net, branch = copy.deepcopy((model, opt))
+        net, branch, ahead = copy.deepcopy((model, opt, scheduler))
     except (TypeError, AttributeError, pickle.PicklingError) as error:
         raise TypeError(
             f"toggle: the run (base: {type(opt.base).__name__}) cannot be copied, and toggle works on copies only: {error}"
         ) from error
+    _scale(branch, lr)
     for group in branch.param_groups:
-        group["lr"] = group["lr"] * lr
         if rho != 1:
             group["rho"] = Scaled(group["rho"], rho)
-    return net, branch
+
+    def go_on() -> None:
+        if ahead is not None:
+            _scale(branch, 1 / lr)  # some go on from the present rate, others from the first one: they see their own
+            ahead.step()
+            _scale(branch, lr)
+
+    return net, branch, go_on
+
+
+def _scale(opt: SAM, lr: float) -> None:
+    for group in opt.param_groups:
+        group["lr"] = group["lr"] * lr
 
 
 def _loss(value: Any) -> float:

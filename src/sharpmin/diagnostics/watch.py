@@ -16,6 +16,7 @@ from sharpmin.optim.sam import SAM
 
 from ._effective import Base
 from ._rows import Row, Writer
+from ._schedule import Ahead, scheduler_of
 from ._writers import opened
 from .probe import Probe
 
@@ -33,6 +34,7 @@ def watch(
     block: int | None = None,
     seed: int = 0,
     start: int | None = None,
+    scheduler: Any = None,
 ) -> Probe:
     """Watch a run: the statistics of its two gradients, in memory and wherever they are written to.
 
@@ -54,6 +56,8 @@ def watch(
         seed: of the sketch.
         start: the number of the first step; by default rows have the step count of a `sharpmin.SAM`, which is in its
             checkpoints too, and another one's steps are counted from 0. Steps that a log has already are replaced.
+        scheduler: the learning rate scheduler of the loop, of torch; it is read, and says what is predicted from learning rates
+            to come, where else the present one is taken.
 
     Returns:
         The `Probe`; `sharpmin.diagnose(probe)` reads it at any time.
@@ -88,9 +92,11 @@ def watch(
         "mu": None if mu is None else finite(mu, "mu", "watch", low=0, strict=True),
     }
     setting |= {"every": every, "block": block or epoch or 32 * every, "seed": seed}
-    if isinstance(target, SAM):
-        return _watch_own(target, rho, optimizer, setting, to, start)
-    return _watch_model(target, rho, optimizer, setting, to, start)
+    ahead = None if scheduler is None else Ahead(scheduler_of(scheduler, "watch"))
+    watched = _watch_own if isinstance(target, SAM) else _watch_model
+    probe = watched(target, rho, optimizer, setting, to, start)
+    probe.ahead = ahead
+    return probe
 
 
 def _probe(parameters: Any, base: Any, setting: Row, to: Any, start: int, count: Any = None) -> Probe:
@@ -117,7 +123,7 @@ def _refuse_own(opt: SAM, rho: float | None, optimizer: Optimizer | None) -> Non
         )
 
 
-def _watch_own(opt: SAM, rho: float | None, optimizer: Optimizer | None, setting: Row, to: Any, start: int | None) -> Probe:
+def _watch_own(opt: Any, rho: float | None, optimizer: Optimizer | None, setting: Row, to: Any, start: int | None) -> Probe:
     _refuse_own(opt, rho, optimizer)
 
     def parameters() -> Iterable[Tensor]:
@@ -157,7 +163,11 @@ def _watch_model(model: Any, rho: float | None, optimizer: Any, setting: Row, to
     def base() -> Base:
         return Base(groups, {} if optimizer is None else optimizer.state)
 
-    described = {"base": None, "momentum": 0.0, "decay": 0.0, "adaptive": False} if optimizer is None else _describe(optimizer)
+    described = (
+        {"base": None, "momentum": 0.0, "decay": 0.0, "adaptive": False, "beta1": 0.0}
+        if optimizer is None
+        else _describe(optimizer)
+    )
     return _probe(model.parameters, base, {"rho": radius, **described, **setting}, to, start or 0)
 
 
@@ -168,4 +178,5 @@ def _describe(optimizer: Optimizer) -> Row:
         "momentum": base.momentum(),
         "decay": base.decay(),
         "adaptive": base.adaptive(),
+        "beta1": base.averaging(),
     }

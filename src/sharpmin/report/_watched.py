@@ -12,7 +12,7 @@ from typing import Any
 
 from sharpmin.diagnostics import Diagnosis, Log, Numbers, Window
 from sharpmin.diagnostics._scalars import BLOCK, STEP, scalar
-from sharpmin.diagnostics.window import LEAST_BLOCKS
+from sharpmin.diagnostics._stretch import LEAST_BLOCKS
 
 MOST_POINTS = 1200
 MOST_WINDOWS = 60

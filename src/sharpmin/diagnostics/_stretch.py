@@ -1,0 +1,156 @@
+"""Which blocks of a log belong together, merged and brought to the present rho."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sharpmin.core.rho import positive_integer
+
+from ._log import Log
+from ._rows import SKETCHES, Row, decode
+
+LEAST_BLOCKS = 5
+MOST_BLOCKS = 40
+FACTOR = 2.0
+"""By how much rho, and the learning rate, may change within a window that has more than the least blocks."""
+SHARE = 0.5
+"""Of the blocks of a run, the newest: the descent after the start is no part of a window that has more than the least."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """The means over a stretch of steps, at the present rho.
+
+    Attributes:
+        steps: how many steps of SAM; `sketched`: of how many there are sketches.
+        scalars: their mean scalars.
+        sketches: their mean sketches, shape (256,) each.
+    """
+
+    steps: float
+    sketched: float
+    scalars: dict[str, float]
+    sketches: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The newest blocks that belong together, and the values of rho and lr at their end."""
+
+    blocks: list[Block]
+    first: int
+    last: int
+    rho: float
+    lr: float
+    remarks: list[str]
+
+
+def stretch(log: Log, most: int | None = None) -> Stretch:
+    """The end of a log, at most so many blocks.
+
+    Raises:
+        TypeError, ValueError: if `most` is no positive integer.
+        ValueError: if there are no SAM steps, or too few blocks.
+    """
+    if most is not None:
+        positive_integer(most, "blocks", "diagnose")
+    rows, remarks = _sound(log)
+    if len(rows) < LEAST_BLOCKS:
+        raise ValueError(
+            f"diagnose: {len(rows)} block{'s' if len(rows) != 1 else ''} of steps, and at least {LEAST_BLOCKS} are needed; go on, or "
+            "watch in smaller blocks: watch(..., block=...)"
+        )
+    rho, lr = _present(rows, "rho"), _present(rows, "lr")
+    kept = _alike(rows, most)
+    if len(kept) < len(rows) and most is None:
+        remarks.append(f"the last {len(kept)} of {len(rows)} blocks are used: {_why(rows, kept)}")
+    size = -(-len(kept) // MOST_BLOCKS)
+    blocks = [_merged([_block(row, rho) for row in kept[at : at + size]]) for at in range(0, len(kept), size)]
+    return Stretch(blocks, int(kept[0]["first"]), int(kept[-1]["last"]), rho, lr, remarks)
+
+
+def _sound(log: Log) -> tuple[list[Row], list[str]]:
+    """The blocks whose numbers are finite, and what is to be said of the others."""
+    if not log.blocks:
+        seen = f"{len(log.steps)} SAM steps, but no whole block of them" if log.steps else "no SAM step"
+        raise ValueError(f"diagnose: the log holds {seen}; watch at least {LEAST_BLOCKS} blocks of a run with rho > 0")
+    blocks, remarks = list(log.blocks), list(log.remarks)
+    sound = [row for row in blocks if all(math.isfinite(float(row.get(key, 0.0))) for key in ("gg", "dg", "dd", "loss"))]
+    if not sound:
+        raise ValueError("diagnose: every block has gradients or losses that are not finite: the run has diverged")
+    if len(sound) < len(blocks):
+        ended = "" if blocks[-1] is sound[-1] else "; the run ended in numbers that are none"
+        remarks.append(f"{len(blocks) - len(sound)} blocks with gradients or losses that are not finite are left out{ended}")
+    if len(blocks) == log.blocks.maxlen:
+        remarks.append(f"only the newest {len(blocks)} blocks are kept in memory")
+    return sound, remarks
+
+
+def _middle(row: Row, key: str) -> float:
+    low, high = map(float, row[key])
+    return (low + high) / 2
+
+
+def _present(rows: Sequence[Row], key: str) -> float:
+    """The value at the end: the lower bound of the last block where it falls, else the upper one."""
+    low, high = rows[-1][key]
+    falls = _middle(rows[-1], key) < _middle(rows[-2], key)
+    return float(low if falls else high)
+
+
+def _alike(rows: Sequence[Row], most: int | None) -> list[Row]:
+    """The newest blocks of one half of the run within which rho and lr changed by less than `FACTOR`; at least the least."""
+    least, room = min(LEAST_BLOCKS, most or LEAST_BLOCKS), most or max(LEAST_BLOCKS, math.ceil(SHARE * len(rows)))
+    bounds = dict.fromkeys(("rho", "lr"), (math.inf, 0.0))
+    kept: list[Row] = []
+    for row in reversed(rows[-room:]):
+        bounds = {key: (min(low, _middle(row, key)), max(high, _middle(row, key))) for key, (low, high) in bounds.items()}
+        if len(kept) >= least and any(high > FACTOR * low for low, high in bounds.values()):
+            break
+        kept.insert(0, row)
+    return kept
+
+
+def _why(rows: Sequence[Row], kept: Sequence[Row]) -> str:
+    before = rows[len(rows) - len(kept) - 1]
+    for key, name in (("rho", "rho"), ("lr", "the learning rate")):
+        values = [_middle(row, key) for row in (before, *kept)]
+        if max(values) > FACTOR * min(values):
+            return f"before them {name} was another"
+    return "the first half of what was watched is taken for the descent after the start"
+
+
+def _block(row: Row, rho: float) -> Block:
+    """A row, as if its steps had had this radius: D is proportional to it at first order."""
+    own = _middle(row, "rho")
+    times = 1.0 if not own > 0 or math.isclose(own, rho, rel_tol=1e-6) else rho / own
+    powers = {"dg": 1, "norm_d": 1, "dd": 2}
+    scalars = {key: value * times ** powers.get(key, 0) for key, value in row.items() if isinstance(value, float)}
+    sketches = {key: decode(row[key]) * (times if key in ("d", "pd") else 1.0) for key in SKETCHES if key in row}
+    return Block(float(row["steps"]), float(row["n"]), scalars, sketches)
+
+
+def _merged(blocks: Sequence[Block]) -> Block:
+    """One block of neighbouring ones: scalars weighted by steps, sketches by sketched steps."""
+    steps, sketched = math.fsum(b.steps for b in blocks), math.fsum(b.sketched for b in blocks)
+    scalars = {}
+    for key in {key for b in blocks for key in b.scalars}:
+        known = [(b.scalars[key], b.steps) for b in blocks if key in b.scalars]
+        scalars[key] = weighted(known)
+    common = [key for key in SKETCHES if all(key in b.sketches for b in blocks)]
+    sketches = {key: torch.stack([b.sketches[key] * (b.sketched / sketched) for b in blocks]).sum(0) for key in common}
+    return Block(steps, sketched, scalars, sketches)
+
+
+def weighted(values: Sequence[tuple[float, float]]) -> float:
+    """The mean of values with their weights.
+
+    >>> weighted([(1.0, 1.0), (4.0, 2.0)])
+    3.0
+    """
+    return math.fsum(value * weight for value, weight in values) / math.fsum(weight for _, weight in values)
