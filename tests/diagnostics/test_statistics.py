@@ -8,9 +8,10 @@ import torch
 
 from sharpmin.diagnostics import Floor, Log, Numbers, State, Window
 from sharpmin.diagnostics._rows import encode
+from sharpmin.diagnostics._stretch import MOST_BLOCKS
 from sharpmin.diagnostics.stall import SHARE, decide, diagnose
-from sharpmin.diagnostics.statistics import HORIZON
-from sharpmin.diagnostics.window import MOST_BLOCKS
+from sharpmin.diagnostics.statistics import scaling
+from sharpmin.diagnostics.window import HORIZON
 
 B, STEPS = 12, 50
 
@@ -46,10 +47,11 @@ def by_loops(g, d):
 def test_the_formulas(momentum):
     window = Window.of(log(G, D, run={"momentum": momentum}))
     n = Numbers.of(window)
-    tau = 0.1 / (1 - momentum) * HORIZON * B * STEPS
+    k = round(HORIZON * B * STEPS)
+    tau = 0.1 / (1 - momentum) * (k - momentum * (1 - momentum**k) / (1 - momentum))
     push = -float(G.mean(0) @ D.mean(0))
     assert n.cancelled == pytest.approx(by_loops(G, D), rel=1e-5)
-    assert n.horizon == round(HORIZON * B * STEPS)
+    assert n.horizon == k
     assert n.upper == pytest.approx(tau * push, rel=1e-5)
     assert n.drop == pytest.approx(math.sqrt(tau * (1 - math.exp(-0.8 * tau)) / 0.8) * push, rel=1e-5)
     assert n.lower == pytest.approx((1 - math.exp(-2 * 2.5 * tau)) / 5 * push, rel=1e-5)
@@ -67,7 +69,7 @@ def test_adam_steps_along_the_difference_by_its_own_length():
     scale = torch.linspace(0.5, 3.0, 256).double()
     window = Window.of(log(G, D, run={"adaptive": True}, pd=D / scale, pg=G / scale))
     gb, db = G.mean(0), D.mean(0)
-    assert window.effective_lr == pytest.approx(0.1 * abs(float(gb @ (db / scale)) / float(gb @ db)), rel=1e-5)
+    assert scaling(window) == pytest.approx(abs(float(gb @ (db / scale)) / float(gb @ db)), rel=1e-5)
 
 
 def test_the_interval_is_the_jackknife():
@@ -105,8 +107,10 @@ def test_many_blocks_are_merged():
     g, d = vectors(1, 130), vectors(2, 130)
     window = Window.of(log(g, d))
     assert window.steps == 130 * STEPS
-    assert window.blocks == 33
-    np.testing.assert_allclose(window.g.mul(torch.tensor([4.0] * 32 + [2.0]).double()[:, None]).sum(0), g.sum(0), atol=1e-4)
+    assert window.count == 33
+    np.testing.assert_allclose(
+        window.sketches("g").mul(torch.tensor([4.0] * 32 + [2.0]).double()[:, None]).sum(0), g.sum(0), atol=1e-4
+    )
 
 
 def test_merged_blocks_weigh_as_many_steps_as_they_sketched():
@@ -119,7 +123,7 @@ def test_merged_blocks_weigh_as_many_steps_as_they_sketched():
     window, weight = Window.of(made), torch.arange(1.0, count + 1).double()[:, None]
     for key, rows in sketches.items():
         sums, total = ((weight * t).view(MOST_BLOCKS, 3, -1).sum(1) for t in (rows, torch.ones_like(rows)))
-        np.testing.assert_allclose(getattr(window, key), sums / total, atol=1e-6)
+        np.testing.assert_allclose(window.sketches(key), sums / total, atol=1e-6)
 
 
 def test_scalars_are_means_over_steps_of_the_blocks_that_have_them():
@@ -141,10 +145,7 @@ def test_only_the_last_blocks_with_one_rho_and_one_lr_count():
         made.add(row | {key: row[key] + 12 * STEPS for key in ("first", "last")})
     window = Window.of(made)
     assert (window.lr, window.steps) == (0.1, 7 * STEPS)
-    assert window.remarks == ["the last 7 of 19 blocks are used: before them rho or the learning rate was another"]
-    made.blocks[-1]["rho"] = [0.1, 0.2]
-    with pytest.raises(ValueError, match="0 blocks at constant rho and lr"):
-        Window.of(made)
+    assert window.remarks == ["the last 7 of 19 blocks are used: before them the learning rate was another"]
 
 
 @pytest.mark.parametrize(("made", "words"), [(Log(), "no SAM step"), (log(G[:4], D[:4]), "4 blocks .* at least 5")])
@@ -155,8 +156,9 @@ def test_too_little(made, words):
 
 PLAIN = {
     "p_value": 0.001, "cancelled": 0.7, "cancelled_interval": (0.5, 0.9), "drop": 0.02, "drop_interval": (0.01, 0.03),
-    "lower": 0.005, "upper": 0.05, "amplified": 0.01, "relief": 0.01, "fall": 0.03, "horizon": 100,
+    "lower": 0.005, "upper": 0.05, "amplified": 0.01, "relief": 0.01, "fall": 0.03, "fall_interval": (0.01, 0.05), "horizon": 100,
     "amplification": 0.2, "bounce": 0.1, "lag": 0.0, "curvature": 1.0, "smoothness": 2.0, "ascending": 0.5, "loss": 1.0,
+    "start": 3.0,
 }  # fmt: skip
 RULES = [
     ({}, State.HOLDS),
@@ -171,6 +173,11 @@ RULES = [
     ({"cancelled": -0.06, "fall": 0.02}, State.HOLDS),  # the force helps, and the noise costs more
     ({"cancelled": -0.06, "fall": -0.02, "p_value": 0.02, "upper": 0.001, "amplified": 0.001}, State.FREE),
     ({"cancelled": -0.04, "fall": -0.02, "upper": 0.1}, State.UNDECIDED),
+    ({"start": 1.2}, State.HOLDS),
+    ({"start": 1.1}, State.COLLAPSE),
+    ({"start": 1.1, "cancelled": 0.4}, State.HOLDS),
+    ({"start": 1.1, "fall": -0.1, "upper": 1.0}, State.UNDECIDED),
+    ({"start": None}, State.HOLDS),
     ({"loss": None}, State.UNDECIDED),
     ({"bounce": 1.9, "lag": -0.9}, State.TWO_CYCLE),
     ({"bounce": 1.9, "lag": -0.4}, State.HOLDS),

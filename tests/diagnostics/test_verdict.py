@@ -60,13 +60,7 @@ def test_the_two_cycle_of_the_golden_case():
 def test_what_goes_all_the_way_is_no_two_cycle(rho):
     run = Quadratic([1.0], rho=rho, start=1.0).steps(50)
     run.probe = sm.watch(run.opt, every=1, block=20)
-    run.steps(400)
-    if isinstance(rho, sm.rho.Unnormalized):  # its radius falls with the gradient: never one rho in a window
-        with pytest.raises(ValueError, match="blocks at constant rho"):
-            sm.diagnose(run.probe)
-    else:
-        with pytest.raises(ValueError, match="blocks at constant rho"):
-            sm.diagnose(run.probe)
+    assert sm.diagnose(run.steps(400).probe).state not in (State.TWO_CYCLE, State.TRAP)
 
 
 def test_symmetric_noise_is_no_rho_verdict():

@@ -84,7 +84,7 @@ class Ahead:
         each = max(1, round(seen / calls)) if calls else max(1, seen)
         farthest = block * 2 ** (DOUBLINGS - 1)
         rates = self.rates(-(-farthest // each))
-        return [_sum(rates, block * 2**i, each) for i in range(DOUBLINGS)]
+        return [_sum(rates, block * (1 << i), each) for i in range(DOUBLINGS)]
 
 
 def _sum(rates: list[float], steps: int, each: int) -> float:
@@ -101,7 +101,7 @@ def between(sums: Sequence[float], block: int, steps: int) -> float:
     >>> between([10.0, 15.0, 20.0], 10, 15), between([10.0, 15.0], 10, 5), between([10.0, 15.0], 10, 40)
     (12.5, 5.0, 25.0)
     """
-    at = [0, *(block * 2**i for i in range(len(sums)))]
+    at = [0, *(block * (1 << i) for i in range(len(sums)))]
     values = [0.0, *sums]
     i = next((i for i, end in enumerate(at) if end >= steps), len(at) - 1)
     slope = (values[i] - values[i - 1]) / (at[i] - at[i - 1])
@@ -114,7 +114,8 @@ def _calls(scheduler: Any) -> Any:
 
 
 def _largest(optimizer: Any) -> float:
-    return max(float(group["lr"]) for group in optimizer.param_groups)
+    rates: list[float] = [float(group["lr"]) for group in optimizer.param_groups]
+    return max(rates)
 
 
 class _Groups(Optimizer):

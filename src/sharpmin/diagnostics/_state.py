@@ -8,6 +8,7 @@ from enum import Enum
 class State(Enum):
     """What a window says."""
 
+    COLLAPSE = "collapse"
     HOLDS = "rho holds the loss up"
     FREE = "SAM is not what limits the loss"
     HELPS = "SAM speeds the descent up"

@@ -17,9 +17,7 @@ from ._rows import SKETCHES, Row, decode
 LEAST_BLOCKS = 5
 MOST_BLOCKS = 40
 FACTOR = 2.0
-"""By how much rho, and the learning rate, may change within a window that has more than the least blocks."""
-SHARE = 0.5
-"""Of the blocks of a run, the newest: the descent after the start is no part of a window that has more than the least."""
+"""By how much rho, the learning rate and the loss may change within a window that has more than the least blocks."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +60,15 @@ def stretch(log: Log, most: int | None = None) -> Stretch:
     rows, remarks = _sound(log)
     if len(rows) < LEAST_BLOCKS:
         raise ValueError(
-            f"diagnose: {len(rows)} block{'s' if len(rows) != 1 else ''} of steps, and at least {LEAST_BLOCKS} are needed; go on, or "
-            "watch in smaller blocks: watch(..., block=...)"
+            f"diagnose: {len(rows)} block{'s' if len(rows) != 1 else ''} of steps, at least {LEAST_BLOCKS} are needed; go on, "
+            "or watch in smaller blocks: watch(..., block=...)"
         )
     rho, lr = _present(rows, "rho"), _present(rows, "lr")
     kept = _alike(rows, most)
     if len(kept) < len(rows) and most is None:
-        remarks.append(f"the last {len(kept)} of {len(rows)} blocks are used: {_why(rows, kept)}")
+        moved = " and ".join(_moved(rows[-len(kept) - 1 :]))
+        verb = "were others" if " and " in moved else "was another"
+        remarks.append(f"the last {len(kept)} of {len(rows)} blocks are used: before them {moved} {verb}")
     size = -(-len(kept) // MOST_BLOCKS)
     blocks = [_merged([_block(row, rho) for row in kept[at : at + size]]) for at in range(0, len(kept), size)]
     return Stretch(blocks, int(kept[0]["first"]), int(kept[-1]["last"]), rho, lr, remarks)
@@ -103,26 +103,27 @@ def _present(rows: Sequence[Row], key: str) -> float:
     return float(low if falls else high)
 
 
+_MOVES = {
+    "rho": lambda row: _middle(row, "rho"),
+    "the learning rate": lambda row: _middle(row, "lr"),
+    "the loss": lambda row: max(0.0, float(row.get("loss") or 0.0)),
+}
+
+
 def _alike(rows: Sequence[Row], most: int | None) -> list[Row]:
-    """The newest blocks of one half of the run within which rho and lr changed by less than `FACTOR`; at least the least."""
-    least, room = min(LEAST_BLOCKS, most or LEAST_BLOCKS), most or max(LEAST_BLOCKS, math.ceil(SHARE * len(rows)))
-    bounds = dict.fromkeys(("rho", "lr"), (math.inf, 0.0))
-    kept: list[Row] = []
-    for row in reversed(rows[-room:]):
-        bounds = {key: (min(low, _middle(row, key)), max(high, _middle(row, key))) for key, (low, high) in bounds.items()}
-        if len(kept) >= least and any(high > FACTOR * low for low, high in bounds.values()):
+    """The newest blocks within which nothing that moves changed by more than `FACTOR`; at least the least."""
+    kept = list(rows[-LEAST_BLOCKS:] if most is None else rows[-min(LEAST_BLOCKS, most) :])
+    for row in reversed(rows[-most if most else 0 : -len(kept)]):
+        if _moved([row, *kept]):
             break
         kept.insert(0, row)
     return kept
 
 
-def _why(rows: Sequence[Row], kept: Sequence[Row]) -> str:
-    before = rows[len(rows) - len(kept) - 1]
-    for key, name in (("rho", "rho"), ("lr", "the learning rate")):
-        values = [_middle(row, key) for row in (before, *kept)]
-        if max(values) > FACTOR * min(values):
-            return f"before them {name} was another"
-    return "the first half of what was watched is taken for the descent after the start"
+def _moved(rows: Sequence[Row]) -> list[str]:
+    """The names of what changed by more than `FACTOR` within these blocks."""
+    values = {name: [of(row) for row in rows] for name, of in _MOVES.items()}
+    return [name for name, found in values.items() if max(found) > FACTOR * min(found)]
 
 
 def _block(row: Row, rho: float) -> Block:

@@ -1,10 +1,15 @@
-"""A verdict in two sentences: what is the case, and what to do. Numbers, horizon and interval are always said."""
+"""A verdict in two sentences: what is the case, and what to do; the part that decides comes first, the unresolved is left out."""
 
 from __future__ import annotations
+
+import math
 
 from ._state import State
 from .floor import Floor
 from .statistics import Numbers
+
+SMALL, LARGE = 0.02, 0.1
+"""Of the loss: where a fall stops to be small, and begins to be large."""
 
 
 def words(state: State, n: Numbers, floor: Floor | None) -> tuple[str, str]:
@@ -14,13 +19,59 @@ def words(state: State, n: Numbers, floor: Floor | None) -> tuple[str, str]:
     return _SAID[state](n)
 
 
+def size(n: Numbers) -> str:
+    """ "small", "clear" or "large": the predicted fall against the loss.
+
+    A small one is SAM's normal price.
+    """
+    share = n.fall / n.loss if n.loss else 0.0
+    return "small" if share < SMALL else "large" if share >= LARGE else "clear"
+
+
 def _holds(n: Numbers) -> tuple[str, str]:
+    remedy = {
+        "small": "a small price that SAM normally has; where the training loss alone is the goal, let rho decay",
+        "clear": "confirm it with the toggle, and if the training loss is the goal, let rho decay or switch SAM off late",
+        "large": "confirm it with the toggle, then halve rho, clip (`sm.ClippedDifference`), or start SAM later",
+    }[size(n)]
     return (
-        f"Rho is holding the training loss up: SAM's force cancels {_cancelled(n)} of the loss gradient, and SAM amplifies the "
-        f"noise of the batches by {n.amplification:.0%}.",
-        f"With rho = 0 the training loss should fall by about {n.fall:.3g}, {_share(n)} ({_bracket(n)}, and {n.relief:.3g} by "
-        "less noise), which promises nothing for test accuracy; confirm it with the toggle, and if the training loss is the "
-        "goal, let rho decay.",
+        f"Rho is holding the training loss up, a {size(n)} effect: {_reasons(n)}.",
+        f"With rho = 0 the training loss should fall by {_about(n)}, which promises nothing for test accuracy; {remedy}.",
+    )
+
+
+def _reasons(n: Numbers) -> str:
+    """The parts of the fall that are there, the larger first."""
+    force = "SAM's force cancels " + (f"{_cancelled(n)} of the loss gradient" if _resolved(n) else "part of the loss gradient")
+    noise = f"SAM amplifies the noise of the batches by {n.amplification:.0%}"
+    parts = sorted([(n.drop, force), (n.relief, noise)], reverse=True)
+    told = [text for value, text in parts if value > 0.1 * abs(n.fall)]
+    return ", and ".join(told or [parts[0][1]])
+
+
+def _resolved(n: Numbers) -> bool:
+    """Whether kappa is known well enough to be said as a reason."""
+    if n.cancelled is None or n.cancelled_interval is None:
+        return False
+    low, high = n.cancelled_interval
+    return n.cancelled > 0 and high - low < 1
+
+
+def _about(n: Numbers) -> str:
+    """The predicted fall with its interval and horizon; never more than the loss."""
+    most = n.loss if n.loss is not None and n.loss > 0 else math.inf
+    low, high = (min(max(v, 0.0), most) for v in n.fall_interval)
+    told = f" (95 %: {low:.3g} to {high:.3g})" if all(map(math.isfinite, n.fall_interval)) else ""
+    about = "at least" if n.curvature < 0 else "about"
+    share = f", {min(n.fall, most) / n.loss:.1%} of it" if n.loss and math.isfinite(most) else ""
+    return f"{about} {min(n.fall, most):.3g}{share}{told}, within {n.horizon} steps"
+
+
+def _collapse(n: Numbers) -> tuple[str, str]:
+    return (
+        f"The loss has not left its start ({n.loss or 0.0:.3g} now, {n.start or 0.0:.3g} in the first block), and SAM's force "
+        f"cancels {_cancelled(n)} of its gradient: rho is far too large.",
+        "Start SAM later (`rho.Tail`), clip the difference (`descent=sm.ClippedDifference(0.5)`), or take a fifth of this rho.",
     )
 
 
@@ -34,17 +85,24 @@ def _free(n: Numbers) -> tuple[str, str]:
 
 def _helps(n: Numbers) -> tuple[str, str]:
     return (
-        f"SAM is speeding the descent up: it cancels {_cancelled(n)} of the loss gradient, and less than 0 is help.",
+        f"SAM is speeding the descent up: its force is {-(n.cancelled or 0.0):.0%} of the loss gradient, and along it.",
         "With rho = 0 the training loss would fall more slowly at this learning rate.",
     )
 
 
 def _undecided(n: Numbers) -> tuple[str, str]:
-    without = "" if n.loss else ", and no loss was recorded to compare that with"
+    if not n.loss:
+        what = (
+            f"with rho = 0 the loss might fall by {n.fall:.3g} within {n.horizon} steps, and none was recorded to compare with"
+        )
+    else:
+        low, high = n.fall_interval
+        told = f" (95 %: {low:.3g} to {high:.3g})" if math.isfinite(low) else ""
+        what = f"with rho = 0 the loss might change by {-n.fall:+.3g}{told} of {n.loss:.3g} within {n.horizon} steps"
     return (
-        f"The window does not decide it: SAM's force cancels {_cancelled(n)} of the loss gradient, and the predicted fall with "
-        f"rho = 0 is {n.fall:.3g}, {_share(n)} ({_bracket(n)}){without}.",
-        "Run the toggle: one copy with rho and one with rho = 0, on the same batches for a quarter of this window.",
+        f"The window does not decide it: {what}.",
+        "Run the toggle: copies that go on with rho and with rho = 0, on the same batches and the run's own schedule, for "
+        f"{max(20, n.horizon)} steps.",
     )
 
 
@@ -59,8 +117,7 @@ def _two_cycle(n: Numbers) -> tuple[str, str]:
 def _trap(n: Numbers) -> tuple[str, str]:
     return (
         f"The mean gradient at w + e is {n.ascending or 0.0:.1%} of the one at w: SAM rests where the loss would fall on.",
-        f"A smaller rho, or rho = 0, lets it go on: by about {n.fall:.3g} within {n.horizon} steps, {_share(n)}; to confirm, "
-        "run the toggle.",
+        f"A smaller rho, or rho = 0, lets it go on: by {_about(n)}; to confirm, run the toggle.",
     )
 
 
@@ -73,15 +130,8 @@ def _cancelled(n: Numbers) -> str:
     return f"{n.cancelled:.0%} (95 %: {low:.0%} to {high:.0%})"
 
 
-def _share(n: Numbers) -> str:
-    return f"{n.fall / n.loss:.1%} of it" if n.loss else "of an unknown loss"
-
-
-def _bracket(n: Numbers) -> str:
-    return f"{n.lower:.3g} to {n.upper:.3g} by its force, within {n.horizon} steps"
-
-
 _SAID = {
+    State.COLLAPSE: _collapse,
     State.HOLDS: _holds,
     State.FREE: _free,
     State.HELPS: _helps,

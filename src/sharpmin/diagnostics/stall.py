@@ -22,13 +22,15 @@ SHARE = 0.005  # of the loss: what counts as a fall worth having
 CLEAR = 0.01  # the pre-filter on p
 HALF = 0.5  # of the gradient cancelled: too much to call SAM free, whatever the fall within the horizon
 HELPS = -0.05
+LEFT = 0.9  # of the loss of the first block: a run above it has not left its start
 LEAST_EPOCHS, LEAST_STEPS = 5, 200
 """Of a window, for a verdict that rests on the noise alone: right after a start its formula said up to ten times too much."""
 KNOWN = (None, "SGD", "Adam", "AdamW")
 """Base optimizers whose steps the statistics know."""
 
 
-EXIT_CODES = {State.HOLDS: 10, State.TWO_CYCLE: 10, State.TRAP: 10, State.RHO_FLOOR: 10, State.UNDECIDED: 20, State.MIXED: 20}
+_HELD = (State.COLLAPSE, State.HOLDS, State.TWO_CYCLE, State.TRAP, State.RHO_FLOOR)
+EXIT_CODES = dict.fromkeys(_HELD, 10) | {State.UNDECIDED: 20, State.MIXED: 20}
 """Of `sharpmin diagnose`: 10 if rho holds the run up, 20 if that is open, else 0."""
 
 
@@ -99,6 +101,8 @@ def decide(n: Numbers, floor: Floor | None = None, *, known: bool = True, settle
 
 def _of_net(n: Numbers, known: bool, settled: bool) -> State:
     """Where no optimum is known: the fall of the loss against the loss."""
+    if n.loss and n.start and n.loss >= LEFT * n.start and n.cancelled is not None and n.cancelled >= HALF and n.fall > 0:
+        return State.COLLAPSE
     if n.p_value < CLEAR and n.cancelled is not None and n.cancelled < HELPS and n.fall < 0:
         return State.HELPS
     if n.loss is None or not n.loss > 0:

@@ -48,7 +48,7 @@ class Numbers:
         bounce: S; `lag`: the cosine of one gradient and the next.
         curvature: lam; `smoothness`: b.
         ascending: ||mean G|| / ||mean g||: 0 where SAM is trapped; None if noise hides it.
-        loss: the mean training loss of the window, if it was recorded; `start`: that of the first block of the run.
+        loss: the mean training loss of the newest block, if it was recorded; `start`: that of the first block of the run.
     """
 
     p_value: float
@@ -96,7 +96,7 @@ class Numbers:
             s.get("curvature", 0.0),
             _steepest(window),
             _ascending(window),
-            s.get("loss"),
+            window.blocks[-1].scalars.get("loss"),
             window.start,
         )
 

@@ -110,7 +110,7 @@ def _fall(n: Numbers) -> Iterator[Entry]:
         "An estimate, within a factor of about 3 on nets.",
     )
     if n.loss is not None:
-        yield Entry("training loss", n.loss, "The mean of the window, at w.")
+        yield Entry("training loss", n.loss, "The mean of the newest block, at w.")
         yield Entry(
             "a fall that counts",
             SHARE * n.loss if n.loss > 0 else None,
