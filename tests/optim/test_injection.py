@@ -11,7 +11,7 @@ import torch
 
 import sharpmin as sm
 
-from .injection import ByHand, Ours
+from ..soak.fuses import ByHand, Ours
 
 DOORS = ["block", "guarded", "closure", "raw", "two_step"]
 UNDER_A_SCALER = ["block", "guarded", "raw"]
@@ -22,7 +22,19 @@ LATER = {
     **dict.fromkeys(["base after", "base post hook"], "base after"),
     **dict.fromkeys(["opt post hook", "step after", "update before", "update after"], "done"),
 }
-PLACES = [*OWN, "rho", "geometry", "ascent", "buffers", "descent", "writer", "opt pre hook", "base pre hook", "base before", *LATER]
+PLACES = [
+    *OWN,
+    "rho",
+    "geometry",
+    "ascent",
+    "buffers",
+    "descent",
+    "writer",
+    "opt pre hook",
+    "base pre hook",
+    "base before",
+    *LATER,
+]
 SCALED = ["scale", "unscale_ before", "unscale_ after", "step before", "step after", "update before", "update after"]
 UNFINISHED = ("opt post hook", "step after", "update before")  # the step is made, and the scaler waits for its update()
 

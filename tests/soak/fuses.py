@@ -192,7 +192,7 @@ class Ours(Run):
             buffers=lambda *_: fuse.keep("buffers"),
         )
         self.one_step, self.scaler = getattr(self, door), Scaler(fuse) if scaled else None
-        sm.watch(self.opt, to=lambda row: fuse("writer"), every=2)
+        sm.watch(self.opt, to=lambda row: fuse("writer"), every=1)
         for name, own in (("opt", self.opt), ("base", self.base)):
             own.register_step_pre_hook(lambda *_, name=name: fuse(f"{name} pre hook"))
             own.register_step_post_hook(lambda *_, name=name: fuse(f"{name} post hook"))
