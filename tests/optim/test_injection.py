@@ -1,7 +1,7 @@
 """An exception at every place where somebody else's code runs in a step, by every door, in a first and in a later step.
 
-Whatever raises: it is what the user sees, the weights are w, or every step is refused until `abort()` has brought w back; buffers,
-random numbers, and the state of the base are where a loop by hand leaves them; and so are all after the steps that follow.
+Whatever raises: it is what the user sees; the weights are w, or every step is refused until `abort()` has brought w back;
+buffers, random numbers, and the state of the base are where a loop by hand leaves them, now and after the steps that follow.
 """
 
 from functools import cache
@@ -52,7 +52,7 @@ def calls(door, scaled, first):
 
 
 def agree(ours, hand):
-    """Weights, buffers, random numbers, and the state of the base, bit for bit; whose random numbers are these is told before."""
+    """Buffers, random numbers, and the state of the base, bit for bit."""
     return all(
         (a is None and b is None) or torch.equal(a, b)
         for one, other in zip((ours[0], [ours[1]], ours[2]), (hand[0], [hand[1]], hand[2]), strict=True)

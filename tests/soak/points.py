@@ -1,4 +1,4 @@
-"""An interrupt at every point of a step at which Python looks for signals: after every call, at the start of a function, in a loop.
+"""An interrupt at every point of a step at which Python looks for signals: after calls, at the start of a function, in loops.
 
 A real signal comes at one of them, between two bytecodes; here each has its turn, as far as it lies in sharpmin's own code.
 Before the base has stepped, w is back bit for bit (or refused until `abort()`), buffers and random numbers are where they were
@@ -10,6 +10,7 @@ import dis
 import sys
 from collections import Counter
 from functools import cache
+from itertools import pairwise
 from types import CodeType, FrameType
 from typing import Any
 
@@ -33,7 +34,7 @@ class Interrupt(BaseException):
 def boundaries(code: CodeType) -> frozenset[int]:
     """The instructions before which a signal may be seen."""
     plain = [step for step in dis.get_instructions(code) if step.opname not in ("CACHE", "PRECALL")]
-    return frozenset(after.offset for step, after in zip(plain, plain[1:], strict=False) if step.opname in LOOKS)
+    return frozenset(after.offset for step, after in pairwise(plain) if step.opname in LOOKS)
 
 
 def own(frame: FrameType) -> bool:
