@@ -11,7 +11,10 @@ TABLE: dict[str, tuple[Any, ...]] = {
     "groups": (1, 1, 2, 3),
     "base": ("sgd", "heavy", "nesterov", "adam", "amsgrad", "adamw", "rmsprop", "rmsprop-momentum", "adagrad", "nadam"),
     "foreach": (None, False, True),
-    "geometry": ("l2", "l2", "linf", "elementwise", "elementwise-matrices", "layerwise", "masked", "masked-linf"),
+    "geometry": (
+        *("l2", "l2", "linf", "elementwise", "elementwise-matrices", "layerwise", "masked", "masked-linf"),
+        *("spectral", "spectral-products", "fisher"),
+    ),
     "ascent": ("gradient", "gradient", "gradient", "ema", "residual", "momentum", "random"),
     "descent": ("perturbed", "perturbed", "mix", "clipped", "surrogate-gap", "renormalized", "reuse"),
     "door": ("block", "guarded", "closure", "raw", "two-step"),
@@ -23,10 +26,15 @@ TABLE: dict[str, tuple[Any, ...]] = {
     "seen": ("nobody", "telemetry", "watcher", "watch"),
     "scheduler": (False, True),
     "restart": (None, None, "checkpoint", "deepcopy"),
-    "exception": (None, None, "second pass"),
+    "exception": (None, None, "second pass", "first pass"),
+    "scope": ("global", "global", "microbatch"),
+    "scaler": (False, False, True),
+    "unscale": (None, "first", "second"),
+    "rounding": ("nearest", "stochastic"),
     "not finite": (None, None, "first", "second"),
     "change of rho": (None, None, "opt.rho", "group"),
 }
+UNSTEADY = {"linf": "l2", "masked-linf": "masked", "spectral": "l2", "spectral-products": "layerwise"}
 RHOS = (
     *("number", "number", "zero", "constant", "cosine", "inverse-sqrt", "every", "tail", "until"),
     *("follows-lr", "unnormalized", "capped"),
@@ -77,6 +85,21 @@ class Case:
     def one_pass(self) -> bool:
         return self["ascent"] in ONE_PASS
 
+    @property
+    def apart(self) -> bool:
+        """Whether every micro-batch has two passes of its own; a closure is one micro-batch."""
+        return self["scope"] == "microbatch" and self["door"] != "closure"
+
+    @property
+    def rounds(self) -> list[range]:
+        """The micro-batches that share their passes."""
+        count = self["micro-batches"]
+        return [range(i, i + 1) for i in range(count)] if self.apart else [range(count)]
+
+    def comes(self, name: str, value: str, t: int, micros: range) -> bool:
+        """Whether an event comes in this step, in these micro-batches."""
+        return self[name] == value and self.at[name] == t and self.at[name] % self["micro-batches"] in micros
+
     def drawn(self) -> list[tuple[str, str]]:
         """What this case counts as."""
         own = [(name, str(value)) for name, value in self.choices.items()]
@@ -117,11 +140,18 @@ def _together(choices: dict[str, Any], rnd: random.Random) -> None:
     if choices["dtype"] == "bfloat16":  # others divide by small numbers, and the oracle does not round as they do
         choices["base"] = rnd.choice(("sgd", "heavy", "nesterov"))
     if choices["dtype"] != "float64":  # a sign turns at 0, and random numbers depend on the dtype
-        choices["geometry"] = {"linf": "l2", "masked-linf": "masked"}.get(choices["geometry"], choices["geometry"])
+        choices["geometry"] = UNSTEADY.get(choices["geometry"], choices["geometry"])
         choices["ascent"] = "gradient" if choices["ascent"] == "random" else choices["ascent"]
     if choices["ascent"] == "momentum" and choices["base"] in ("sgd", "rmsprop", "adagrad"):
         choices["base"] = "heavy"
+    if choices["scaler"] and choices["door"] in ("closure", "two-step"):  # these doors know of no scaler
+        choices["door"] = rnd.choice(("block", "guarded", "raw"))
+    if choices["scope"] == "microbatch" and choices["door"] == "two-step":  # its second half steps
+        choices["door"] = "raw"
+    if choices["scope"] == "microbatch" and choices["seen"] == "watch":  # a row is a step
+        choices["seen"] = "watcher"
     if choices["ascent"] in ONE_PASS:
+        choices["scope"] = "global"
         choices["descent"] = "perturbed"
         choices["seen"] = choices["seen"] if choices["seen"] == "telemetry" else "nobody"
         choices["not finite"] = choices["not finite"] and "second"

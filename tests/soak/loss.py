@@ -3,6 +3,7 @@
 f = mean over rows of mask (log cosh r + r^2 / 4), r = sum <A, w> - b, plus a tenth of sum log cosh w; over all micro-batches.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
@@ -61,7 +62,7 @@ def masks(case: Case, t: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
         return [np.ones(ROWS)] * count, [np.ones(ROWS)] * count
     draw = torch.Generator().manual_seed(noise_seed(case, t))
     drawn = [torch.rand(ROWS, generator=draw).gt(0.3).double().numpy() for _ in range(2 * count)]
-    again = not case.one_pass and (case["clean"] or case["door"] == "closure")
+    again = not case.one_pass and (case["clean"] or case.apart or case["door"] == "closure")
     return drawn[:count], drawn[:count] if again else drawn[count:]
 
 
@@ -69,10 +70,13 @@ def noise_seed(case: Case, t: int) -> int:
     return case.seed * 100 + t
 
 
-def gradients(case: Case, t: int, w: list[np.ndarray], own: list[np.ndarray], reached: list[bool]) -> list[np.ndarray | None]:
-    """By hand, summed over the micro-batches; None where the loss does not reach. `own` are the masks."""
+def gradients(
+    case: Case, t: int, w: list[np.ndarray], own: list[np.ndarray], reached: list[bool], micros: range
+) -> list[np.ndarray | None]:
+    """By hand, summed over these micro-batches; None where the loss does not reach. `own` are the masks."""
     total: list[np.ndarray | None] = [None] * len(w)
-    for micro, mask in enumerate(own):
+    for micro in micros:
+        mask = own[micro]
         factors, b = data(case, t, micro)
         r = sum((a * x).reshape(ROWS, -1).sum(1) for a, x, on in zip(factors, w, reached, strict=True) if on) - b
         share = mask * (np.tanh(r) + 0.5 * r) / ROWS
@@ -83,10 +87,17 @@ def gradients(case: Case, t: int, w: list[np.ndarray], own: list[np.ndarray], re
     return [None if g is None else rounded(np.asarray(g), v.dtype) for g, v in zip(total, case.weights, strict=True)]
 
 
-def backward(case: Case, t: int, ps: list[torch.Tensor], reached: list[bool]) -> None:
+def backward(
+    case: Case,
+    t: int,
+    ps: list[torch.Tensor],
+    reached: list[bool],
+    micros: range,
+    scale: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
     """In torch, micro-batch by micro-batch; noise comes from the default generator."""
     count = case["micro-batches"]
-    for micro in range(count):
+    for micro in micros:
         factors, b = data(case, t, micro)
         mask = torch.rand(ROWS).gt(0.3).double() if case["noise"] else torch.ones(ROWS, dtype=torch.float64)
         r, small = -torch.from_numpy(b), torch.zeros((), dtype=torch.float64)
@@ -96,4 +107,4 @@ def backward(case: Case, t: int, ps: list[torch.Tensor], reached: list[bool]) ->
                 r = r + sum((half * p.double()).reshape(ROWS, -1).sum(1) for half in halves)
                 small = small + torch.log(torch.cosh(p.double())).sum()
         loss = (mask * (torch.log(torch.cosh(r)) + 0.25 * r**2)).mean() + 0.1 * small
-        (loss / count).backward()
+        scale(loss / count).backward()
