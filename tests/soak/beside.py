@@ -81,7 +81,7 @@ class Beside:
     def compare_state(self, t: int, what: str, own: torch.Tensor | None, value: np.ndarray) -> None:
         """What the base remembers of a parameter, and what it is by hand."""
         tolerance = STATE[self.run.case["dtype"]]
-        if own is None or not np.allclose(own.detach().double().numpy(), value, rtol=tolerance, atol=tolerance):
+        if own is None or not np.allclose(own.detach().to_dense().double().numpy(), value, rtol=tolerance, atol=tolerance):
             raise Mismatch(f"step {t}, {what}: {own}, by hand {value}")
 
 

@@ -13,6 +13,7 @@ EVERY, TAIL, UNTIL, COSINE, LR = 2, 2, 4, 5, 0.05
 
 BASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("SGD", {"weight_decay": 0.05}),
+    "plain": ("SGD", {}),
     "heavy": ("SGD", {"momentum": 0.8, "dampening": 0.1, "weight_decay": 0.02}),
     "nesterov": ("SGD", {"momentum": 0.8, "nesterov": True}),
     "adam": ("Adam", {"betas": (0.8, 0.95), "weight_decay": 0.02}),
@@ -21,6 +22,7 @@ BASES: dict[str, tuple[str, dict[str, Any]]] = {
     "rmsprop": ("RMSprop", {"alpha": 0.9, "centered": True, "weight_decay": 0.02}),
     "rmsprop-momentum": ("RMSprop", {"alpha": 0.9, "momentum": 0.5}),
     "adagrad": ("Adagrad", {"lr_decay": 0.05, "weight_decay": 0.02}),
+    "plain-adagrad": ("Adagrad", {"lr_decay": 0.0}),
     "nadam": ("NAdam", {"betas": (0.8, 0.95), "weight_decay": 0.02}),
 }
 

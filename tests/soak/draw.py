@@ -39,7 +39,7 @@ RHOS = (
     *("number", "number", "zero", "constant", "cosine", "inverse-sqrt", "every", "tail", "until"),
     *("follows-lr", "unnormalized", "capped"),
 )
-SHAPES = ("vector", "matrix", "scalar", "empty", "strided", "transposed", "channels-last", "tied")
+SHAPES = ("vector", "matrix", "scalar", "empty", "strided", "transposed", "channels-last", "tied", "sparse")
 USES = ("both", "both", "both", "sometimes", "first only", "second only", "frozen", "thaws")
 
 
@@ -128,7 +128,7 @@ def _passes(use: str, rnd: random.Random) -> list[tuple[bool, bool]]:
 
 def _weight(dtype: str, rnd: random.Random, *, anchor: bool) -> Weight:
     """A parameter; an anchor always has a gradient, so that no step is without one."""
-    kind = rnd.choice([k for k in SHAPES if k != "empty"] if anchor else SHAPES)
+    kind = rnd.choice([k for k in SHAPES if k not in ("empty", "sparse")] if anchor else SHAPES)
     use = "both" if anchor else rnd.choice(USES)
     own = rnd.choice(("float64", "float32")) if dtype == "mixed" else dtype
     thaws = {"frozen": STEPS, "thaws": rnd.randrange(1, STEPS)}.get(use, 0)
@@ -168,5 +168,9 @@ def draw(seed: int) -> Case:
         first = rnd.randrange(count) if i == anchor else -1
         weights = [_weight(choices["dtype"], rnd, anchor=k == first) for k in range(count)]
         groups.append(Group(rnd.choice(RHOS), rnd.uniform(0.05, 0.3), rnd.uniform(0.01, 0.1), rnd.random() < 0.2, weights))
+    if any(weight.kind == "sparse" for group in groups for weight in group.weights):  # few bases take such gradients
+        choices["base"] = rnd.choice(("plain", "nesterov", "plain-adagrad"))
+        if choices["ascent"] == "momentum" or (choices["dtype"] == "bfloat16" and choices["base"] == "plain-adagrad"):
+            choices["base"] = "nesterov"
     at = {name: rnd.randrange(STEPS) for name in ("restart", "exception", "not finite", "change of rho")}
     return Case(seed, choices, groups, at)

@@ -15,8 +15,9 @@ from .draw import Case, Weight
 ROWS = 4
 EXTENTS = {
     **{"vector": (3,), "matrix": (2, 3), "scalar": (), "empty": (0, 2), "strided": (3, 2), "transposed": (3, 2)},
-    **{"channels-last": (2, 3, 2, 2), "tied": (2, 2)},
+    **{"channels-last": (2, 3, 2, 2), "tied": (2, 2), "sparse": (4, 2)},
 }
+LOOKED_UP = torch.tensor([0, 2, 2])  # the rows of an embedding, whose gradient is sparse
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -52,7 +53,22 @@ def data(case: Case, t: int, micro: int) -> tuple[list[np.ndarray], np.ndarray]:
 def _data(seed: int, t: int, micro: int, kinds: tuple[str, ...]) -> tuple[list[np.ndarray], np.ndarray]:
     draw = np.random.default_rng([seed, 2, t, micro])
     shapes = [EXTENTS[kind] for kind in kinds]
-    return [draw.normal(size=(ROWS, *s)) / max(1.0, np.prod(s)) ** 0.5 for s in shapes], draw.normal(size=ROWS)
+    factors = [draw.normal(size=(ROWS, *s)) / max(1.0, np.prod(s)) ** 0.5 for s in shapes]
+    return [a * looked_up(kind) for a, kind in zip(factors, kinds, strict=True)], draw.normal(size=ROWS)
+
+
+def looked_up(kind: str) -> np.ndarray:
+    """1 for the rows of a parameter that the loss sees."""
+    return np.array([[1.0], [0.0], [1.0], [0.0]]) if kind == "sparse" else np.ones(())
+
+
+def seen(p: torch.Tensor, a: torch.Tensor, kind: str) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Shares of the products with the factors a, and what the loss sees of the parameter."""
+    if kind == "sparse":
+        rows = nn.functional.embedding(LOOKED_UP, p, sparse=True).double()
+        shares = torch.tensor([1.0, 0.25, 0.75], dtype=torch.float64).view(3, 1)
+        return [a[:, LOOKED_UP] * shares * rows], rows[:2]
+    return [half * p.double() for half in ((0.25 * a, 0.75 * a) if kind == "tied" else (a,))], p.double()
 
 
 def masks(case: Case, t: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -80,9 +96,9 @@ def gradients(
         factors, b = data(case, t, micro)
         r = sum((a * x).reshape(ROWS, -1).sum(1) for a, x, on in zip(factors, w, reached, strict=True) if on) - b
         share = mask * (np.tanh(r) + 0.5 * r) / ROWS
-        for i, (a, x, on) in enumerate(zip(factors, w, reached, strict=True)):
+        for i, (a, x, on, weight) in enumerate(zip(factors, w, reached, case.weights, strict=True)):
             if on:
-                more = (np.tensordot(share, a, axes=1) + 0.1 * np.tanh(x)) / len(own)
+                more = (np.tensordot(share, a, axes=1) + 0.1 * np.tanh(x) * looked_up(weight.kind)) / len(own)
                 total[i] = more if total[i] is None else total[i] + more
     return [None if g is None else rounded(np.asarray(g), v.dtype) for g, v in zip(total, case.weights, strict=True)]
 
@@ -103,8 +119,8 @@ def backward(
         r, small = -torch.from_numpy(b), torch.zeros((), dtype=torch.float64)
         for p, a, weight, on in zip(ps, map(torch.from_numpy, factors), case.weights, reached, strict=True):
             if on:
-                halves = (0.25 * a, 0.75 * a) if weight.kind == "tied" else (a,)
-                r = r + sum((half * p.double()).reshape(ROWS, -1).sum(1) for half in halves)
-                small = small + torch.log(torch.cosh(p.double())).sum()
+                shares, x = seen(p, a, weight.kind)
+                r = r + sum(share.reshape(ROWS, -1).sum(1) for share in shares)
+                small = small + torch.log(torch.cosh(x)).sum()
         loss = (mask * (torch.log(torch.cosh(r)) + 0.25 * r**2)).mean() + 0.1 * small
         scale(loss / count).backward()

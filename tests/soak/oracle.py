@@ -62,8 +62,14 @@ class Oracle:
         if not second and not self.case.apart:  # a second pass begins without gradients
             out = _sum(self.stale(), out)
         if self.case.comes("not finite", "second" if second else "first", t, micros):
-            return _spoiled(out)
+            return self.spoiled(out)
         return out
+
+    def spoiled(self, grads: Grads) -> Grads:
+        """The first dense gradient with entries has nan."""
+        kinds = [weight.kind for weight in self.case.weights]
+        which = next(i for i, g in enumerate(grads) if g is not None and g.size and kinds[i] != "sparse")
+        return [np.full_like(g, np.nan) if i == which else g for i, g in enumerate(grads)]
 
     def stale(self) -> Grads:
         """The zeros that clearing has left."""
@@ -194,12 +200,6 @@ class Oracle:
 
 def _sum(one: Grads, other: Grads) -> Grads:
     return [b if a is None else a if b is None else a + b for a, b in zip(one, other, strict=True)]
-
-
-def _spoiled(grads: Grads) -> Grads:
-    """The first gradient with entries has nan."""
-    which = next(i for i, g in enumerate(grads) if g is not None and g.size)
-    return [np.full_like(g, np.nan) if i == which else g for i, g in enumerate(grads)]
 
 
 def _finite(grads: Grads) -> bool:

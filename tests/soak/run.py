@@ -122,10 +122,14 @@ class Run:
         loss.backward(self.case, self.t, self.ps, reached, micros, scale)
         self.model.seen += 1
         if self.case.comes("not finite", "second" if second else "first", self.t, micros):
-            next(p.grad for p in self.ps if p.grad is not None and p.numel()).fill_(torch.nan)
+            self.spoil()
         if self.case.comes("exception", "second pass" if second else "first pass", self.t, micros):
             raise Boom
         return torch.ones(())
+
+    def spoil(self) -> None:
+        """The first gradient with entries has nan."""
+        next(p.grad for p in self.ps if p.grad is not None and p.numel() and not p.grad.is_sparse).fill_(torch.nan)
 
     def first(self, micros: range) -> None:
         if self.case.one_pass:
