@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from . import loss
 from .draw import STEPS, Case, draw
 from .oracle import Found, Oracle, Unclear
 from .run import Run, bits
@@ -51,7 +52,7 @@ class Beside:
             self.oracle.there = [p.grad is not None for p in self.run.ps]
         self.compare(t, found)
         if self.run.case["dtype"] != "float64":  # rounding must not add up
-            self.oracle.w = [p.detach().double().numpy().copy() for p in self.run.ps]
+            self.oracle.w = [loss.in_numpy(p) for p in self.run.ps]
         if done and self.run.scheduler is not None:
             self.run.scheduler.step()
             self.oracle.rate *= 0.9
@@ -66,7 +67,7 @@ class Beside:
         for i, (p, w) in enumerate(zip(self.run.ps, found.weights, strict=True)):
             if not found.stepped and bits(p) != self.run.was[i]:
                 raise Mismatch(f"step {t}, parameter {i}: it moved in a step that was not taken")
-            apart = np.abs(p.detach().double().numpy() - w)
+            apart = np.abs(loss.in_numpy(p) - w)
             if not (apart <= TOLERANCES[case["dtype"]] * (1 + np.abs(w))).all():
                 raise Mismatch(f"step {t}, parameter {i} ({case.weights[i].kind}): {p.tolist()}, by hand {w.tolist()}")
         if self.run.model.seen.item() != self.oracle.seen:
@@ -81,6 +82,8 @@ class Beside:
     def compare_state(self, t: int, what: str, own: torch.Tensor | None, value: np.ndarray) -> None:
         """What the base remembers of a parameter, and what it is by hand."""
         tolerance = STATE[self.run.case["dtype"]]
+        if own is not None and own.is_complex():
+            own = torch.view_as_real(own).flatten()
         if own is None or not np.allclose(own.detach().to_dense().double().numpy(), value, rtol=tolerance, atol=tolerance):
             raise Mismatch(f"step {t}, {what}: {own}, by hand {value}")
 

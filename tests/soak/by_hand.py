@@ -108,7 +108,9 @@ def options(base: str, dtype: str) -> dict[str, Any]:
 
 
 def stepped(base: str, w: np.ndarray, g: np.ndarray, lr: float, k: Kept, o: dict[str, Any]) -> np.ndarray:
-    """w after a step of the base with the gradient g."""
+    """w after a step of the base with the gradient g; complex numbers are two real ones."""
+    if np.iscomplexobj(w):
+        return stepped(base, w.view(np.float64), np.ascontiguousarray(g).view(np.float64), lr, k, o).view(np.complex128)
     kind, decay = BASES[base][0], o.get("weight_decay", 0.0)
     k.t += 1
     if kind == "AdamW":

@@ -39,7 +39,7 @@ RHOS = (
     *("number", "number", "zero", "constant", "cosine", "inverse-sqrt", "every", "tail", "until"),
     *("follows-lr", "unnormalized", "capped"),
 )
-SHAPES = ("vector", "matrix", "scalar", "empty", "strided", "transposed", "channels-last", "tied", "sparse")
+SHAPES = ("vector", "matrix", "scalar", "empty", "strided", "transposed", "channels-last", "tied", "sparse", "complex")
 USES = ("both", "both", "both", "sometimes", "first only", "second only", "frozen", "thaws")
 
 
@@ -128,9 +128,11 @@ def _passes(use: str, rnd: random.Random) -> list[tuple[bool, bool]]:
 
 def _weight(dtype: str, rnd: random.Random, *, anchor: bool) -> Weight:
     """A parameter; an anchor always has a gradient, so that no step is without one."""
-    kind = rnd.choice([k for k in SHAPES if k not in ("empty", "sparse")] if anchor else SHAPES)
+    kind = rnd.choice([k for k in SHAPES if k not in ("empty", "sparse", "complex")] if anchor else SHAPES)
     use = "both" if anchor else rnd.choice(USES)
     own = rnd.choice(("float64", "float32")) if dtype == "mixed" else dtype
+    if kind == "complex":
+        own = "complex128" if own == "float64" else "complex64"
     thaws = {"frozen": STEPS, "thaws": rnd.randrange(1, STEPS)}.get(use, 0)
     return Weight(kind, use, own, _passes(use, rnd), thaws)
 
@@ -172,5 +174,7 @@ def draw(seed: int) -> Case:
         choices["base"] = rnd.choice(("plain", "nesterov", "plain-adagrad"))
         if choices["ascent"] == "momentum" or (choices["dtype"] == "bfloat16" and choices["base"] == "plain-adagrad"):
             choices["base"] = "nesterov"
+    if any(weight.kind == "complex" for group in groups for weight in group.weights):
+        choices["scaler"] = False  # torch's takes no such gradients
     at = {name: rnd.randrange(STEPS) for name in ("restart", "exception", "not finite", "change of rho")}
     return Case(seed, choices, groups, at)

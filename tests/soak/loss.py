@@ -15,21 +15,40 @@ from .draw import Case, Weight
 ROWS = 4
 EXTENTS = {
     **{"vector": (3,), "matrix": (2, 3), "scalar": (), "empty": (0, 2), "strided": (3, 2), "transposed": (3, 2)},
-    **{"channels-last": (2, 3, 2, 2), "tied": (2, 2), "sparse": (4, 2)},
+    **{"channels-last": (2, 3, 2, 2), "tied": (2, 2), "sparse": (4, 2), "complex": (3,)},
 }
 LOOKED_UP = torch.tensor([0, 2, 2])  # the rows of an embedding, whose gradient is sparse
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES |= {"complex64": torch.complex64, "complex128": torch.complex128}
 
 
 def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
     """As a tensor of that dtype would have it, in float64."""
-    return array if dtype == "float64" else torch.from_numpy(np.ascontiguousarray(array)).to(DTYPES[dtype]).double().numpy()
+    if dtype in ("float64", "complex128"):
+        return array
+    return in_numpy(torch.from_numpy(np.ascontiguousarray(array)).to(DTYPES[dtype])).reshape(array.shape)
+
+
+def in_numpy(t: torch.Tensor) -> np.ndarray:
+    """A copy in twice the digits."""
+    return t.detach().to(torch.complex128 if t.is_complex() else torch.float64).numpy().copy()
+
+
+def normal(draw: np.random.Generator, kind: str, *rows: int) -> np.ndarray:
+    """Numbers for a parameter of that kind."""
+    real = draw.normal(size=(*rows, *EXTENTS[kind]))
+    return np.asarray(real + 1j * draw.normal(size=real.shape) if kind == "complex" else real)
+
+
+def tanh(x: np.ndarray) -> np.ndarray:
+    """Of both parts of complex numbers."""
+    return np.tanh(x.real) + 1j * np.tanh(x.imag) if np.iscomplexobj(x) else np.tanh(x)
 
 
 def start(case: Case) -> list[np.ndarray]:
     """The weights before the first step."""
     draw = np.random.default_rng([case.seed, 1])
-    return [rounded(np.asarray(draw.normal(size=EXTENTS[w.kind])), w.dtype) for w in case.weights]
+    return [rounded(normal(draw, w.kind), w.dtype) for w in case.weights]
 
 
 def parameter(weight: Weight, array: np.ndarray) -> nn.Parameter:
@@ -52,8 +71,7 @@ def data(case: Case, t: int, micro: int) -> tuple[list[np.ndarray], np.ndarray]:
 @lru_cache(maxsize=64)
 def _data(seed: int, t: int, micro: int, kinds: tuple[str, ...]) -> tuple[list[np.ndarray], np.ndarray]:
     draw = np.random.default_rng([seed, 2, t, micro])
-    shapes = [EXTENTS[kind] for kind in kinds]
-    factors = [draw.normal(size=(ROWS, *s)) / max(1.0, np.prod(s)) ** 0.5 for s in shapes]
+    factors = [normal(draw, kind, ROWS) / max(1.0, np.prod(EXTENTS[kind])) ** 0.5 for kind in kinds]
     return [a * looked_up(kind) for a, kind in zip(factors, kinds, strict=True)], draw.normal(size=ROWS)
 
 
@@ -68,6 +86,8 @@ def seen(p: torch.Tensor, a: torch.Tensor, kind: str) -> tuple[list[torch.Tensor
         rows = nn.functional.embedding(LOOKED_UP, p, sparse=True).double()
         shares = torch.tensor([1.0, 0.25, 0.75], dtype=torch.float64).view(3, 1)
         return [a[:, LOOKED_UP] * shares * rows], rows[:2]
+    if kind == "complex":
+        return [torch.real(a * p)], torch.view_as_real(p).double()
     return [half * p.double() for half in ((0.25 * a, 0.75 * a) if kind == "tied" else (a,))], p.double()
 
 
@@ -94,11 +114,11 @@ def gradients(
     for micro in micros:
         mask = own[micro]
         factors, b = data(case, t, micro)
-        r = sum((a * x).reshape(ROWS, -1).sum(1) for a, x, on in zip(factors, w, reached, strict=True) if on) - b
+        r = sum((a * x).real.reshape(ROWS, -1).sum(1) for a, x, on in zip(factors, w, reached, strict=True) if on) - b
         share = mask * (np.tanh(r) + 0.5 * r) / ROWS
         for i, (a, x, on, weight) in enumerate(zip(factors, w, reached, case.weights, strict=True)):
             if on:
-                more = (np.tensordot(share, a, axes=1) + 0.1 * np.tanh(x) * looked_up(weight.kind)) / len(own)
+                more = (np.tensordot(share, a.conj(), axes=1) + 0.1 * tanh(x) * looked_up(weight.kind)) / len(own)
                 total[i] = more if total[i] is None else total[i] + more
     return [None if g is None else rounded(np.asarray(g), v.dtype) for g, v in zip(total, case.weights, strict=True)]
 

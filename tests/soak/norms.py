@@ -9,7 +9,7 @@ Arrays = list[np.ndarray]
 
 
 def dot(x: Arrays, y: Arrays) -> float:
-    return float(sum((a * b).sum() for a, b in zip(x, y, strict=True)))
+    return float(sum((a.conj() * b).real.sum() for a, b in zip(x, y, strict=True)))
 
 
 def norm(x: Arrays) -> float:
@@ -56,7 +56,7 @@ def steepest(geometry: str, w: Arrays, a: Arrays) -> tuple[float, Arrays]:
         return sum(total for total, _, _ in found), [v for _, v, _ in found]
     if geometry in ("linf", "masked-linf"):
         a = [x if geometry == "linf" or x.ndim > 1 else 0.0 * x for x in a]
-        return float(sum(abs(x).sum() for x in a)), [np.sign(x) for x in a]
+        return float(sum(abs(x).sum() for x in a)), [x / np.where(abs(x) > 0, abs(x), 1.0) for x in a]
     t = scales(geometry, w)
     n = norm([s * x for s, x in zip(t, a, strict=True)])
     return n, [s * s * x / n if n else x for s, x in zip(t, a, strict=True)]

@@ -109,16 +109,21 @@ class Oracle:
     def root(self, i: int, a: np.ndarray) -> np.ndarray:
         """Of the second moment that the base keeps of parameter i, or else of a^2."""
         keeps = hand.BASES[self.case["base"]][0] in ("Adam", "AdamW", "NAdam", "RMSprop") and self.base[i].t > 0
-        return abs(self.base[i].v) ** 0.5 if keeps else abs(a)
+        return abs(self.like(i, self.base[i].v)) ** 0.5 if keeps else abs(a)
+
+    def like(self, i: int, value: np.ndarray) -> np.ndarray:
+        """What the base keeps of parameter i, complex if that is."""
+        return value.view(np.complex128) if np.iscomplexobj(self.w[i]) else value
 
     def vector(self, i: int, t: int, g: np.ndarray | None, means: dict, draw: torch.Generator) -> np.ndarray | None:
         """What parameter i climbs along, if it does."""
         if self.case["ascent"] == "momentum":
             m = self.base[i].m
-            return -m if m is not None and self.free(i, t) else None
+            return -self.like(i, m) if m is not None and self.free(i, t) else None
         if self.case["ascent"] == "random":
             shape = self.w[i].shape
-            return torch.randn(shape, generator=draw, dtype=torch.float64).numpy() if self.free(i, t) else None
+            dtype = torch.complex128 if np.iscomplexobj(self.w[i]) else torch.float64
+            return torch.randn(shape, generator=draw, dtype=dtype).numpy() if self.free(i, t) else None
         return None if g is None else hand.ascend(self.case["ascent"], i, self.sign[i] * g, means)
 
     def step(self, t: int) -> Found:
@@ -131,7 +136,7 @@ class Oracle:
             first = [None] * len(self.w) if only else self.gradient(t, micros, second=False)
             if not only and self.case.comes("exception", "first pass", t, micros):
                 return Found(self.w, False, 1, told=False)
-            once, ok = self.seen, _finite(first)
+            once, ok = self.seen, _finite(first) and (any_active or _finite(total))  # else they are in one place
             moved, found.norm = self.climb(t, first, means) if any_active and ok else (self.w, None)
             climbs = bool(found.norm) and any(self.schedule(i, found.norm) > 0 for i in set(self.of) if self.active(i))
             used, found.passes = first, 1

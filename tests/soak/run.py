@@ -20,6 +20,7 @@ class Boom(BaseException):
 
 
 def bits(t: torch.Tensor) -> bytes:
+    t = torch.view_as_real(t) if t.is_complex() else t
     return bytes(t.detach().contiguous().reshape(-1).view(torch.uint8).numpy()) if t.numel() else b""
 
 
