@@ -118,7 +118,7 @@ FAULTS = [
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
 def test_a_fault_is_found(fault, monkeypatch):
     fault(monkeypatch)
-    assert any(soak(seed)[1] is not None for seed in SEEDS)
+    assert any(soak(seed)[1] is not None for seed in reversed(SEEDS))
 
 
 def test_what_a_failure_says(monkeypatch, capsys):
@@ -141,7 +141,7 @@ def test_what_a_good_run_says(capsys):
 
 def test_real_signals_at_random_moments():
     """In a child; w is back after every one of them, and the next step is the one by hand."""
-    command = [sys.executable, "-m", "soak", "--interrupts", "--child", "--minutes", "2", "--cases", "6"]
+    command = [sys.executable, "-m", "soak", "--interrupts", "--child", "--minutes", "2", "--cases", "4"]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"(\d+) interrupts tried in \d+ cases, 0 failed", done.stdout)
