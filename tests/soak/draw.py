@@ -174,6 +174,8 @@ def draw(seed: int) -> Case:
         choices["base"] = rnd.choice(("plain", "nesterov", "plain-adagrad"))
         if choices["ascent"] == "momentum" or (choices["dtype"] == "bfloat16" and choices["base"] == "plain-adagrad"):
             choices["base"] = "nesterov"
+        if choices["descent"] == "reuse":  # its V is dense, and torch's momentum takes only one kind of gradients
+            choices["base"] = "plain"
     if any(weight.kind == "complex" for group in groups for weight in group.weights):
         choices["scaler"] = False  # torch's takes no such gradients
     at = {name: rnd.randrange(STEPS) for name in ("restart", "exception", "not finite", "change of rho")}
