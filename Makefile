@@ -39,7 +39,7 @@ test: lint browser
 mutants: install
 	$(BIN)/python -m tools.mutants $(ARGS)
 
-# Random configurations against a loop by hand, for an hour: make soak ARGS="--minutes 2 --seed 5", "--case 7", "--interrupts".
+# Random configurations against a loop by hand, for an hour: make soak ARGS="--minutes 2 --seed 5", "--case 7", "--interrupts", "--points".
 soak: install
 	cd tests && ../$(BIN)/python -m soak $(ARGS)
 

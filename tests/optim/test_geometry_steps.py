@@ -1,5 +1,7 @@
 """Geometries inside SAM: what the weights are at w + e, for dense, sparse and complex gradients."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -200,3 +202,24 @@ def test_the_radius_over_groups_of_different_rho(path, geometry):
     ]
     norm = max(parts) if isinstance(geometry, LInf) else sum(n**2 for n in parts) ** 0.5
     assert opt.last.radius == pytest.approx(norm, rel=1e-12)
+
+
+FAR = [
+    (kind, size, power)
+    for kind, size, power in itertools.product(["l2", "elementwise", "layerwise"], [-6, 0, 6], range(-36, 37, 6))
+    if kind == "l2" or abs(power - size) <= 36  # else float32 holds no such gradient
+]
+
+
+@pytest.mark.parametrize(("kind", "size", "power"), FAR)
+def test_steps_where_squares_leave_float32(kind, size, power):
+    """Weights of 10^size and gradients a for which T a is 10^power: T^2 a may be far beyond, e = rho T^2 a / ||T a|| is not."""
+    w, unit = 10.0**size * np.array([1.0, -2.0, 0.5]), np.array([3.0, 1.0, -2.0])
+    geometry, scale = {"l2": (L2(), one), "elementwise": (Elementwise(0.0), abs), "layerwise": (Layerwise(), layer)}[kind]
+    a = 10.0**power * unit / scale(w)
+    p, g = (torch.tensor(x, dtype=torch.float32) for x in (w, a))
+    rho = 0.5 if kind != "l2" else 0.5 * 10.0**size
+    (inside,), opt = displaced([nn.Parameter(p)], [g], geometry, rho)
+    expected = rho * euclidean(scale)(w, a) / RHO
+    assert np.allclose(inside.double().numpy() - p.double().numpy(), expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+    assert opt.last.dual_norm == pytest.approx(np.sqrt(((scale(w) * a) ** 2).sum()), rel=1e-6)

@@ -49,13 +49,40 @@ def test_the_line_to_paste(build, error, line):
     assert line in str(told.value)
 
 
+def pasted(build, model):
+    """The optimizer that the line in the error makes."""
+    with pytest.raises(TypeError, match="write ") as told:
+        build(model.parameters())
+    return eval(str(told.value).split("write ")[1], {"sharpmin": sm, "torch": torch, "model": model})
+
+
 def test_a_pasted_line_runs():
-    model = nn.Linear(2, 1)
-    with pytest.raises(TypeError) as told:
-        sm.SAM(model.parameters(), SGD, rho=0.05, lr=0.1, momentum=0.9)
-    line = str(told.value).split("write ")[1]
-    opt = eval(line, {"sharpmin": sm, "torch": torch, "model": model})
+    opt = pasted(lambda ps: sm.SAM(ps, SGD, rho=0.05, lr=0.1, momentum=0.9), nn.Linear(2, 1))
     assert (opt.rho, opt.param_groups[0]["momentum"]) == (0.05, 0.9)
+
+
+RADII = {  # how the common wrapper is told of a radius: what its lines give, the base apart
+    "by position": lambda ps, rho, adaptive: sm.SAM(ps, SGD, rho, adaptive, lr=0.2),
+    "the last by name": lambda ps, rho, adaptive: sm.SAM(ps, SGD, rho, adaptive=adaptive, lr=0.2),
+    "by name": lambda ps, rho, adaptive: sm.SAM(ps, SGD, rho=rho, adaptive=adaptive, lr=0.2),
+    "all by name": lambda ps, rho, adaptive: sm.SAM(params=ps, base_optimizer=SGD, rho=rho, adaptive=adaptive, lr=0.2),
+}
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@pytest.mark.parametrize("how", RADII)
+def test_the_pasted_line_has_the_radius_and_the_geometry(how, adaptive):
+    model = nn.Linear(2, 1)
+    opt = pasted(lambda ps: RADII[how](ps, 0.3, adaptive), model)
+    ours = (sm.asam if adaptive else sm.sam)(SGD(model.parameters(), lr=0.2), 0.3)
+    assert repr(opt) == repr(ours)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_the_pasted_line_without_a_radius_has_the_default(adaptive):
+    model = nn.Linear(2, 1)
+    opt = pasted(lambda ps: sm.SAM(ps, SGD, adaptive=adaptive, lr=0.2), model)
+    assert repr(opt) == repr((sm.asam if adaptive else sm.SAM)(SGD(model.parameters(), lr=0.2)))
 
 
 @pytest.mark.parametrize("passes", [1, 2])

@@ -10,7 +10,7 @@ from sharpmin.optim._numeric.lines import Lines
 from sharpmin.optim._numeric.rounding import StochasticRounding
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
-SHAPES = [(3,), (), (2, 4), (70_001,), (5, 6), (0,), (1, 1)]
+SHAPES = [(3,), (), (2, 4), (70_001,), (5, 6), (0,), (1, 1), (foreach.SMALL,), (foreach.SMALL - 1,)]
 SIGNED = ("inner", "products")  # sums in which terms cancel: some 1e-7 of their magnitudes, 5e4 here
 TOLERANCE = {torch.float64: 1e-12}
 

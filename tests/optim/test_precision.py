@@ -104,6 +104,25 @@ def test_radius_and_gain_are_measured_on_rounded_weights(path, dtype):
     assert opt.last.gain == pytest.approx((e @ g.double()).item() / (0.05 * g.double().norm().item()), rel=1e-5)
 
 
+@pytest.mark.parametrize("telemetry", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_when_the_radius_is_measured(path, dtype, telemetry):
+    """Of weights that may be rounded: in the first two steps, then in every 64th, or in all where telemetry is asked for."""
+    p, g = nn.Parameter(torch.randn(64).to(dtype)), torch.randn(64).to(dtype)
+    was = p.detach().clone().double()
+    opt = sm.SAM(torch.optim.SGD([p], lr=0.0), rho=1.0, telemetry=telemetry)
+    for t in range(130):
+        p.grad = g.clone()
+        with opt.perturbed():
+            length = (p.detach().double() - was).norm().item()
+            p.grad = g.clone()
+        opt.step()
+        measured = dtype is torch.bfloat16 and (telemetry or t < 2 or t % 64 == 0)
+        assert opt.last.measured is measured
+        assert opt.last.radius == pytest.approx(length if measured else 1.0, rel=1e-6)
+        assert (opt.last.gain is None) is (dtype is torch.bfloat16 and not measured)
+
+
 def reported(weights, grads, rho):
     """`climb`, and a look at the report: on an accelerator the loss of ascent is known then."""
     inside, opt = climb(weights, grads, rho=rho)

@@ -177,6 +177,18 @@ def test_looksam_without_a_sam_step_is_the_base():
     assert "sharpmin" not in opt.state_dict()
 
 
+@pytest.mark.parametrize("part", ["gradient", "kept"])
+def test_looksam_has_nothing_to_add_where_a_part_is_zero(path, part):
+    """alpha ||g|| / ||V|| is 0 where g is 0, and where V is, which has no direction; of a zero g all of G is new."""
+    w, some, none = torch.zeros(2), torch.tensor([3.0, 4.0]), torch.zeros(2)
+    g, kept = (none, some) if part == "gradient" else (some, none)
+    a, b, _ = sm.ReuseOrthogonal().coefficients([w], [g], None, {w: kept}, Context())
+    assert (float(a), float(b)) == (1.0, 0.0)
+    big = some + 1 if part == "gradient" else some
+    _, _, state = sm.ReuseOrthogonal().coefficients([w], [g], [big], {}, Context())
+    assert state[w].tolist() == (big if part == "gradient" else none).tolist()
+
+
 REMEMBERS = {"looksam": "descent", "friendly_sam": "ascent", "vasso": "ascent"}
 
 

@@ -1,5 +1,7 @@
 """Every variant, and compositions of every part, against `variants_by_hand.py`, through every door, on both numeric paths."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,11 @@ from .variants_by_hand import (
 )
 
 EVERY = np.full(9, True)
+NEEDS = {"capped_sam": {"c": 0.1}}
+
+
+def built(build, name):
+    return build(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1), **NEEDS.get(name, {}))
 
 
 @pytest.mark.parametrize("door", [by_block, by_closure])
@@ -66,10 +73,16 @@ def test_every_variant_is_in_the_table():
 
 @pytest.mark.parametrize("name", sorted(sm.variants()))
 def test_create_builds_what_the_function_builds(name):
-    options = {"c": 0.1} if name == "capped_sam" else {}
-    one, other = (
-        build(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1), **options)
-        for build in (getattr(sm, name), lambda base, **options: sm.create(name, base, **options))
-    )
+    one, other = built(getattr(sm, name), name), built(lambda base, **options: sm.create(name, base, **options), name)
     assert repr(one) == repr(other)
     assert (one.geometry, one.ascent, one.descent) == (other.geometry, other.ascent, other.descent)
+
+
+@pytest.mark.parametrize("name", sorted(sm.variants()))
+def test_its_defaults_are_those_of_its_parts_and_of_sam(name):
+    """The radius of ASAM is in units of the weights: about ten times that of SAM, as its docstring says."""
+    opt = built(getattr(sm, name), name)
+    for part in (opt.geometry, opt.ascent, opt.descent):
+        assert part == type(part)()
+    own, sam = (inspect.signature(make).parameters["rho"].default for make in (getattr(sm, name), sm.SAM))
+    assert own == sam * (10 if name == "asam" else 1)

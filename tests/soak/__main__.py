@@ -22,6 +22,7 @@ def arguments(given: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--case", type=int, help="run this case alone")
     parser.add_argument("--go-on", action="store_true", help="do not stop at the first case that fails")
     parser.add_argument("--interrupts", action="store_true", help="real signals at random moments instead")
+    parser.add_argument("--points", action="store_true", help="an interrupt at every point of a step, by every door, instead")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args(given)
 
@@ -45,6 +46,10 @@ def main(given: list[str] | None = None) -> int:
         from . import interrupts
 
         return interrupts.main(options)
+    if options.points:
+        from . import points
+
+        return points.main(options)
     end, drawn, bad, count = time.monotonic() + 60 * options.minutes, Counter[tuple[str, str]](), 0, 0
     seeds = itertools.count(options.seed) if options.case is None else [options.case]
     for seed in itertools.islice(seeds, options.cases):

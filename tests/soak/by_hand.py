@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
-ETA, THETA, SIGMA, DECAY, MIX, CLIP, ALPHA, CAP, UNNORMALIZED = 0.1, 0.4, 0.6, 0.5, 0.4, 0.3, 0.4, 0.05, 0.1
+from .norms import Arrays, dot, norm
+
+THETA, SIGMA, DECAY, MIX, CLIP, ALPHA, CAP, UNNORMALIZED = 0.4, 0.6, 0.5, 0.4, 0.3, 0.4, 0.05, 0.1
 EVERY, TAIL, UNTIL, COSINE, LR = 2, 2, 4, 5, 0.05
-Arrays = list[np.ndarray]
 
 BASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("SGD", {"weight_decay": 0.05}),
+    "plain": ("SGD", {}),
     "heavy": ("SGD", {"momentum": 0.8, "dampening": 0.1, "weight_decay": 0.02}),
     "nesterov": ("SGD", {"momentum": 0.8, "nesterov": True}),
     "adam": ("Adam", {"betas": (0.8, 0.95), "weight_decay": 0.02}),
@@ -20,6 +22,7 @@ BASES: dict[str, tuple[str, dict[str, Any]]] = {
     "rmsprop": ("RMSprop", {"alpha": 0.9, "centered": True, "weight_decay": 0.02}),
     "rmsprop-momentum": ("RMSprop", {"alpha": 0.9, "momentum": 0.5}),
     "adagrad": ("Adagrad", {"lr_decay": 0.05, "weight_decay": 0.02}),
+    "plain-adagrad": ("Adagrad", {"lr_decay": 0.0}),
     "nadam": ("NAdam", {"betas": (0.8, 0.95), "weight_decay": 0.02}),
 }
 
@@ -76,6 +79,25 @@ def nadam(w: np.ndarray, g: np.ndarray, lr: float, k: Kept, o: dict[str, Any]) -
     return w - lr * (1 - now) / (1 - k.product) * g / size - lr * ahead / (1 - k.product * ahead) * k.m / size
 
 
+NAMES = {  # what the bases call it
+    "SGD": {"momentum_buffer": "m"},
+    "Adam": {"step": "t", "exp_avg": "m", "exp_avg_sq": "v"},
+    "AdamW": {"step": "t", "exp_avg": "m", "exp_avg_sq": "v"},
+    "RMSprop": {"step": "t", "square_avg": "v"},
+    "Adagrad": {"step": "t", "sum": "v"},
+    "NAdam": {"step": "t", "exp_avg": "m", "exp_avg_sq": "v", "mu_product": "product"},
+}
+ALSO = {"amsgrad": {"max_exp_avg_sq": "a"}, "centered": {"grad_avg": "a"}, "momentum": {"momentum_buffer": "m"}}
+
+
+def remembered(base: str, k: Kept) -> dict[str, Any]:
+    """The state of the base for one parameter; nothing before its first step."""
+    kind, o = BASES[base]
+    names = NAMES[kind] | {key: value for name, more in ALSO.items() if o.get(name) for key, value in more.items()}
+    found = {name: getattr(k, own) for name, own in names.items()}
+    return {name: value for name, value in found.items() if value is not None} if k.t else {}
+
+
 RULES = {"SGD": sgd, "Adam": adam, "AdamW": adam, "RMSprop": rmsprop, "Adagrad": adagrad, "NAdam": nadam}
 
 
@@ -86,7 +108,9 @@ def options(base: str, dtype: str) -> dict[str, Any]:
 
 
 def stepped(base: str, w: np.ndarray, g: np.ndarray, lr: float, k: Kept, o: dict[str, Any]) -> np.ndarray:
-    """w after a step of the base with the gradient g."""
+    """w after a step of the base with the gradient g; complex numbers are two real ones."""
+    if np.iscomplexobj(w):
+        return stepped(base, w.view(np.float64), np.ascontiguousarray(g).view(np.float64), lr, k, o).view(np.complex128)
     kind, decay = BASES[base][0], o.get("weight_decay", 0.0)
     k.t += 1
     if kind == "AdamW":
@@ -94,37 +118,6 @@ def stepped(base: str, w: np.ndarray, g: np.ndarray, lr: float, k: Kept, o: dict
     else:
         g = g + decay * w
     return RULES[kind](w, g, lr, k, o)
-
-
-def dot(x: Arrays, y: Arrays) -> float:
-    return float(sum((a * b).sum() for a, b in zip(x, y, strict=True)))
-
-
-def norm(x: Arrays) -> float:
-    return math.sqrt(dot(x, x))
-
-
-def scales(geometry: str, w: Arrays) -> Arrays:
-    """T of each tensor, in v = T^2 a / ||T a||."""
-    if geometry == "elementwise":
-        return [abs(x) + ETA for x in w]
-    if geometry == "elementwise-matrices":
-        return [abs(x) + ETA if x.ndim > 1 else np.ones_like(x) for x in w]
-    if geometry == "layerwise":
-        return [np.full_like(x, norm([x]) + ETA) for x in w]
-    if geometry == "masked":
-        return [1.0 * (abs(x) > 0.25) for x in w]
-    return [np.ones_like(x) for x in w]
-
-
-def steepest(geometry: str, w: Arrays, a: Arrays) -> tuple[float, Arrays]:
-    """||a||_* and the unit vector v with <a, v> = ||a||_*."""
-    if geometry in ("linf", "masked-linf"):
-        a = [x if geometry == "linf" or x.ndim > 1 else 0.0 * x for x in a]
-        return float(sum(abs(x).sum() for x in a)), [np.sign(x) for x in a]
-    t = scales(geometry, w)
-    n = norm([s * x for s, x in zip(t, a, strict=True)])
-    return n, [s * s * x / n if n else x for s, x in zip(t, a, strict=True)]
 
 
 def radius(kind: str, size: float, step: int, lr: float, n: float) -> float:

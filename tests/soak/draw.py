@@ -11,7 +11,10 @@ TABLE: dict[str, tuple[Any, ...]] = {
     "groups": (1, 1, 2, 3),
     "base": ("sgd", "heavy", "nesterov", "adam", "amsgrad", "adamw", "rmsprop", "rmsprop-momentum", "adagrad", "nadam"),
     "foreach": (None, False, True),
-    "geometry": ("l2", "l2", "linf", "elementwise", "elementwise-matrices", "layerwise", "masked", "masked-linf"),
+    "geometry": (
+        *("l2", "l2", "linf", "elementwise", "elementwise-matrices", "layerwise", "masked", "masked-linf"),
+        *("spectral", "spectral-products", "fisher"),
+    ),
     "ascent": ("gradient", "gradient", "gradient", "ema", "residual", "momentum", "random"),
     "descent": ("perturbed", "perturbed", "mix", "clipped", "surrogate-gap", "renormalized", "reuse"),
     "door": ("block", "guarded", "closure", "raw", "two-step"),
@@ -23,15 +26,20 @@ TABLE: dict[str, tuple[Any, ...]] = {
     "seen": ("nobody", "telemetry", "watcher", "watch"),
     "scheduler": (False, True),
     "restart": (None, None, "checkpoint", "deepcopy"),
-    "exception": (None, None, "second pass"),
+    "exception": (None, None, "second pass", "first pass"),
+    "scope": ("global", "global", "microbatch"),
+    "scaler": (False, False, True),
+    "unscale": (None, "first", "second"),
+    "rounding": ("nearest", "stochastic"),
     "not finite": (None, None, "first", "second"),
     "change of rho": (None, None, "opt.rho", "group"),
 }
+UNSTEADY = {"linf": "l2", "masked-linf": "masked", "spectral": "l2", "spectral-products": "layerwise"}
 RHOS = (
     *("number", "number", "zero", "constant", "cosine", "inverse-sqrt", "every", "tail", "until"),
     *("follows-lr", "unnormalized", "capped"),
 )
-SHAPES = ("vector", "matrix", "scalar", "empty", "strided", "transposed", "channels-last", "tied")
+SHAPES = ("vector", "matrix", "scalar", "empty", "strided", "transposed", "channels-last", "tied", "sparse", "complex")
 USES = ("both", "both", "both", "sometimes", "first only", "second only", "frozen", "thaws")
 
 
@@ -77,6 +85,21 @@ class Case:
     def one_pass(self) -> bool:
         return self["ascent"] in ONE_PASS
 
+    @property
+    def apart(self) -> bool:
+        """Whether every micro-batch has two passes of its own; a closure is one micro-batch."""
+        return self["scope"] == "microbatch" and self["door"] != "closure"
+
+    @property
+    def rounds(self) -> list[range]:
+        """The micro-batches that share their passes."""
+        count = self["micro-batches"]
+        return [range(i, i + 1) for i in range(count)] if self.apart else [range(count)]
+
+    def comes(self, name: str, value: str, t: int, micros: range) -> bool:
+        """Whether an event comes in this step, in these micro-batches."""
+        return self[name] == value and self.at[name] == t and self.at[name] % self["micro-batches"] in micros
+
     def drawn(self) -> list[tuple[str, str]]:
         """What this case counts as."""
         own = [(name, str(value)) for name, value in self.choices.items()]
@@ -105,9 +128,11 @@ def _passes(use: str, rnd: random.Random) -> list[tuple[bool, bool]]:
 
 def _weight(dtype: str, rnd: random.Random, *, anchor: bool) -> Weight:
     """A parameter; an anchor always has a gradient, so that no step is without one."""
-    kind = rnd.choice([k for k in SHAPES if k != "empty"] if anchor else SHAPES)
+    kind = rnd.choice([k for k in SHAPES if k not in ("empty", "sparse", "complex")] if anchor else SHAPES)
     use = "both" if anchor else rnd.choice(USES)
     own = rnd.choice(("float64", "float32")) if dtype == "mixed" else dtype
+    if kind == "complex":
+        own = "complex128" if own == "float64" else "complex64"
     thaws = {"frozen": STEPS, "thaws": rnd.randrange(1, STEPS)}.get(use, 0)
     return Weight(kind, use, own, _passes(use, rnd), thaws)
 
@@ -117,11 +142,18 @@ def _together(choices: dict[str, Any], rnd: random.Random) -> None:
     if choices["dtype"] == "bfloat16":  # others divide by small numbers, and the oracle does not round as they do
         choices["base"] = rnd.choice(("sgd", "heavy", "nesterov"))
     if choices["dtype"] != "float64":  # a sign turns at 0, and random numbers depend on the dtype
-        choices["geometry"] = {"linf": "l2", "masked-linf": "masked"}.get(choices["geometry"], choices["geometry"])
+        choices["geometry"] = UNSTEADY.get(choices["geometry"], choices["geometry"])
         choices["ascent"] = "gradient" if choices["ascent"] == "random" else choices["ascent"]
     if choices["ascent"] == "momentum" and choices["base"] in ("sgd", "rmsprop", "adagrad"):
         choices["base"] = "heavy"
+    if choices["scaler"] and choices["door"] in ("closure", "two-step"):  # these doors know of no scaler
+        choices["door"] = rnd.choice(("block", "guarded", "raw"))
+    if choices["scope"] == "microbatch" and choices["door"] == "two-step":  # its second half steps
+        choices["door"] = "raw"
+    if choices["scope"] == "microbatch" and choices["seen"] == "watch":  # a row is a step
+        choices["seen"] = "watcher"
     if choices["ascent"] in ONE_PASS:
+        choices["scope"] = "global"
         choices["descent"] = "perturbed"
         choices["seen"] = choices["seen"] if choices["seen"] == "telemetry" else "nobody"
         choices["not finite"] = choices["not finite"] and "second"
@@ -138,5 +170,13 @@ def draw(seed: int) -> Case:
         first = rnd.randrange(count) if i == anchor else -1
         weights = [_weight(choices["dtype"], rnd, anchor=k == first) for k in range(count)]
         groups.append(Group(rnd.choice(RHOS), rnd.uniform(0.05, 0.3), rnd.uniform(0.01, 0.1), rnd.random() < 0.2, weights))
+    if any(weight.kind == "sparse" for group in groups for weight in group.weights):  # few bases take such gradients
+        choices["base"] = rnd.choice(("plain", "nesterov", "plain-adagrad"))
+        if choices["ascent"] == "momentum" or (choices["dtype"] == "bfloat16" and choices["base"] == "plain-adagrad"):
+            choices["base"] = "nesterov"
+        if choices["descent"] == "reuse":  # its V is dense, and torch's momentum takes only one kind of gradients
+            choices["base"] = "plain"
+    if any(weight.kind == "complex" for group in groups for weight in group.weights):
+        choices["scaler"] = False  # torch's takes no such gradients
     at = {name: rnd.randrange(STEPS) for name in ("restart", "exception", "not finite", "change of rho")}
     return Case(seed, choices, groups, at)

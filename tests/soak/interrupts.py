@@ -94,7 +94,7 @@ class Tries:
                 run.opt.abort()
                 run.model.load_state_dict(model)
                 run.opt.load_state_dict(opt)
-            oracle.there = [p.grad is not None for p in run.ps]
+            oracle.there, oracle.seen = [p.grad is not None for p in run.ps], run.model.seen.item()
         self.both.step(t)
 
     def require_w(self, was: list[bytes], *, twice: bool) -> None:
@@ -123,9 +123,9 @@ def quiet(seed: int) -> Case:
     for name in ("restart", "exception", "not finite", "change of rho"):
         case.choices[name] = None
     for weight in case.weights:
-        weight.dtype = "float64"
+        weight.dtype = "complex128" if weight.kind == "complex" else "float64"
     seen = "watcher" if case["seen"] == "watch" else case["seen"]
-    case.choices |= {"dtype": "float64", "scheduler": False, "seen": seen}
+    case.choices |= {"dtype": "float64", "scheduler": False, "seen": seen, "scaler": False}
     return case
 
 

@@ -8,6 +8,7 @@ import sharpmin as sm
 from sharpmin.optim import matrices
 
 from . import by_hand as hand
+from .norms import ETA, KEEP
 
 
 def large(w: torch.Tensor) -> torch.Tensor:
@@ -17,11 +18,14 @@ def large(w: torch.Tensor) -> torch.Tensor:
 GEOMETRIES = {
     "l2": sm.L2(),
     "linf": sm.LInf(),
-    "elementwise": sm.Elementwise(hand.ETA),
-    "elementwise-matrices": sm.Elementwise(hand.ETA, adapt=matrices),
-    "layerwise": sm.Layerwise(hand.ETA),
+    "elementwise": sm.Elementwise(ETA),
+    "elementwise-matrices": sm.Elementwise(ETA, adapt=matrices),
+    "layerwise": sm.Layerwise(ETA),
     "masked": sm.Masked(large),
     "masked-linf": sm.Masked(matrices, sm.LInf()),
+    "spectral": sm.Spectral(),
+    "spectral-products": sm.Spectral("newton-schulz"),
+    "fisher": sm.FisherMask(KEEP),
 }
 ASCENTS = {
     "gradient": sm.Gradient(),

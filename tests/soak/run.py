@@ -20,6 +20,7 @@ class Boom(BaseException):
 
 
 def bits(t: torch.Tensor) -> bytes:
+    t = torch.view_as_real(t) if t.is_complex() else t
     return bytes(t.detach().contiguous().reshape(-1).view(torch.uint8).numpy()) if t.numel() else b""
 
 
@@ -37,6 +38,7 @@ class Run:
 
     def __init__(self, case: Case):
         self.case, self.t, self.calls = case, 0, 0
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0) if case["scaler"] else None
         self.was: list[bytes] = []
         self.returned = True
         self.build()
@@ -59,6 +61,8 @@ class Run:
             ascent=ASCENTS[case["ascent"]],
             descent=DESCENTS[case["descent"]],
             telemetry=case["seen"] == "telemetry",
+            scope=case["scope"],
+            rounding=case["rounding"],
         )
         self.attach()
 
@@ -94,6 +98,9 @@ class Run:
             self.build()
             self.model.load_state_dict(states[0])
             self.opt.load_state_dict(states[1])
+        if self.scaler is not None:
+            state, self.scaler = self.scaler.state_dict(), torch.amp.GradScaler("cpu")
+            self.scaler.load_state_dict(state)
         for p, weight in zip(self.ps, self.case.weights, strict=True):
             p.requires_grad_(self.t >= weight.thaws)
         if scheduled is not None:
@@ -108,31 +115,43 @@ class Run:
         else:
             self.opt.zero_grad(set_to_none=to_none)
 
-    def backward(self) -> torch.Tensor:
-        """A pass over all micro-batches, with what happens in it."""
-        second = self.case.one_pass or self.calls == 1
-        self.calls += 1
+    def backward(self, micros: range, *, second: bool) -> torch.Tensor:
+        """A pass over these micro-batches, with what happens in it."""
+        second = second or self.case.one_pass
         reached = [w.passes[self.t][second] for w in self.case.weights]
-        loss.backward(self.case, self.t, self.ps, reached)
+        scale = (lambda value: value) if self.scaler is None else self.scaler.scale
+        loss.backward(self.case, self.t, self.ps, reached, micros, scale)
         self.model.seen += 1
-        if self.comes("not finite", "second" if second else "first"):
-            next(p.grad for p in self.ps if p.grad is not None and p.numel()).fill_(torch.nan)
-        if second and self.comes("exception", "second pass"):
+        if self.case.comes("not finite", "second" if second else "first", self.t, micros):
+            self.spoil()
+        if self.case.comes("exception", "second pass" if second else "first pass", self.t, micros):
             raise Boom
         return torch.ones(())
 
-    def comes(self, name: str, value: str) -> bool:
-        return self.case[name] == value and self.case.at[name] == self.t
+    def spoil(self) -> None:
+        """The first gradient with entries has nan."""
+        next(p.grad for p in self.ps if p.grad is not None and p.numel() and not p.grad.is_sparse).fill_(torch.nan)
 
-    def first(self) -> None:
-        self.clear()
+    def first(self, micros: range) -> None:
         if self.case.one_pass:
             return
-        if self.case["clean"]:
+        if self.case["clean"] or self.case.apart:
             with self.opt.clean():
-                self.backward()
+                self.backward(micros, second=False)
         else:
-            self.backward()
+            self.backward(micros, second=False)
+        if self.scaler is not None and self.case["unscale"] == "first" and not self.case.apart:
+            self.scaler.unscale_(self.opt)
+
+    def finish(self) -> None:
+        self.look()
+        if self.scaler is None:
+            self.opt.step()
+            return
+        if self.case["unscale"] == "second":
+            self.scaler.unscale_(self.opt)
+        self.scaler.step(self.opt)
+        self.scaler.update()
 
     def step(self) -> bool:
         """One step by the door; whether it came to its end."""
@@ -151,43 +170,48 @@ class Run:
 
 
 def by_block(run: Run) -> None:
-    run.first()
-    with run.opt.perturbed():
-        run.backward()
-    run.look()
-    run.opt.step()
+    run.clear()
+    for micros in run.case.rounds:
+        run.first(micros)
+        with run.opt.perturbed(run.scaler):
+            run.backward(micros, second=True)
+    run.finish()
 
 
 def by_guarded_block(run: Run) -> None:
-    run.first()
-    if run.opt.needs_second_pass:
-        with run.opt.perturbed():
-            run.backward()
-    run.look()
-    run.opt.step()
+    run.clear()
+    for micros in run.case.rounds:
+        run.first(micros)
+        if run.opt.needs_second_pass:
+            with run.opt.perturbed(run.scaler):
+                run.backward(micros, second=True)
+    run.finish()
 
 
 def by_closure(run: Run) -> None:
     def closure() -> torch.Tensor:
         run.clear()
-        return run.backward()
+        run.calls += 1
+        return run.backward(*run.case.rounds, second=run.calls == 2)
 
     run.opt.step(closure)
 
 
 def by_raw_phases(run: Run) -> None:
-    run.first()
-    run.opt.perturb()
-    run.backward()
-    run.opt.restore()
-    run.look()
-    run.opt.step()
+    run.clear()
+    for micros in run.case.rounds:
+        run.first(micros)
+        run.opt.perturb(run.scaler)
+        run.backward(micros, second=True)
+        run.opt.restore()
+    run.finish()
 
 
 def by_two_steps(run: Run) -> None:
-    run.first()
+    run.clear()
+    run.first(*run.case.rounds)
     run.opt.first_step(zero_grad=True)
-    run.backward()
+    run.backward(*run.case.rounds, second=True)
     run.opt.second_step()
 
 

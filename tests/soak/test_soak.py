@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from sharpmin.optim import _groups, _perturbation, _state, _trip
+from sharpmin.optim import _groups, _perturbation, _plan, _state, _trip
 
 from .__main__ import main
 from .beside import soak
-from .draw import TABLE, USES, draw
+from .draw import SHAPES, TABLE, USES, draw
 
-SEEDS = range(60)
+SEEDS = range(75)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -28,7 +28,7 @@ def test_the_first_cases_draw_every_choice():
     drawn = Counter(pair for seed in SEEDS for pair in draw(seed).drawn())
     missing = {(name, str(value)) for name, values in TABLE.items() for value in values} - set(drawn)
     assert missing == set()
-    assert {("use", use) for use in USES} <= set(drawn)
+    assert {("use", use) for use in USES} | {("shape", shape) for shape in SHAPES} <= set(drawn)
 
 
 def norm_per_group(monkeypatch):
@@ -99,16 +99,26 @@ def maximize_ignored(monkeypatch):
     monkeypatch.setattr(_perturbation, "on_present", lambda _, grads: grads)
 
 
+def buffers_that_move_in_both_passes(monkeypatch):
+    """The second pass moves them again."""
+    monkeypatch.setattr(_trip.Buffers, "put_back", lambda self: None)
+
+
+def a_scaler_that_is_not_told(monkeypatch):
+    """The first gradients stay scaled."""
+    monkeypatch.setattr(_plan, "_unscale", lambda *_: None)
+
+
 FAULTS = [
     *(norm_per_group, restore_by_subtraction, one_second_gradient_dropped, a_clock_that_jumps),
-    *(rho_lost_in_a_checkpoint, maximize_ignored),
+    *(rho_lost_in_a_checkpoint, maximize_ignored, buffers_that_move_in_both_passes, a_scaler_that_is_not_told),
 ]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
 def test_a_fault_is_found(fault, monkeypatch):
     fault(monkeypatch)
-    assert any(soak(seed)[1] is not None for seed in SEEDS)
+    assert any(soak(seed)[1] is not None for seed in reversed(SEEDS))
 
 
 def test_what_a_failure_says(monkeypatch, capsys):
@@ -131,7 +141,7 @@ def test_what_a_good_run_says(capsys):
 
 def test_real_signals_at_random_moments():
     """In a child; w is back after every one of them, and the next step is the one by hand."""
-    command = [sys.executable, "-m", "soak", "--interrupts", "--child", "--minutes", "2", "--cases", "6"]
+    command = [sys.executable, "-m", "soak", "--interrupts", "--child", "--minutes", "2", "--cases", "4"]
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.search(r"(\d+) interrupts tried in \d+ cases, 0 failed", done.stdout)

@@ -1,6 +1,7 @@
 """Bounds and step sizes as numbers: against the text, against closed forms, and at the edges of their assumptions."""
 
 import math
+import re
 
 import pytest
 
@@ -125,6 +126,25 @@ def test_every_statement_has_an_example_here():
 @pytest.mark.parametrize(("name", "keywords", "value"), GOLDEN)
 def test_golden(name, keywords, value):
     assert T[name].bound(**keywords) == pytest.approx(value, rel=1e-9)
+
+
+MUTANTS = [(name, mutant) for name, theorem in T.items() for mutant in theorem.mutants]
+NOTHING = {"rho": ("rho", 0.0), "rho0": ("rho0", 0.0), "c": ("c", 1e-9), "theta": ("clip", 1e-9)}  # the last two are > 0
+
+
+@pytest.mark.parametrize(("name", "mutant"), [pair for pair in MUTANTS if re.fullmatch(r"\d+ % (lower|higher)", pair[1])])
+def test_a_bound_that_is_moved_is_moved_by_what_it_says(name, mutant):
+    percent, _, where = mutant.split()
+    factor = 1 + int(percent) / 100 * (1 if where == "higher" else -1)
+    assert T[name].mutants[mutant](**EXAMPLES[name]) == pytest.approx(factor * T[name].bound(**EXAMPLES[name]), rel=1e-12)
+
+
+@pytest.mark.parametrize(("name", "mutant"), [pair for pair in MUTANTS if re.fullmatch(r"no \w+ term", pair[1])])
+def test_a_bound_without_a_term_is_that_of_nothing(name, mutant):
+    word = "rho0" if name == "d3" else mutant.split()[1]
+    keyword, nothing = NOTHING[word]
+    expected = T[name].bound(**{**EXAMPLES[name], keyword: nothing})
+    assert T[name].mutants[mutant](**EXAMPLES[name]) == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 TAKES = {n: ["beta"] for n in ("t4", "t4pl", "u1", "u1pl", "r1", "r2", "r2pl", "r3")} | {

@@ -1,5 +1,6 @@
 """The exact constants of hinge problems against a dense grid, and the gradient against the value."""
 
+import itertools
 import math
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sharpmin.theory import Hinge, HingeProblem
+from sharpmin.theory._examine import setting_of
 from sharpmin.theory._hinge import combine
 from sharpmin.theory._trials import random_hinge
 
@@ -89,6 +91,29 @@ def test_sigma_is_infinite_where_the_samples_drift_apart():
     assert math.isinf(f.sigma)
 
 
+@given(SEEDS, st.integers(-150, 150), st.integers(2, 9))
+def test_slopes_that_cancel_up_to_rounding_are_flat(seed, power, count):
+    """What is drawn flat is flat, and a convex function has no slope below 0."""
+    rng = np.random.default_rng(seed)
+    x = np.cumsum(rng.uniform(0.1, 1.0, count))
+    rises = 10.0**power * rng.uniform(0.1, 1.0, count - 1)
+    heights = np.concatenate([[0.0], np.cumsum(rises)])
+    h = Hinge.through(list(zip(x.tolist(), heights.tolist(), strict=True)), left=0.0, right=0.0)
+    assert h.slopes() == pytest.approx([0.0, *np.diff(heights) / np.diff(x), 0.0], rel=1e-12, abs=0)
+    assert h.flat()
+    assert setting_of(HingeProblem("ramp", (h,))) == "convex"
+
+
+@given(st.integers(1, 99), st.floats(0.1, 10), st.floats(0.1, 10))
+def test_samples_that_cancel_up_to_rounding_leave_nothing(percent, slope, height):
+    """p u - (1 - p) v = 0 with v = p u / (1 - p)."""
+    p = percent / 100
+    clip = Hinge.through([(-1.0, -slope), (1.0, slope)], left=0.0, right=0.0)
+    one, other = Hinge(height, slope, clip.hinges), Hinge(-p * height / (1 - p), -p * slope / (1 - p))
+    other = combine([(1.0, other), (-p / (1 - p), Hinge(0.0, 0.0, clip.hinges))])
+    assert combine([(p, one), (1 - p, other)]) == Hinge()
+
+
 def test_hinges_that_cancel_vanish():
     h = Hinge.through([(-1.0, -1.0), (1.0, 1.0)], left=0.0, right=0.0)
     assert combine([(0.5, h), (-0.5, h)]) == Hinge()
@@ -107,6 +132,20 @@ def test_hinges_that_cancel_vanish():
 def test_what_is_no_problem_is_refused(components, probabilities, message):
     with pytest.raises(ValueError, match=message):
         HingeProblem("bad", components, probabilities)
+
+
+@pytest.mark.parametrize("slopes", list(itertools.product((-1.0, 0.0, 1.0), repeat=2)))
+@pytest.mark.parametrize("heights", list(itertools.product((-1.0, 0.0, 1.0), repeat=2)))
+def test_bounded_below_is_to_point_outwards_far_away(heights, slopes):
+    """f' at either end is flat or not, and there it falls away from the middle or does not."""
+    points, far = list(zip((-1.0, 2.0), heights, strict=True)), 1e6
+    h = Hinge.through(points, left=slopes[0], right=slopes[1])
+    if h(-far) <= 0 <= h(far):
+        f = HingeProblem("any", (h,))
+        assert f.gap(np.linspace(-9, 9, 1001)).min() >= -1e-12
+    else:
+        with pytest.raises(ValueError, match="bounded below"):
+            HingeProblem("any", (h,))
 
 
 def test_points_must_ascend():

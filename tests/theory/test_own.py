@@ -1,5 +1,6 @@
 """Problems of one's own: three ways to say the same function, and no wrong constant survives examination."""
 
+import itertools
 import json
 import math
 
@@ -111,6 +112,24 @@ def test_claimed_convexity():
     bump = own(loss=lambda w: -torch.cos(w), beta=1.0, f_star=-1.0, convex=True)
     assert setting_of(bump) == "convex"
     assert [c.name for c in examine(bump, x0=3.0).wrong] == ["convex"]
+
+
+@pytest.mark.parametrize("convex", [False, True])
+@pytest.mark.parametrize(("mu", "pl"), list(itertools.combinations_with_replacement((0.0, 1e-3, 0.5, 1.0, 2.0), 2)))
+def test_the_setting_is_what_is_claimed(mu, pl, convex):
+    """Strong convexity says most, then convexity, then PL, however small the constants are."""
+    f = own(value=lambda x: x * x, gradient=lambda x: 2 * x, beta=2.0, mu=mu, pl=pl, convex=convex or mu > 0, f_star=0.0)
+    claims = {"strongly-convex": mu > 0, "convex": convex, "pl": pl > 0, "nonconvex": True}
+    assert setting_of(f) == next(name for name, claimed in claims.items() if claimed)
+
+
+@pytest.mark.parametrize("power", range(0, 13, 2))
+@pytest.mark.parametrize("dim", [1, 3])
+def test_rounding_does_not_refute_a_right_constant(dim, power):
+    """Far from 0, and within a short reach, quotients of differences of gradients are all rounding."""
+    f = own(value=lambda x: 0.05 * np.sum(x * x), gradient=lambda x: 0.1 * x, dim=dim, beta=0.1, mu=0.1, f_star=0.0)
+    found = examine(f, x0=np.full(dim, 10.0**power) if dim > 1 else 10.0**power, reach=1e-3, steps=1, pairs=50)
+    assert [c.name for c in found.wrong] == []
 
 
 def rotated(seed, dim, low, high):

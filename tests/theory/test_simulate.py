@@ -1,12 +1,13 @@
 """The simulator against the equations written in plain Python, one lane at a time, and against known endpoints."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sharpmin import rho as schedules
-from sharpmin.theory import InverseTime, problems, samples, simulate
+from sharpmin.theory import InverseTime, _simulate, problems, samples, simulate
 from sharpmin.theory._dense import DiagonalQuadratic, Noisy
 
 P = problems()
@@ -227,3 +228,21 @@ def test_what_a_lane_needs(monkeypatch):
     most = 2**20 // ((32 + 3 * 2 * 100) * 8)
     with pytest.raises(ValueError, match=f"at most {most} lanes at a time"):
         simulate(noisy, method="n-sam", steps=100, seeds=range(1000), lr=0.1, rho=0.1, x0=[1.0, 1.0])
+
+
+def test_memory_is_what_the_machine_says():
+    meminfo = Path("/proc/meminfo")
+    if not meminfo.exists():
+        pytest.skip("no /proc/meminfo")
+    (total,) = (int(line.split()[1]) for line in meminfo.read_text().splitlines() if line.startswith("MemTotal:"))
+    assert _simulate._memory() == pytest.approx(total * 1024, rel=0.01)
+
+
+@pytest.mark.parametrize("error", [AttributeError, ValueError, OSError])
+def test_a_machine_that_does_not_say_has_8_gib(error, monkeypatch):
+    def sysconf(name):
+        raise error(name)
+
+    monkeypatch.setattr(_simulate.os, "sysconf", sysconf)
+    with pytest.raises(ValueError, match=rf"half of this machine's is 4 GiB.*at most {4 * 2**30 // (22 * 8)} lanes"):
+        simulate(P["quadratic"](curvatures=[1.0]), method="gd", lr=0.1, steps=1, x0=1.0, seeds=range(10**9))

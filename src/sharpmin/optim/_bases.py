@@ -212,7 +212,7 @@ def check_base(base: object) -> None:
 
 
 def refuse_common_constructor(args: Sequence[object], keywords: Mapping[str, object], known: Iterable[str]) -> None:
-    """Refuse the constructor that other SAMs have, `SAM(params, SGD, rho=0.05, lr=0.1)`, and unknown keywords.
+    """Refuse the constructor that other SAMs have, `SAM(params, SGD, rho=0.05, adaptive=False, lr=0.1)`, and unknown keywords.
 
     Raises:
         TypeError: with the line to paste.
@@ -220,7 +220,8 @@ def refuse_common_constructor(args: Sequence[object], keywords: Mapping[str, obj
     unknown = {k: v for k, v in keywords.items() if k not in known}
     kind = next((k for k in (*args[:2], keywords.get("base_optimizer")) if isinstance(k, type)), None)
     if kind is not None and issubclass(kind, Optimizer):
-        radii = [r for r in (keywords.get("rho"), *args[1:2]) if isinstance(r, Real)]
+        radii = [r for r in (keywords.get("rho"), *args[1:3]) if isinstance(r, Real)]
+        unknown |= dict(zip(["adaptive"], args[3:], strict=False))
         raise TypeError(f"SAM: it takes an optimizer instance, not parameters and a class; write {_line(kind, unknown, radii)}")
     if "adaptive" in unknown:
         raise TypeError(

@@ -48,10 +48,16 @@ def _apart(passes: Passes) -> Iterator[None]:
     """The gradients of scopes "rank" and "microbatch" stay apart from what has accumulated, and from other ranks."""
     scope, first = passes.settings.in_scope, passes.state.first
     active = bool(passes.groups.active())
-    if scope.name == "microbatch" and not active and scope.in_place:  # this pass may be the only one, and is then reduced
+    if scope.name == "microbatch" and not active:  # this pass may be the only one: DDP or a scaler will look for all of it
         first.before = [(p, g.clone()) for p, g in passes.groups.gradients()]
-        yield
+        try:
+            yield
+        except BaseException:
+            passes.groups.put(first.before)
+            first.before = None
+            raise
         return
+    first.before = None
     if scope.name == "microbatch":
         open_microbatch(passes)
     elif not scope.per_pass or not active:
@@ -128,6 +134,7 @@ def _run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> 
     passes.remember_random()
     before, step = _first_gradient(passes), state.step
     state.step.accumulated = [] if scope.name == "microbatch" else None  # the closure is one micro-batch
+    state.first.before = None
     no_sync = scope.no_sync() if scope.name == "rank" and passes.groups.active() else None
     try:
         with torch.enable_grad(), inside(passes, no_sync):

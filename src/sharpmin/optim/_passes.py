@@ -110,8 +110,9 @@ class Passes:
     def zero_grad(self, set_to_none: bool) -> None:
         """Clear the gradients by the base; between two steps, forget the one that was begun."""
         state = self.state
-        if state.trip is not None and state.trip.in_place and state.step.accumulated:
-            self.groups.put(state.step.accumulated)
+        earlier = state.first.before or state.step.accumulated
+        if state.trip is not None and state.trip.in_place and earlier:
+            self.groups.put(earlier)
             return
         self.groups.base.zero_grad(set_to_none)
         if state.trip is None:

@@ -192,8 +192,7 @@ def perturbed_groups(
             grads = unscaled(grads, scaling.scaler)
         vectors, state = ascent.update(weights, grads, state, own)
         moving = [a for a in vectors if a is not None]
-        if len(moving) < len(weights):
-            weights = [w for w, a in zip(weights, vectors, strict=True) if a is not None]
+        weights = [w for w, a in zip(weights, vectors, strict=True) if a is not None]
         out.append(PerturbedGroup(group, schedule, geometry.at(Fixed(weights), Fixed(moving), own)))
     return out, state
 

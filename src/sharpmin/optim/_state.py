@@ -109,7 +109,7 @@ class FirstPass:
         inside: whether it is being made, and its gradient stays apart.
         open: whether the block around it is open.
         end_no_sync: ends the `no_sync()` that `step(closure)` holds over it.
-        before: copies of what micro-batches had accumulated, where DDP adds the first pass to it in place.
+        before: copies of what micro-batches had accumulated, where the first pass, which may be the only one, adds to it.
     """
 
     random: RandomState | None = None

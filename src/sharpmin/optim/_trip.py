@@ -29,7 +29,7 @@ def depart(passes: Passes, plan: Plan) -> None:
     accumulated = state.step.accumulated
     keeps = not outcome.needs_second or (outcome is Outcome.CLIMB and passes.keeps)
     trip = Trip(outcome, kept(plan.first) if keeps else None)
-    trip.in_place = passes.settings.in_scope.in_place and (not keeps or state.first.before is not None)
+    trip.in_place = state.first.before is not None or (passes.settings.in_scope.in_place and not keeps)
     try:
         state.trip = trip  # before a weight moves: whoever interrupts from here on finds the way back
         guard.mark_perturbed(state, passes.groups.base)

@@ -27,8 +27,15 @@ else:
 
 
 ROUNDING = 8 * 2.0**-52
-"""Below this share of the sum of its terms a sum of hinges is 0: rounding is all that is left where they cancel, and the
-normalised step would turn its sign into a whole rho."""
+"""Below this share of the sum of its terms a sum of hinges is 0, and so is a sum of their slopes: rounding is all that is left
+where they cancel, the normalised step would turn its sign into a whole rho, and a flat end would rise or fall."""
+
+
+def _total(terms: Iterable[float]) -> float:
+    """The sum; 0 where the terms cancel up to rounding."""
+    terms = list(terms)
+    total = math.fsum(terms)
+    return 0.0 if abs(total) < math.fsum(ROUNDING * abs(term) for term in terms) else total
 
 
 @dataclass(frozen=True)
@@ -64,18 +71,14 @@ class Hinge:
 
     def __call__(self, x: float) -> float:
         """The derivative at one point."""
-        terms = [self.a, self.b * x, *(c * max(0.0, x - t) for t, c in self.hinges)]
-        total = math.fsum(terms)
-        return 0.0 if abs(total) < ROUNDING * math.fsum(map(abs, terms)) else total
+        return _total([self.a, self.b * x, *(c * max(0.0, x - t) for t, c in self.hinges)])
 
     def flat(self) -> bool:
         """Whether the derivative vanishes on a whole interval."""
-        knots, steep = self.knots(), abs(self.b) + math.fsum(abs(c) for _, c in self.hinges)
+        knots = self.knots()
         edges = zip([*knots[:1], *knots], [*knots, *knots[-1:]], strict=True) if knots else [(0.0, 0.0)]
-        return any(
-            abs(slope) <= ROUNDING * steep and self(low) == self(high) == 0.0
-            for slope, (low, high) in zip(self.slopes(), edges, strict=True)
-        )
+        pieces = zip(self.slopes(), edges, strict=True)
+        return any(slope == 0.0 and self(low) == self(high) == 0.0 for slope, (low, high) in pieces)
 
     def value(self, x: float) -> float:
         """An antiderivative at one point."""
@@ -89,10 +92,8 @@ class Hinge:
 
     def slopes(self) -> list[float]:
         """The slopes of the derivative, from left to right; one more than there are knots."""
-        out = [self.b]
-        for _, c in self.hinges:
-            out.append(out[-1] + c)
-        return out
+        terms = [self.b, *(c for _, c in self.hinges)]
+        return [_total(terms[:end]) for end in range(1, len(terms) + 1)]
 
     def knots(self) -> list[float]:
         """Where the slope changes."""
@@ -113,16 +114,16 @@ class Hinge:
 
 
 def combine(terms: Iterable[tuple[float, Hinge]]) -> Hinge:
-    """The weighted sum of derivatives; hinges at the same knot merge, and vanish if they cancel."""
+    """The weighted sum of derivatives; hinges at the same knot merge, and vanish if they cancel up to rounding."""
     terms = list(terms)
     at: dict[float, list[float]] = {}
     for weight, h in terms:
         for t, c in h.hinges:
             at.setdefault(t, []).append(weight * c)
-    merged = ((t, math.fsum(at[t])) for t in sorted(at))
+    merged = ((t, _total(at[t])) for t in sorted(at))
     return Hinge(
-        math.fsum(weight * h.a for weight, h in terms),
-        math.fsum(weight * h.b for weight, h in terms),
+        _total(weight * h.a for weight, h in terms),
+        _total(weight * h.b for weight, h in terms),
         tuple((t, c) for t, c in merged if c != 0.0),
     )
 

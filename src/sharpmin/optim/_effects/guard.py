@@ -51,7 +51,7 @@ def require_free(parameters: Iterable[Tensor], call: str, but: object = None) ->
     if _holders and _holding(parameters, but):
         raise PhaseError(
             f"{call} came while a SAM holds some of these weights perturbed (w + e); leave its perturbed() block, or call its "
-            "restore(), first"
+            "restore(), first; after an exception, its abort()"
         )
 
 

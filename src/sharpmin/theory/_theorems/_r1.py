@@ -55,10 +55,10 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     run = simulate(f, method="sam", lr=1 / beta, rho=Capped(5.0, c=r / beta), steps=steps, x0=1.0)
     limit = theorem.bound(beta=beta, c=r / beta, steps=steps, delta=beta / 2)
     yield Cell(f"quadratic, beta c {r}, lr 1/beta", float(run.mean_square_gradient[0]), "<=", limit, trivial=beta * beta)
-    trap, c, steps = problems()["trap"](theta=0.125, beta=2.0, rho=0.5), 0.25, 4000
-    run = simulate(trap, method="sam", lr=0.25, rho=Capped(0.5, c=c), steps=steps, x0=0.2)
-    delta0 = float(trap.gap(run.x_final.values * 0 + 0.2)[0])
-    limit = theorem.bound(beta=2.0, c=c, steps=steps, delta=delta0, lr=0.25)
+    trap, c, steps, start = problems()["trap"](theta=0.125, beta=beta, rho=0.5), 0.25, 4000, 0.2
+    run = simulate(trap, method="sam", lr=0.25, rho=Capped(0.5, c=c), steps=steps, x0=start)
+    delta0 = float(trap.gap(run.x_final.values * 0 + start)[0])
+    limit = theorem.bound(beta=beta, c=c, steps=steps, delta=delta0, lr=0.25)
     yield Cell(f"trap, rho 0.5, c 0.25, T {steps}", float(run.mean_square_gradient[0]), "<=", limit, trivial=4 * delta0)
 
 

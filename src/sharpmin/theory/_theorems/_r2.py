@@ -63,10 +63,10 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     run = simulate(f, method="sam", lr=1 / beta, rho=5.0, steps=steps, x0=1.0, clip=theta)
     limit = theorem.bound(beta=beta, clip=theta, steps=steps, delta=beta / 2)
     yield Cell(f"quadratic, theta {theta}, lr 1/beta", float(run.mean_square_gradient[0]), "<=", limit, trivial=beta * beta)
-    trap, steps = problems()["trap"](theta=0.125, beta=2.0, rho=0.5), 4000
-    run = simulate(trap, method="sam", lr=0.25, rho=0.5, steps=steps, x0=0.2, clip=0.5)
-    delta0 = float(trap.gap(run.x_final.values * 0 + 0.2)[0])
-    limit = theorem.bound(beta=2.0, clip=0.5, steps=steps, delta=delta0, lr=0.25)
+    trap, steps, start = problems()["trap"](theta=0.125, beta=beta, rho=0.5), 4000, 0.2
+    run = simulate(trap, method="sam", lr=0.25, rho=0.5, steps=steps, x0=start, clip=0.5)
+    delta0 = float(trap.gap(run.x_final.values * 0 + start)[0])
+    limit = theorem.bound(beta=beta, clip=0.5, steps=steps, delta=delta0, lr=0.25)
     yield Cell(f"trap, rho 0.5, theta 0.5, T {steps}", float(run.mean_square_gradient[0]), "<=", limit, trivial=4 * delta0)
 
 

@@ -60,7 +60,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
         for steps in (2, 1000) if quick else (2, 3, 10, 100, 1000):
             limit = theorem.bound(beta=beta, mu=mu, rho=rho, steps=steps)
             balance = min(1 / (mu * steps), 1.99 / beta)
-            for lr in (0.1 * balance, 0.999 * balance, balance, 1.0 / beta, 1.9 / beta):
+            for lr in (0.1 * balance, 0.999 * balance, balance, min(3 * balance, 1 / beta), 1 / beta, 1.9 / beta):
                 f, start = instance(beta, mu, rho, steps, lr)
                 run = simulate(f, method="sam", lr=lr, rho=rho, steps=steps, x0=start, means=False)
                 where = f"curvature {'beta' if f.beta == beta else 'mu'}, kappa {kappa:g}, T {steps}, lr {lr:.3g}"
