@@ -56,7 +56,7 @@ def blocks(path, *, g=0.01, d=-0.006, loss=1.5, count=20):
     write({"kind": "run", "version": 1, "momentum": 0.9, "adaptive": False, "epoch": 50, "reshuffled": True})
     base = {"gg": 0.5, "dg": 0.05, "dd": 0.2, "norm_g": 0.7, "norm_d": 0.45, "curvature": 0.4, "bounce": 0.02, "lag": 0.1}
     for b in range(count):
-        own = {} if loss is None else {"loss": loss + 0.1 * (count - b) / count}
+        own = {} if loss is None else {"loss": loss + (0.1 * (count - b) / count if b else 1.0)}
         for t in range(50 * b, 50 * b + 50):
             write({"kind": "step", "step": t, "rho": 0.2, "lr": 0.01, "gg": 0.5, "dg": 0.05, "dd": 0.2, **own})
         noise = 0.01 * torch.randn(2, 256, generator=rng, dtype=torch.float64)

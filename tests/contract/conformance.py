@@ -128,6 +128,7 @@ SCHEDULES = {
     "inverse-sqrt": ScheduleRow(sm.rho.InverseSqrt(RHO), lambda t, n: RHO / np.sqrt(t + 1)),
     "every": ScheduleRow(sm.rho.Every(RHO, k=2), lambda t, n: RHO * (t % 2 == 0)),
     "tail": ScheduleRow(sm.rho.Tail(RHO, start=2), lambda t, n: RHO * (t >= 2)),
+    "ramp": ScheduleRow(sm.rho.Ramp(RHO, start=1, stop=3), lambda t, n: RHO * (0, 0, 0.5, 1)[t]),
     "until": ScheduleRow(sm.rho.Until(RHO, stop=2), lambda t, n: RHO * (t < 2)),
     "follows-lr": ScheduleRow(sm.rho.ProportionalToLR(RHO, lr=4 * LR, power=0.5), lambda t, n: RHO / 2),
     "unnormalized": ScheduleRow(sm.rho.Unnormalized(C), lambda t, n: C * n),

@@ -110,7 +110,7 @@ def test_tau_is_the_way_of_a_constant_force(steps, momentum):
         x.grad = torch.ones_like(x)
         base.step()
     assert window.tau == pytest.approx(-x.item())
-    ahead = Window.of(probe.log, ahead=lambda steps: 0.25 * window.lr * steps)
+    ahead = Window.of(probe.log, lr=lambda step: 0.25 * window.lr)
     assert ahead.tau == pytest.approx(0.25 * window.tau)
 
 

@@ -20,8 +20,9 @@ def log(g, d, *, scalars=None, run=None, lr=0.1, rho=0.2, **sketches):
     """A log with these block means."""
     made = Log()
     made.add({"kind": "run", "version": 1, "momentum": 0.0, "adaptive": False, **(run or {})})
-    base = {"gg": 2.0, "dg": 0.5, "dd": 0.3, "norm_g": 1.4, "norm_d": 0.5, "curvature": 0.4, "bounce": 0.1, "loss": 1.5}
+    base = {"gg": 2.0, "dg": 0.5, "dd": 0.3, "norm_g": 1.4, "norm_d": 0.5, "curvature": 0.4, "bounce": 0.1}
     for a in range(len(g)):
+        base["loss"] = 1.5 if a else 3.0
         row = {"kind": "block", "first": a * STEPS, "last": (a + 1) * STEPS - 1, "n": 10, "steps": STEPS}
         row |= base | (scalars or {}) | {"rho": [rho, rho], "lr": [lr, lr], "g": encode(g[a]), "d": encode(d[a])}
         made.add(row | {key: encode(value[a]) for key, value in sketches.items()})
@@ -107,7 +108,7 @@ def test_many_blocks_are_merged():
     g, d = vectors(1, 130), vectors(2, 130)
     window = Window.of(log(g, d))
     assert window.steps == 130 * STEPS
-    assert window.count == 33
+    assert window.blocks == 33
     np.testing.assert_allclose(
         window.sketches("g").mul(torch.tensor([4.0] * 32 + [2.0]).double()[:, None]).sum(0), g.sum(0), atol=1e-4
     )
@@ -156,7 +157,8 @@ def test_too_little(made, words):
 
 PLAIN = {
     "p_value": 0.001, "cancelled": 0.7, "cancelled_interval": (0.5, 0.9), "drop": 0.02, "drop_interval": (0.01, 0.03),
-    "lower": 0.005, "upper": 0.05, "amplified": 0.01, "relief": 0.01, "fall": 0.03, "fall_interval": (0.01, 0.05), "horizon": 100,
+    "lower": 0.005, "upper": 0.05, "amplified": 0.01, "relief": 0.01, "fall": 0.03, "fall_interval": (0.01, 0.05),
+    "horizon": 100,
     "amplification": 0.2, "bounce": 0.1, "lag": 0.0, "curvature": 1.0, "smoothness": 2.0, "ascending": 0.5, "loss": 1.0,
     "start": 3.0,
 }  # fmt: skip
@@ -169,9 +171,12 @@ RULES = [
     ({"fall": 0.0049, "upper": 0.004, "amplified": 0.0006, "cancelled": 0.4}, State.UNDECIDED),  # twice: an estimate
     ({"fall": 0.0049, "upper": 0.004, "amplified": 0.0004, "p_value": 1.0}, State.UNDECIDED),  # at a saddle D flips its sign
     ({"fall": 0.0049, "upper": -1.0, "amplified": 0.003}, State.UNDECIDED),  # help does not count against it
-    ({"cancelled": -0.06, "fall": -0.02}, State.HELPS),
-    ({"cancelled": -0.06, "fall": 0.02}, State.HOLDS),  # the force helps, and the noise costs more
-    ({"cancelled": -0.06, "fall": -0.02, "p_value": 0.02, "upper": 0.001, "amplified": 0.001}, State.FREE),
+    ({"cancelled": -0.06, "fall": -0.02, "cancelled_interval": (-0.1, -0.01)}, State.HELPS),
+    (
+        {"cancelled": -0.06, "fall": 0.02, "cancelled_interval": (-0.1, -0.01)},
+        State.HOLDS,
+    ),  # the force helps, and the noise costs more
+    ({"cancelled": -0.06, "fall": -0.02, "cancelled_interval": (-0.2, 0.1), "upper": 0.001, "amplified": 0.001}, State.FREE),
     ({"cancelled": -0.04, "fall": -0.02, "upper": 0.1}, State.UNDECIDED),
     ({"start": 1.2}, State.HOLDS),
     ({"start": 1.1}, State.COLLAPSE),

@@ -187,12 +187,12 @@ def test_words_say_numbers_horizon_and_interval():
     assert all(sentence.endswith(".") for sentence in found.sentences)
 
 
-def test_on_hold_waits_while_the_learning_rate_changes():
+def test_on_hold_acts_while_the_learning_rate_moves():
     run = Quadratic([0.5, 1.0], rho=3.0, noise=0.5, every=1, block=20)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(run.opt, 400)
     hold = OnHold(run.opt, run.probe, blocks=5)
-    run.steps(60)
-    run.opt.param_groups[0]["lr"] = 0.05
-    assert hold.step() is None
-    run.steps(60)
-    assert hold.step() is None
-    assert run.opt.param_groups[0]["rho"] == 3.0
+    for _ in range(120):
+        run.steps(1)
+        scheduler.step()
+    assert hold.step().state is State.HOLDS
+    assert run.opt.param_groups[0]["rho"] == 1.5

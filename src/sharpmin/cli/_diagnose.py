@@ -74,7 +74,7 @@ def record(found: Diagnosis) -> dict[str, Any]:
             "sentences": found.sentences,
             "numbers": found.numbers.asdict(),
             "floor": gap,
-            "window": {key: getattr(window, key) for key in ("first", "steps", "blocks", "rho", "lr")},
+            "window": {key: getattr(window, key) for key in ("first", "last", "steps", "blocks", "rho", "lr")},
             "remarks": found.remarks,
         }
     )
@@ -101,7 +101,7 @@ def _print(found: Diagnosis, page: Path | None) -> None:
     console.print(Text(found.state.value, style={0: "bold green", 10: "bold red", 20: "bold yellow"}[found.exit_code]))
     for sentence in found.sentences:
         console.print(sentence, markup=False, highlight=False)
-    told = f"steps {window.first} to {window.last}, {window.count} blocks, rho {window.rho:.4g}, lr {window.lr:.4g}"
+    told = f"steps {window.first} to {window.last}, {window.blocks} blocks, rho {window.rho:.4g}, lr {window.lr:.4g}"
     grid = Table(box=None, pad_edge=False, header_style="bold", title=told, title_justify="left")
     grid.add_column("number", no_wrap=True)
     grid.add_column("value", justify="right", no_wrap=True)

@@ -13,6 +13,7 @@ CPU run), 0-dim tensors (an accelerator, without a host sync) and NumPy arrays (
 | `ProportionalToLR(rho, lr, power)` | rho (lr_t / lr)^power | if lr_t decays |
 | `Every(rho, k)` | rho on every k-th step, else 0 | no |
 | `Tail(rho, start)` | 0 before the step `start`, then rho | no: the floor of rho |
+| `Ramp(rho, start, stop)` | 0 up to the step `start`, rho from `stop` on, on a line between | no: the floor of rho |
 | `Until(rho, stop)` | rho before the step `stop`, then 0 | yes |
 | `Unnormalized(rho)` | rho n | yes, if beta rho < 1 |
 | `Capped(rho, c)` | min(rho, c n) | yes, if beta c < 1 |
@@ -21,136 +22,34 @@ CPU run), 0-dim tensors (an accelerator, without a host sync) and NumPy arrays (
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from functools import lru_cache
-from numbers import Real
-from typing import Any, TypeAlias
+from dataclasses import InitVar, dataclass
 
-Scalar: TypeAlias = Any
-"""A float, a 0-dim tensor, or a NumPy array over lanes."""
+from ._numbers import COUNTABLE, finite, positive_integer, real
+from ._schedule import Constant, Rho, RhoSchedule, Scalar, StepInfo, as_schedule
+from ._schedule import minimum as _minimum
+from ._schedule import radius as _radius
 
-COUNTABLE = 2**63
-"""No count of steps, seeds or samples reaches this."""
-
-
-@dataclass(frozen=True)
-class StepInfo:
-    """What a schedule may know: the step count (from 0), the learning rate, the dual norm of the gradient, the group."""
-
-    step: int
-    lr: Scalar = 0.0
-    dual_norm: Scalar = 0.0
-    group: Mapping[str, Any] = field(default_factory=dict)
-
-
-def real(value: Any) -> float:
-    """A number as a float; one that no float can hold, such as `10**400`, is infinite."""
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
-
-
-def finite(value: object, name: str, owner: str, *, low: float = -math.inf, strict: bool = False) -> float:
-    """`value` as a float in `[low, inf)`, or `(low, inf)` if strict; else one clear error."""
-    need = "a finite number" + (f" {'>' if strict else '>='} {low:g}" if low > -math.inf else "")
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{owner}: {name}={value!r} is a {type(value).__name__}; {name} must be {need}")
-    number = real(value)
-    if not math.isfinite(number) or number < low or (strict and number == low):
-        raise ValueError(f"{owner}: {name}={value if math.isfinite(number) else number!r}; {name} must be {need}")
-    return number
-
-
-def positive_integer(value: object, name: str, owner: str) -> int:
-    """`value` as an int >= 1; else one clear error."""
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{owner}: {name}={value!r} is a {type(value).__name__}; {name} must be an integer >= 1")
-    if value < 1:
-        raise ValueError(f"{owner}: {name}={value!r}; {name} must be an integer >= 1")
-    if value >= COUNTABLE:
-        raise ValueError(f"{owner}: {name} has {value.bit_length()} bits; {name} must be an integer below 2**63")
-    return value
-
-
-class RhoSchedule(ABC):
-    """A radius over time: a frozen dataclass that prints as its constructor and pickles."""
-
-    @abstractmethod
-    def __call__(self, info: StepInfo) -> Scalar:
-        """The radius of this step; the Python float `0.0` means no second pass."""
-
-    def active(self, step: int, lr: Scalar) -> bool:
-        """Whether the radius can be positive at this step; `False` promises `0.0` whatever the norm.
-
-        A radius that only an accelerator knows can be; a negative or nan one is active, and refused when it is asked.
-        """
-        radius = self(StepInfo(step, lr, 1.0))
-        return not getattr(radius, "is_cpu", True) or bool(radius != 0)
-
-    def __post_init__(self) -> None:
-        for item in fields(self):  # type: ignore[arg-type]  # every concrete schedule is a dataclass
-            value, name, owner = getattr(self, item.name), item.name, type(self).__name__
-            if item.type in ("int", int):
-                positive_integer(value, name, owner)
-            elif item.type in ("float", float):
-                number = finite(value, name, owner, low=0, strict=name == "lr")
-                if not isinstance(value, (int, float)):  # a NumPy float32, say: its arithmetic would be that of float32
-                    object.__setattr__(self, name, number)
-            elif item.type in ("Rho", Rho):
-                as_schedule(value, owner)
-
-
-Rho: TypeAlias = float | RhoSchedule
-
-
-def as_schedule(rho: object, owner: str = "rho") -> RhoSchedule:
-    """A number becomes `Constant`; a schedule stays.
-
-    Raises:
-        TypeError: if `rho` is neither.
-        ValueError: if the number is negative, infinite or nan.
-    """
-    if isinstance(rho, RhoSchedule):
-        return rho
-    if isinstance(rho, Real) and not isinstance(rho, bool):
-        return _constant(finite(rho, "rho", owner, low=0))
-    raise TypeError(
-        f"{owner}: rho={rho!r} is a {type(rho).__name__}; give a number such as 0.05 or a schedule such as "
-        "sharpmin.rho.Cosine(0.05, steps=1000)"
-    )
-
-
-@lru_cache(maxsize=64)
-def _constant(rho: float) -> RhoSchedule:
-    """Every group asks for its own at every step."""
-    return Constant(rho)
-
-
-def _radius(rho: Rho, info: StepInfo) -> Scalar:
-    return rho(info) if isinstance(rho, RhoSchedule) else float(rho)
-
-
-def _minimum(a: float, b: Scalar) -> Scalar:
-    """min(a, b) for a float `a` and a float, array or tensor `b`."""
-    return min(a, b) if isinstance(b, (int, float)) else b.clip(max=a)
-
-
-@dataclass(frozen=True)
-class Constant(RhoSchedule):
-    """rho_t = rho.
-
-    >>> Constant(0.05)(StepInfo(step=7))
-    0.05
-    """
-
-    rho: float
-
-    def __call__(self, info: StepInfo) -> Scalar:
-        """`rho`."""
-        return float(self.rho)
+__all__ = [
+    "COUNTABLE",
+    "Capped",
+    "Constant",
+    "Cosine",
+    "Every",
+    "InverseSqrt",
+    "ProportionalToLR",
+    "Ramp",
+    "Rho",
+    "RhoSchedule",
+    "Scalar",
+    "StepInfo",
+    "Tail",
+    "Unnormalized",
+    "Until",
+    "as_schedule",
+    "finite",
+    "positive_integer",
+    "real",
+]
 
 
 @dataclass(frozen=True)
@@ -219,18 +118,36 @@ class Every(RhoSchedule):
         return 0.0 if info.step % self.k else _radius(self.rho, info)
 
 
+def _step(moment: int | float, total: int | None, name: str, owner: str) -> int:
+    """A step, or the one at a share of `total` steps."""
+    if total is None:
+        return moment  # type: ignore[return-value]  # checked as every integer is
+    share = finite(moment, name, owner, low=0)
+    if share >= 1:
+        raise ValueError(f"{owner}: {name}={moment!r} with total={total!r}; {name} must be a share of the steps, below 1")
+    return max(1, round(share * positive_integer(total, "total", owner)))
+
+
 @dataclass(frozen=True)
 class Tail(RhoSchedule):
     """`rho` (a number or a schedule) from the step `start` on, and 0 before: a warm start with the base optimizer.
 
-    A schedule inside keeps the clock of the run: it is asked with the step, not with the steps since `start`.
+    A schedule inside keeps the clock of the run: it is asked with the step, not with the steps since `start`. With `total`
+    steps, `start` is a share of them.
 
     >>> [Tail(0.05, start=2)(StepInfo(step=t)) for t in range(4)]
     [0.0, 0.0, 0.05, 0.05]
+    >>> Tail(0.05, start=0.1, total=10_000)
+    Tail(rho=0.05, start=1000)
     """
 
     rho: Rho
     start: int
+    total: InitVar[int | None] = None
+
+    def __post_init__(self, total: int | None) -> None:
+        object.__setattr__(self, "start", _step(self.start, total, "start", "Tail"))
+        super().__post_init__()
 
     def __call__(self, info: StepInfo) -> Scalar:
         """The radius at `info.step`."""
@@ -241,16 +158,56 @@ class Tail(RhoSchedule):
 class Until(RhoSchedule):
     """`rho` (a number or a schedule) before the step `stop`, and 0 from then on: a late switch (statement R3).
 
+    With `total` steps, `stop` is a share of them.
+
     >>> [Until(0.05, stop=2)(StepInfo(step=t)) for t in range(4)]
     [0.05, 0.05, 0.0, 0.0]
+    >>> Until(0.05, stop=0.9, total=1000)
+    Until(rho=0.05, stop=900)
     """
 
     rho: Rho
     stop: int
+    total: InitVar[int | None] = None
+
+    def __post_init__(self, total: int | None) -> None:
+        object.__setattr__(self, "stop", _step(self.stop, total, "stop", "Until"))
+        super().__post_init__()
 
     def __call__(self, info: StepInfo) -> Scalar:
         """The radius at `info.step`."""
         return _radius(self.rho, info) if info.step < self.stop else 0.0
+
+
+@dataclass(frozen=True)
+class Ramp(RhoSchedule):
+    """`rho` (a number or a schedule) times a share that rises from 0 after the step `start` to 1 at the step `stop`.
+
+    With `total` steps, `start` and `stop` are shares of them: SAM that comes in between a tenth and a fifth of the run.
+
+    >>> [Ramp(0.5, start=1, stop=3)(StepInfo(step=t)) for t in range(5)]
+    [0.0, 0.0, 0.25, 0.5, 0.5]
+    >>> Ramp(0.05, start=0.1, stop=0.2, total=1000)
+    Ramp(rho=0.05, start=100, stop=200)
+    """
+
+    rho: Rho
+    start: int
+    stop: int
+    total: InitVar[int | None] = None
+
+    def __post_init__(self, total: int | None) -> None:
+        for name in ("start", "stop"):
+            object.__setattr__(self, name, _step(getattr(self, name), total, name, "Ramp"))
+        super().__post_init__()
+        if self.stop <= self.start:
+            raise ValueError(f"Ramp: start={self.start!r}, stop={self.stop!r}; start must come before stop")
+
+    def __call__(self, info: StepInfo) -> Scalar:
+        """The radius at `info.step`."""
+        if info.step <= self.start:
+            return 0.0
+        return _radius(self.rho, info) * min(1.0, (info.step - self.start) / (self.stop - self.start))
 
 
 @dataclass(frozen=True)

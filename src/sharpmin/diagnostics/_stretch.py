@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,13 +25,16 @@ class Block:
     """The means over a stretch of steps, at the present rho.
 
     Attributes:
-        steps: how many steps of SAM; `sketched`: of how many there are sketches.
+        steps: how many steps of SAM; `sketched`: of how many there are sketches; `passed`: how many the run took meanwhile.
+        rho: the radius that they had.
         scalars: their mean scalars.
         sketches: their mean sketches, shape (256,) each.
     """
 
     steps: float
     sketched: float
+    passed: float
+    rho: float
     scalars: dict[str, float]
     sketches: dict[str, Tensor]
 
@@ -40,7 +43,7 @@ class Block:
 class Stretch:
     """The newest blocks that belong together, and the values of rho and lr at their end."""
 
-    blocks: list[Block]
+    parts: list[Block]
     first: int
     last: int
     rho: float
@@ -103,7 +106,7 @@ def _present(rows: Sequence[Row], key: str) -> float:
     return float(low if falls else high)
 
 
-_MOVES = {
+_MOVES: Mapping[str, Callable[[Row], float]] = {
     "rho": lambda row: _middle(row, "rho"),
     "the learning rate": lambda row: _middle(row, "lr"),
     "the loss": lambda row: max(0.0, float(row.get("loss") or 0.0)),
@@ -133,19 +136,20 @@ def _block(row: Row, rho: float) -> Block:
     powers = {"dg": 1, "norm_d": 1, "dd": 2}
     scalars = {key: value * times ** powers.get(key, 0) for key, value in row.items() if isinstance(value, float)}
     sketches = {key: decode(row[key]) * (times if key in ("d", "pd") else 1.0) for key in SKETCHES if key in row}
-    return Block(float(row["steps"]), float(row["n"]), scalars, sketches)
+    passed = 1.0 + row["last"] - row["first"]
+    return Block(float(row["steps"]), float(row["n"]), passed, own, scalars, sketches)
 
 
 def _merged(blocks: Sequence[Block]) -> Block:
     """One block of neighbouring ones: scalars weighted by steps, sketches by sketched steps."""
-    steps, sketched = math.fsum(b.steps for b in blocks), math.fsum(b.sketched for b in blocks)
+    steps, sketched, passed = (math.fsum(getattr(b, key) for b in blocks) for key in ("steps", "sketched", "passed"))
     scalars = {}
     for key in {key for b in blocks for key in b.scalars}:
         known = [(b.scalars[key], b.steps) for b in blocks if key in b.scalars]
         scalars[key] = weighted(known)
     common = [key for key in SKETCHES if all(key in b.sketches for b in blocks)]
     sketches = {key: torch.stack([b.sketches[key] * (b.sketched / sketched) for b in blocks]).sum(0) for key in common}
-    return Block(steps, sketched, scalars, sketches)
+    return Block(steps, sketched, passed, weighted([(b.rho, b.steps) for b in blocks]), scalars, sketches)
 
 
 def weighted(values: Sequence[tuple[float, float]]) -> float:

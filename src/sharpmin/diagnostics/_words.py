@@ -1,4 +1,4 @@
-"""A verdict in two sentences: what is the case, and what to do; the part that decides comes first, the unresolved is left out."""
+"""A verdict in two sentences: what is the case, and what to do; the part that decides first, the unresolved left out."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Floor:
         if not window.has("x") or "gx" not in window.scalars:
             return None
         g, x = window.sketches("g"), window.sketches("x")
-        squared = max(0.0, pairs(window.gram[2]) / (window.count * (window.count - 1)))
+        squared = max(0.0, pairs(window.gram[2]) / (window.blocks * (window.blocks - 1)))
         noise = max(0.0, (window.scalars["gx"] - float(g.mean(0) @ x.mean(0))) / 2)
         return cls(
             squared / (2 * math.sqrt(curvature * mu)),

@@ -52,7 +52,7 @@ class OnHold:
             return None
         try:
             found = diagnose(self.probe, blocks=self.blocks)
-        except ValueError:  # the learning rate changed inside the window
+        except ValueError:  # the run has diverged
             return None
         if found.state in _HOLDS:
             for group in self.opt.param_groups:

@@ -7,6 +7,7 @@ rules were fixed on one half of the cells and tried on the other (docs/diagnosis
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +20,6 @@ from .statistics import Numbers
 from .window import Window
 
 SHARE = 0.005  # of the loss: what counts as a fall worth having
-CLEAR = 0.01  # the pre-filter on p
 HALF = 0.5  # of the gradient cancelled: too much to call SAM free, whatever the fall within the horizon
 HELPS = -0.05
 LEFT = 0.9  # of the loss of the first block: a run above it has not left its start
@@ -64,12 +64,17 @@ class Diagnosis:
         return EXIT_CODES.get(self.state, 0)
 
 
-def diagnose(source: Probe | Log | str | Path, *, blocks: int | None = None) -> Diagnosis:
+def diagnose(
+    source: Probe | Log | str | Path, *, blocks: int | None = None, lr: Callable[[int], float] | None = None
+) -> Diagnosis:
     """Say whether rho is what holds a run up, from its own two gradients.
 
     Args:
         source: a `Probe`, or the path of the JSON lines that it wrote.
-        blocks: look at that many of the newest blocks; by default at all with the present rho and learning rate.
+        blocks: look at that many of the newest blocks; by default at those within which rho, the learning rate and the loss
+            changed by less than a factor of 2, and at least at five.
+        lr: the learning rate of a step to come, a function of its number; by default that of the scheduler that `watch` was
+            given, else the present one.
 
     Returns:
         The `Diagnosis`; `print` it.
@@ -79,20 +84,27 @@ def diagnose(source: Probe | Log | str | Path, *, blocks: int | None = None) -> 
         ValueError: if it holds no SAM steps, or too short a window of them.
     """
     log = source.log if isinstance(source, Probe) else source if isinstance(source, Log) else read(source)
-    window = Window.of(log, blocks)
+    window = Window.of(log, blocks, lr)
     numbers = Numbers.of(window)
     floor = Floor.of(window, numbers) if window.run.get("mu") else None
     known, settled = window.run.get("base") in KNOWN, window.steps >= _least(window)
-    state = decide(numbers, floor, known=known, settled=settled)
+    state = decide(numbers, floor, known=known, settled=settled, steady=window.steady)
     remarks = [*window.remarks, *_not_claimed(window, numbers, state)]
     return Diagnosis(state, words(state, numbers, floor), numbers, window, floor, remarks)
 
 
-def decide(n: Numbers, floor: Floor | None = None, *, known: bool = True, settled: bool = True) -> State:
-    """The rules, in their order; whether the steps of the base are `known`, and the window is long enough for its noise."""
-    if n.lag is not None and n.bounce > 1.5 and n.lag < -0.5:
+def decide(n: Numbers, floor: Floor | None = None, *, known: bool = True, settled: bool = True, steady: bool = True) -> State:
+    """The rules, in their order.
+
+    Args:
+        n, floor: the numbers.
+        known: whether the steps of the base are.
+        settled: whether the window is long enough for its noise.
+        steady: whether rho was constant, without which nothing stays in a cycle or a trap.
+    """
+    if steady and n.lag is not None and n.bounce > 1.5 and n.lag < -0.5:
         return State.TWO_CYCLE
-    if n.lag is not None and n.ascending is not None and n.lag > 0.99 and n.ascending < 0.05:
+    if steady and n.lag is not None and n.ascending is not None and n.lag > 0.99 and n.ascending < 0.05:
         return State.TRAP
     if floor is not None:
         return {"rho": State.RHO_FLOOR, "noise": State.NOISE_FLOOR}.get(floor.larger, State.MIXED)
@@ -103,7 +115,7 @@ def _of_net(n: Numbers, known: bool, settled: bool) -> State:
     """Where no optimum is known: the fall of the loss against the loss."""
     if n.loss and n.start and n.loss >= LEFT * n.start and n.cancelled is not None and n.cancelled >= HALF and n.fall > 0:
         return State.COLLAPSE
-    if n.p_value < CLEAR and n.cancelled is not None and n.cancelled < HELPS and n.fall < 0:
+    if n.cancelled is not None and n.cancelled < HELPS and n.fall < 0 and n.cancelled_interval and n.cancelled_interval[1] < 0:
         return State.HELPS
     if n.loss is None or not n.loss > 0:
         return State.UNDECIDED

@@ -76,7 +76,7 @@ class Numbers:
     def of(cls, window: Window, seed: int = 0) -> Numbers:
         """All of them."""
         s, now = window.scalars, Estimate.of(window)
-        without = [Estimate.of(window.without(number)) for number in range(window.count)]
+        without = [Estimate.of(window.without(number)) for number in range(window.blocks)]
         return cls(
             p_value(window, seed),
             now.cancelled,
@@ -96,7 +96,7 @@ class Numbers:
             s.get("curvature", 0.0),
             _steepest(window),
             _ascending(window),
-            window.blocks[-1].scalars.get("loss"),
+            window.parts[-1].scalars.get("loss"),
             window.start,
         )
 
@@ -145,7 +145,7 @@ def pairs(gram: Tensor) -> float:
 
 def p_value(window: Window, seed: int = 0) -> float:
     """The share of sign flips of the block means D_a with a U as large as the one observed."""
-    gram, blocks = window.gram[2], window.count
+    gram, blocks = window.gram[2], window.blocks
     observed = pairs(gram)
     if observed / (blocks * (blocks - 1)) <= 1e-12 * window.scalars["dd"]:
         return 1.0
@@ -179,7 +179,7 @@ def scaling(window: Window) -> float:
 
 def amplified_of(window: Window) -> float:
     """The share of the noise floor that SAM's amplification adds; on a net an estimate within a factor of about 3."""
-    s, blocks = window.scalars, window.count
+    s, blocks = window.scalars, window.blocks
     if window.has("pg") and "gpg" in s:
         g, pg = window.sketches("g"), window.sketches("pg")
         mean, size, lr = pairs(g @ pg.T), s["gpg"], window.rate

@@ -33,16 +33,16 @@ class Window:
 
     Attributes:
         run: the setting of the run.
-        blocks: the blocks; what depends on rho is brought to the present one.
+        parts: its blocks; what depends on rho is brought to the present one.
         first, last: numbers of its first and last step.
         rho, lr: the present values.
-        start: the mean loss of the first block of the run, if it is in the log.
+        start: the mean loss of the first block of the run, if it was watched from step 0.
         ahead: the sum of the learning rates of the next steps, where the schedule is known.
         remarks: what was left out.
     """
 
     run: Row
-    blocks: Sequence[Block]
+    parts: Sequence[Block]
     first: int
     last: int
     rho: float
@@ -52,34 +52,36 @@ class Window:
     remarks: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, log: Log, blocks: int | None = None, ahead: Ahead | None = None) -> Window:
+    def of(cls, log: Log, blocks: int | None = None, lr: Callable[[int], float] | None = None) -> Window:
         """The window at the end of a log.
 
         Args:
             log: the rows.
             blocks: use at most that many of the newest blocks.
-            ahead: k -> sum of the learning rates of the next k steps; by default k times the present one.
+            lr: the learning rate of a step to come, by its number; by default what the newest block knows of the schedule,
+                else the present one.
 
         Raises:
             TypeError, ValueError: if `blocks` is no positive integer.
             ValueError: if there are no SAM steps, or too few blocks.
         """
         found = stretch(log, blocks)
-        first = log.first
-        start = None if first is None or first.get("loss") is None else float(first["loss"])
+        first = log.first or {}
+        start = float(first["loss"]) if first.get("first") == 0 and first.get("loss") is not None else None
         sums, block = log.blocks[-1].get("ahead"), log.run.get("block")
-        if ahead is None and sums and block:
-            ahead = partial(between, sums, int(block))
-        return cls(log.run, found.blocks, found.first, found.last, found.rho, found.lr, start, ahead, found.remarks)
+        ahead: Ahead | None = partial(between, sums, int(block)) if sums and block else None
+        if lr is not None:
+            ahead = partial(_sum_of, lr, found.last + 1)
+        return cls(log.run, found.parts, found.first, found.last, found.rho, found.lr, start, ahead, found.remarks)
 
     def without(self, number: int) -> Window:
         """The window less one of its blocks, for a jackknife; its horizon stays."""
-        return dataclasses.replace(self, blocks=[b for i, b in enumerate(self.blocks) if i != number])
+        return dataclasses.replace(self, parts=[b for i, b in enumerate(self.parts) if i != number])
 
     @property
-    def count(self) -> int:
+    def blocks(self) -> int:
         """How many blocks."""
-        return len(self.blocks)
+        return len(self.parts)
 
     @cached_property
     def steps(self) -> int:
@@ -89,21 +91,26 @@ class Window:
     @cached_property
     def duty(self) -> float:
         """The share of the steps that SAM took; below 1 under `rho.Every`."""
-        return min(1.0, math.fsum(b.steps for b in self.blocks) / self.steps)
+        return min(1.0, math.fsum(b.steps for b in self.parts) / math.fsum(b.passed for b in self.parts))
+
+    @cached_property
+    def steady(self) -> bool:
+        """Whether rho stayed the same."""
+        return all(math.isclose(b.rho, self.rho, rel_tol=1e-6) for b in self.parts)
 
     @cached_property
     def scalars(self) -> dict[str, float]:
         """Every scalar of the blocks, averaged by steps over those that have it."""
-        names = sorted({key for block in self.blocks for key in block.scalars})
-        return {k: weighted([(b.scalars[k], b.steps) for b in self.blocks if k in b.scalars]) for k in names}
+        names = sorted({key for block in self.parts for key in block.scalars})
+        return {k: weighted([(b.scalars[k], b.steps) for b in self.parts if k in b.scalars]) for k in names}
 
     def has(self, key: str) -> bool:
         """Whether every block has a sketch of this name."""
-        return all(key in block.sketches for block in self.blocks)
+        return all(key in block.sketches for block in self.parts)
 
     def sketches(self, key: str) -> Tensor:
         """Those of all blocks, of shape (blocks, 256): "g", "d"; where they are there "pd", "pg" by Adam's scale, and "x"."""
-        return torch.stack([block.sketches[key] for block in self.blocks])
+        return torch.stack([block.sketches[key] for block in self.parts])
 
     @cached_property
     def gram(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -119,7 +126,7 @@ class Window:
     @property
     def momentum(self) -> float:
         """The present share of a step that the next one repeats, of SGD: Adam averages instead."""
-        return self.blocks[-1].scalars.get("momentum", float(self.run.get("momentum") or 0.0))
+        return self.parts[-1].scalars.get("momentum", float(self.run.get("momentum") or 0.0))
 
     @property
     def rate(self) -> float:
@@ -137,3 +144,7 @@ class Window:
         late = b * (1 - b**k) / (1 - b)
         whole = self.lr * k if self.ahead is None else self.ahead(k)
         return whole * (1 - late / k) / (1 - self.momentum)
+
+
+def _sum_of(lr: Callable[[int], float], first: int, steps: int) -> float:
+    return math.fsum(float(lr(step)) for step in range(first, first + steps))

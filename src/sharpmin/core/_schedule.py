@@ -1,0 +1,104 @@
+"""What a schedule of the radius is, what it may know, and the constant one."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from numbers import Real
+from typing import Any, TypeAlias
+
+from ._numbers import finite, positive_integer
+
+Scalar: TypeAlias = Any
+"""A float, a 0-dim tensor, or a NumPy array over lanes."""
+
+
+@dataclass(frozen=True)
+class StepInfo:
+    """What a schedule may know: the step count (from 0), the learning rate, the dual norm of the gradient, the group."""
+
+    step: int
+    lr: Scalar = 0.0
+    dual_norm: Scalar = 0.0
+    group: Mapping[str, Any] = field(default_factory=dict)
+
+
+class RhoSchedule(ABC):
+    """A radius over time: a frozen dataclass that prints as its constructor and pickles."""
+
+    @abstractmethod
+    def __call__(self, info: StepInfo) -> Scalar:
+        """The radius of this step; the Python float `0.0` means no second pass."""
+
+    def active(self, step: int, lr: Scalar) -> bool:
+        """Whether the radius can be positive at this step; `False` promises `0.0` whatever the norm.
+
+        A radius that only an accelerator knows can be; a negative or nan one is active, and refused when it is asked.
+        """
+        radius = self(StepInfo(step, lr, 1.0))
+        return not getattr(radius, "is_cpu", True) or bool(radius != 0)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):  # type: ignore[arg-type]  # every concrete schedule is a dataclass
+            value, name, owner = getattr(self, item.name), item.name, type(self).__name__
+            if item.type in ("int", int):
+                positive_integer(value, name, owner)
+            elif item.type in ("float", float):
+                number = finite(value, name, owner, low=0, strict=name == "lr")
+                if not isinstance(value, (int, float)):  # a NumPy float32, say: its arithmetic would be that of float32
+                    object.__setattr__(self, name, number)
+            elif item.type in ("Rho", Rho):
+                as_schedule(value, owner)
+
+
+Rho: TypeAlias = float | RhoSchedule
+
+
+def as_schedule(rho: object, owner: str = "rho") -> RhoSchedule:
+    """A number becomes `Constant`; a schedule stays.
+
+    Raises:
+        TypeError: if `rho` is neither.
+        ValueError: if the number is negative, infinite or nan.
+    """
+    if isinstance(rho, RhoSchedule):
+        return rho
+    if isinstance(rho, Real) and not isinstance(rho, bool):
+        return _constant(finite(rho, "rho", owner, low=0))
+    raise TypeError(
+        f"{owner}: rho={rho!r} is a {type(rho).__name__}; give a number such as 0.05 or a schedule such as "
+        "sharpmin.rho.Cosine(0.05, steps=1000)"
+    )
+
+
+@lru_cache(maxsize=64)
+def _constant(rho: float) -> RhoSchedule:
+    """Every group asks for its own at every step."""
+    return Constant(rho)
+
+
+def radius(rho: Rho, info: StepInfo) -> Scalar:
+    """Of a number or a schedule."""
+    return rho(info) if isinstance(rho, RhoSchedule) else float(rho)
+
+
+def minimum(a: float, b: Scalar) -> Scalar:
+    """min(a, b) for a float `a` and a float, array or tensor `b`."""
+    return min(a, b) if isinstance(b, (int, float)) else b.clip(max=a)
+
+
+@dataclass(frozen=True)
+class Constant(RhoSchedule):
+    """rho_t = rho.
+
+    >>> Constant(0.05)(StepInfo(step=7))
+    0.05
+    """
+
+    rho: float
+
+    def __call__(self, info: StepInfo) -> Scalar:
+        """`rho`."""
+        return float(self.rho)
