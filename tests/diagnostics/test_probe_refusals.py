@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
 
 from sharpmin.core.errors import PhaseError
-from sharpmin.diagnostics import hessian_spectrum, hessian_trace, m_sharpness, worst_loss
+from sharpmin.diagnostics import critical_sharpness, hessian_spectrum, hessian_trace, m_sharpness, worst_loss
 from sharpmin.diagnostics._batches import _mark
 from sharpmin.optim._geometry import L2
 from sharpmin.optim._numeric.kinds import PIECE
@@ -115,6 +115,7 @@ PROBES = {
     "m_sharpness": lambda *a: m_sharpness(*a, m=getattr(a[-1], "group", 2), rho=0.1),
     "hessian_spectrum": hessian_spectrum,
     "hessian_trace": hessian_trace,
+    "critical_sharpness": critical_sharpness,
 }
 
 

@@ -4,6 +4,7 @@ And probes of where it stands: the worst loss within rho, m-sharpness, the ends 
 """
 
 from ._ascent import Sharpness
+from ._critical import CriticalSharpness, critical_sharpness
 from ._log import Log
 from ._m_sharpness import MSharpness, m_sharpness
 from ._sharpness import worst_loss
@@ -23,6 +24,7 @@ from .watch import watch
 from .window import Window
 
 __all__ = [
+    "CriticalSharpness",
     "Diagnosis",
     "Floor",
     "JsonLines",
@@ -39,6 +41,7 @@ __all__ = [
     "Toggle",
     "Trace",
     "Window",
+    "critical_sharpness",
     "diagnose",
     "hessian_spectrum",
     "hessian_trace",

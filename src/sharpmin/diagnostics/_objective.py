@@ -51,6 +51,15 @@ class Objective:
             samples += batch.size
         return float(total) / samples, [s.div_(samples) for s in sums]
 
+    @torch.no_grad()
+    def value(self, batches: Iterable[Batch]) -> float:
+        """The mean loss, by forward passes alone."""
+        total, samples = 0.0, 0
+        for batch, loss in self.each(batches):
+            total += float(loss) * batch.size
+            samples += batch.size
+        return total / samples
+
     def each(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
         """The batches with their losses; every pass starts from the same random state."""
         self.held.random.put_back()

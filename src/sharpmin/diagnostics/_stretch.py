@@ -20,6 +20,10 @@ FACTOR = 2.0
 """By how much rho, the learning rate and the loss may change within a window that has more than the least blocks."""
 
 
+_SCALE = 1000.0
+"""By which a GradScaler multiplies at least, and SAM does not."""
+
+
 @dataclass(frozen=True)
 class Block:
     """The means over a stretch of steps, at the present rho.
@@ -89,9 +93,26 @@ def _sound(log: Log) -> tuple[list[Row], list[str]]:
     if len(sound) < len(blocks):
         ended = "" if blocks[-1] is sound[-1] else "; the run ended in numbers that are none"
         remarks.append(f"{len(blocks) - len(sound)} blocks with gradients or losses that are not finite are left out{ended}")
+    whole = [row for row in sound if not _scaled(row)]
+    if not whole:
+        raise ValueError(
+            "diagnose: one of the two gradients is more than a thousand times the other, in one direction: one is scaled by a "
+            "GradScaler; call scaler.unscale_(optimizer) before both probe.clean() and probe.perturbed(), or before neither"
+        )
+    if len(whole) < len(sound):
+        remarks.append(f"{len(sound) - len(whole)} blocks in which one gradient is scaled and the other is not are left out")
+        sound = whole
     if len(blocks) == log.blocks.maxlen:
         remarks.append(f"only the newest {len(blocks)} blocks are kept in memory")
     return sound, remarks
+
+
+def _scaled(row: Row) -> bool:
+    """Whether G is a large or small multiple of g, as where one of them is multiplied by the scale of a GradScaler."""
+    gg, dg, dd = (float(row[key]) for key in ("gg", "dg", "dd"))
+    perturbed = max(0.0, gg + 2 * dg + dd)
+    apart = perturbed > _SCALE**2 * gg or gg > _SCALE**2 * perturbed
+    return apart and gg + dg > 0.9 * math.sqrt(gg * perturbed) > 0
 
 
 def _middle(row: Row, key: str) -> float:

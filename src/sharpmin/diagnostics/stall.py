@@ -87,7 +87,7 @@ def diagnose(
     window = Window.of(log, blocks, lr)
     numbers = Numbers.of(window)
     floor = Floor.of(window, numbers) if window.run.get("mu") else None
-    known, settled = window.run.get("base") in KNOWN, window.steps >= _least(window)
+    known, settled = window.run.get("base") in KNOWN and window.lr > 0, window.steps >= _least(window)
     state = decide(numbers, floor, known=known, settled=settled, steady=window.steady)
     remarks = [*window.remarks, *_not_claimed(window, numbers, state)]
     return Diagnosis(state, words(state, numbers, floor), numbers, window, floor, remarks)
@@ -137,6 +137,10 @@ def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:
     remarks, epoch = [], window.run.get("epoch")
     if numbers.loss is None:
         remarks.append("no loss was recorded, so no fall could be called large; give it by probe.note(loss), or use a closure")
+    if not window.lr > 0:
+        remarks.append(
+            "the learning rate is 0 or unknown, so no fall can be predicted; give the base: watch(model, optimizer=base)"
+        )
     if window.run.get("base") not in KNOWN:
         remarks.append(
             f"the steps of {window.run['base']} are taken for those of SGD or Adam, so the predicted fall is a guess"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,9 @@ def watch(
 
     Returns:
         The `Probe`; `sharpmin.diagnose(probe)` reads it at any time.
+
+    Warns:
+        UserWarning: for a model without `optimizer`, since no verdict will be possible.
 
     Raises:
         TypeError: if `target` is neither, or a SAM comes with `rho` or `optimizer`.
@@ -158,6 +162,12 @@ def _watch_model(model: Any, rho: float | None, optimizer: Any, setting: Row, to
         optimizer = inner
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise TypeError(f"watch: optimizer={optimizer!r} is a {type(optimizer).__name__}; give the base optimizer of the SAM")
+    if optimizer is None:
+        warnings.warn(
+            "watch: without optimizer= the learning rate is unknown, so no fall of the loss can be predicted, and the verdict "
+            "will be undecided; give the base optimizer: watch(model, rho=..., optimizer=base)",
+            stacklevel=3,
+        )
     groups = [] if optimizer is None else optimizer.param_groups
 
     def base() -> Base:
