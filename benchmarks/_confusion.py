@@ -105,7 +105,7 @@ def collapse(rows: Sequence[Judged]) -> None:
     said = [r for r in gone if r.said.state is State.COLLAPSE]
     false = {r.cell for r in rows if r.said.state is State.COLLAPSE and r.healthy}
     print(
-        f"collapse by a fifth of the run: found {share(len(said), len(gone))}; false in {len(false)} of {len(healthy)} healthy runs"
+        f"collapse by a fifth of the run: found {share(len(said), len(gone))}; false in {len(false)} of {len(healthy)} others"
     )
 
 

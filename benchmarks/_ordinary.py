@@ -1,7 +1,7 @@
-"""Runs as people make them, for `diagnosis.py`: moving learning rates, nets with BatchNorm, four data sets, two bases.
+"""Runs as people make them, for `diagnosis.py`: moving learning rates, BatchNorm, four data sets, two bases.
 
-A run keeps the rows of its blocks, and at some moments copies go on from there, with its own schedule, with rho and with rho = 0
-on the same batches. The rules are applied to the kept rows afterwards, so that a change of the rules needs no new run.
+A run keeps the rows of its blocks, and at some moments copies go on from there, with its own schedule, with rho and with rho
+= 0 on the same batches. The rules are applied to the kept rows afterwards, so that a change of the rules needs no new run.
 """
 
 from __future__ import annotations

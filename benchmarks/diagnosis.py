@@ -3,10 +3,11 @@
     python benchmarks/diagnosis.py [--full] [--ordinary] [--out out/diagnosis.jsonl] [--jobs 2]
 
 Ten minutes on two cores, about an hour with --full, two and a half with --ordinary: 294 runs as people make them, under seven
-schedules, with SGD with momentum and AdamW, on four data sets (_ordinary.py; what is said of them, _confusion.py). Each finished run is a line of the file, so an interrupted one goes on
-where it stopped. Runs: softmax regression (the optimum is known, and so are the parts of the gap), small nets with and without
-label noise (the truth is how far the loss falls in a branch with rho = 0), symmetric noise around the optimum (E[D] = 0: the
-p-value must not reject), and runs whose answer is known: two-cycle, E1, E3.
+schedules, with SGD with momentum and AdamW, on four data sets (_ordinary.py; what is said of them, _confusion.py). Each
+finished run is a line of the file, so an interrupted one goes on where it stopped. The others: softmax regression (the
+optimum is known, and so are the parts of the gap), small nets with and without label noise (the truth is how far the loss
+falls in a branch with rho = 0), symmetric noise around the optimum (E[D] = 0: the p-value must not reject), and runs whose
+answer is known: two-cycle, E1, E3.
 """
 
 from __future__ import annotations
