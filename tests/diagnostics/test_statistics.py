@@ -22,7 +22,7 @@ def log(g, d, *, scalars=None, run=None, lr=0.1, rho=0.2, **sketches):
     made.add({"kind": "run", "version": 1, "momentum": 0.0, "adaptive": False, **(run or {})})
     base = {"gg": 2.0, "dg": 0.5, "dd": 0.3, "norm_g": 1.4, "norm_d": 0.5, "curvature": 0.4, "bounce": 0.1}
     for a in range(len(g)):
-        base["loss"] = 1.5 if a else 3.0
+        base["loss"] = 1.5 if a else 2.2
         row = {"kind": "block", "first": a * STEPS, "last": (a + 1) * STEPS - 1, "n": 10, "steps": STEPS}
         row |= base | (scalars or {}) | {"rho": [rho, rho], "lr": [lr, lr], "g": encode(g[a]), "d": encode(d[a])}
         made.add(row | {key: encode(value[a]) for key, value in sketches.items()})

@@ -189,9 +189,9 @@ def test_words_say_numbers_horizon_and_interval():
 
 def test_on_hold_acts_while_the_learning_rate_moves():
     run = Quadratic([0.5, 1.0], rho=3.0, noise=0.5, every=1, block=20)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(run.opt, 400)
-    hold = OnHold(run.opt, run.probe, blocks=5)
-    for _ in range(120):
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(run.opt, 1000)
+    hold = OnHold(run.opt, run.probe, blocks=10)
+    for _ in range(300):
         run.steps(1)
         scheduler.step()
     assert hold.step().state is State.HOLDS

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.diagnostics import Window, toggle
+from sharpmin.diagnostics import Log, Numbers, Window, toggle
 from sharpmin.diagnostics._log import collect, read
 from sharpmin.diagnostics._rows import decode
 
@@ -102,16 +102,24 @@ def test_a_skipped_step_has_no_number_of_its_own():
     assert run.probe.log.remarks == []
 
 
-def test_steps_without_sam_between_are_refused():
-    """Their gradients are not seen, so shares and horizons would be those of another run."""
+def test_steps_without_sam_between_are_counted():
+    """SAM on every fifth step: a fifth of its force and of its noise, and a horizon in steps of the run."""
     w = nn.Parameter(torch.tensor([3.0, 1.0]))
-    opt = sm.SAM(torch.optim.SGD([w], lr=0.01), rho=sm.rho.Every(0.3, 5))
+    opt = sm.SAM(torch.optim.SGD([w], lr=1e-4), rho=sm.rho.Every(0.3, 5))
     probe = sm.watch(opt, every=1, block=4)
     steps_of(opt, lambda: 1.0 * (w**2).sum(), 200)
     assert [row["step"] for row in probe.log.steps] == list(range(0, 200, 5))
     assert all("lag" not in row for row in probe.log.steps)
-    with pytest.raises(ValueError, match="SAM took 40 of the last 160 steps"):
-        Window.of(probe.log)
+    window = Window.of(probe.log, blocks=10)
+    assert (window.duty, window.steps) == (pytest.approx(0.2), 196)
+    alone = Log()
+    for row in (probe.log.run, *probe.log.blocks):  # the same steps of SAM, with none between
+        alone.add({**row, **{key: row[key] // 5 for key in ("first", "last") if key in row}})
+    other = Window.of(alone, blocks=10)
+    assert other.duty == 1.0
+    one, five = (Numbers.of(found) for found in (other, window))
+    assert five.upper / five.horizon == pytest.approx(0.2 * one.upper / one.horizon)
+    assert five.amplified == pytest.approx(0.2 * one.amplified)
 
 
 @pytest.mark.parametrize("copied", [lambda opt: pickle.loads(pickle.dumps(opt)), copy.deepcopy], ids=["pickle", "deepcopy"])

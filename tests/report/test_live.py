@@ -107,11 +107,9 @@ def test_other_streams_are_left_alone(capsys):
     assert capsys.readouterr() == ("", "\r 40%|####")
 
 
-def test_after_a_change_of_the_learning_rate_it_waits_for_blocks():
+def test_after_a_change_of_the_learning_rate_it_goes_on():
     told = watched(terminal(), drop=150)
-    assert "kappa" in told[149]
-    assert any("of 5" in line for line in told[180:220])
-    assert "kappa" in told[-1]
+    assert all("kappa" in line for line in told[120:])
 
 
 def test_an_ascii_terminal():

@@ -16,7 +16,7 @@ from ._rows import SKETCHES, Row, decode
 
 LEAST_BLOCKS = 5
 MOST_BLOCKS = 40
-FACTOR = 2.0
+FACTOR = 1.5
 """By how much rho, the learning rate and the loss may change within a window that has more than the least blocks."""
 
 
@@ -157,8 +157,9 @@ def _block(row: Row, rho: float) -> Block:
     powers = {"dg": 1, "norm_d": 1, "dd": 2}
     scalars = {key: value * times ** powers.get(key, 0) for key, value in row.items() if isinstance(value, float)}
     sketches = {key: decode(row[key]) * (times if key in ("d", "pd") else 1.0) for key in SKETCHES if key in row}
-    passed = 1.0 + row["last"] - row["first"]
-    return Block(float(row["steps"]), float(row["n"]), passed, own, scalars, sketches)
+    steps, span = float(row["steps"]), float(row["last"] - row["first"])
+    passed = span * steps / (steps - 1) if steps > 1 else 1.0  # plain steps come between those of SAM, one like the other
+    return Block(steps, float(row["n"]), passed, own, scalars, sketches)
 
 
 def _merged(blocks: Sequence[Block]) -> Block:

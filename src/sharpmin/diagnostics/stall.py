@@ -72,7 +72,7 @@ def diagnose(
     Args:
         source: a `Probe`, or the path of the JSON lines that it wrote.
         blocks: look at that many of the newest blocks; by default at those within which rho, the learning rate and the loss
-            changed by less than a factor of 2, and at least at five.
+            changed by less than a factor of 1.5, and at least at five.
         lr: the learning rate of a step to come, a function of its number; by default that of the scheduler that `watch` was
             given, else the present one.
 
@@ -113,17 +113,24 @@ def decide(n: Numbers, floor: Floor | None = None, *, known: bool = True, settle
 
 def _of_net(n: Numbers, known: bool, settled: bool) -> State:
     """Where no optimum is known: the fall of the loss against the loss."""
-    if n.loss and n.start and n.loss >= LEFT * n.start and n.cancelled is not None and n.cancelled >= HALF and n.fall > 0:
-        return State.COLLAPSE
-    if n.cancelled is not None and n.cancelled < HELPS and n.fall < 0 and n.cancelled_interval and n.cancelled_interval[1] < 0:
+    half = n.cancelled is not None and n.cancelled >= HALF  # whatever p: a slow escape lies beyond the horizon
+    if _helps(n):
         return State.HELPS
     if n.loss is None or not n.loss > 0:
         return State.UNDECIDED
+    if half and n.fall > 0 and n.start is not None and n.loss >= LEFT * n.start:
+        return State.COLLAPSE
     if n.fall >= SHARE * n.loss:
         return State.HOLDS if settled or n.drop >= SHARE * n.loss else State.UNDECIDED
-    stuck = n.cancelled is not None and n.cancelled >= HALF  # whatever p: a slow escape lies beyond the horizon
     small = max(n.upper, 0.0) + 2 * n.amplified < SHARE * n.loss
-    return State.FREE if small and known and not stuck else State.UNDECIDED
+    return State.FREE if small and known and not half else State.UNDECIDED
+
+
+def _helps(n: Numbers) -> bool:
+    """Whether the force is along the descent, with all of its interval."""
+    if n.cancelled is None or n.cancelled_interval is None:
+        return False
+    return n.fall < 0 and n.cancelled < HELPS and n.cancelled_interval[1] < 0
 
 
 def _least(window: Window) -> int:
