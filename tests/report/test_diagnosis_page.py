@@ -123,6 +123,7 @@ def test_running_windows_look_back_over_ten_blocks(runs):
     assert [s.x for s in data.shares] == [50 * b - 1 for b in range(5, 21)]
     for share, last in zip(data.shares, range(5, 21), strict=True):
         part = rows[max(0, last - 10) : last]
+        part = part[1:] if part[0] is rows[0] and last > 5 else part  # its loss was another, and five are left
         g, d = (torch.stack([decode(row[key]) for row in part]) for key in ("g", "d"))
         off = ~torch.eye(len(part), dtype=torch.bool)
         assert share.value == pytest.approx(-float((g @ d.T)[off].sum() / (g @ g.T)[off].sum()), rel=1e-9)
