@@ -98,6 +98,7 @@ RADII = [
     schedules.ProportionalToLR(0.3, lr=0.1, power=0.5),
     schedules.Every(0.3, k=3),
     schedules.Tail(0.3, start=40),
+    schedules.Ramp(0.3, start=20, stop=60),
     schedules.Until(0.3, stop=40),
     schedules.Capped(0.3, c=0.4),
     schedules.Unnormalized(0.3),
