@@ -98,7 +98,7 @@ def _undecided(n: Numbers) -> tuple[str, str]:
     else:
         low, high = n.fall_interval
         told = f" (95 %: {low:.3g} to {high:.3g})" if math.isfinite(low) else ""
-        what = f"with rho = 0 the loss might change by {-n.fall:+.3g}{told} of {n.loss:.3g} within {n.horizon} steps"
+        what = f"the predicted fall with rho = 0 is {n.fall:.3g}{told} of a loss of {n.loss:.3g}, within {n.horizon} steps"
     return (
         f"The window does not decide it: {what}.",
         "Run the toggle: copies that go on with rho and with rho = 0, on the same batches and the run's own schedule, for "
