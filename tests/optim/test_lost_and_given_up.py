@@ -11,7 +11,7 @@ from torch import nn
 from torch.amp import GradScaler
 
 import sharpmin as sm
-from sharpmin.optim._effects.guard import _holders
+from sharpmin.optim._effects.guard import _holders, mark_perturbed
 
 
 class Out(torch.optim.SGD):
@@ -194,4 +194,19 @@ def test_two_threads_train_two_models(bits):
     for thread in threads:
         thread.join()
     assert together == alone
+    assert _holders == {}
+
+
+def test_one_whose_rescue_was_interrupted_is_let_go_at_the_next_step(quadratic):
+    """Its weights are nobody's any more; the table would keep its copies of them for ever."""
+    f = quadratic()
+    lost, opt = torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1), sm.SAM(torch.optim.SGD([f.w], lr=0.1), rho=0.5)
+    mark_perturbed(sm.SAM(torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1), rho=0.5)._passes.state, lost)
+    del lost
+    gc.collect()
+    assert [holder() for _, holder in _holders.values()] == [None]
+    f()
+    opt.perturb()
+    assert [holder() for _, holder in _holders.values()] == [opt.base]
+    opt.abort()
     assert _holders == {}

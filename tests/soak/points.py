@@ -7,6 +7,7 @@ or where one pass leaves them, and the same step is then the one by hand; after 
 
 import argparse
 import dis
+import os
 import sys
 from collections import Counter
 from functools import cache
@@ -22,6 +23,7 @@ from .fuses import ByHand, Ours
 
 DOORS = ("block", "guarded", "closure", "raw", "two_step")
 LEFT_TO_THE_LOOP = ("raw", "two_step")
+OURS = os.path.dirname(sm.__file__) + os.sep
 LOOKS = {"CALL", "CALL_FUNCTION_EX", "CALL_KW", "RESUME", "JUMP_BACKWARD", "SEND"}
 Point = tuple[CodeType, int]
 
@@ -38,7 +40,7 @@ def boundaries(code: CodeType) -> frozenset[int]:
 
 
 def own(frame: FrameType) -> bool:
-    return "/sharpmin/" in frame.f_code.co_filename
+    return frame.f_code.co_filename.startswith(OURS)
 
 
 class Counting:

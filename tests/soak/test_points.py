@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from sharpmin.optim import _state
+from sharpmin.optim import _state, sam
 
-from .points import DOORS, interrupts
+from .points import DOORS, interrupts, own
 
 STRIDE = {True: 97, False: 47}
 
@@ -29,6 +29,19 @@ def test_an_interrupt_leaves_the_old_state_or_the_new(door, first):
     counts, wrong = some(door, first=first)
     assert not wrong, "\n".join(wrong)
     assert counts["w bit for bit"] >= 8
+
+
+def test_the_points_are_those_of_the_package():
+    """Neither of torch nor of these tests, where a clone in a folder called sharpmin holds all three."""
+
+    def frame(file):
+        found = {}
+        exec(compile("import sys; frame = sys._getframe()", file, "exec"), found)
+        return found["frame"]
+
+    assert own(frame(sam.__file__))
+    assert not own(frame("/home/me/sharpmin/.venv/lib/torch/optim/sgd.py"))
+    assert not own(sys._getframe())
 
 
 def way_back_forgotten(monkeypatch):

@@ -15,8 +15,9 @@ from ._bases import bases_of, steppers_of
 from ._numeric.kinds import are_plain, entries
 from ._numeric.shards import local
 
-_ENTRY_BY_ENTRY = {"Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "ASGD", "Muon", "NAdam", "RAdam", "RMSprop", "Rprop"}
-_ENTRY_BY_ENTRY |= {"SGD", "SparseAdam"}
+_NAMES = {"Adadelta", "Adagrad", "Adam", "Adamax", "AdamW", "ASGD", "Muon", "NAdam", "RAdam", "RMSprop", "Rprop"}
+_NAMES |= {"SGD", "SparseAdam"}
+_ENTRY_BY_ENTRY = {getattr(optim, name) for name in _NAMES if hasattr(optim, name)}  # older versions of torch lack some
 
 
 def check(state_dict: Mapping[str, Any], base: Optimizer) -> None:
@@ -29,10 +30,6 @@ def check(state_dict: Mapping[str, Any], base: Optimizer) -> None:
         ValueError: if a number or a tensor in state or groups is nan, or has a wrong shape.
     """
     state, groups = state_dict.get("state", {}), state_dict.get("param_groups") or []
-    if not isinstance(state, Mapping):
-        raise TypeError(
-            f"load_state_dict: the checkpoint's state is a {type(state).__name__}; give what opt.state_dict() returned"
-        )
     for number, group in enumerate(groups):
         for name, value in group.items():
             _refuse_nan(value, f"{name} of param group {number}")
@@ -41,7 +38,7 @@ def check(state_dict: Mapping[str, Any], base: Optimizer) -> None:
             _refuse_nan(value, f"{name} of parameter {key}")
     owners = (one for one in bases_of(base) for _ in one.param_groups)
     for saved, live, owner in zip(groups, base.param_groups, owners, strict=False):  # another count is refused elsewhere
-        if type(owner) in {getattr(optim, name, None) for name in _ENTRY_BY_ENTRY}:
+        if type(owner) in _ENTRY_BY_ENTRY:
             _check_shapes(state, saved.get("params", ()), live["params"])
 
 

@@ -62,16 +62,14 @@ def bring_back(parameters: Iterable[Tensor]) -> None:
 
 
 def _holding(parameters: Iterable[Tensor], but: object) -> list[Rescuable]:
-    """Those (but the state `but`) that hold one of these parameters perturbed."""
+    """Those (but the state `but`) that hold one of these parameters perturbed; one whose optimizer is gone is let go."""
     own = set(map(id, parameters))
     found = []
     for key, (state, holder) in list(_holders.items()):
         optimizer = holder()
-        if (
-            key != id(but)
-            and optimizer is not None
-            and not own.isdisjoint(id(p) for group in optimizer.param_groups for p in group["params"])
-        ):
+        if optimizer is None:  # an interrupt fell into its rescue
+            _holders.pop(key, None)
+        elif key != id(but) and not own.isdisjoint(id(p) for group in optimizer.param_groups for p in group["params"]):
             found.append(state)
     return found
 
