@@ -104,6 +104,12 @@ def test_a_run_goes_on_where_it_stopped(options, tmp_path):
     assert (run.global_step, run.optimizers[0].param_groups[0]["sharpmin_step"]) == (9, 9)
 
 
+def test_a_sam_that_never_fires_is_told():
+    net = Net(rho=sm.rho.Tail(0.1, start=100))
+    with pytest.warns(UserWarning, match="LightningSAM: none of the 3 steps climbed"):
+        trainer(accumulate_grad_batches=2).fit(net, loader())
+
+
 def test_early_stopping():
     net, run = Net(), trainer(EarlyStopping("loss_epoch", stopping_threshold=1e9), max_epochs=4, accumulate_grad_batches=2)
     run.fit(net, loader())

@@ -52,6 +52,12 @@ def test_resume_is_exact(build, tmp_path, kind):
     assert resumed.sam.param_groups[0]["sharpmin_step"] == 3
 
 
+def test_a_sam_that_never_fires_is_told(build):
+    trainer = build(sam={"rho": sm.rho.Tail(0.1, start=100)})
+    with pytest.warns(UserWarning, match="SAMTrainerMixin: none of the 3 steps climbed"):
+        trainer.train()
+
+
 def test_the_checkpoint_is_plain(build, tmp_path):
     """optimizer.pt loads under weights_only; a schedule object stays out of it."""
     build(sam={"rho": sm.rho.Cosine(0.2, steps=3), "ascent": sm.Ema()}).train()

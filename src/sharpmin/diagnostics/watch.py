@@ -148,7 +148,12 @@ def _watch_own(opt: Any, rho: float | None, optimizer: Optimizer | None, setting
         probe.observe(both, {k: record[k] for k in ("rho", "radius", "gain") if k in record} | curved)
 
     opt.watchers.append(seen)
-    probe._let_go = lambda: opt.watchers.remove(seen)
+
+    def let_go() -> None:
+        opt.watchers.remove(seen)
+        opt._passes.tell_idle("watch")
+
+    probe._let_go = let_go
     return probe
 
 

@@ -124,6 +124,13 @@ class SAMTrainerMixin:
             self.optimizer = SAM(optimizer, model=self.model if model is None else model, **(self._sam_keywords or {}))
         return self.optimizer
 
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's, which says at its end if SAM has never climbed."""
+        parent: Any = super()
+        done = parent.train(*args, **kwargs)
+        self.sam._passes.tell_idle(_NAME)
+        return done
+
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """The Trainer's training step, and on the last micro-batch of a step the second pass over all of them."""
         if self._window_of is not self.state:  # a new run: what an interrupted one has left is void, in shards too

@@ -19,6 +19,7 @@ from sharpmin.core.rho import Rho, RhoSchedule
 from ._protocols import ParameterState
 
 COUNT = "sharpmin_step"  # steps taken, in every param group: plain numbers survive every way of saving a checkpoint
+CLIMBED = "sharpmin_climbed"  # those of them whose second pass was at w + e
 KEY = "sharpmin"
 SCOPE = "sharpmin_scope"
 GROUPS = "groups"  # under `KEY`: what belongs into param groups, where the state dict of the base has none
@@ -46,7 +47,7 @@ def saved(
     if "param_groups" in base_state:
         base_state = {**base_state, "param_groups": [{**_plain(group), SCOPE: scope} for group in base_state["param_groups"]]}
     else:
-        kept[GROUPS] = [{**_plain({k: group[k] for k in ("rho", COUNT) if k in group}), SCOPE: scope} for group in live]
+        kept[GROUPS] = [{**_plain({k: group[k] for k in ("rho", COUNT, CLIMBED) if k in group}), SCOPE: scope} for group in live]
         base_state = {k: _without_schedules(v) for k, v in base_state.items()}
     return base_state | ({KEY: kept} if kept else {})
 
@@ -129,14 +130,16 @@ def _check_groups(groups: Any, count: int) -> None:
             f"load_state_dict: the checkpoint has a different number of parameter groups, {len(groups)} for {count}"
         )
     for group in groups:
-        rho, steps = group.get("rho", LIVE), group.get(COUNT, 0)
+        rho = group.get("rho", LIVE)
         if not (isinstance(rho, str) and rho == LIVE):
             _check_number(rho, "rho", "a finite number >= 0")
-        _check_number(steps, COUNT, "a whole number >= 0")
+        for name in (COUNT, CLIMBED):
+            steps = group.get(name, 0)
+            _check_number(steps, name, "a whole number >= 0")
+            if float(steps) != int(steps):
+                raise ValueError(f"load_state_dict: the checkpoint has {name}={steps!r}; it must be a whole number >= 0")
         if not isinstance(group.get(SCOPE, ""), str):
             raise TypeError(f"load_state_dict: the checkpoint has {SCOPE}={group[SCOPE]!r}; it must be a string")
-        if float(steps) != int(steps):
-            raise ValueError(f"load_state_dict: the checkpoint has {COUNT}={steps!r}; it must be a whole number >= 0")
 
 
 def _check_number(value: object, name: str, need: str) -> None:

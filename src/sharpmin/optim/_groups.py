@@ -12,7 +12,7 @@ from sharpmin.core.rho import Rho, RhoSchedule, as_schedule
 
 from . import _gradients
 from ._bases import bases_of
-from ._checkpoint import COUNT, SCOPE, own_rho
+from ._checkpoint import CLIMBED, COUNT, SCOPE, own_rho
 from ._gradients import Pairs
 from ._numeric.kinds import on_host
 from ._numeric.sums import sum_of_squares
@@ -27,11 +27,11 @@ class Groups:
     Attributes:
         base: the base optimizer.
         rho: the radius of a group that has none of its own.
-        steps: the steps taken, for groups that were put in place of the ones which carried the count.
+        steps, climbs: the steps taken, and those that climbed, for groups that were put in place of the ones with the counts.
     """
 
     def __init__(self, base: Optimizer, rho: Rho):
-        self.base, self.rho, self.steps = base, rho, 0
+        self.base, self.rho, self.steps, self.climbs = base, rho, 0, 0
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.base.param_groups)
@@ -52,22 +52,27 @@ class Groups:
         """Give a group its radius and its place in the schedules, where it has none."""
         group["rho"] = own_rho(group, self.rho)
         group.setdefault(COUNT, self.count())
+        group.setdefault(CLIMBED, self.climbed())
 
     def count(self) -> int:
         """The number of steps taken so far, which is where the schedules stand."""
         return max([group[COUNT] for group in self.base.param_groups if COUNT in group], default=self.steps)
 
-    def take_step(self) -> None:
+    def climbed(self) -> int:
+        """How many of them had a second pass at w + e."""
+        return max([group[CLIMBED] for group in self.base.param_groups if CLIMBED in group], default=self.climbs)
+
+    def take_step(self, *, climbed: bool) -> None:
         """One more."""
-        self.steps = count = self.count() + 1
+        self.steps, self.climbs = self.count() + 1, self.climbed() + climbed
         for group in self:
-            group[COUNT] = count
+            group[COUNT], group[CLIMBED] = self.steps, self.climbs
 
     def take_over(self, saved: Sequence[Mapping[str, Any]], live: Sequence[Rho]) -> None:
         """After the base has loaded: radii, where they are numbers, and step counts."""
         for group, own, rho in zip(self, saved, live, strict=True):
             group["rho"] = rho if isinstance(rho, RhoSchedule) else own_rho(own, rho)
-            group[COUNT] = int(own.get(COUNT, 0))
+            group[COUNT], group[CLIMBED] = int(own.get(COUNT, 0)), int(own.get(CLIMBED, 0))
             group.pop(SCOPE, None)
 
     def radii(self) -> list[Rho]:

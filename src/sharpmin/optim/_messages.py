@@ -10,6 +10,9 @@ from typing import Any
 
 import torch
 
+from sharpmin.core.rho import RhoSchedule
+
+from ._groups import Groups
 from ._scaling import enabled
 from ._settings import Settings
 from ._state import State
@@ -138,6 +141,20 @@ def tell_skipped(state: State, step: int) -> None:
             f"SAM: a {which} gradient of step {step} holds an inf or a nan, so the step was skipped: weights, optimizer state "
             "and step count stand still (opt.last.stepped is False); look at the loss and at the data of this batch. Later "
             "skips are not told",
+        )
+
+
+def tell_idle(state: State, groups: Groups, owner: str) -> None:
+    """At the end of a run that has never climbed, say that it was one of the base; where rho is the number 0, it was meant."""
+    steps, radii = groups.count(), groups.radii()
+    if steps and not groups.climbed() and any(isinstance(rho, RhoSchedule) or rho != 0 for rho in radii):
+        asked = ", ".join(sorted({repr(rho) for rho in radii}))
+        _tell(
+            state,
+            "idle",
+            f"{owner}: none of the {steps} steps climbed: rho ({asked}) or the gradient was 0 at each of them, so this was a "
+            f"run of {type(groups.base).__name__}; look at which step of the optimizer the schedule of rho begins and ends "
+            "(opt.last.climbed counts)",
         )
 
 

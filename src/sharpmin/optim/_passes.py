@@ -60,9 +60,13 @@ class Passes:
 
     def report(self) -> StepReport:
         """What the last step did."""
-        report = read(self.state.record)
+        report = read({**self.state.record, "steps": self.groups.count(), "climbed": self.groups.climbed()})
         messages.tell_of_rounding(self.state, report.gain, self.settings.rounding)
         return report
+
+    def tell_idle(self, owner: str) -> None:
+        """At the end of a run, say if it has never climbed, though it was asked to."""
+        messages.tell_idle(self.state, self.groups, owner)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "watchers": []}  # whoever watches this one does not watch a copy

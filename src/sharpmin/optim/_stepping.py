@@ -78,7 +78,7 @@ def descend(passes: Passes) -> None:
 def _step_base(passes: Passes) -> None:
     state, step = passes.state, passes.state.step
     passes.groups.base.step()
-    passes.groups.take_step()
+    passes.groups.take_step(climbed=step.climbs > 0)
     own = set(passes.groups.parameters()) if step.ascent or step.descent else set()
     for name in ("ascent", "descent"):
         if (proposed := getattr(step, name)) is not None:  # but what belongs to parameters that are gone
