@@ -18,6 +18,10 @@ from ._shared.scene import length
 from ._trial import copies, difference, same
 
 LEAST_GAIN = 0.9
+TRIED = 10
+"""Steps on the one batch with which a run begins."""
+LEAST_FALL, LEAST_SHARE = 0.1, 0.2
+"""Of the loss: what rho = 0 must bring in these steps to compare with; of that fall: what SAM must bring."""
 Fresh = Callable[[], Setup]
 
 
@@ -93,6 +97,26 @@ def _without_radius(opt: Any) -> None:
         opt.rho = 0.0
     if not groups and not own:
         raise NotOffered("no rho could be found to set to 0")
+
+
+def first_steps(fresh: Fresh) -> str:
+    """Some steps on this batch against as many with rho = 0: a rho that is far too large keeps the loss where it is."""
+    s, free = fresh(), fresh()
+    _need_first_pass(s.opt)
+    _without_radius(free.opt)
+    start = _loss(fresh())
+    for _ in range(TRIED):
+        s.step()
+        free.step()
+    held, without = _loss(s), _loss(free)
+    seen = f"{TRIED} steps on this batch bring the loss from {start:.4g} to {held:.4g}, with rho = 0 to {without:.4g}"
+    demand(start - without <= LEAST_FALL * abs(start) or start - held >= LEAST_SHARE * (start - without), seen)
+    return seen
+
+
+def _loss(s: Setup) -> float:
+    with torch.no_grad():
+        return float(s.loss(1))
 
 
 def restore_exact(fresh: Fresh) -> str:

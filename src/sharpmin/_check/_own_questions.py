@@ -35,6 +35,15 @@ QUESTIONS = (
         ask.rho_zero,
     ),
     Question(
+        "first-steps",
+        "The first steps lower the loss, as they do with rho = 0",
+        "a loss that falls by at least a fifth of what it falls by with rho = 0",
+        "rho is too large to begin with: start later, rho=sharpmin.rho.Tail(rho, start=0.1, total=steps); clip, "
+        "descent=sharpmin.ClippedDifference(0.5); or take a fifth of it",
+        "rho is too large to begin with: take a tenth of the run without it, or a fifth of it",
+        ask.first_steps,
+    ),
+    Question(
         "rest-counts",
         "With rho = 0 the base steps with the second gradient, of whatever loss",
         "the weights after a step of the base with the gradient of the second pass",

@@ -23,7 +23,7 @@ def check(model: nn.Module, loss_fn: LossFn, batch: tuple[Any, Any], opt: Any, *
     """Check a training set-up: does this SAM, with this model and this batch, do what SAM should?
 
     Everything runs on copies. Model, optimizer, gradients, modes and random states are bit for bit as before afterwards; it
-    takes the memory of two more set-ups and the time of some sixty passes. Forward hooks of the model are copied and fire.
+    takes the memory of two more set-ups and the time of some hundred passes. Forward hooks of the model are copied and fire.
 
     Args:
         model: called as `model(inputs)`.

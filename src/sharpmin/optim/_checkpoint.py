@@ -47,7 +47,9 @@ def saved(
     if "param_groups" in base_state:
         base_state = {**base_state, "param_groups": [{**_plain(group), SCOPE: scope} for group in base_state["param_groups"]]}
     else:
-        kept[GROUPS] = [{**_plain({k: group[k] for k in ("rho", COUNT, CLIMBED) if k in group}), SCOPE: scope} for group in live]
+        kept[GROUPS] = [
+            {**_plain({k: group[k] for k in ("rho", COUNT, CLIMBED) if k in group}), SCOPE: scope} for group in live
+        ]
         base_state = {k: _without_schedules(v) for k, v in base_state.items()}
     return base_state | ({KEY: kept} if kept else {})
 
