@@ -6,28 +6,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import brentq
-from torch import nn
+from tests.diagnostics.own_loss import ONES, Vector, of
 
 from sharpmin.diagnostics import critical_sharpness
-
-
-class Vector(nn.Module):
-    """A model that is its weights."""
-
-    def __init__(self, w):
-        super().__init__()
-        self.w = nn.Parameter(torch.as_tensor(w, dtype=torch.float64).clone())
-
-    def forward(self, rows):
-        return self.w.expand(len(rows), -1)
-
-
-ONES = [(torch.ones(2, 1, dtype=torch.float64), torch.ones(2))]
-
-
-def of(f):
-    """A loss of the weights, whatever the batch."""
-    return lambda w, _: f(w[0])
 
 
 @pytest.mark.parametrize("seed", range(5))

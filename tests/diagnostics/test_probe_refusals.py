@@ -13,7 +13,15 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
 
 from sharpmin.core.errors import PhaseError
-from sharpmin.diagnostics import critical_sharpness, hessian_spectrum, hessian_trace, m_sharpness, worst_loss
+from sharpmin.diagnostics import (
+    critical_sharpness,
+    hessian_spectrum,
+    hessian_trace,
+    layer_shares,
+    loss_slice,
+    m_sharpness,
+    worst_loss,
+)
 from sharpmin.diagnostics._batches import _mark
 from sharpmin.optim._geometry import L2
 from sharpmin.optim._numeric.kinds import PIECE
@@ -116,6 +124,8 @@ PROBES = {
     "hessian_spectrum": hessian_spectrum,
     "hessian_trace": hessian_trace,
     "critical_sharpness": critical_sharpness,
+    "layer_shares": lambda *a: layer_shares(*a, rho=0.1),
+    "loss_slice": lambda *a: loss_slice(*a, points=3),
 }
 
 

@@ -12,7 +12,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
-from sharpmin.diagnostics import critical_sharpness, hessian_spectrum, hessian_trace, m_sharpness, worst_loss
+from sharpmin.diagnostics import (
+    critical_sharpness,
+    hessian_spectrum,
+    hessian_trace,
+    layer_shares,
+    loss_slice,
+    m_sharpness,
+    worst_loss,
+)
 
 PROBES = {
     "worst_loss": lambda *a: worst_loss(*a, rho=0.1, steps=2, restarts=2),
@@ -20,6 +28,8 @@ PROBES = {
     "hessian_spectrum": lambda *a: hessian_spectrum(*a, tol=0.2, which="largest"),
     "hessian_trace": lambda *a: hessian_trace(*a, probes=2),
     "critical_sharpness": critical_sharpness,
+    "layer_shares": lambda *a: layer_shares(*a, rho=0.1),
+    "loss_slice": lambda *a: loss_slice(*a, points=3),
 }
 
 

@@ -159,8 +159,8 @@ PLAIN = {
     "p_value": 0.001, "cancelled": 0.7, "cancelled_interval": (0.5, 0.9), "drop": 0.02, "drop_interval": (0.01, 0.03),
     "lower": 0.005, "upper": 0.05, "amplified": 0.01, "relief": 0.01, "fall": 0.03, "fall_interval": (0.01, 0.05),
     "horizon": 100,
-    "amplification": 0.2, "bounce": 0.1, "lag": 0.0, "curvature": 1.0, "smoothness": 2.0, "ascending": 0.5, "loss": 1.0,
-    "start": 3.0,
+    "amplification": 0.2, "bounce": 0.1, "lag": 0.0, "curvature": 1.0, "smoothness": 2.0, "edge": 3.0, "ascending": 0.5,
+    "loss": 1.0, "start": 3.0,
 }  # fmt: skip
 RULES = [
     ({}, State.HOLDS),

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from sharpmin.core.rho import finite, positive_integer
-from sharpmin.optim._numeric.sums import all_finite, inner
+from sharpmin.optim._numeric.sums import inner
 
 from ._batches import Batches
-from ._objective import LossFn, Objective, looking
+from ._objective import LossFn, Objective, like_gradient, looking
 
 _FARTHER = 4.0  # from a point where the loss is not yet above that at w, or is no number
 
@@ -82,25 +82,13 @@ def critical_sharpness(
         raise ValueError(f"{owner}: passes={passes!r}; passes must be an integer >= 2")
     finite(tol, "tol", owner, low=0, strict=True)
     with looking(model, loss_fn, data, owner) as (objective, batches):
-        base, slope = objective.gradient(batches)
-        along = slope if direction is None else _checked(direction, slope)
+        base, slope = objective.start(batches)
+        along = slope if direction is None else like_gradient(direction, slope, owner)
         down = float(inner(slope, along))
-        if not math.isfinite(base) or not all_finite(slope):
-            raise ValueError(f"{owner}: the loss at the weights is {base}, or its gradient is not finite")
         if not down > 0:
             raise ValueError(f"{owner}: <gradient, direction> = {down:.3g}; it must be > 0, so that w - lr u leads down first")
         line = _Line(objective, batches, along, base, down)
         return line.search(float(inner(along, along)), passes, tol)
-
-
-def _checked(direction: Sequence[Tensor], slope: Sequence[Tensor]) -> list[Tensor]:
-    shapes = [tuple(t.shape) if isinstance(t, Tensor) else None for t in direction]
-    if shapes != [tuple(t.shape) for t in slope]:
-        raise ValueError(
-            f"critical_sharpness: direction has the shapes {shapes}; it must have those of the parameters that require a "
-            f"gradient, {[tuple(t.shape) for t in slope]}"
-        )
-    return [u.detach().to(g) for u, g in zip(direction, slope, strict=True)]
 
 
 _Point = tuple[float, float]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from sharpmin.optim._effects.guard import require_free
 from sharpmin.optim._numeric.kinds import at_least_float32, dense
+from sharpmin.optim._numeric.sums import all_finite
 
 from ._batches import Batch, Batches, check_repeatable
 from ._frozen import Frozen, frozen
@@ -50,6 +52,13 @@ class Objective:
             total = total.to(loss.device) + loss.detach().double() * batch.size
             samples += batch.size
         return float(total) / samples, [s.div_(samples) for s in sums]
+
+    def start(self, batches: Iterable[Batch]) -> tuple[float, list[Tensor]]:
+        """The same at the weights as they are, where both must be finite."""
+        base, slope = self.gradient(batches)
+        if not math.isfinite(base) or not all_finite(slope):
+            raise ValueError(f"{self.owner}: the loss at the weights is {base}, or its gradient is not finite")
+        return base, slope
 
     @torch.no_grad()
     def value(self, batches: Iterable[Batch]) -> float:
@@ -121,6 +130,17 @@ def _check_model(model: object, owner: str) -> None:
         raise TypeError(f"{owner}: the weights are sharded (DTensor); gather them into a plain copy of the model and give that")
     if any(p.is_complex() for p in weights):
         raise TypeError(f"{owner}: the weights are complex; the probes are for real weights, such as torch.view_as_real(w)")
+
+
+def like_gradient(direction: Sequence[Tensor], slope: Sequence[Tensor], owner: str) -> list[Tensor]:
+    """A direction in the dtypes and on the devices of the gradient, if it has its shapes."""
+    shapes = [tuple(t.shape) if isinstance(t, Tensor) else None for t in direction]
+    if shapes != [tuple(t.shape) for t in slope]:
+        raise ValueError(
+            f"{owner}: direction has the shapes {shapes}; it must have those of the parameters that require a gradient, "
+            f"{[tuple(t.shape) for t in slope]}"
+        )
+    return [u.detach().to(g) for u, g in zip(direction, slope, strict=True)]
 
 
 def check_seed(seed: object, owner: str) -> int:

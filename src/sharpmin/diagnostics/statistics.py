@@ -27,6 +27,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from ._edge import edge_of_stability
 from .window import Window
 
 FLIPS = 2000
@@ -46,7 +47,8 @@ class Numbers:
         horizon: k, in steps.
         amplification: a.
         bounce: S; `lag`: the cosine of one gradient and the next.
-        curvature: lam; `smoothness`: b.
+        curvature: lam; `smoothness`: b; `edge`: lam*, the curvature at which SAM's steps begin to lead up
+            (`edge_of_stability`), None for bases other than SGD.
         ascending: ||mean G|| / ||mean g||: 0 where SAM is trapped; None if noise hides it.
         loss: the mean training loss of the newest block, if it was recorded; `start`: that of the first block of the run.
     """
@@ -68,6 +70,7 @@ class Numbers:
     lag: float | None
     curvature: float
     smoothness: float
+    edge: float | None
     ascending: float | None
     loss: float | None
     start: float | None
@@ -95,6 +98,7 @@ class Numbers:
             s.get("lag"),
             s.get("curvature", 0.0),
             _steepest(window),
+            _edge(window),
             _ascending(window),
             window.parts[-1].scalars.get("loss"),
             window.start,
@@ -193,6 +197,13 @@ def _steepest(window: Window) -> float:
     """b, with ||e|| = rho unless the rows say otherwise."""
     own = window.scalars["norm_d"] / window.rho if window.rho else 0.0
     return window.scalars.get("steep", own)
+
+
+def _edge(window: Window) -> float | None:
+    """lam* at the mean size of the gradient, where the base is SGD."""
+    if window.run.get("base") != "SGD" or not window.lr > 0:
+        return None
+    return edge_of_stability(window.scalars["norm_g"], window.rho, window.lr, window.momentum)
 
 
 def _decayed(rate: float, tau: float) -> float:

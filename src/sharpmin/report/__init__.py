@@ -1,12 +1,14 @@
 """Reports: `page` is a pure function from verdicts, figures and settings to HTML; `build` computes the figures too.
 
 `datasets.compute` makes the numbers, `figures.draw` the figures, `html.page` the page; `_style` holds every colour.
-`diagnosis_page` is the page of a watched run, and `Live` the line that shows one while it goes on.
+`slice_figure` and `layer_bars` draw what the probes
+found. `diagnosis_page` is the page of a watched run, and `Live` the line that shows one while it goes on.
 """
 
 from . import datasets, figures
 from .diagnosis import diagnosis_page
 from .html import build, page
 from .live import Live
+from .slices import layer_bars, slice_figure
 
-__all__ = ["Live", "build", "datasets", "diagnosis_page", "figures", "page"]
+__all__ = ["Live", "build", "datasets", "diagnosis_page", "figures", "layer_bars", "page", "slice_figure"]

@@ -87,6 +87,7 @@ def _fall(n: Numbers) -> Iterator[Entry]:
         n.fall,
         f"By how much the training loss should fall within {n.horizon} steps of rho = 0: the two parts below.",
         "A prediction for the training loss, not for test accuracy; the toggle measures it.",
+        n.fall_interval,
     )
     yield Entry(
         "  as the force goes",
@@ -163,6 +164,13 @@ def _steps(n: Numbers) -> Iterator[Entry]:
         n.curvature,
         "Of the loss along the gradient, from the difference of the two.",
     )
+    if n.edge is not None:
+        yield Entry(
+            "SAM's edge of stability lam*",
+            n.edge,
+            "The curvature at which SAM's steps begin to lead up, at this lr, rho and size of the gradient.",
+            "Of an eigenvector of the loss; lam is a mean along noisy gradients, so below it.",
+        )
     yield Entry(
         "smoothness b",
         n.smoothness,
