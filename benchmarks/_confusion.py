@@ -99,13 +99,18 @@ def table(rows: Sequence[Judged], name: str) -> None:
 
 
 def collapse(rows: Sequence[Judged]) -> None:
-    """Runs that had collapsed, and what was said of them a fifth into the run; and false alarms."""
+    """Runs that had collapsed, and what was said of them a fifth into the run; and false alarms, where rho = 0 does not help.
+
+    An alarm where it does is right, also of a run that got away by itself later; those are counted, too.
+    """
     early = [r for r in rows if r.part < 0.25]
-    gone, healthy = [r for r in early if r.collapsed], {r.cell for r in rows if r.healthy}
+    gone, others = [r for r in early if r.collapsed], {r.cell for r in rows if r.healthy}
     said = [r for r in gone if r.said.state is State.COLLAPSE]
-    false = {r.cell for r in rows if r.said.state is State.COLLAPSE and r.healthy}
+    alarms = [r for r in rows if r.said.state is State.COLLAPSE and r.healthy]
+    false = {r.cell for r in alarms if r.fall <= r.error}
     print(
-        f"collapse by a fifth of the run: found {share(len(said), len(gone))}; false in {len(false)} of {len(healthy)} others"
+        f"collapse by a fifth of the run: found {share(len(said), len(gone))}; false in {len(false)} of {len(others)} others; "
+        f"{len({r.cell for r in alarms} - false)} were stuck at the time and got away later"
     )
 
 

@@ -15,7 +15,8 @@ push = - <gb, Db>, tau = lr_eff k, k = 3/16 of the window, lam = mean h, b = mea
 
 Relief: SGD at rest in a quadratic keeps the loss lr tr(C) / 4 above its minimum, C the covariance of the gradient, up to terms
 in lr h. SAM's step is (I + rho H / ||g||) g, about (1 + a) g along the noise: drift grows by 1 + a, C by its square, so
-the excess by 1 + a. With rho = 0 the share a of it goes away, at the rate 2 lam. For Adam ||g||^2 is <g, P^-1 g>.
+the excess by 1 + a. With rho = 0 the share a of it goes away, at the rate 2 lam; lr is the mean one of the k steps to come, since
+with rho the floor moves with it, too. For Adam ||g||^2 is <g, P^-1 g>.
 """
 
 from __future__ import annotations
@@ -190,7 +191,7 @@ def amplified_of(window: Window) -> float:
     else:
         mean, size, lr = pairs(window.gram[0]), s["gg"], window.rate * scaling(window)
     noise = max(0.0, size - max(0.0, mean / (blocks * (blocks - 1))))
-    return window.duty * lr * noise * max(0.0, amplification(window)) / 4
+    return window.duty * window.coming * lr * noise * max(0.0, amplification(window)) / 4
 
 
 def _steepest(window: Window) -> float:

@@ -134,6 +134,11 @@ class Window:
         return self.lr / (1 - self.momentum)
 
     @property
+    def coming(self) -> float:
+        """The mean learning rate of the horizon over the present one: below 1 on a schedule that falls."""
+        return self.ahead(self.horizon) / (self.horizon * self.lr) if self.ahead is not None and self.lr > 0 else 1.0
+
+    @property
     def tau(self) -> float:
         """The way of the horizon per unit of gradient, along the schedule where it is known.
 
