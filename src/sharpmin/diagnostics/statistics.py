@@ -6,8 +6,8 @@
 | `p_value` | sign flips of D_a in U = sum <D_a, D_b> / (B (B - 1)) | whether D has a mean at all: a pre-filter |
 | `drop` | sqrt(tau (1 - exp(-2 lam tau)) / (2 lam)) push | predicted fall of the loss within k steps of rho := 0 |
 | `upper`, `lower` | tau push, (1 - exp(-2 b tau)) / (2 b) push | its bracket: no curvature, the largest that D shows |
-| `amplified` | lr_eff a (mean ||g||^2 - ||gb||^2) / 4 | what the noise of the batches keeps up, as far as SAM amplifies it |
-| `relief` | (1 - exp(-2 lam tau)) amplified | how much of that goes within k steps of rho := 0 |
+| `amplified` | lr a (mean ||g||^2 - ||gb||^2) / 4 | what the noise of the batches keeps up, as far as SAM amplifies it |
+| `relief` | (1 - exp(-2 lam tau)) amplified at a constant lr | how much of that goes within k steps of rho := 0 |
 | `amplification` | mean <D, g> / mean ||g||^2 | how much longer SAM's steps are along g: a noise floor rises with it |
 | `bounce` | mean lr h (1 + <D, g> / ||g||^2), h = <D, g> / (rho ||g||) | 2 on a two-cycle |
 
@@ -15,8 +15,8 @@ push = - <gb, Db>, tau = lr_eff k, k = 3/16 of the window, lam = mean h, b = mea
 
 Relief: SGD at rest in a quadratic keeps the loss lr tr(C) / 4 above its minimum, C the covariance of the gradient, up to terms
 in lr h. SAM's step is (I + rho H / ||g||) g, about (1 + a) g along the noise: drift grows by 1 + a, C by its square, so
-the excess by 1 + a. With rho = 0 the share a of it goes away, at the rate 2 lam; lr is the mean one of the k steps to come, since
-with rho the floor moves with it, too. For Adam ||g||^2 is <g, P^-1 g>.
+the excess by 1 + a. With rho = 0 the share a of it goes away, at the rate 2 lam (`_relief` where lr moves). For Adam ||g||^2
+is <g, P^-1 g>.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class Estimate:
             _decayed(_steepest(window), tau) * push,
             tau * push,
             amplified,
-            amplified * -math.expm1(-2 * curvature * tau),
+            _relief(window, amplified, curvature * tau),
         )
 
     @property
@@ -192,6 +192,17 @@ def amplified_of(window: Window) -> float:
         mean, size, lr = pairs(window.gram[0]), s["gg"], window.rate * scaling(window)
     noise = max(0.0, size - max(0.0, mean / (blocks * (blocks - 1))))
     return window.duty * window.coming * lr * noise * max(0.0, amplification(window)) / 4
+
+
+def _relief(window: Window, amplified: float, way: float) -> float:
+    """How much of it goes within the horizon, `way` = lam tau. With A the floor without SAM at the present learning rate and
+    c A the one at those to come, the loss goes from (1 + a) A to c (1 + a) A with rho, at the rate 2 lam (1 + a), and to c A
+    without, at 2 lam; just after a drop of the learning rate, c << 1, SAM is the faster one."""
+    a, c = max(0.0, amplification(window)), window.coming
+    if not a > 0 or not c > 0:
+        return 0.0
+    floor, without, with_rho = amplified / (a * c), -math.expm1(-2 * way), -math.expm1(-2 * (1 + a) * way)
+    return floor * (c * ((1 + a) * with_rho - without) - (1 + a) * (with_rho - without))
 
 
 def _steepest(window: Window) -> float:
