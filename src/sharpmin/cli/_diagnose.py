@@ -70,6 +70,7 @@ def record(found: Diagnosis) -> dict[str, Any]:
     whole: dict[str, Any] = _finite(
         {
             "state": found.state.value,
+            "headline": found.headline,
             "exit_code": found.exit_code,
             "sentences": found.sentences,
             "numbers": found.numbers.asdict(),
@@ -98,7 +99,7 @@ def _print(found: Diagnosis, page: Path | None) -> None:
     from ._console import Whole
 
     console, window = Whole(), found.window
-    console.print(Text(found.state.value, style={0: "bold green", 10: "bold red", 20: "bold yellow"}[found.exit_code]))
+    console.print(Text(found.headline, style={0: "bold green", 10: "bold red", 20: "bold yellow"}[found.exit_code]))
     for sentence in found.sentences:
         console.print(sentence, markup=False, highlight=False)
     told = f"steps {window.first} to {window.last}, {window.blocks} blocks, rho {window.rho:.4g}, lr {window.lr:.4g}"

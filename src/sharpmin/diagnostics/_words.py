@@ -19,6 +19,11 @@ def words(state: State, n: Numbers, floor: Floor | None) -> tuple[str, str]:
     return _SAID[state](n)
 
 
+def headline(state: State, n: Numbers) -> str:
+    """The verdict in a few words, *holds* with its size."""
+    return f"{state.value}, a {size(n)} effect" if state is State.HOLDS else state.value
+
+
 def size(n: Numbers) -> str:
     """ "small", "clear" or "large": the predicted fall against the loss.
 
@@ -63,8 +68,8 @@ def _about(n: Numbers) -> str:
     low, high = (min(max(v, 0.0), most) for v in n.fall_interval)
     told = f" (95 %: {low:.3g} to {high:.3g})" if all(map(math.isfinite, n.fall_interval)) else ""
     about = "at least" if n.curvature < 0 else "about"
-    share = f", {min(n.fall, most) / n.loss:.1%} of it" if n.loss and math.isfinite(most) else ""
-    return f"{about} {min(n.fall, most):.3g}{share}{told}, within {n.horizon} steps"
+    share = f", {n.attainable / n.loss:.1%} of it" if n.loss and math.isfinite(most) else ""
+    return f"{about} {n.attainable:.3g}{share}{told}, within {n.horizon} steps"
 
 
 def _collapse(n: Numbers) -> tuple[str, str]:

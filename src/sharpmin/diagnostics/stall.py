@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ._log import Log, read
 from ._state import State
-from ._words import words
+from ._words import headline, words
 from .floor import Floor
 from .probe import Probe
 from .statistics import Numbers
@@ -55,8 +55,13 @@ class Diagnosis:
     remarks: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"{self.state.value}.", *self.sentences, *(f"Note: {remark}." for remark in self.remarks)]
+        lines = [f"{self.headline}.", *self.sentences, *(f"Note: {remark}." for remark in self.remarks)]
         return "\n".join(lines)
+
+    @property
+    def headline(self) -> str:
+        """The verdict in a few words; where rho holds the loss up, whether that is a small, a clear or a large effect."""
+        return headline(self.state, self.numbers)
 
     @property
     def exit_code(self) -> int:

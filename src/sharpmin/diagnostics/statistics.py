@@ -105,6 +105,11 @@ class Numbers:
             window.start,
         )
 
+    @property
+    def attainable(self) -> float:
+        """The predicted fall, or the loss where that is smaller: a loss that is positive is taken for one that stays so."""
+        return min(self.fall, self.loss) if self.loss is not None and self.loss > 0 else self.fall
+
     def asdict(self) -> dict[str, object]:
         """Plain values."""
         return {item.name: getattr(self, item.name) for item in fields(self)}

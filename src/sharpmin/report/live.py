@@ -97,7 +97,7 @@ class Live:
         if found is None:
             return line.append(f"block {min(len(self._log.blocks), LEAST_BLOCKS)} of {LEAST_BLOCKS}", "dim")
         line.append(f"kappa {shown(found.numbers.cancelled, percent=True)}  ")
-        return line.append(found.state.value, STYLES[found.exit_code])
+        return line.append(found.headline, STYLES[found.exit_code])
 
 
 def _newline(console: consoles.Console, begun: list[bool]) -> None:
