@@ -7,6 +7,7 @@ from ._ascent import Sharpness
 from ._critical import CriticalSharpness, critical_sharpness
 from ._log import Log
 from ._m_sharpness import MSharpness, m_sharpness
+from ._scalars import scalars
 from ._sharpness import worst_loss
 from ._spectrum import Spectrum, hessian_spectrum
 from ._state import State
@@ -46,6 +47,7 @@ __all__ = [
     "hessian_spectrum",
     "hessian_trace",
     "m_sharpness",
+    "scalars",
     "toggle",
     "watch",
     "worst_loss",
