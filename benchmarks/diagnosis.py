@@ -16,7 +16,6 @@ import argparse
 import itertools
 import math
 import multiprocessing
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from _confusion import of_ordinary, share
 from _ordinary import Ordinary, ordinary
 from _ordinary import run as run_ordinary
 
+from sharpmin.cli._progress import progress
 from sharpmin.core.children import end_with_parent
 from sharpmin.diagnostics.stall import SHARE
 from sharpmin.study import Store
@@ -64,12 +64,12 @@ def results(wanted: Sequence[Cell | Ordinary], file: Path, jobs: int) -> dict[An
     store = Store(file)
     known = store.known(wanted)
     missing = [cell for cell in wanted if cell not in known]
-    begin = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(jobs, initializer=end_with_parent) as pool:
-        for done, (cell, row) in enumerate(pool.imap_unordered(_one, missing), 1):
+    with (
+        multiprocessing.get_context("spawn").Pool(jobs, initializer=end_with_parent) as pool,
+        progress("diagnosis", "runs", len(wanted), finished=len(known)) as counter,
+    ):
+        for cell, row in counter.each(pool.imap_unordered(_one, missing)):
             store.add({"id": cell.id, **row})
-            print(f"\r{done}/{len(missing)} runs, {time.perf_counter() - begin:.0f} s ", end="", flush=True)
-    print()
     return store.known(wanted)
 
 

@@ -25,3 +25,18 @@ def one_run(monkeypatch):
     for shared in ("AcceleratorState", "GradientState", "PartialState"):
         if module := sys.modules.get("accelerate.state"):
             getattr(module, shared)._reset_state()
+
+
+@pytest.fixture
+def trackers_here(monkeypatch, tmp_path):
+    """Weights & Biases and MLflow write into a folder of this test, and nothing goes online."""
+    (tmp_path / "wandb").mkdir()
+    settings = {"MODE": "offline", "DIR": str(tmp_path), "SILENT": "true", "CONSOLE": "off", "ERROR_REPORTING": "false"}
+    for name, value in settings.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # its default, a database, needs the whole of MLflow
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    yield tmp_path
+    if wandb := sys.modules.get("wandb"):
+        wandb.teardown()

@@ -16,6 +16,7 @@ PRINTED = {
     "recipes/batchnorm-dropout.md": "1 True",
     "recipes/lightning.md": "4 16 2",
     "recipes/several-bases.md": "0.05",
+    "recipes/trackers.md": "0.05\n0.05",
     "recipes/transformers.md": "2",
     "sharpness.md": "0.0: 0.04 0.09 1.2\n0.2: 0.03 0.06 0.7\n5 ± 0.3\n0.3",
 }
@@ -34,7 +35,7 @@ def blocks(page):
 @pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers")
 @pytest.mark.filterwarnings("ignore:The number of training batches")
 @pytest.mark.parametrize("page", PRINTED)
-def test_the_page_runs(page, tmp_path, monkeypatch, one_run):
+def test_the_page_runs(page, tmp_path, monkeypatch, one_run, trackers_here):
     monkeypatch.chdir(tmp_path)  # some pages write files
     printed: list[str] = []
     namespace: dict[str, object] = {"print": lambda *values: printed.append(" ".join(map(str, values)))}

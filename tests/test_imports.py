@@ -15,7 +15,7 @@ import pytest
 import sharpmin
 
 HEAVY = {"numpy", "scipy", "xarray", "pandas", "sklearn", "threadpoolctl", "typer", "rich", "jinja2", "numba", "plotly"}
-HEAVY |= {"lightning", "torchmetrics", "transformers", "accelerate"}
+HEAVY |= {"lightning", "torchmetrics", "transformers", "accelerate", "wandb", "mlflow"}
 
 
 def closure(name, found):
@@ -62,8 +62,20 @@ for module in pkgutil.walk_packages(sharpmin.__path__, "sharpmin."):
     except ImportError as error:
         print(module.name, error)
 """
-    commands = ("_app", "_check", "_cite", "_console", "_diagnose", "_list", "_plan", "_reproduce", "_simulate", "_study")
-    needs = {name: "rich" if name in ("_console", "_reproduce") else "typer" for name in commands}
+    commands = (
+        "_app",
+        "_check",
+        "_cite",
+        "_console",
+        "_diagnose",
+        "_list",
+        "_plan",
+        "_progress",
+        "_reproduce",
+        "_simulate",
+        "_study",
+    )
+    needs = {name: "rich" if name in ("_console", "_progress", "_reproduce") else "typer" for name in commands}
     expected = [f"sharpmin.cli.{name} No module named {missing!r}" for name, missing in needs.items()]
     expected.append("sharpmin.integrations._lightning No module named 'lightning'")  # a callback must be a Callback
     assert torch_only(code).stdout.splitlines() == expected

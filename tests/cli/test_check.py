@@ -68,7 +68,9 @@ def test_ours(capfd):
     assert lines[-1] == f"{len(families())} families: {len(families())} passed, 0 failed, 0 not offered"
     assert max(map(len, lines)) <= 80
     assert [line.split()[0] for line in lines[2:-1] if not line.startswith(" ")] == list(families())
-    assert out.err == ""
+    told = out.err.splitlines()
+    assert all(re.match(rf"check: \d+ of {len(families())} families, ", line) for line in told)
+    assert (len(told), told[-1].split()[1]) == (20, str(len(families())))
 
 
 @pytest.mark.usefixtures("theirs")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,7 +31,8 @@ def test_table_files_and_json(tiny, tmp_path, capsys, monkeypatch):
     out = tmp_path / "new" / "out"
     assert study(out) == 0
     said = capsys.readouterr()
-    assert said.err == ""
+    told = [re.fullmatch(r"digits: (\d+) of 18 runs, (\d+ s, about )?\d+ s( to go)?", line) for line in said.err.splitlines()]
+    assert [int(line[1]) for line in told] == list(range(1, 19))
     lines = said.out.splitlines()
     assert all(len(line) <= 80 for line in lines[:-1])
     assert lines[-1] == f"See {out}/study-digits.html"
@@ -42,7 +44,9 @@ def test_table_files_and_json(tiny, tmp_path, capsys, monkeypatch):
     assert {row["used"] for row in rows} == {26}
     assert len(rows) == 18
     assert study(out, "--json") == 0
-    record = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    assert said.err == ""  # nothing was left to do
+    record = json.loads(said.out)
     assert [record[k] for k in ("study", "seeds", "evaluations")] == ["digits", 1, 26]
     assert [line["loss"]["mean"] for line in record["lines"] if line["method"] == "sam"] == [
         row["loss"] for row in rows if row["id"]["method"] == "sam"
@@ -67,6 +71,17 @@ def test_a_run_that_is_on_the_disk_counts_when_ctrl_c_comes_while_it_is_synced(t
     assert study(tmp_path) == 130
     assert "sharpmin: interrupted; 1 of 18 runs are in " in capsys.readouterr().err
     assert len((tmp_path / "study-digits.jsonl").read_text().splitlines()) == 1
+
+
+def test_a_study_that_goes_on_counts_on_and_leaves_the_json_alone(tiny, tmp_path, capsys):
+    assert study(tmp_path) == 0
+    rows = tmp_path / "study-digits.jsonl"
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:15]))
+    capsys.readouterr()
+    assert study(tmp_path, "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["study"] == "digits"
+    assert [line.split(",")[0] for line in said.err.splitlines()] == [f"digits: {n} of 18 runs" for n in (16, 17, 18)]
 
 
 def test_a_killed_process_is_one_line(tiny, tmp_path, capsys, monkeypatch):

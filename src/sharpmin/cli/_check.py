@@ -41,17 +41,19 @@ def check(
     from sharpmin._check._named import Named
     from sharpmin._check._suite import choose, play
 
+    from ._progress import progress
+
     chosen = choose(only or [], ranks=ranks is not None)
     _demand_ranks(ranks)
     with _visible(), redirect_stdout(sys.stderr):  # what the code under test prints must not end up in the JSON
         named = Named(target, door, tuple(given or []), make)
-        with _subject(named) as subject, _status(silent=as_json) as tell:
+        with _subject(named) as subject, progress("check", "families", len(chosen)) as counter:
             if ranks is None:
-                report = play(chosen, subject.examine, lambda family: tell(family.id))
+                report = play(counter.each(chosen), subject.examine, lambda family: counter.doing(family.id))
             else:
                 from sharpmin._check._crew import run_on_ranks
 
-                report = run_on_ranks(named, ranks, subject, chosen, lambda family: tell(family.id))
+                report = run_on_ranks(named, ranks, subject, counter.each(chosen), lambda family: counter.doing(family.id))
     if as_json:
         typer.echo(json.dumps(_document(subject, report, ranks), indent=2))
     else:
@@ -92,18 +94,6 @@ def _visible() -> Iterator[None]:
         yield
     finally:
         sys.path.remove(os.getcwd())
-
-
-@contextmanager
-def _status(*, silent: bool) -> Iterator[Any]:
-    """Says on a terminal which family runs."""
-    if silent:
-        yield lambda _: None
-        return
-    from rich.console import Console
-
-    with Console(stderr=True).status("") as status:
-        yield status.update
 
 
 def _headline(subject: Apart | Here, ranks: int | None) -> str:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +21,7 @@ from sharpmin.theory._verify import find
 from ._console import Whole
 from ._files import replace
 from ._interrupt import Interrupted
+from ._progress import progress
 
 FILES = ("verdicts.json", "report.html")
 PART = "A part of the statements, as asked for with --only."
@@ -48,12 +48,12 @@ def reproduce(out: Path, *, quick: bool, only: Sequence[str]) -> int:
     console, begin = Whole(), time.perf_counter()
     verdicts: list[Verdict] = []
     try:
-        with _progress(console, len(chosen)) as advance:
-            for name in chosen:
-                advance(name)
+        with progress("reproduce", "statements", len(chosen)) as counter:
+            for name in counter.each(chosen):
+                counter.doing(name)
                 verdicts.append(verify(name, quick=quick))
                 _save(out, verdicts, page(verdicts, CLAIMS, f"Running: {len(verdicts)} of {len(chosen)} statements."))
-            advance("report.html")
+            counter.doing("report.html")
             _save(out, verdicts, build(verdicts, quick=quick, note="" if len(chosen) == len(theorems()) else PART))
     except KeyboardInterrupt:
         with _undisturbed():
@@ -96,25 +96,6 @@ def table(verdicts: Sequence[Verdict]) -> Table:
         numbers = f"{v.measured:.4g}", v.relation, f"{v.bound:.4g}", f"{v.ratio:.3g}"
         grid.add_row(",".join(v.claim), v.id, v.kind, *numbers, verdict)
     return grid
-
-
-@contextmanager
-def _progress(console: Console, total: int) -> Iterator[_Advance]:
-    columns = (TextColumn("{task.description:18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        yield _Advance(progress, total)
-
-
-class _Advance:
-    """Says which statement is being checked."""
-
-    def __init__(self, progress: Progress, total: int):
-        self.progress, self.task = progress, progress.add_task("", total=total)
-        self.started = False
-
-    def __call__(self, name: str) -> None:
-        self.progress.update(self.task, description=name, advance=1 if self.started else 0)
-        self.started = True
 
 
 @contextmanager

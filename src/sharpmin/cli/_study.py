@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,27 +72,24 @@ def study(
 
 
 def _complete(chosen: Setting, store: Store, wanted: list[Cell], jobs: int) -> None:
-    """Run what is missing, with a bar on stderr; each run is on the disk before the next is counted."""
+    """Run what is missing, and say on stderr how far it is; each run is on the disk before it is counted."""
     from concurrent.futures.process import BrokenProcessPool
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from sharpmin.study import compute
 
+    from ._progress import progress
+
     done = store.known(wanted)
     missing = [cell for cell in wanted if cell not in done]
-    console = Console(stderr=True)
     seconds = chosen.seconds * len(missing) / min(jobs, max(1, len(missing)))
     if seconds >= LONG:
-        console.print(f"{chosen.name}: {len(missing)} runs, about {seconds / 60:.0f} minutes; Ctrl-C keeps what is finished.")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        sys.stderr.write(
+            f"{chosen.name}: {len(missing)} runs, about {seconds / 60:.0f} minutes; Ctrl-C keeps what is finished.\n"
+        )
     try:
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            task = progress.add_task(chosen.name, total=len(wanted), completed=len(done))
-            for row in compute(missing, jobs):
+        with progress(chosen.name, "runs", len(wanted), finished=len(done)) as counter:
+            for row in counter.each(compute(missing, jobs)):
                 store.add(row)
-                progress.advance(task)
     except KeyboardInterrupt:
         raise Interrupted(f"interrupted; {_kept(store, wanted)}") from None
     except BrokenProcessPool:

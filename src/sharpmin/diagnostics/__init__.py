@@ -9,6 +9,7 @@ from ._critical import CriticalSharpness, critical_sharpness
 from ._edge import edge_of_stability
 from ._log import Log
 from ._m_sharpness import MSharpness, m_sharpness
+from ._scalars import scalars
 from ._shares import LayerShares, layer_shares
 from ._sharpness import worst_loss
 from ._slice import LossSlice, loss_slice
@@ -55,6 +56,7 @@ __all__ = [
     "layer_shares",
     "loss_slice",
     "m_sharpness",
+    "scalars",
     "toggle",
     "watch",
     "worst_loss",

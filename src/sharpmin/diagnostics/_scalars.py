@@ -48,3 +48,29 @@ def scalar(row: Mapping[str, Any], of: Reading) -> float:
         return float(of(row))
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return math.nan
+
+
+_TABLES = {"step": (STEP, "step"), "block": (BLOCK, "last")}
+
+
+def scalars(row: Mapping[str, Any], *, prefix: str = "sharpmin") -> tuple[int, dict[str, float]]:
+    """The numbers of a row by name, as the TensorBoard writer names them: for a tracker that is given to `watch(to=...)`.
+
+    What a row lacks, or is not finite, is left out; the row that opens a run has none.
+
+    Args:
+        row: of a watched run.
+        prefix: of the names, which are `prefix/step/loss`, `prefix/block/curvature` and so on.
+
+    Returns:
+        The step that the numbers belong to, of a block its last one, and name -> number.
+
+    >>> scalars({"kind": "step", "step": 3, "rho": 0.05, "gg": 4.0, "dd": 0.0, "loss": math.inf})
+    (3, {'sharpmin/step/rho': 0.05, 'sharpmin/step/gradient norm': 2.0, 'sharpmin/step/difference norm': 0.0})
+    """
+    kind = row["kind"]
+    if kind not in _TABLES:
+        return 0, {}
+    table, at = _TABLES[kind]
+    values = {f"{prefix}/{kind}/{name}": scalar(row, of) for name, of in table.items()}
+    return int(row[at]), {name: value for name, value in values.items() if math.isfinite(value)}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Protocol
 
 from ._rows import Row
-from ._scalars import BLOCK, STEP, scalar
+from ._scalars import scalars
 
 
 class Scalars(Protocol):
@@ -14,9 +13,6 @@ class Scalars(Protocol):
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
         """Take one number."""
-
-
-_TABLES = {"step": (STEP, "step"), "block": (BLOCK, "last")}
 
 
 class TensorBoard:
@@ -44,10 +40,6 @@ class TensorBoard:
 
     def __call__(self, row: Row) -> None:
         """Take a row of a watched run."""
-        if row["kind"] not in _TABLES:
-            return
-        table, at = _TABLES[row["kind"]]
-        for name, of in table.items():
-            value = scalar(row, of)
-            if math.isfinite(value):
-                self.writer.add_scalar(f"{self.prefix}/{row['kind']}/{name}", value, int(row[at]))
+        step, values = scalars(row, prefix=self.prefix)
+        for tag, value in values.items():
+            self.writer.add_scalar(tag, value, step)

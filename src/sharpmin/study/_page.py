@@ -37,6 +37,7 @@ def page(setting: Setting, rows: Mapping[Cell, Mapping[str, Any]], note: str = "
         findings=findings(rows),
         plates=plates,
         seeds=max(line.runs for line in lines),
+        few=all(line.few for line in lines),
         runs=len(rows),
         evaluations=max(cell.budget for cell in rows),
         seconds=sum(float(row["seconds"]) for row in rows.values()),

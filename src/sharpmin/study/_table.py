@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
@@ -19,6 +19,10 @@ else:
     stats = optional("scipy.stats", extra="lab")
 
 
+FEW = 4
+"""With fewer seeds than these the values of the seeds are shown: an interval over two or three says next to nothing."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A mean over seeds.
@@ -26,10 +30,12 @@ class Estimate:
     Attributes:
         mean: nan if one of the runs did not end finite.
         half: half of the 95 % interval, by Student's t; None for one seed.
+        values: one a seed; None is a run that did not end finite.
     """
 
     mean: float
     half: float | None
+    values: tuple[float | None, ...] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Estimate:
@@ -40,12 +46,12 @@ class Estimate:
         """
         known = [v for v in values if v is not None]
         if len(known) < len(values) or not known:
-            return cls(math.nan, None)
+            return cls(math.nan, None, tuple(values))
         n, mean = len(known), math.fsum(known) / len(known)
         if n == 1:
-            return cls(mean, None)
+            return cls(mean, None, tuple(values))
         spread = math.sqrt(math.fsum((v - mean) ** 2 for v in known) / (n - 1))
-        return cls(mean, float(stats.t.ppf(0.975, n - 1)) * spread / math.sqrt(n))
+        return cls(mean, float(stats.t.ppf(0.975, n - 1)) * spread / math.sqrt(n), tuple(values))
 
     @property
     def low(self) -> float:
@@ -73,6 +79,17 @@ class Estimate:
         digits = min(4, max(0, 1 - math.floor(math.log10(half))))
         return f"{mean:.{digits}f} ± {half:.{digits}f}"
 
+    def shown(self, scale: float = 1.0) -> str:
+        """The mean with its interval, or with the values of the seeds where these are few.
+
+        >>> Estimate.of([0.97, 0.98]).shown(100), Estimate.of([1.0, 2.0, 3.0, 2.0]).shown(), Estimate.of([0.97]).shown(100)
+        ('97.5 (97, 98)', '2.0 ± 1.3', '97')
+        """
+        if not 1 < len(self.values) < FEW:
+            return self.text(scale)
+        each = (Estimate(math.nan if v is None else v, None).text(scale) for v in self.values)
+        return f"{Estimate(self.mean, None).text(scale)} ({', '.join(each)})"
+
     def record(self) -> dict[str, float | None]:
         """For JSON."""
         return {"mean": self.mean if math.isfinite(self.mean) else None, "half": self.half}
@@ -90,6 +107,11 @@ class Line:
     accuracy: Estimate
     eigenvalue: Estimate
     verdicts: Mapping[str, int]
+
+    @property
+    def few(self) -> bool:
+        """Whether the values of the seeds are shown instead of an interval."""
+        return self.runs < FEW
 
     def record(self) -> dict[str, Any]:
         """For JSON."""

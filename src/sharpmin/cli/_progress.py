@@ -1,0 +1,120 @@
+"""How far a long command is, on stderr: a bar on a terminal, elsewhere a plain line for every twentieth of the work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+Piece = TypeVar("Piece")
+
+LINES = 20
+"""So many lines off a terminal, or one for each piece of work where there are fewer."""
+
+FEW = 5
+"""Off a terminal nothing is said of less pieces than these: the result is there soon."""
+
+
+def remaining(done: int, total: int, elapsed: float) -> float | None:
+    """Seconds that the rest takes if it goes on like what is done; None before anything is.
+
+    >>> remaining(3, 12, elapsed=60.0)
+    180.0
+    """
+    return elapsed / done * (total - done) if done else None
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two units that say the most.
+
+    >>> duration(8.4), duration(126), duration(3900)
+    ('8 s', '2 min 6 s', '1 h 5 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def to_go(done: int, total: int, elapsed: float) -> str:
+    """The same in words, empty where nothing is known or nothing is left.
+
+    >>> to_go(3, 12, elapsed=60.0), to_go(0, 12, elapsed=9.0), to_go(12, 12, elapsed=240.0)
+    ('about 3 min 0 s to go', '', '')
+    """
+    left = remaining(done, total, elapsed)
+    return f"about {duration(left)} to go" if left else ""
+
+
+def due(done: int, total: int) -> bool:
+    """Whether a line is due once so many are done: at every `LINES`-th part of all, the last of them with the last piece.
+
+    >>> [done for done in range(1, 91) if due(done, 90)][:4], due(90, 90), due(3, 3)
+    ([5, 9, 14, 18], True, False)
+    """
+    return total >= FEW and done * LINES // total > (done - 1) * LINES // total
+
+
+class Counter:
+    """Counts the pieces of work, and says so; made by `progress`."""
+
+    def __init__(self, name: str, unit: str, total: int, finished: int, console: Console, clock: Callable[[], float]):
+        self._name, self._unit, self._total, self._before = name, unit, total, finished
+        self._console, self._clock, self._begin = console, clock, clock()
+        self._done = finished
+        self._terminal = console.is_terminal and not console.is_dumb_terminal
+        name_and_bar = TextColumn("{task.description:18}"), BarColumn(bar_width=20), MofNCompleteColumn()
+        times = TimeElapsedColumn(), TextColumn("{task.fields[left]}")
+        self.bar = Progress(*name_and_bar, *times, console=console, transient=True, disable=not self._terminal)
+        self._task = self.bar.add_task(name, total=total, completed=finished, left="")
+
+    def doing(self, what: str) -> None:
+        """Name the piece in progress; it is shown in the bar."""
+        self.bar.update(self._task, description=what)
+
+    def each(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
+        """The pieces, each counted once the next one is asked for."""
+        for piece in pieces:
+            yield piece
+            self._count()
+
+    def _count(self) -> None:
+        self._done += 1
+        elapsed = self._clock() - self._begin
+        left = to_go(self._done - self._before, self._total - self._before, elapsed)
+        self.bar.update(self._task, completed=self._done, left=left)
+        if not self._terminal and due(self._done, self._total):
+            parts = f"{self._name}: {self._done} of {self._total} {self._unit}", duration(elapsed), left
+            self._console.print(", ".join(filter(None, parts)), soft_wrap=True, markup=False, highlight=False)
+
+
+@contextmanager
+def progress(
+    name: str,
+    unit: str,
+    total: int,
+    *,
+    finished: int = 0,
+    console: Console | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Counter]:
+    """Count pieces of work on stderr, with the time to go as those of this run suggest it.
+
+    Args:
+        name: of the work.
+        unit: what is counted, in the plural.
+        total: how many there are.
+        finished: how many of them an earlier run has done; they do not count for the pace.
+        console: where to; by default stderr.
+        clock: tells the time in seconds.
+    """
+    counter = Counter(name, unit, total, finished, Console(stderr=True) if console is None else console, clock)
+    with counter.bar:
+        yield counter

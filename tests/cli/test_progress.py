@@ -1,0 +1,104 @@
+"""How far a command is: the time to go as a function of what is done, lines that count up to the total, a bar on a terminal."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from sharpmin.cli import _progress, main
+from sharpmin.cli._progress import LINES, due, duration, progress, remaining, to_go
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "elapsed", "left", "words"),
+    [
+        (0, 90, 12.0, None, ""),
+        (0, 0, 0.0, None, ""),
+        (1, 90, 1.5, 133.5, "about 2 min 14 s to go"),
+        (45, 90, 70.0, 70.0, "about 1 min 10 s to go"),
+        (89, 90, 178.0, 2.0, "about 2 s to go"),
+        (90, 90, 180.0, 0.0, ""),
+        (1, 18000, 1.0, 17999.0, "about 5 h 0 min to go"),
+    ],
+)
+def test_the_time_to_go(done, total, elapsed, left, words):
+    assert remaining(done, total, elapsed) == (None if left is None else pytest.approx(left, rel=1e-12))
+    assert to_go(done, total, elapsed) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (3599.4, "59 min 59 s"), (3599.6, "1 h 0 min"),
+        (7229.0, "2 h 0 min"), (7231.0, "2 h 1 min"),
+    ],
+)  # fmt: skip
+def test_durations(seconds, words):
+    assert duration(seconds) == words
+
+
+@pytest.mark.parametrize("total", [5, 18, 19, 20, 21, 90, 1000])
+def test_a_line_for_every_twentieth_and_one_for_the_last(total):
+    lines = [done for done in range(1, total + 1) if due(done, total)]
+    assert len(lines) == min(total, LINES)
+    assert lines[-1] == total
+    gaps = [b - a for a, b in zip([0, *lines], lines, strict=False)]
+    assert max(gaps) - min(gaps) <= 1
+
+
+def follow(total, finished=0, **console):
+    """What is said of work; every look at the clock is two seconds later."""
+    clock, out = iter(range(0, 10_000, 2)), io.StringIO()
+    with progress(
+        "digits", "runs", total, finished=finished, console=Console(file=out, **console), clock=clock.__next__
+    ) as counter:
+        for piece in counter.each(range(total - finished)):
+            counter.doing(f"run {piece}")
+            counter.bar.refresh()  # which a terminal does ten times a second
+    return out.getvalue()
+
+
+def test_lines_count_up_to_the_total():
+    lines = follow(40).splitlines()
+    assert lines[0] == "digits: 2 of 40 runs, 4 s, about 1 min 16 s to go"
+    assert lines[-1] == "digits: 40 of 40 runs, 1 min 20 s"
+    assert [int(re.match(r"digits: (\d+) of 40 runs, ", line)[1]) for line in lines] == list(range(2, 41, 2))
+    assert all(re.search(r", about .* to go$", line) for line in lines[:-1])
+
+
+def test_what_an_earlier_run_has_done_does_not_count_for_the_pace():
+    assert follow(10, finished=8).splitlines() == [
+        "digits: 9 of 10 runs, 2 s, about 2 s to go",
+        "digits: 10 of 10 runs, 4 s",
+    ]
+
+
+def test_nothing_is_said_of_a_few_pieces():
+    assert follow(4) == ""
+
+
+def test_a_narrow_log_breaks_no_line():
+    assert len(follow(40, width=20).splitlines()) == LINES
+
+
+def test_a_terminal_has_a_bar_with_the_time_to_go():
+    said = follow(90, force_terminal=True, width=80, legacy_windows=False, _environ={})
+    assert "digits: " not in said
+    assert "run 89" in said
+    assert "about 2 min 58 s to go" in said  # after the first of 90
+    assert "90/90" in said
+    plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said)
+    assert all(len(line) <= 80 for line in re.split(r"[\r\n]", plain))
+
+
+def test_a_dumb_terminal_has_lines():
+    assert len(follow(40, force_terminal=True, _environ={"TERM": "dumb"}).splitlines()) == LINES
+
+
+def test_reproduce_says_how_far_it_is(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(_progress, "FEW", 2)
+    assert main(["reproduce", "--quick", "--out", str(tmp_path), "--only", "c1", "--only", "t2"]) == 0
+    first, last = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"reproduce: 1 of 2 statements, \d+ s, about \d+ s to go", first)
+    assert re.fullmatch(r"reproduce: 2 of 2 statements, \d+ s", last)
