@@ -28,7 +28,7 @@ class Means:
         if gg > 0 and rho > 0:
             along = float(row.get("along", dg / (rho * math.sqrt(gg))))  # the curvature of the loss along e, which is along g
             values |= {"curvature": along, "bounce": lr * along * (1 + dg / gg)}
-        for key in ("loss", "lag", "steep", "momentum"):
+        for key in ("loss", "lag", "steep", "momentum", "edge"):
             if row.get(key) is not None:
                 values[key] = float(row[key])
         for key, value in values.items():

@@ -24,7 +24,7 @@ VERSION = 2
 """Of the rows: 2 has `id` in every row, and the versions of sharpmin and torch in the run's."""
 
 SKETCHES = ("g", "d", "pd", "pg", "x")
-_OPTIONAL = ("loss", "lag", "momentum", "along", "steep", "curvature", "bounce", "gpg", "gx", "radius", "gain")
+_OPTIONAL = ("loss", "lag", "momentum", "along", "steep", "curvature", "edge", "bounce", "gpg", "gx", "radius", "gain")
 _MEANS = ("n", "steps", "gg", "dg", "dd", "norm_g", "norm_d")
 _NEEDS = {"run": ("version",), "step": ("step", "gg", "dg", "dd"), "block": ("first", "last", *_MEANS)}
 _SINGLE: dict[str, tuple[str, ...]] = {"run": (), "step": (*_OPTIONAL, "rho", "lr"), "block": _OPTIONAL}

@@ -36,6 +36,7 @@ STEP: Mapping[str, Reading] = {
 BLOCK: Mapping[str, Reading] = {
     "loss": lambda row: row["loss"],
     "curvature": lambda row: row["curvature"],
+    "edge of stability": lambda row: row["edge"],
     "smoothness": lambda row: row.get("steep", row["norm_d"] / row["rho"][1]),
     "bounce": lambda row: row["bounce"],
     "amplification": lambda row: row["dg"] / row["gg"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 import warnings
@@ -16,6 +17,7 @@ from sharpmin.optim._compare import GradientPair, pair
 from sharpmin.optim._numeric.kinds import at_least_float32, dense
 from sharpmin.optim._numeric.sums import inner
 
+from ._edge import edge_of_stability
 from ._effective import Base
 from ._first_pass import FirstPass
 from ._log import Log
@@ -207,6 +209,8 @@ class Probe:
         rows, self._pending = self._pending, []
         for row in rows:
             plain = {k: float(v) if isinstance(v, Tensor) else v for k, v in row.items()}
+            if self._setting.get("base") == "SGD" and plain["lr"] > 0 and 0 <= plain["gg"] < math.inf:
+                plain["edge"] = edge_of_stability(math.sqrt(plain["gg"]), plain["rho"], plain["lr"], plain["momentum"])
             self._means.step(plain)
             self._write(plain)
 

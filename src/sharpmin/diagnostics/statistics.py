@@ -28,7 +28,6 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from ._edge import edge_of_stability
 from .window import Window
 
 FLIPS = 2000
@@ -99,7 +98,7 @@ class Numbers:
             s.get("lag"),
             s.get("curvature", 0.0),
             _steepest(window),
-            _edge(window),
+            s.get("edge"),
             _ascending(window),
             window.parts[-1].scalars.get("loss"),
             window.start,
@@ -214,13 +213,6 @@ def _steepest(window: Window) -> float:
     """b, with ||e|| = rho unless the rows say otherwise."""
     own = window.scalars["norm_d"] / window.rho if window.rho else 0.0
     return window.scalars.get("steep", own)
-
-
-def _edge(window: Window) -> float | None:
-    """lam* at the mean size of the gradient, where the base is SGD."""
-    if window.run.get("base") != "SGD" or not window.lr > 0:
-        return None
-    return edge_of_stability(window.scalars["norm_g"], window.rho, window.lr, window.momentum)
 
 
 def _decayed(rate: float, tau: float) -> float:

@@ -26,6 +26,7 @@ COUNTS = Key("0.5 % of the loss", "blue", "dash")
 BIAS, ADDED = Key("ρ's bias", "orange", "square"), Key("noise that ρ adds", "purple", "square")
 STAYS = Key("noise that stays", "blue", "square")
 CURVATURE, SMOOTHNESS = Key("curvature λ, along g", "orange"), Key("smoothness b, of batches", "blue", "dash")
+EDGE = Key("SAM's edge of stability λ*", "purple", "dot")
 
 
 GRADIENTS = {
@@ -100,10 +101,13 @@ def _curvature(data: Watched) -> Plate | None:
         panels.append(("From the difference of the two gradients", bends(data)))
     if data.blocks["bounce"]:
         panels.append(("Bounce S; 2 on a two-cycle", bounce(data)))
-    sentence = (
-        "Block means; b is that of minibatches, several times the loss's own, and neither of the two is an alarm by itself."
+    edge = "above λ* SAM's steps lead up; " if data.blocks["edge of stability"] else ""
+    sentence = f"Block means; {edge}b is that of minibatches, several times the loss's own, and neither of the two is an alarm by itself."
+    return (
+        Plate("curvature", "Curvature", sentence, (), tuple(panels), (CURVATURE, *((EDGE,) if edge else ()), SMOOTHNESS))
+        if panels
+        else None
     )
-    return Plate("curvature", "Curvature", sentence, (), tuple(panels), (CURVATURE, SMOOTHNESS)) if panels else None
 
 
 def losses(data: Watched) -> go.Figure:
@@ -204,8 +208,11 @@ def steady(data: Watched, name: str) -> go.Figure:
 
 
 def bends(data: Watched) -> go.Figure:
-    """Curvature and smoothness of blocks."""
-    found = [(data.blocks[name], key) for name, key in (("smoothness", SMOOTHNESS), ("curvature", CURVATURE))]
+    """Curvature and smoothness of blocks, and for SGD the edge of stability."""
+    found = [
+        (data.blocks[name], key)
+        for name, key in (("smoothness", SMOOTHNESS), ("edge of stability", EDGE), ("curvature", CURVATURE))
+    ]
     curves = [_over(curve, key) for curve, key in found if curve]
     return _marked(data, curves, _axis([v for curve, _ in found for v in curve.y], ""))
 
