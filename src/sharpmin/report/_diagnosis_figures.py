@@ -101,13 +101,13 @@ def _curvature(data: Watched) -> Plate | None:
         panels.append(("From the difference of the two gradients", bends(data)))
     if data.blocks["bounce"]:
         panels.append(("Bounce S; 2 on a two-cycle", bounce(data)))
-    edge = "above λ* SAM's steps lead up; " if data.blocks["edge of stability"] else ""
-    sentence = f"Block means; {edge}b is that of minibatches, several times the loss's own, and neither of the two is an alarm by itself."
-    return (
-        Plate("curvature", "Curvature", sentence, (), tuple(panels), (CURVATURE, *((EDGE,) if edge else ()), SMOOTHNESS))
-        if panels
-        else None
+    edge = (EDGE,) if data.blocks["edge of stability"] else ()
+    sentence = (
+        f"Block means; {'above λ* SAM leads up; ' if edge else ''}b is that of minibatches, several times the loss's own, and "
+        "neither of the two is an alarm by itself."
     )
+    keys = (CURVATURE, *edge, SMOOTHNESS)
+    return Plate("curvature", "Curvature", sentence, (), tuple(panels), keys) if panels else None
 
 
 def losses(data: Watched) -> go.Figure:
