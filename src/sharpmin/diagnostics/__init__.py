@@ -7,6 +7,7 @@ from ._ascent import Sharpness
 from ._critical import CriticalSharpness, critical_sharpness
 from ._log import Log
 from ._m_sharpness import MSharpness, m_sharpness
+from ._rho_point import RhoPoint
 from ._sharpness import worst_loss
 from ._spectrum import Spectrum, hessian_spectrum
 from ._state import State
@@ -15,6 +16,7 @@ from ._writers import JsonLines
 from .floor import Floor
 from .hold import OnHold
 from .probe import Probe
+from .rho_range import RhoRange, rho_range
 from .sketch import Sketch
 from .stall import Diagnosis, diagnose
 from .statistics import Numbers
@@ -33,6 +35,8 @@ __all__ = [
     "Numbers",
     "OnHold",
     "Probe",
+    "RhoPoint",
+    "RhoRange",
     "Sharpness",
     "Sketch",
     "Spectrum",
@@ -46,6 +50,7 @@ __all__ = [
     "hessian_spectrum",
     "hessian_trace",
     "m_sharpness",
+    "rho_range",
     "toggle",
     "watch",
     "worst_loss",

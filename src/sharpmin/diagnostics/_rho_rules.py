@@ -1,0 +1,98 @@
+"""Where rho has no effect, where a run would collapse, and a first value: rules, and what is left open.
+
+The thresholds were chosen on three tasks and judged on three others: docs/rho.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ._rho_point import RhoPoint
+
+LEFT = 0.9
+"""Of the loss at the start of a short run: a run that ends above it has not begun to learn."""
+
+SAME = 0.01
+"""Of the loss: a rise L(w + e) - L(w) below it is no effect."""
+
+USUAL = 0.05
+"""The first value of the literature."""
+
+BELOW = 5.0
+"""How far below a collapse the first value has to be."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What is said of a grid.
+
+    Attributes:
+        no_effect: the largest radius, with all smaller ones of the grid, that does nothing measurable; None if none does so.
+        collapse: the smallest radius at which the run would collapse; None if none would, or it cannot be told.
+        first: the value to try first; `reason`: why.
+        remarks: what cannot be told, and why.
+    """
+
+    no_effect: float | None
+    collapse: float | None
+    first: float
+    reason: str
+    remarks: tuple[str, ...]
+
+
+def end_of(losses: Sequence[float]) -> float:
+    """The mean of the last quarter."""
+    last = losses[-max(1, len(losses) // 4) :]
+    return math.fsum(last) / len(last)
+
+
+def claims(points: Sequence[RhoPoint], without: Sequence[float]) -> Claims:
+    """The rules.
+
+    Args:
+        points: of the grid, the smallest first.
+        without: the losses of a short run with rho = 0; none at the present weights.
+    """
+    still = _no_effect(points)
+    collapse, remarks = _collapse(points, without)
+    first, reason = _first(points, collapse)
+    if all(point.rise is None for point in points):
+        remarks.append("the step does not go by a closure, so no loss at w + e is known: no rise, and nothing of no effect")
+    return Claims(still, collapse, first, reason, tuple(remarks))
+
+
+def _no_effect(points: Sequence[RhoPoint]) -> float | None:
+    """As far up the grid as the rise stays small against the loss."""
+    found = None
+    for point in points:
+        loss = abs(math.fsum(point.losses) / len(point.losses))
+        if point.rise is None or not abs(point.rise) < SAME * loss:
+            break
+        found = point.rho
+    return found
+
+
+def _collapse(points: Sequence[RhoPoint], without: Sequence[float]) -> tuple[float | None, list[str]]:
+    """The smallest radius whose short run ends where it began, or in no number, if that with rho = 0 does not."""
+    if not without:
+        return None, ["whether a run would collapse shows along a short run only: give steps="]
+    ended = [point.rho for point in points if not point.finite]
+    start, plain = without[0], end_of(without)
+    if not plain < LEFT * start:
+        remark = (
+            f"with rho = 0 the loss went from {start:.3g} to {plain:.3g} in {len(without)} steps, too little to tell a "
+            "collapse by: take more steps, from an earlier moment of the run"
+        )
+        return min(ended, default=None), [remark]
+    ended += [point.rho for point in points if point.finite and end_of(point.losses) >= LEFT * start]
+    return min(ended, default=None), []
+
+
+def _first(points: Sequence[RhoPoint], collapse: float | None) -> tuple[float, str]:
+    """The usual value, or what lies well below a collapse."""
+    if collapse is None or collapse / BELOW >= USUAL:
+        return USUAL, "the usual one; nothing that was measured here gave a better one"
+    below = collapse / BELOW
+    return below, f"a fifth of the smallest rho that collapsed, {collapse:g}"
