@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -12,10 +13,13 @@ from _ordinary import Batches, base_of, net_of, training
 from torch import Tensor, nn
 
 import sharpmin as sm
+from sharpmin.diagnostics import rho_range
 
 EPOCHS = {"digits": 90, "mnist1d": 30, "mnist": 30, "text": 30}
 GRID = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 SEEDS = (0, 1, 2)
+STEPS = 60
+"""Of a short run."""
 FIXED = (("digits", 0.3), ("mnist1d", 0.0), ("mnist", 0.3))
 """The tasks on which thresholds were chosen."""
 JUDGED = (("digits", 0.0), ("mnist1d", 0.3), ("text", 0.0))
@@ -92,3 +96,37 @@ def train(run: Training) -> dict[str, Any]:
         loss = float(nn.functional.cross_entropy(outputs, y))
     epochs = [sum(losses[at : at + feed.epoch]) / feed.epoch for at in range(0, steps, feed.epoch)]
     return {"losses": [losses[0], *epochs], "error": error, "loss": loss, "held_out": len(y)}
+
+
+@dataclass(frozen=True)
+class Test:
+    """`rho_range` on a task: at the start by 8 batches and by a short run, and by 8 batches after a third of the run."""
+
+    data: str
+    noise: float
+    seed: int
+
+    @property
+    def id(self) -> dict[str, Any]:
+        """Its setting, and what else decides the result."""
+        return {"kind": "test", "steps": STEPS, "epochs": EPOCHS[self.data], **asdict(self), "torch": str(torch.__version__)}
+
+
+def tests() -> list[Test]:
+    """All of them, seed by seed."""
+    return [Test(data, noise, seed) for seed in SEEDS for data, noise in (*FIXED, *JUDGED)]
+
+
+def test(cell: Test) -> dict[str, Any]:
+    """The three records, the batches being those that the run goes on with."""
+    model, opt, feed = begun(cell.data, cell.noise, 0.05, cell.seed)
+    batches = list(itertools.islice(feed, STEPS))
+    found = {
+        "start": rho_range(model, opt, train_step, batches[:8]),
+        "run": rho_range(model, opt, train_step, batches, steps=STEPS),
+    }
+    third = EPOCHS[cell.data] * feed.epoch // 3
+    for batch in itertools.islice(feed, third):
+        train_step(model, opt, batch)
+    found["third"] = rho_range(model, opt, train_step, batches[:8])
+    return {name: one.record() for name, one in found.items()}

@@ -62,7 +62,19 @@ for module in pkgutil.walk_packages(sharpmin.__path__, "sharpmin."):
     except ImportError as error:
         print(module.name, error)
 """
-    commands = ("_app", "_check", "_cite", "_console", "_diagnose", "_list", "_plan", "_reproduce", "_simulate", "_study")
+    commands = (
+        "_app",
+        "_check",
+        "_cite",
+        "_console",
+        "_diagnose",
+        "_list",
+        "_plan",
+        "_reproduce",
+        "_rho",
+        "_simulate",
+        "_study",
+    )
     needs = {name: "rich" if name in ("_console", "_reproduce") else "typer" for name in commands}
     expected = [f"sharpmin.cli.{name} No module named {missing!r}" for name, missing in needs.items()]
     expected.append("sharpmin.integrations._lightning No module named 'lightning'")  # a callback must be a Callback

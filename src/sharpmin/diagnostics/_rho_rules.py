@@ -32,6 +32,7 @@ class Claims:
         no_effect: the largest radius, with all smaller ones of the grid, that does nothing measurable; None if none does so.
         collapse: the smallest radius at which the run would collapse; None if none would, or it cannot be told.
         first: the value to try first; `reason`: why.
+        told: whether a collapse could be told.
         remarks: what cannot be told, and why.
     """
 
@@ -39,7 +40,11 @@ class Claims:
     collapse: float | None
     first: float
     reason: str
+    told: bool
     remarks: tuple[str, ...]
+
+
+_NO_RISE = "the step does not go by a closure, so no loss at w + e is known: no rise, and nothing is said of no effect"
 
 
 def end_of(losses: Sequence[float]) -> float:
@@ -55,12 +60,12 @@ def claims(points: Sequence[RhoPoint], without: Sequence[float]) -> Claims:
         points: of the grid, the smallest first.
         without: the losses of a short run with rho = 0; none at the present weights.
     """
-    still = _no_effect(points)
-    collapse, remarks = _collapse(points, without)
+    remarks = [] if any(point.rise is not None for point in points) else [_NO_RISE]
+    untold = _untold(without)
+    remarks += [] if untold is None else [untold]
+    collapse = _collapse(points, without, told=untold is None)
     first, reason = _first(points, collapse)
-    if all(point.rise is None for point in points):
-        remarks.append("the step does not go by a closure, so no loss at w + e is known: no rise, and nothing of no effect")
-    return Claims(still, collapse, first, reason, tuple(remarks))
+    return Claims(_no_effect(points), collapse, first, reason, untold is None, tuple(remarks))
 
 
 def _no_effect(points: Sequence[RhoPoint]) -> float | None:
@@ -74,20 +79,23 @@ def _no_effect(points: Sequence[RhoPoint]) -> float | None:
     return found
 
 
-def _collapse(points: Sequence[RhoPoint], without: Sequence[float]) -> tuple[float | None, list[str]]:
-    """The smallest radius whose short run ends where it began, or in no number, if that with rho = 0 does not."""
+def _untold(without: Sequence[float]) -> str | None:
+    """Why a collapse cannot be told, if that is so: where the run without SAM does not get away from its start either."""
     if not without:
-        return None, ["whether a run would collapse shows along a short run only: give steps="]
-    ended = [point.rho for point in points if not point.finite]
+        return "whether a run would collapse shows along a short run only: give steps="
     start, plain = without[0], end_of(without)
-    if not plain < LEFT * start:
-        remark = (
-            f"with rho = 0 the loss went from {start:.3g} to {plain:.3g} in {len(without)} steps, too little to tell a "
-            "collapse by: take more steps, from an earlier moment of the run"
-        )
-        return min(ended, default=None), [remark]
-    ended += [point.rho for point in points if point.finite and end_of(point.losses) >= LEFT * start]
-    return min(ended, default=None), []
+    if 0 < plain < LEFT * start or plain <= 0 < start:
+        return None
+    return (
+        f"no collapse can be told: with rho = 0 the loss went from {start:.3g} to {plain:.3g} in {len(without)} steps, and it must "
+        "fall by a tenth; take more steps, or an earlier moment of the run"
+    )
+
+
+def _collapse(points: Sequence[RhoPoint], without: Sequence[float], *, told: bool) -> float | None:
+    """The smallest radius whose short run ends where it began, or in no number."""
+    ended = [p.rho for p in points if not p.finite or (told and end_of(p.losses) >= LEFT * without[0])]
+    return min(ended, default=None)
 
 
 def _first(points: Sequence[RhoPoint], collapse: float | None) -> tuple[float, str]:

@@ -52,7 +52,7 @@ def sentences(found: Claims, grid: Sequence[float], steps: int, *, run: bool) ->
         lines.append(f"Up to rho = {found.no_effect:g} nothing measurable: the loss at w + e is within 1 % of that at w.")
     if found.collapse is not None:
         lines.append(f"From rho = {found.collapse:g} on the run would collapse: its loss does not leave the start.")
-    elif run:
+    elif found.told:
         lines.append("No rho of the grid made the short run collapse.")
     lines.append(f"First value to try: {found.first:g} ({found.reason}).")
     return [*lines, *(f"Note: {remark}." for remark in found.remarks)]

@@ -77,8 +77,10 @@ class Trial:
         if self._scheduler is not None:
             self._scheduler.step()
 
-    def take(self, step: Step, batch: Any) -> Seen:
-        """One step on a batch."""
+    def take(self, step: Step, batch: Any, *, watched: bool = True) -> Seen:
+        """One step on a batch; unwatched, only the loss is noted."""
+        if not watched:
+            return Seen(loss_of(step(self._net, self._opt, batch), self._owner))
         seen = Seen()
 
         def watcher(both: GradientPair) -> None:

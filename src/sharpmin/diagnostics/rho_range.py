@@ -38,28 +38,35 @@ class RhoRange:
         points: one a radius, the smallest first.
         without: the losses at w of the branch with rho = 0 along the short run; none at the present weights.
         steps: of the short run; None at the present weights.
-        no_effect: the largest radius, with all smaller ones of the grid, that does nothing measurable, or None.
-        collapse: the smallest radius at which the run would collapse, or None; along a short run only.
-        first: the value to try first; `reason`: why.
+        claims: what follows for this run.
         evaluations: gradients that the test took.
-        remarks: what cannot be told, and why.
     """
 
     points: tuple[RhoPoint, ...]
     without: tuple[float, ...]
     steps: int | None
-    no_effect: float | None
-    collapse: float | None
-    first: float
-    reason: str
+    claims: Claims
     evaluations: int
-    remarks: tuple[str, ...] = ()
+
+    @property
+    def no_effect(self) -> float | None:
+        """The largest radius, with all smaller ones of the grid, that does nothing measurable; None if none does so."""
+        return self.claims.no_effect
+
+    @property
+    def collapse(self) -> float | None:
+        """The smallest radius at which the run would collapse; None if none would, or where `claims.told` is False."""
+        return self.claims.collapse
+
+    @property
+    def first(self) -> float:
+        """The value to try first; `claims.reason` says why."""
+        return self.claims.first
 
     def explain(self) -> str:
         """A table, a line a radius, and what follows from it in plain sentences."""
-        claimed = Claims(self.no_effect, self.collapse, self.first, self.reason, self.remarks)
         run, count = self.steps is not None, len(self.points[0].losses)
-        said = sentences(claimed, [point.rho for point in self.points], count, run=run)
+        said = sentences(self.claims, [point.rho for point in self.points], count, run=run)
         return "\n".join([*table(self.points, run=run), "", *said])
 
     def __str__(self) -> str:
@@ -162,11 +169,10 @@ def rho_range(
     points = tuple(RhoPoint.of(rho, tried.here(rho) if steps is None else tried.run(rho), without) for rho in grid)
     if all(point.cosine is None and point.finite for point in points):
         raise ValueError(
-            "rho_range: no batch gave two gradients: the gradient or the radius of every group is 0 here; try other weights, or "
-            "a SAM whose rho is positive now: opt.rho = 0.05"
+            "rho_range: no batch gave two gradients: the gradient or the radius of every group is 0 here; try other weights, "
+            "or a SAM whose rho is positive now: opt.rho = 0.05"
         )
-    found = claims(points, without)
-    return RhoRange(points, without, steps, found.no_effect, found.collapse, found.first, found.reason, whole, found.remarks)
+    return RhoRange(points, without, steps, claims(points, without), whole)
 
 
 @dataclass(frozen=True)
@@ -196,7 +202,7 @@ class _Tried:
         with aside(self.opt):
             trial = Trial(self.model, self.opt, self.scheduler, rho, "rho_range")
             for number, batch in enumerate(self.batches, 1):
-                seen.append(trial.take(self.step, batch))
+                seen.append(trial.take(self.step, batch, watched=number > len(self.batches) // 2))
                 if number % self.every == 0:
                     trial.ahead()
                 self.count(2 if rho else 1)
