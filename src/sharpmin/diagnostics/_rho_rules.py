@@ -20,8 +20,8 @@ SAME = 0.01
 USUAL = 0.05
 """The first value of the literature."""
 
-BELOW = 5.0
-"""How far below a collapse the first value has to be."""
+LAG = 0.2
+"""Of the progress of a short run with rho = 0: how much less the first value may make."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Claims:
     remarks: tuple[str, ...]
 
 
-_NO_RISE = "the step does not go by a closure, so no loss at w + e is known: no rise, and nothing is said of no effect"
+_NO_RISE = "the step does not go by a closure, so the loss at w + e is not known, and nothing is said of no effect"
 
 
 def end_of(losses: Sequence[float]) -> float:
@@ -64,16 +64,16 @@ def claims(points: Sequence[RhoPoint], without: Sequence[float]) -> Claims:
     untold = _untold(without)
     remarks += [] if untold is None else [untold]
     collapse = _collapse(points, without, told=untold is None)
-    first, reason = _first(points, collapse)
-    return Claims(_no_effect(points), collapse, first, reason, untold is None, tuple(remarks))
+    first, reason = _first(points, without, told=untold is None)
+    return Claims(_no_effect(points, run=bool(without)), collapse, first, reason, untold is None, tuple(remarks))
 
 
-def _no_effect(points: Sequence[RhoPoint]) -> float | None:
-    """As far up the grid as the rise stays small against the loss."""
+def _no_effect(points: Sequence[RhoPoint], *, run: bool) -> float | None:
+    """As far up the grid as the rise stays small against the loss, over the same steps."""
     found = None
     for point in points:
-        loss = abs(math.fsum(point.losses) / len(point.losses))
-        if point.rise is None or not abs(point.rise) < SAME * loss:
+        losses = point.losses[len(point.losses) // 2 if run else 0 :]
+        if point.rise is None or not abs(point.rise) < SAME * abs(math.fsum(losses) / len(losses)):
             break
         found = point.rho
     return found
@@ -82,13 +82,13 @@ def _no_effect(points: Sequence[RhoPoint]) -> float | None:
 def _untold(without: Sequence[float]) -> str | None:
     """Why a collapse cannot be told, if that is so: where the run without SAM does not get away from its start either."""
     if not without:
-        return "whether a run would collapse shows along a short run only: give steps="
+        return "a collapse, and which value to try first, show along a short run only: give steps="
     start, plain = without[0], end_of(without)
     if 0 < plain < LEFT * start or plain <= 0 < start:
         return None
     return (
-        f"no collapse can be told: with rho = 0 the loss went from {start:.3g} to {plain:.3g} in {len(without)} steps, and it must "
-        "fall by a tenth; take more steps, or an earlier moment of the run"
+        f"with rho = 0 the loss went from {start:.3g} to {plain:.3g} in {len(without)} steps; it must fall by a tenth before a "
+        "collapse or a first value can be told: take more steps, or an earlier moment of the run"
     )
 
 
@@ -98,9 +98,17 @@ def _collapse(points: Sequence[RhoPoint], without: Sequence[float], *, told: boo
     return min(ended, default=None)
 
 
-def _first(points: Sequence[RhoPoint], collapse: float | None) -> tuple[float, str]:
-    """The usual value, or what lies well below a collapse."""
-    if collapse is None or collapse / BELOW >= USUAL:
-        return USUAL, "the usual one; nothing that was measured here gave a better one"
-    below = collapse / BELOW
-    return below, f"a fifth of the smallest rho that collapsed, {collapse:g}"
+def _first(points: Sequence[RhoPoint], without: Sequence[float], *, told: bool) -> tuple[float, str]:
+    """As far up the grid as the short run keeps most of the progress that it makes with rho = 0."""
+    if not told:
+        return USUAL, "the usual one; nothing here speaks for another"
+    whole, found = without[0] - end_of(without), None
+    for point in points:
+        if not (point.finite and end_of(point.losses) - end_of(without) <= LAG * whole):
+            break
+        found = point.rho
+    if found is None:
+        return points[
+            0
+        ].rho, f"the smallest of the grid, although its run falls behind by over {LAG:.0%}; try smaller ones, too"
+    return found, f"the largest whose short run keeps {1 - LAG:.0%} of the progress that it makes with rho = 0"

@@ -210,6 +210,8 @@ class _Tried:
 
 
 def _grid(rhos: Iterable[float]) -> list[float]:
+    if not isinstance(rhos, Iterable):
+        raise TypeError(f"rho_range: rhos={rhos!r} is a {type(rhos).__name__}; give several radii, such as rhos=(0.05, 0.2)")
     grid = sorted({finite(rho, "rhos", "rho_range", low=0, strict=True) for rho in rhos})
     if not grid:
         raise ValueError("rho_range: rhos is empty; give at least one radius > 0, such as rhos=(0.02, 0.05, 0.1, 0.2)")
