@@ -104,9 +104,8 @@ def show(task: Task) -> None:
         print(f"  rho {rho:<5g} error {task.mean(rho):5.1f} %  ({errors})")
     firsts = [c.first for c in task.said]
     usual, first = [USUAL] * len(SEEDS), statistics.fmean(task.error(c.first, s) for c, s in zip(task.said, SEEDS, strict=True))
-    print(
-        f"  best {task.best():g}: {task.mean(task.best()):.1f} %; at .05: {task.mean(USUAL):.1f} %; at first {firsts}: {first:.1f} %"
-    )
+    best = task.best()
+    print(f"  best {best:g}: {task.mean(best):.1f} %; at .05: {task.mean(USUAL):.1f} %; at first {firsts}: {first:.1f} %")
     print("  first - .05: {:+.1f} ± {:.1f} (one standard error)".format(*task.against(firsts, usual)))
     told, true = [c.collapse for c in task.said], [task.collapsed(s) for s in SEEDS]
     print(f"  collapse said {told}, true {true}")

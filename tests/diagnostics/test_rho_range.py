@@ -253,9 +253,8 @@ def test_the_first_value_is_the_largest_that_keeps_up():
 
     whole = found.without[0] - end(found.without)
     lags = [(end(p.losses) - end(found.without)) / whole for p in found.points]
-    assert lags == sorted(lags)
     at = grid.index(found.first)
-    assert lags[at] <= LAG < lags[at + 1]
+    assert max(lags[: at + 1]) <= LAG < lags[at + 1]
     assert end(found.without) < LEFT * found.without[0]
     alone = rho_range(*valley(0.4), [None] * 60, rhos=[0.39], steps=60)
     assert alone.first == 0.39
