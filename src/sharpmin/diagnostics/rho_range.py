@@ -39,7 +39,7 @@ class RhoRange:
         without: the losses at w of the branch with rho = 0 along the short run; none at the present weights.
         steps: of the short run; None at the present weights.
         claims: what follows for this run.
-        evaluations: gradients that the test took.
+        evaluations: gradients that the test took, two a step with rho > 0.
     """
 
     points: tuple[RhoPoint, ...]
