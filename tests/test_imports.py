@@ -72,6 +72,7 @@ for module in pkgutil.walk_packages(sharpmin.__path__, "sharpmin."):
         "_plan",
         "_progress",
         "_reproduce",
+        "_rho",
         "_simulate",
         "_study",
     )

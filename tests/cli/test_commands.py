@@ -268,7 +268,7 @@ def test_bad_use_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("command", ["simulate", "plan", "list", "cite"])
+@pytest.mark.parametrize("command", ["simulate", "plan", "list", "cite", "rho"])
 def test_help_says_everything(command, capsys):
     text = said(capsys, [command, "--help"])
     assert "--json" in text

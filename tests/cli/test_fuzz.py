@@ -20,6 +20,7 @@ LINES = {
     "diagnose": ["log.jsonl", "--blocks", "20", "--json"],
     "reproduce": ["--only", "none of them", "--out", "found"],
     "study": ["--data", "none of them", "--seeds", "1"],
+    "rho": ["none of them", "--grid", "0.1", "--steps", "20", "--seed", "1"],
     "check": ["module", "--door", "closure", "--json"],
 }
 TOKENS = st.one_of(

@@ -18,6 +18,7 @@ from ._interrupt import INTERRUPTED, Interrupted
 from ._list import list_all
 from ._plan import plan
 from ._reproduce import reproduce as run_reproduce
+from ._rho import rho
 from ._simulate import simulate
 from ._study import study
 
@@ -59,6 +60,7 @@ app.command("diagnose")(diagnose)
 app.command("list")(list_all)
 app.command("cite")(cite)
 app.command("study")(study)
+app.command("rho")(rho)
 
 
 def run(arguments: list[str]) -> int:

@@ -9,6 +9,7 @@ from ._critical import CriticalSharpness, critical_sharpness
 from ._edge import edge_of_stability
 from ._log import Log
 from ._m_sharpness import MSharpness, m_sharpness
+from ._rho_point import RhoPoint
 from ._scalars import scalars
 from ._shares import LayerShares, layer_shares
 from ._sharpness import worst_loss
@@ -20,6 +21,7 @@ from ._writers import JsonLines
 from .floor import Floor
 from .hold import OnHold
 from .probe import Probe
+from .rho_range import RhoRange, rho_range
 from .sketch import Sketch
 from .stall import Diagnosis, diagnose
 from .statistics import Numbers
@@ -40,6 +42,8 @@ __all__ = [
     "Numbers",
     "OnHold",
     "Probe",
+    "RhoPoint",
+    "RhoRange",
     "Sharpness",
     "Sketch",
     "Spectrum",
@@ -56,6 +60,7 @@ __all__ = [
     "layer_shares",
     "loss_slice",
     "m_sharpness",
+    "rho_range",
     "scalars",
     "toggle",
     "watch",

@@ -83,15 +83,15 @@ class Numbers:
         return cls(
             p_value(window, seed),
             now.cancelled,
-            _interval(now.cancelled, [one.cancelled for one in without]),
+            interval_of(now.cancelled, [one.cancelled for one in without]),
             now.drop,
-            _interval(now.drop, [one.drop for one in without]) or (-math.inf, math.inf),
+            interval_of(now.drop, [one.drop for one in without]) or (-math.inf, math.inf),
             now.lower,
             now.upper,
             now.amplified,
             now.relief,
             now.fall,
-            _interval(now.fall, [one.fall for one in without]) or (-math.inf, math.inf),
+            interval_of(now.fall, [one.fall for one in without]) or (-math.inf, math.inf),
             window.horizon,
             amplification(window),
             s.get("bounce", 0.0),
@@ -220,7 +220,7 @@ def _decayed(rate: float, tau: float) -> float:
     return -math.expm1(-2 * rate * tau) / (2 * rate) if rate * tau > 1e-12 else tau
 
 
-def _interval(full: float | None, without: Sequence[float | None]) -> tuple[float, float] | None:
+def interval_of(full: float | None, without: Sequence[float | None]) -> tuple[float, float] | None:
     """95 %, from the values with one block left out each."""
     known = [value for value in without if value is not None]
     if full is None or len(known) < len(without):

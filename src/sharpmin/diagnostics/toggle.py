@@ -6,24 +6,18 @@ looked.
 
 from __future__ import annotations
 
-import copy
 import math
-import pickle
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo, positive_integer
 from sharpmin.optim.sam import SAM
 
-from ._generators import Randomness
+from ._branches import Step, aside, copied, loss_of
 from ._schedule import scheduler_of
-
-Step = Callable[[nn.Module, SAM, Any], Any]
-"""One training step on a model, its optimizer and a batch, as in the run; returns the loss at w."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +55,14 @@ class Difference:
     mean: float
     interval: tuple[float, float]
     final: float | None = None
+
+    @classmethod
+    def of(cls, unchanged: Sequence[float], other: Sequence[float], final: float | None = None) -> Difference:
+        """From the losses of two branches that saw the same batches, at least 20 each."""
+        half = len(unchanged) // 2
+        falls = [a - b for a, b in zip(unchanged[half:], other[half:], strict=True)]
+        mean, error = math.fsum(falls) / len(falls), _error(falls)
+        return cls(mean, (mean - error, mean + error), final)
 
     @property
     def clear(self) -> bool:
@@ -148,35 +150,20 @@ def toggle(
     positive_integer(every, "every", "toggle")
     losses, finals = dict[str, list[float]](), dict[str, float | None]()
     for name in ["rho", *(name for name in branches if name != "rho")]:
-        with _aside(opt):
+        with aside(opt):
             net, branch, ahead = _branch(model, opt, inner, *BRANCHES[name])
             losses[name] = []
             for number, batch in enumerate(batches, 1):
-                losses[name].append(_loss(step(net, branch, batch)))
+                losses[name].append(loss_of(step(net, branch, batch), "toggle"))
                 if number % every == 0:
                     ahead()
             finals[name] = None if evaluate is None else float(evaluate(net))
     return Toggle(losses, {name: _difference(losses, finals, name) for name in losses if name != "rho"})
 
 
-@contextmanager
-def _aside(opt: SAM) -> Iterator[None]:
-    """Every branch starts from the random state of the run, and leaves it as it was."""
-    state = Randomness([p for group in opt.param_groups for p in group["params"]], None)
-    try:
-        yield
-    finally:
-        state.put_back()
-
-
 def _branch(model: nn.Module, opt: SAM, scheduler: Any, rho: float, lr: float) -> tuple[nn.Module, SAM, Callable[[], None]]:
     """A copy of model, optimizer and scheduler, joint, so that they move each other; whoever watches `opt` does not see it."""
-    try:
-        net, branch, ahead = copy.deepcopy((model, opt, scheduler))
-    except (TypeError, AttributeError, pickle.PicklingError) as error:
-        raise TypeError(
-            f"toggle: the run (base: {type(opt.base).__name__}) cannot be copied, and toggle works on copies only: {error}"
-        ) from error
+    net, branch, ahead = copied(model, opt, scheduler, "toggle")
     _scale(branch, lr)
     for group in branch.param_groups:
         if rho != 1:
@@ -196,18 +183,9 @@ def _scale(opt: SAM, lr: float) -> None:
         group["lr"] = group["lr"] * lr
 
 
-def _loss(value: Any) -> float:
-    if not isinstance(value, (int, float, Tensor)):
-        raise TypeError(f"toggle: step returned {value!r}; it must return the loss at w, as opt.step(closure) does")
-    return float(value.detach()) if isinstance(value, Tensor) else float(value)
-
-
 def _difference(losses: Mapping[str, list[float]], finals: Mapping[str, float | None], name: str) -> Difference:
-    half = len(losses["rho"]) // 2
-    falls = [a - b for a, b in zip(losses["rho"][half:], losses[name][half:], strict=True)]
     last, own = finals["rho"], finals[name]
-    mean, error = math.fsum(falls) / len(falls), _error(falls)
-    return Difference(mean, (mean - error, mean + error), None if last is None or own is None else last - own)
+    return Difference.of(losses["rho"], losses[name], None if last is None or own is None else last - own)
 
 
 def _error(values: Sequence[float], blocks: int = 10) -> float:

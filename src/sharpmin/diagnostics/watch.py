@@ -109,21 +109,31 @@ def _probe(parameters: Any, base: Any, setting: Row, to: Any, start: int, count:
 
 
 def _refuse_own(opt: SAM, rho: float | None, optimizer: Optimizer | None) -> None:
-    """Refuse a SAM whose two gradients do not belong together, or that comes with what it knows itself."""
+    """Refuse a SAM that comes with what it knows itself, or has no two gradients that belong together."""
     if rho is not None or optimizer is not None:
         raise TypeError("watch: a sharpmin.SAM knows its rho and its base; leave rho= and optimizer= out")
+    require_pair(opt, "watch")
+
+
+def require_pair(opt: SAM, owner: str) -> None:
+    """Refuse a SAM whose two gradients do not belong together.
+
+    Raises:
+        ValueError: if it takes one gradient a step, or one for each micro-batch or rank.
+    """
     if not opt.ascent.needs_clean:
         raise ValueError(
-            f"watch: {opt.ascent!r} takes one gradient a step, and there is no other to compare it with; watch a SAM with two"
+            f"{owner}: {opt.ascent!r} takes one gradient a step, and there is no other to compare it with; "
+            "give a SAM with two, such as ascent=sm.Gradient()"
         )
     if opt.scope == "rank" and (ranks := rank_and_world()[1]) > 1:
         raise ValueError(
-            f'watch: scope="rank" on {ranks} ranks: each has a first gradient of its own, and the second is the mean of all, '
-            'so their difference would show the batches instead of SAM; watch with scope="global"'
+            f'{owner}: scope="rank" on {ranks} ranks: each has a first gradient of its own, and the second is the mean of all, '
+            'so their difference would show the batches instead of SAM; use scope="global"'
         )
     if opt.scope == "microbatch":
         raise ValueError(
-            'watch: scope="microbatch" has two gradients for each micro-batch, and a row is a step; watch with scope="global"'
+            f'{owner}: scope="microbatch" has two gradients for each micro-batch, and a row is a step; use scope="global"'
         )
 
 

@@ -3,6 +3,7 @@
 `cells` lists the runs, `compute` makes their rows, `Store` keeps them, `table` and `findings` read them, `page` shows them.
 """
 
+from ._begin import Beginning, begin
 from ._data import SETTINGS, Setting, setting
 from ._findings import Finding, findings
 from ._methods import METHODS, Method
@@ -14,6 +15,7 @@ from ._table import Estimate, Line, paired, table
 __all__ = [
     "METHODS",
     "SETTINGS",
+    "Beginning",
     "Cell",
     "Estimate",
     "Finding",
@@ -21,6 +23,7 @@ __all__ = [
     "Method",
     "Setting",
     "Store",
+    "begin",
     "cells",
     "compute",
     "findings",

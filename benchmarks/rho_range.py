@@ -1,0 +1,135 @@
+"""Is what `rho_range` says true? Its claims on six tasks against whole runs over the same grid, scored on held-out samples.
+
+    python benchmarks/rho_range.py [--out out/rho_range.jsonl]
+
+About fifteen minutes on one idle core. Each finished part is a line of the file, so an interrupted one goes on where it
+stopped. Thresholds were chosen on the first three tasks and are judged on the others (_rho_tasks.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from _rho_tasks import EPOCHS, FIXED, GRID, JUDGED, SEEDS, Test, Training, test, tests, train
+
+from sharpmin.diagnostics import RhoPoint
+from sharpmin.diagnostics._rho_rules import LEFT, USUAL, Claims, claims
+from sharpmin.diagnostics.toggle import Difference
+from sharpmin.study import Store
+
+
+def results(file: Path) -> dict[Any, dict[str, Any]]:
+    """All results; those in the file are not computed again."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    store, wanted = Store(file), [*(Training(*task) for task in (*FIXED, *JUDGED)), *tests()]
+    for cell in wanted:
+        if cell not in store.known([cell]):
+            begin = time.process_time()
+            row = train(cell) if isinstance(cell, Training) else test(cell)
+            store.add({"id": cell.id, **finite(row)})
+            print(f"{cell}: {time.process_time() - begin:.0f} s of a processor", flush=True)
+    return store.known(wanted)
+
+
+def finite(value: Any) -> Any:
+    """JSON knows no nan and no inf."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def said(record: Mapping[str, Any]) -> Claims:
+    """The present rules on the kept numbers, so that a change of the rules needs no new run."""
+
+    def number(value: float | None) -> float:
+        return math.nan if value is None else value
+
+    points = []
+    for row in record["points"]:
+        fall = None if row["fall"] is None else Difference(**row["fall"])
+        losses = tuple(number(loss) for loss in row["losses"])
+        points.append(RhoPoint(**{**row, "losses": losses, "fall": fall}))
+    return claims(points, tuple(number(loss) for loss in record["without"]))
+
+
+class Task:
+    """The whole runs of one task, and what was said of it seed by seed."""
+
+    def __init__(self, task: tuple[str, float], found: Mapping[Any, Mapping[str, Any]]):
+        self.name = f"{task[0]}, {task[1]:.0%} noise" if task[1] else f"{task[0]}, clean"
+        self.runs = {(run["rho"], run["seed"]): run for run in found[Training(*task)]["runs"]}
+        self.said = [said(found[Test(*task, seed)]["run"]) for seed in SEEDS]
+        self.here = [said(found[Test(*task, seed)]["start"]) for seed in SEEDS]
+
+    def error(self, rho: float, seed: int) -> float:
+        """On the held-out samples, in per cent."""
+        return 100 * self.runs[rho, seed]["error"]
+
+    def mean(self, rho: float) -> float:
+        """Over seeds."""
+        return statistics.fmean(self.error(rho, seed) for seed in SEEDS)
+
+    def best(self) -> float:
+        """The radius of the grid with the least mean error."""
+        return min((rho for rho in GRID if rho), key=self.mean)
+
+    def against(self, rhos: Sequence[float], other: Sequence[float]) -> tuple[float, float]:
+        """The mean difference of the errors, seed by seed, and its standard error."""
+        pairs = zip(rhos, other, SEEDS, strict=True)
+        falls = [self.error(a, seed) - self.error(b, seed) for a, b, seed in pairs]
+        return statistics.fmean(falls), statistics.stdev(falls) / math.sqrt(len(falls))
+
+    def collapsed(self, seed: int) -> float | None:
+        """The smallest radius whose whole run ended, in its last epoch, with its loss at its start or in no number."""
+        for rho in sorted(rho for rho in GRID if rho):
+            first, *_, last = self.runs[rho, seed]["losses"]
+            if last is None or last >= LEFT * first:
+                return rho
+        return None
+
+
+def show(task: Task) -> None:
+    """One task."""
+    print(f"\n{task.name}")
+    for rho in GRID:
+        errors = " ".join(f"{task.error(rho, seed):5.1f}" for seed in SEEDS)
+        print(f"  rho {rho:<5g} error {task.mean(rho):5.1f} %  ({errors})")
+    firsts = [c.first for c in task.said]
+    usual, first = [USUAL] * len(SEEDS), statistics.fmean(task.error(c.first, s) for c, s in zip(task.said, SEEDS, strict=True))
+    best = task.best()
+    print(f"  best {best:g}: {task.mean(best):.1f} %; at .05: {task.mean(USUAL):.1f} %; at first {firsts}: {first:.1f} %")
+    print("  first - .05: {:+.1f} ± {:.1f} (one standard error)".format(*task.against(firsts, usual)))
+    told, true = [c.collapse for c in task.said], [task.collapsed(s) for s in SEEDS]
+    print(f"  collapse said {told}, true {true}")
+    for name, here in (("run", task.said), ("start", task.here)):
+        still = [c.no_effect for c in here]
+        if None not in still:
+            print(
+                f"  no effect ({name}) {still}: against rho = 0 " + "{:+.1f} ± {:.1f}".format(*task.against(still, [0.0] * 3))
+            )
+        else:
+            print(f"  no effect ({name}) {still}")
+
+
+def main() -> None:
+    """Run what is missing, then print every table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("out/rho_range.jsonl"))
+    found = results(parser.parse_args().out)
+    print(f"epochs {EPOCHS}, seeds {SEEDS}")
+    for title, tasks in (("thresholds were chosen on", FIXED), ("thresholds are judged on", JUDGED)):
+        print(f"\n{title}:")
+        for task in tasks:
+            show(Task(task, found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""`sharpmin rho`: which rho is worth a run on a study's task? A grid, tried on copies of its first steps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sharpmin.diagnostics.rho_range import Progress
+
+BATCHES = 8
+"""At the starting weights."""
+
+
+def rho(
+    task: Annotated[str, typer.Argument(help="digits, mnist1d or breast-cancer.")],
+    grid: Annotated[str, typer.Option(help="The radii, numbers > 0 with commas.")] = "0.01,0.02,0.05,0.1,0.2,0.5,1,2",
+    steps: Annotated[int, typer.Option(help="Of the short run at each; 0: gradients at the start only.", min=0)] = 60,
+    noisy: Annotated[bool, typer.Option("--noisy", help="Draw 30 % of the training labels anew.")] = False,
+    seed: Annotated[int, typer.Option(help="Of weights, labels and batches.", min=0, max=2**31)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Every number as one JSON document.")] = False,
+) -> None:
+    """Try a grid of radii on copies of a task's first steps: what each does, where the run collapses, a first value.
+
+    It says on stderr beforehand how many gradients that takes. Exit code 0: done. 2: bad use. 130: Ctrl-C.
+
+    Example: sharpmin rho digits --noisy --grid 0.05,0.2,0.8
+    """
+    radii = _radii(grid)
+    from sharpmin.diagnostics import rho_range
+    from sharpmin.study import begin
+
+    begun = begin(task, 0.3 if noisy else 0.0, seed, steps or BATCHES)
+    with _bar(task, begun.seconds) as progress:
+        found = rho_range(begun.model, begun.opt, begun.step, begun.batches, rhos=radii, steps=steps or None, progress=progress)
+    if as_json:
+        head = {"task": task, "noise": 0.3 if noisy else 0.0, "seed": seed}
+        typer.echo(json.dumps(head | found.record(), indent=2, allow_nan=False))
+    else:
+        typer.echo(found.explain())
+
+
+def _radii(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--grid {text!r} must be numbers > 0 with commas, such as 0.05,0.1,0.2") from None
+
+
+@contextmanager
+def _bar(task: str, seconds: float) -> Iterator[Progress]:
+    """What the test costs, then a bar, both on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        row = bar.add_task(task)
+
+        def progress(done: int, whole: int) -> None:
+            if not done:
+                about = max(1, round(2 * seconds * whole))  # the test reads every gradient several times
+                console.print(f"{task}: {whole} gradient evaluations, about {about} s", highlight=False, markup=False)
+            bar.update(row, completed=done, total=whole)
+
+        yield progress

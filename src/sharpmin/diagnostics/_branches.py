@@ -1,0 +1,45 @@
+"""Copies of a run that go on beside it: joint copies, the random state put back, and losses that are numbers."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from sharpmin.optim.sam import SAM
+
+from ._generators import Randomness
+
+Step = Callable[[nn.Module, SAM, Any], Any]
+"""One training step on a model, its optimizer and a batch, as in the run; returns the loss at w."""
+
+
+@contextmanager
+def aside(opt: SAM) -> Iterator[None]:
+    """Every branch starts from the random state of the run, and leaves it as it was."""
+    state = Randomness([p for group in opt.param_groups for p in group["params"]], None)
+    try:
+        yield
+    finally:
+        state.put_back()
+
+
+def copied(model: nn.Module, opt: SAM, scheduler: Any, owner: str) -> tuple[nn.Module, SAM, Any]:
+    """A copy of model, optimizer and scheduler, joint, so that they move each other; whoever watches `opt` does not see it."""
+    try:
+        return copy.deepcopy((model, opt, scheduler))
+    except (TypeError, AttributeError, pickle.PicklingError) as error:
+        raise TypeError(
+            f"{owner}: the run (base: {type(opt.base).__name__}) cannot be copied, and {owner} works on copies only: {error}"
+        ) from error
+
+
+def loss_of(value: Any, owner: str) -> float:
+    """What a step returned, as a number."""
+    if not isinstance(value, (int, float, Tensor)):
+        raise TypeError(f"{owner}: step returned {value!r}; it must return the loss at w, as opt.step(closure) does")
+    return float(value.detach()) if isinstance(value, Tensor) else float(value)

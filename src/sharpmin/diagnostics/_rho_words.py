@@ -1,0 +1,58 @@
+"""A test over a grid of radii as text: a table of 80 columns, and plain sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ._rho_point import RhoPoint
+from ._rho_rules import Claims, end_of
+
+HEADER = ("rho", "cancelled, % (95 %)", "rise", "cosine", "e lies most in", "loss")
+
+
+def table(points: Sequence[RhoPoint], *, run: bool) -> list[str]:
+    """One line a radius, under a header."""
+    rows = [HEADER, *(_row(point, run=run) for point in points)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(HEADER))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _row(point: RhoPoint, *, run: bool) -> tuple[str, ...]:
+    loss = end_of(point.losses) if run else math.fsum(point.losses) / len(point.losses)
+    return (f"{point.rho:g}", _cancelled(point), _number(point.rise), _number(point.cosine), _layer(point), _number(loss))
+
+
+def _cancelled(point: RhoPoint) -> str:
+    if point.cancelled is None:
+        return "not resolved"
+    if point.interval is None:
+        return f"{100 * point.cancelled:.0f}"
+    low, high = point.interval
+    return f"{100 * point.cancelled:.0f} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def _layer(point: RhoPoint) -> str:
+    if not point.shares:
+        return "-"
+    name = max(point.shares, key=lambda key: point.shares[key])
+    short = name if len(name) <= 20 else f"...{name[-17:]}"
+    return f"{short} {100 * point.shares[name]:.0f} %"
+
+
+def sentences(found: Claims, grid: Sequence[float], steps: int, *, run: bool) -> list[str]:
+    """What is claimed, and what is not."""
+    where = f"along a run of {steps} steps" if run else f"at the present weights, {steps} batches"
+    lines = [f"Tried {where}: rho from {grid[0]:g} to {grid[-1]:g}."]
+    if found.no_effect is not None:
+        lines.append(f"Up to rho = {found.no_effect:g} nothing measurable: the loss at w + e is within 1 % of that at w.")
+    if found.collapse is not None:
+        lines.append(f"From rho = {found.collapse:g} on the run would collapse: its loss does not leave the start.")
+    elif found.told:
+        lines.append("No rho of the grid made the short run collapse.")
+    lines.append(f"First value to try: {found.first:g} ({found.reason}).")
+    return [*lines, *(f"Note: {remark}." for remark in found.remarks)]

@@ -1,0 +1,68 @@
+"""A run of a study at its start, for what tries copies of it: the model, SAM, its step, and the batches to come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from torch import Tensor, nn
+
+from sharpmin.optim.sam import SAM
+
+from ._data import Setting
+from ._run import Cell, Run
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """A run that has not taken a step.
+
+    Attributes:
+        model, opt: with the tuned rho.
+        step: one of its steps, as `sharpmin.diagnostics.toggle` and `rho_range` take it.
+        batches: the first ones that it would see.
+        seconds: of one gradient evaluation on one core, about.
+    """
+
+    model: nn.Module
+    opt: SAM
+    step: Callable[[nn.Module, SAM, Any], Tensor]
+    batches: list[tuple[Tensor, Tensor]]
+    seconds: float
+
+
+def begin(data: str, noise: float, seed: int, count: int) -> Beginning:
+    """The run of constant SAM on a data set.
+
+    Args:
+        data: its name; see `setting`.
+        noise: the share of training labels drawn anew, 0.0 or 0.3.
+        seed: of weights, labels and batches.
+        count: how many batches.
+
+    Raises:
+        ValueError: if there is no such study.
+        MissingExtraError: if its data needs a package that is not installed.
+    """
+    cell = Cell(data, "sam", noise, seed)
+    run = Run(cell)
+    return Beginning(
+        run.model, run.opt, _step_of(run.setting), list(islice(run.batches(), count)), run.setting.seconds / cell.budget
+    )
+
+
+def _step_of(setting: Setting) -> Callable[[nn.Module, SAM, Any], Tensor]:
+    def step(model: nn.Module, opt: SAM, batch: Any) -> Tensor:
+        x, y = batch
+
+        def closure() -> Tensor:
+            opt.zero_grad()
+            loss = setting.loss(model, x, y)
+            loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+            return loss
+
+        return opt.step(closure)
+
+    return step
