@@ -28,7 +28,7 @@ from _ordinary import run as run_ordinary
 
 from sharpmin.cli._progress import progress
 from sharpmin.core.children import end_with_parent
-from sharpmin.diagnostics.stall import SHARE
+from sharpmin.diagnostics._run.verdict import SHARE
 from sharpmin.study import Store
 
 HOLDS, FREE, HELPS = "rho holds the loss up", "SAM is not what limits the loss", "SAM speeds the descent up"

@@ -143,7 +143,9 @@ def test_two_optimizers(run):
     assert printed == f"3 steps; of critic and generator: losses {losses}, radii 0.020 and 0.020"
 
 
-@pytest.mark.parametrize(("rho", "verdict"), [("0.5", "rho holds the loss up, a small effect"), ("0.01", "SAM is not what limits the loss")])
+@pytest.mark.parametrize(
+    ("rho", "verdict"), [("0.5", "rho holds the loss up, a small effect"), ("0.01", "SAM is not what limits the loss")]
+)
 def test_diagnose_a_run(run, rho, verdict, tmp_path_factory):
     log = tmp_path_factory.mktemp("logs") / "run.jsonl"
     space, printed = run("diagnose_a_run.py", "--rho", rho, "--log", str(log))

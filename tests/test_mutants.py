@@ -74,7 +74,7 @@ def test_where_a_change_is(mutants):
 
 
 def test_every_mutant_of_the_library_can_be_parsed(mutants):
-    for path in sorted((ROOT / "src/sharpmin/diagnostics").glob("*.py")):
+    for path in sorted((ROOT / "src/sharpmin/diagnostics").rglob("*.py")):
         source = path.read_text(encoding="utf-8")
         for mutant in mutants(source)[::5]:
             compile(mutant.apply(source), path.name, "exec")

@@ -5,7 +5,7 @@ from torch import nn
 
 import sharpmin as sm
 from sharpmin.diagnostics import JsonLines
-from sharpmin.diagnostics._rows import encode
+from sharpmin.diagnostics._run.rows import encode
 
 
 def run(path, value, slope, start, *, rho, noise=0.0, lr=0.1, warm=0, steps=1000, block=50, drop=None, **options):

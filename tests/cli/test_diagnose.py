@@ -10,7 +10,7 @@ import pytest
 
 import sharpmin as sm
 from sharpmin.cli import main
-from sharpmin.diagnostics._log import read
+from sharpmin.diagnostics._run.log import read
 from sharpmin.report._numbers import entries
 
 from ..watched_runs import RUNS, blocks, quadratic

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from sharpmin.diagnostics._ball import Ball
+from sharpmin.diagnostics._sharpness.ball import Ball
 from sharpmin.optim import L2, Elementwise, Layerwise, LInf, Masked
 
 

@@ -14,8 +14,8 @@ from torch import nn
 
 import sharpmin as sm
 from sharpmin.diagnostics import JsonLines, Log, _log
-from sharpmin.diagnostics._log import collect, read
-from sharpmin.diagnostics._writers import WAITING
+from sharpmin.diagnostics._run.log import collect, read
+from sharpmin.diagnostics._run.writers import WAITING
 
 from ..watched_runs import blocks, steps_of
 

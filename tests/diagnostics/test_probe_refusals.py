@@ -22,7 +22,7 @@ from sharpmin.diagnostics import (
     m_sharpness,
     worst_loss,
 )
-from sharpmin.diagnostics._batches import _mark
+from sharpmin.diagnostics._sharpness.batches import _mark
 from sharpmin.optim._geometry import L2
 from sharpmin.optim._numeric.kinds import PIECE
 from sharpmin.optim.sam import SAM

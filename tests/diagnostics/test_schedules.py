@@ -8,9 +8,9 @@ import torch
 from torch.optim import lr_scheduler as schedulers
 
 import sharpmin as sm
-from sharpmin.diagnostics._schedule import Ahead, between, scheduler_of
+from sharpmin.diagnostics._run.ahead import Ahead, between, scheduler_of
+from sharpmin.diagnostics._run.window import Window
 from sharpmin.diagnostics.toggle import toggle
-from sharpmin.diagnostics.window import Window
 from sharpmin.rho import Cosine, Every
 
 SCHEDULERS = {
@@ -147,7 +147,7 @@ def test_differences_are_brought_to_the_present_rho():
     rows = list(_watched(0.1, steps=100).log.blocks)
     here, there = sm.diagnostics.Log(), sm.diagnostics.Log()
     here.run = there.run = _watched(0.1, steps=1).log.run
-    from sharpmin.diagnostics._rows import decode, encode
+    from sharpmin.diagnostics._run.rows import decode, encode
 
     for number, row in enumerate(rows):
         here.add(row)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sharpmin.diagnostics import Sketch
-from sharpmin.diagnostics.sketch import BUCKETS, places
+from sharpmin.diagnostics._run.sketch import BUCKETS, places
 
 N = 300_000
 VECTORS = {

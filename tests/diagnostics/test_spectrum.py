@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sharpmin import diagnostics
 from sharpmin.diagnostics import hessian_trace
-from sharpmin.diagnostics._lanczos import end, size
+from sharpmin.diagnostics._sharpness.lanczos import end, size
 
 hessian_spectrum = partial(diagnostics.hessian_spectrum, tol=1e-5)
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from sharpmin.diagnostics import Floor, Log, Numbers, State, Window
-from sharpmin.diagnostics._rows import encode
-from sharpmin.diagnostics._stretch import MOST_BLOCKS
-from sharpmin.diagnostics.stall import SHARE, decide, diagnose
-from sharpmin.diagnostics.statistics import scaling
-from sharpmin.diagnostics.window import HORIZON
+from sharpmin.diagnostics._run.rows import encode
+from sharpmin.diagnostics._run.statistics import scaling
+from sharpmin.diagnostics._run.stretch import MOST_BLOCKS
+from sharpmin.diagnostics._run.verdict import SHARE, decide, diagnose
+from sharpmin.diagnostics._run.window import HORIZON
 
 B, STEPS = 12, 50
 

@@ -9,8 +9,8 @@ from torch import nn
 
 import sharpmin as sm
 from sharpmin.diagnostics import JsonLines, Sketch, Window
-from sharpmin.diagnostics._log import collect, read
-from sharpmin.diagnostics._rows import decode
+from sharpmin.diagnostics._run.log import collect, read
+from sharpmin.diagnostics._run.rows import decode
 
 H = torch.tensor([1.0, 4.0, 0.5], dtype=torch.float64)
 

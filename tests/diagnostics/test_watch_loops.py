@@ -11,8 +11,8 @@ from torch import nn
 
 import sharpmin as sm
 from sharpmin.diagnostics import Log, Numbers, Window, toggle
-from sharpmin.diagnostics._log import collect, read
-from sharpmin.diagnostics._rows import decode
+from sharpmin.diagnostics._run.log import collect, read
+from sharpmin.diagnostics._run.rows import decode
 
 from ..watched_runs import steps_of
 from .test_watch import Run

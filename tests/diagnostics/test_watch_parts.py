@@ -7,7 +7,7 @@ from torch import nn
 
 import sharpmin as sm
 from sharpmin.diagnostics import Numbers, Sketch, Window
-from sharpmin.diagnostics._rows import decode
+from sharpmin.diagnostics._run.rows import decode
 
 from ..watched_runs import steps_of
 

@@ -6,7 +6,7 @@ from tests.dist.ranks import on_ranks
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.diagnostics._rows import decode
+from sharpmin.diagnostics._run.rows import decode
 
 BASES = {
     "sgd": lambda params: torch.optim.SGD(params, lr=0.05, momentum=0.5, weight_decay=0.01),

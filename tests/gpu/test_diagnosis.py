@@ -28,7 +28,9 @@ def noisy_quadratic(device, *, rho, steps=1000, block=50):
     return probe, opt
 
 
-@pytest.mark.parametrize(("rho", "words"), [(0.5, "rho holds the loss up, a large effect"), (0.002, "SAM is not what limits the loss")])
+@pytest.mark.parametrize(
+    ("rho", "words"), [(0.5, "rho holds the loss up, a large effect"), (0.002, "SAM is not what limits the loss")]
+)
 def test_the_verdict(device, rho, words):
     probe, opt = noisy_quadratic(device, rho=rho)
     assert str(sm.diagnose(probe)).splitlines()[0] == f"{words}."

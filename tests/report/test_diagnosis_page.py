@@ -10,8 +10,8 @@ import torch
 
 import sharpmin as sm
 from sharpmin.diagnostics import Floor, Log, State
-from sharpmin.diagnostics._log import read
-from sharpmin.diagnostics._rows import decode
+from sharpmin.diagnostics._run.log import read
+from sharpmin.diagnostics._run.rows import decode
 from sharpmin.report import diagnosis_page
 from sharpmin.report._diagnosis_figures import cancelled, draw
 from sharpmin.report._numbers import entries

@@ -51,7 +51,7 @@ def diagnose(
 
 
 def _read(run: Path) -> Log:
-    from sharpmin.diagnostics._log import read
+    from sharpmin.diagnostics._run.log import read
 
     try:
         return read(run)

@@ -4,31 +4,31 @@ And probes of where it stands: the worst loss within rho, m-sharpness, the ends 
 critical sharpness, the loss along directions, and the shares of the layers.
 """
 
-from ._ascent import Sharpness
-from ._critical import CriticalSharpness, critical_sharpness
-from ._edge import edge_of_stability
-from ._log import Log
-from ._m_sharpness import MSharpness, m_sharpness
 from ._rho_point import RhoPoint
-from ._scalars import scalars
-from ._shares import LayerShares, layer_shares
-from ._sharpness import worst_loss
-from ._slice import LossSlice, loss_slice
-from ._spectrum import Spectrum, hessian_spectrum
-from ._state import State
-from ._trace import Trace, hessian_trace
-from ._writers import JsonLines
-from .floor import Floor
+from ._run.edge import edge_of_stability
+from ._run.floor import Floor
+from ._run.log import Log
+from ._run.probe import Probe
+from ._run.scalars import scalars
+from ._run.sketch import Sketch
+from ._run.state import State
+from ._run.statistics import Numbers
+from ._run.verdict import Diagnosis, diagnose
+from ._run.watch import watch
+from ._run.window import Window
+from ._run.writers import JsonLines
+from ._sharpness.ascent import Sharpness
+from ._sharpness.critical import CriticalSharpness, critical_sharpness
+from ._sharpness.m_sharpness import MSharpness, m_sharpness
+from ._sharpness.shares import LayerShares, layer_shares
+from ._sharpness.slice import LossSlice, loss_slice
+from ._sharpness.spectrum import Spectrum, hessian_spectrum
+from ._sharpness.trace import Trace, hessian_trace
+from ._sharpness.worst_loss import worst_loss
 from .hold import OnHold
-from .probe import Probe
 from .rho_range import RhoRange, rho_range
-from .sketch import Sketch
-from .stall import Diagnosis, diagnose
-from .statistics import Numbers
 from .tensorboard import TensorBoard
 from .toggle import Toggle, toggle
-from .watch import watch
-from .window import Window
 
 __all__ = [
     "CriticalSharpness",

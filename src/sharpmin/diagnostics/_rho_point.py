@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ._run.statistics import cancelled, interval_of
 from ._trial import Seen
-from .statistics import cancelled, interval_of
 from .toggle import Difference
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from sharpmin.core.rho import RhoSchedule, finite, positive_integer
 from sharpmin.optim.sam import SAM
 
-from ._state import State
-from ._stretch import LEAST_BLOCKS
-from .probe import Probe
-from .stall import Diagnosis, diagnose
+from ._run.probe import Probe
+from ._run.state import State
+from ._run.stretch import LEAST_BLOCKS
+from ._run.verdict import Diagnosis, diagnose
 
 _HOLDS = (State.HOLDS, State.RHO_FLOOR, State.TWO_CYCLE, State.TRAP)
 

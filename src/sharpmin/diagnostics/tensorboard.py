@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from ._rows import Row
-from ._scalars import scalars
+from ._run.rows import Row
+from ._run.scalars import scalars
 
 
 class Scalars(Protocol):

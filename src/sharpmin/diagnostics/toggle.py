@@ -17,7 +17,7 @@ from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo, positive_integer
 from sharpmin.optim.sam import SAM
 
 from ._branches import Step, aside, copied, loss_of
-from ._schedule import scheduler_of
+from ._run.ahead import scheduler_of
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
 from sharpmin.diagnostics import Floor, Numbers
-from sharpmin.diagnostics.stall import SHARE
+from sharpmin.diagnostics._run.verdict import SHARE
 
 from ._style import Key, Plate, figure, light, line, log_axis, note
 from ._watched import Curve, Share, Watched

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sharpmin.diagnostics import Diagnosis, Floor, Numbers
-from sharpmin.diagnostics.stall import SHARE
+from sharpmin.diagnostics._run.verdict import SHARE
 
 
 @dataclass(frozen=True)

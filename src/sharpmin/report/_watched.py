@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sharpmin.diagnostics import Diagnosis, Log, Numbers, Window
-from sharpmin.diagnostics._scalars import BLOCK, STEP, scalar
-from sharpmin.diagnostics._stretch import LEAST_BLOCKS
+from sharpmin.diagnostics._run.scalars import BLOCK, STEP, scalar
+from sharpmin.diagnostics._run.stretch import LEAST_BLOCKS
 
 MOST_POINTS = 1200
 MOST_WINDOWS = 60
@@ -61,7 +61,7 @@ class Watched:
     """The curves of a run.
 
     Attributes:
-        steps: by name, over single steps: loss, cosine, lag, reach and more; see `diagnostics._scalars`.
+        steps: by name, over single steps: loss, cosine, lag, reach and more; see `diagnostics._run.scalars`.
         blocks: by name, over blocks: loss, curvature, smoothness, bounce.
         shares: kappa of running windows of `width` blocks.
         width: of them.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
 from sharpmin.diagnostics import Diagnosis, Log, diagnose
-from sharpmin.diagnostics._stretch import LEAST_BLOCKS
+from sharpmin.diagnostics._run.stretch import LEAST_BLOCKS
 
 from ._numbers import shown
 

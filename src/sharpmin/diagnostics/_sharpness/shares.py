@@ -12,8 +12,8 @@ from sharpmin.core.rho import finite
 from sharpmin.optim import L2, Geometry
 from sharpmin.optim._numeric.sums import inner
 
-from ._ball import Ball
-from ._objective import LossFn, looking
+from .ball import Ball
+from .objective import LossFn, looking
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from sharpmin.optim._effects.guard import require_free
 from sharpmin.optim._numeric.kinds import at_least_float32, dense
 from sharpmin.optim._numeric.sums import all_finite
 
-from ._batches import Batch, Batches, check_repeatable
-from ._frozen import Frozen, frozen
-from ._graph import nodes
-from ._kernels import plain_kernels
+from .batches import Batch, Batches, check_repeatable
+from .frozen import Frozen, frozen
+from .graph import nodes
+from .kernels import plain_kernels
 
 _REENTRANT = "CheckpointFunctionBackward"
 

@@ -15,11 +15,11 @@ from sharpmin.optim._compare import GradientPair
 from sharpmin.optim._scope import rank_and_world
 from sharpmin.optim.sam import SAM
 
-from ._effective import Base
-from ._rows import Row, Writer
-from ._schedule import Ahead, scheduler_of
-from ._writers import opened
+from .ahead import Ahead, scheduler_of
+from .base_view import BaseView
 from .probe import Probe
+from .rows import Row, Writer
+from .writers import opened
 
 
 def watch(
@@ -143,8 +143,8 @@ def _watch_own(opt: Any, rho: float | None, optimizer: Optimizer | None, setting
     def parameters() -> Iterable[Tensor]:
         return (p for group in opt.param_groups for p in group["params"])
 
-    def base() -> Base:
-        return Base(opt.param_groups, opt.state)
+    def base() -> BaseView:
+        return BaseView(opt.param_groups, opt.state)
 
     setting = {"rho": None, **_describe(opt.base), **setting}
     probe = _probe(parameters, base, setting, to, start or 0, opt._passes.groups.count if start is None else None)
@@ -185,8 +185,8 @@ def _watch_model(model: Any, rho: float | None, optimizer: Any, setting: Row, to
         )
     groups = [] if optimizer is None else optimizer.param_groups
 
-    def base() -> Base:
-        return Base(groups, {} if optimizer is None else optimizer.state)
+    def base() -> BaseView:
+        return BaseView(groups, {} if optimizer is None else optimizer.state)
 
     described = (
         {"base": None, "momentum": 0.0, "decay": 0.0, "adaptive": False, "beta1": 0.0}
@@ -197,7 +197,7 @@ def _watch_model(model: Any, rho: float | None, optimizer: Any, setting: Row, to
 
 
 def _describe(optimizer: Optimizer) -> Row:
-    base = Base(optimizer.param_groups, optimizer.state)
+    base = BaseView(optimizer.param_groups, optimizer.state)
     return {
         "base": type(optimizer).__name__,
         "momentum": base.momentum(),

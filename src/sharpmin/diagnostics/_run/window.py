@@ -15,10 +15,10 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from ._log import Log
-from ._rows import Row
-from ._schedule import between
-from ._stretch import Block, stretch, weighted
+from .ahead import between
+from .log import Log
+from .rows import Row
+from .stretch import Block, stretch, weighted
 
 HORIZON = 3 / 16
 """Of the window: how far a prediction reaches; beyond a quarter they were wrong."""

@@ -18,7 +18,7 @@ from sharpmin.optim._numeric.kinds import at_least_float32
 from sharpmin.optim._numeric.loops import displace, times
 from sharpmin.optim._numeric.tensors import copy_all
 
-from ._generators import Randomness
+from .._generators import Randomness
 
 
 @dataclass(frozen=True)

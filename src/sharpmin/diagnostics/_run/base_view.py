@@ -26,7 +26,7 @@ from sharpmin.optim._numeric.tensors import multiply, quotients, scale_all, squa
 
 
 @dataclass(frozen=True)
-class Base:
+class BaseView:
     """The base optimizer's view of a list of parameters, at this moment."""
 
     groups: Sequence[Mapping[str, Any]]

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from sharpmin.core.rho import finite, positive_integer
 from sharpmin.optim._numeric.sums import inner
 
-from ._batches import Batches
-from ._objective import LossFn, Objective, like_gradient, looking
+from .batches import Batches
+from .objective import LossFn, Objective, like_gradient, looking
 
 _FARTHER = 4.0  # from a point where the loss is not yet above that at w, or is no number
 

@@ -18,9 +18,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from sharpmin.optim._numeric.kinds import any_low_precision, dense
 from sharpmin.optim._numeric.sums import all_finite, inner, sum_of_squares
 
-from ._batches import Batch
-from ._graph import nodes
-from ._objective import Objective
+from .batches import Batch
+from .graph import nodes
+from .objective import Objective
 
 AUTOGRAD = "autograd"
 DIFFERENCES = "finite differences"

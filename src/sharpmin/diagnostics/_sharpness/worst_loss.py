@@ -9,8 +9,8 @@ from torch import nn
 
 from sharpmin.optim import L2, Geometry
 
-from ._ascent import BallAscent, Sharpness
-from ._objective import LossFn, looking
+from .ascent import BallAscent, Sharpness
+from .objective import LossFn, looking
 
 
 def worst_loss(

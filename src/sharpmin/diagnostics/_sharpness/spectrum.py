@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from sharpmin.core.extras import optional
 from sharpmin.core.rho import finite, positive_integer
 
-from . import _lanczos
-from ._curvature import Hessian
-from ._objective import LossFn, check_seed, looking
+from . import lanczos
+from .curvature import Hessian
+from .objective import LossFn, check_seed, looking
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,15 +131,13 @@ _NOTHING: End = ([], [], None)
 
 def _ends(flat: _Flat, k: int, signs: Iterable[int], tol: float, seed: int, max_products: int) -> dict[int, End]:
     """Values, residuals and vectors for each end."""
-    if _lanczos.dense(flat.n, k):
-        matrix = _lanczos.columns(flat.product, flat.n)
+    if lanczos.dense(flat.n, k):
+        matrix = lanczos.columns(flat.product, flat.n)
         _, vectors = np.linalg.eigh(matrix)
-        return {s: _lanczos.settle(matrix.__matmul__, vectors[:, -k:] if s > 0 else vectors[:, :k], s) for s in signs}
+        return {s: lanczos.settle(matrix.__matmul__, vectors[:, -k:] if s > 0 else vectors[:, :k], s) for s in signs}
     start = np.random.default_rng(seed).standard_normal(flat.n)
-    scale = _lanczos.size(flat.product, start)
-    return {
-        s: _lanczos.settle(flat.product, _lanczos.end(flat.product, start, k, s, scale, tol, max_products), s) for s in signs
-    }
+    scale = lanczos.size(flat.product, start)
+    return {s: lanczos.settle(flat.product, lanczos.end(flat.product, start, k, s, scale, tol, max_products), s) for s in signs}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from ._rows import Row, encode
+from .rows import Row, encode
 from .sketch import BUCKETS
 
 

@@ -17,13 +17,13 @@ from sharpmin.optim._compare import GradientPair, pair
 from sharpmin.optim._numeric.kinds import at_least_float32, dense
 from sharpmin.optim._numeric.sums import inner
 
-from ._edge import edge_of_stability
-from ._effective import Base
-from ._first_pass import FirstPass
-from ._log import Log
-from ._means import Means
-from ._rows import VERSION, Row, Writer
-from ._schedule import Ahead
+from .ahead import Ahead
+from .base_view import BaseView
+from .edge import edge_of_stability
+from .first_pass import FirstPass
+from .log import Log
+from .means import Means
+from .rows import VERSION, Row, Writer
 from .sketch import Sketch, places
 
 ROOM = 64
@@ -41,7 +41,7 @@ class Probe:
     def __init__(
         self,
         parameters: Callable[[], Iterable[Tensor]],
-        base: Callable[[], Base],
+        base: Callable[[], BaseView],
         setting: Row,
         writers: Sequence[Writer],
         *,
@@ -150,7 +150,7 @@ class Probe:
         """Whether the next step is one whose sketches a block adds up."""
         return self._seen % self._every == 0
 
-    def _sketched(self, both: GradientPair, base: Base, at_w: dict[str, Tensor] | None) -> Row:
+    def _sketched(self, both: GradientPair, base: BaseView, at_w: dict[str, Tensor] | None) -> Row:
         """Sketch both, for the block or to follow the step before; the cosine of g with that one's, if they are neighbours."""
         at = self._places(both.parameters)
         of_g, of_d, products = self._sketch.compare(both.clean, both.perturbed, starts=at)
@@ -172,7 +172,7 @@ class Probe:
         return [at[id(p)] for p in parameters]
 
     def _of_weights(
-        self, parameters: Sequence[Tensor], clean: Sequence[Tensor], base: Base, at: Sequence[int], scale: Scalar = 1.0
+        self, parameters: Sequence[Tensor], clean: Sequence[Tensor], base: BaseView, at: Sequence[int], scale: Scalar = 1.0
     ) -> dict[str, Tensor]:
         """What depends on the weights at w: the gradient of weight decay, and the positions where mu was declared."""
         found = {}
@@ -184,7 +184,7 @@ class Probe:
             found["gx"] = _one(inner(clean, weights)) / scale
         return found
 
-    def _scaled(self, both: GradientPair, base: Base, at: Sequence[int]) -> dict[str, Tensor]:
+    def _scaled(self, both: GradientPair, base: BaseView, at: Sequence[int]) -> dict[str, Tensor]:
         """D and g as the base scales them, and the size of g so; nothing where it steps along the gradient."""
         if not base.scales():
             return {}

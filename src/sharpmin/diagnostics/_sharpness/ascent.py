@@ -12,9 +12,9 @@ from torch import Tensor
 from sharpmin.core.rho import finite, positive_integer
 from sharpmin.optim import Geometry
 
-from ._ball import Ball
-from ._batches import Batch
-from ._objective import Objective, check_seed
+from .ball import Ball
+from .batches import Batch
+from .objective import Objective, check_seed
 
 _SMALLEST = 2.0**-20  # of rho: an ascent that only gains with shorter steps than this is over
 

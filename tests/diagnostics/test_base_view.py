@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sharpmin.diagnostics import _effective
-from sharpmin.diagnostics._effective import Base
+from sharpmin.diagnostics._run.base_view import BaseView
 
 BASES = {
     "sgd": (torch.optim.SGD, {}),
@@ -45,7 +45,7 @@ def test_decay_and_preconditioner(name, place, monkeypatch):
     if place == "accelerator":
         monkeypatch.setattr(_effective, "on_host", lambda _: False)
     base, ps, vectors = stepped(name)
-    seen = Base(base.param_groups, base.state)
+    seen = BaseView(base.param_groups, base.state)
     decayed, scaled = seen.decayed(ps), seen.preconditioned(ps, vectors)
     for i, (p, v) in enumerate(zip(ps, vectors, strict=True)):
         group = base.param_groups[i // 2]
@@ -59,7 +59,7 @@ def test_decay_and_preconditioner(name, place, monkeypatch):
 
 def test_parameters_of_nobody_are_left_alone():
     base, _, _ = stepped("adamw")
-    seen, other = Base(base.param_groups[:1], base.state), [torch.ones(2, dtype=torch.float64)]
+    seen, other = BaseView(base.param_groups[:1], base.state), [torch.ones(2, dtype=torch.float64)]
     assert torch.equal(seen.preconditioned(other, other)[0], other[0])
     assert not seen.decayed(other)[0].any()
 
@@ -71,7 +71,7 @@ def test_nothing_is_read_from_a_device():
         group["lr"] = torch.tensor(lr, device="meta")
     for own in base.state.values():
         own["step"] = own["step"].to("meta")  # as `capturable=True` has it on a card
-    seen = Base(base.param_groups, base.state)
+    seen = BaseView(base.param_groups, base.state)
     assert [t.shape for t in seen.preconditioned(ps, vectors)] == [p.shape for p in ps]
     assert [t.shape for t in seen.decayed(ps)] == [p.shape for p in ps]
     assert seen.lr().is_meta
@@ -84,7 +84,7 @@ def test_where_every_learning_rate_is_0_none_has_a_share(name):
     base, ps, vectors = stepped(name)
     for group in base.param_groups:
         group["lr"] = 0.0
-    scaled = Base(base.param_groups, base.state).preconditioned(ps, vectors)
+    scaled = BaseView(base.param_groups, base.state).preconditioned(ps, vectors)
     for i, (p, v) in enumerate(zip(ps, vectors, strict=True)):
         assert torch.allclose(scaled[i], v / root(base, p, base.param_groups[i // 2]), rtol=1e-13, atol=0)
 

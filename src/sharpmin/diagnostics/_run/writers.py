@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sharpmin.optim._scope import rank_and_world
 
-from ._rows import Row, Writer, finite
+from .rows import Row, Writer, finite
 
 WAITING = 4096
 """So many rows wait for a disk that has no room."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from ._state import State
 from .floor import Floor
+from .state import State
 from .statistics import Numbers
 
 SMALL, LARGE = 0.02, 0.1

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ._rows import Row, whole
+from .rows import Row, whole
 
 STEPS, BLOCKS = 65_536, 8192
 """The newest rows that are kept from a file: some 100 MB."""

@@ -11,9 +11,9 @@ from torch import nn
 from sharpmin.core.rho import positive_integer
 from sharpmin.optim import L2, Geometry
 
-from ._ascent import BallAscent
-from ._batches import groups
-from ._objective import LossFn, looking
+from .ascent import BallAscent
+from .batches import groups
+from .objective import LossFn, looking
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from sharpmin.core.rho import finite, positive_integer
 from sharpmin.optim import L2, Geometry
 from sharpmin.optim._numeric.sums import inner
 
-from ._ball import Ball
-from ._objective import LossFn, like_gradient, looking
-from ._spectrum import hessian_spectrum
+from .ball import Ball
+from .objective import LossFn, like_gradient, looking
+from .spectrum import hessian_spectrum
 
 ASCENT, TOP = "ascent", "top eigenvector"
 Direction = str | Sequence[Tensor]

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ._log import Log, read
-from ._state import State
-from ._words import headline, words
+from .explain import headline, words
 from .floor import Floor
+from .log import Log, read
 from .probe import Probe
+from .state import State
 from .statistics import Numbers
 from .window import Window
 

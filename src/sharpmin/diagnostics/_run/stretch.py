@@ -11,8 +11,8 @@ from torch import Tensor
 
 from sharpmin.core.rho import positive_integer
 
-from ._log import Log
-from ._rows import SKETCHES, Row, decode
+from .log import Log
+from .rows import SKETCHES, Row, decode
 
 LEAST_BLOCKS = 5
 MOST_BLOCKS = 40

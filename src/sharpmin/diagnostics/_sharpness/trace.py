@@ -12,8 +12,8 @@ from torch import nn
 
 from sharpmin.core.rho import positive_integer
 
-from ._curvature import Hessian, quadratic_form
-from ._objective import LossFn, check_seed, looking
+from .curvature import Hessian, quadratic_form
+from .objective import LossFn, check_seed, looking
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Probes of a model where it stands; they only look."""
