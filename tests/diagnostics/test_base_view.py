@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sharpmin.diagnostics import _effective
+from sharpmin.diagnostics._run import base_view
 from sharpmin.diagnostics._run.base_view import BaseView
 
 BASES = {
@@ -43,7 +43,7 @@ def root(base, p, group):
 def test_decay_and_preconditioner(name, place, monkeypatch):
     """Both ways to know the step count: from the host, and from a device that nobody asks."""
     if place == "accelerator":
-        monkeypatch.setattr(_effective, "on_host", lambda _: False)
+        monkeypatch.setattr(base_view, "on_host", lambda _: False)
     base, ps, vectors = stepped(name)
     seen = BaseView(base.param_groups, base.state)
     decayed, scaled = seen.decayed(ps), seen.preconditioned(ps, vectors)
@@ -90,6 +90,6 @@ def test_where_every_learning_rate_is_0_none_has_a_share(name):
 
 
 def test_counts_of_steps_on_several_devices_stay_where_they_are():
-    here, there = _effective._unbias(0.9, [torch.tensor(3.0), torch.tensor(3.0, device="meta")])
+    here, there = base_view._unbias(0.9, [torch.tensor(3.0), torch.tensor(3.0, device="meta")])
     assert float(here) == pytest.approx(1 / (1 - 0.9**3), rel=1e-12)
     assert there.is_meta

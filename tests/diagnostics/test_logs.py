@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.diagnostics import JsonLines, Log, _log
+from sharpmin.diagnostics import JsonLines, Log
+from sharpmin.diagnostics._run import log as log_module
 from sharpmin.diagnostics._run.log import collect, read
 from sharpmin.diagnostics._run.writers import WAITING
 
@@ -141,7 +142,7 @@ def test_a_run_on_a_full_disk_goes_on_and_says_so_once(recwarn):
 
 
 def test_a_log_of_any_size_takes_bounded_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr(_log, "STEPS", 100)
+    monkeypatch.setattr(log_module, "STEPS", 100)
     path = tmp_path / "run.jsonl"
     row = json.dumps({"kind": "step", "step": 0, "gg": 1.0, "dg": 1.0, "dd": 1.0, "rho": 0.1, "lr": 0.1})
     with path.open("w") as file:

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import random
+import warnings
 
 import numpy as np
 import pytest
@@ -244,3 +245,23 @@ def test_a_toggle_leaves_every_generator_where_it_was():
     answer = toggle(model, opt, step, [torch.ones(3, 2)] * 20, branches=("rho = 0", "rho"))
     assert states() == before
     assert answer.losses["rho"][0] == answer.losses["rho = 0"][0]  # the same numbers were drawn
+
+
+@pytest.mark.parametrize(("noted", "mu"), [(False, None), (True, None), (False, 0.1)])
+def test_a_loop_that_gives_no_loss_is_told_once(noted, mu):
+    w = torch.nn.Parameter(torch.linspace(1, 2, 3))
+    opt = sm.SAM(torch.optim.SGD([w], lr=0.01), rho=0.1)
+    probe = sm.watch(opt, block=8, mu=mu)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        for _ in range(24):
+            opt.zero_grad()
+            loss = w.square().sum()
+            loss.backward()
+            with opt.perturbed():
+                w.square().sum().backward()
+            if noted:
+                probe.note(loss)
+            opt.step()
+    told = [str(each.message) for each in seen if "the first block has no loss" in str(each.message)]
+    assert len(told) == (0 if noted or mu else 1)

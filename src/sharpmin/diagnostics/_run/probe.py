@@ -67,7 +67,7 @@ class Probe:
         self._copies: bool | None = None
         self._loss: Scalar | None = None
         self._let_go: Callable[[], None] | None = None
-        self._id, self._stuck = secrets.token_hex(6), set[int]()
+        self._id, self._stuck, self._told = secrets.token_hex(6), set[int](), False
         versions = {"version": VERSION, "sharpmin": __version__, "torch": str(torch.__version__)}
         self._write({"kind": "run", **versions, "time": time.time(), **setting})
 
@@ -202,7 +202,18 @@ class Probe:
             if self.ahead is not None:
                 row["ahead"] = self.ahead.sums(self._block, self._seen)
             self._write({"kind": "block", "first": self._numbers[0], "last": self._numbers[-1], **row})
+            self._tell_of_loss(row)
         self._means, self._numbers = Means(), []
+
+    def _tell_of_loss(self, row: Row) -> None:
+        """Once, after the first block: without a loss to compare with, the verdict will stay open."""
+        if not self._told and "loss" not in row and self._setting.get("mu") is None:
+            warnings.warn(
+                "watch: the first block has no loss, so no fall will be called large or small: step by a closure, or give the "
+                "loss at w of every step, by probe.note(loss) before opt.step() or by probe.clean(loss)",
+                stacklevel=2,
+            )
+        self._told = True
 
     def flush(self) -> None:
         """Write what is pending; on an accelerator this waits for the device, and happens once a block."""

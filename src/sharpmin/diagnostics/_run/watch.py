@@ -64,7 +64,7 @@ def watch(
         The `Probe`; `sharpmin.diagnose(probe)` reads it at any time.
 
     Warns:
-        UserWarning: for a model without `optimizer`, since no verdict will be possible.
+        UserWarning: for a model without `optimizer`, since no verdict will be possible; after the first block, if no loss came.
 
     Raises:
         TypeError: if `target` is neither, or a SAM comes with `rho` or `optimizer`.
