@@ -14,7 +14,7 @@ def make(f, rho=0.5):
 
 def test_before_the_first_step(quadratic):
     assert make(quadratic()).last == sm.StepReport()
-    assert dataclasses.astuple(sm.StepReport()) == (False, 0.0, 0.0, None, 0, *[None] * 7, False)
+    assert dataclasses.astuple(sm.StepReport()) == (False, 0.0, 0.0, None, 0, *[None] * 7, False, 0, 0)
 
 
 def test_after_a_step(quadratic, door, path):
@@ -44,7 +44,7 @@ def test_a_step_of_the_base_alone(quadratic, door, path):
     opt = make(f, 0.0)
     door(opt, f)
     loss = 6.5 if door.__name__ == "closure" else None
-    assert opt.last == sm.StepReport(stepped=True, passes=1 if loss else 2, clean_loss=loss)  # a block that runs counts
+    assert opt.last == sm.StepReport(stepped=True, passes=1 if loss else 2, clean_loss=loss, steps=1)  # a block that runs counts
 
 
 def test_the_last_step_s_numbers_do_not_linger(quadratic, door):
@@ -54,7 +54,7 @@ def test_the_last_step_s_numbers_do_not_linger(quadratic, door):
     opt.param_groups[0]["rho"] = 0.0
     f()
     opt.step()
-    assert opt.last == sm.StepReport(stepped=True, passes=1)
+    assert opt.last == sm.StepReport(stepped=True, passes=1, steps=2, climbed=1)
 
 
 def test_within_a_step(quadratic):
