@@ -44,7 +44,8 @@ def test_a_step_of_the_base_alone(quadratic, door, path):
     opt = make(f, 0.0)
     door(opt, f)
     loss = 6.5 if door.__name__ == "closure" else None
-    assert opt.last == sm.StepReport(stepped=True, passes=1 if loss else 2, clean_loss=loss, steps=1)  # a block that runs counts
+    passes = 1 if loss else 2  # a block that runs counts
+    assert opt.last == sm.StepReport(stepped=True, passes=passes, clean_loss=loss, steps=1)
 
 
 def test_the_last_step_s_numbers_do_not_linger(quadratic, door):
