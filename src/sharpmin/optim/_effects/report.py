@@ -32,8 +32,8 @@ class StepReport:
             int8, since rounding eats small perturbations there, on the first two steps, on every 64th, and on all with
             `telemetry=True`; elsewhere e is what was asked for.
         steps: how many steps the run has taken; `climbed`: how many of them had their second pass at w + e. Where a schedule
-            or rho = 0 kept all of them at w, that is 0, and the run was one of the base optimizer. On an accelerator a gradient of
-            zero counts, too: it would have to be read.
+            or rho = 0 kept all of them at w, that is 0, and the run was one of the base optimizer. On an accelerator a zero
+            gradient counts, too: it would have to be read.
     """
 
     stepped: bool = False
