@@ -433,7 +433,7 @@ def test_a_step_without_a_closure_has_no_rise_and_says_so():
         o.step()
         return loss
 
-    found = rho_range(model, opt, step, batches[:20] * 2, rhos=[0.1], steps=40)
+    found = rho_range(model, opt, step, batches[:1] * 80, rhos=[0.1], steps=80)
     (point,) = found.points
     assert found.claims.told
     assert (point.rise, found.no_effect) == (None, None)
