@@ -19,6 +19,9 @@ from sharpmin.diagnostics.rho_range import RHOS
 
 EPOCHS = {"digits": 90, "mnist1d": 20, "mnist": 20, "text": 30}
 GRID = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+FINE = (0.0, 0.001, 0.002, 0.005)
+"""A finer grid, where no effect is said, on the tasks whose runs cost little."""
+CHEAP = (("digits", 0.3), ("digits", 0.0), ("text", 0.0))
 SEEDS = (0, 1, 2)
 STEPS = 60
 """Of a short run."""
@@ -34,12 +37,13 @@ class Training:
 
     data: str
     noise: float
+    rhos: tuple[float, ...] = GRID
 
     @property
     def id(self) -> dict[str, Any]:
         """Its setting, and what else decides the result."""
-        setting = {"rhos": list(GRID), "seeds": list(SEEDS), "epochs": EPOCHS[self.data]}
-        return {"kind": "training", **setting, **asdict(self), "torch": str(torch.__version__)}
+        setting = {"seeds": list(SEEDS), "epochs": EPOCHS[self.data]}
+        return {"kind": "training", **setting, **asdict(self), "rhos": list(self.rhos), "torch": str(torch.__version__)}
 
 
 @lru_cache(maxsize=2)
@@ -81,7 +85,7 @@ def train(task: Training) -> dict[str, Any]:
     All runs step at once, as one model with stacked weights (`vmap`): a loop over them takes ten times as long.
     """
     torch.set_num_threads(1)
-    members = [(seed, rho) for seed in SEEDS for rho in GRID]
+    members = [(seed, rho) for seed in SEEDS for rho in task.rhos]
     feeds = {seed: Batches(*training(task.data, task.noise, seed), seed) for seed in SEEDS}
     steps = EPOCHS[task.data] * feeds[SEEDS[0]].epoch
     whole = Stack([_model(task.data, seed) for seed, _ in members], [rho for _, rho in members])
@@ -89,11 +93,13 @@ def train(task: Training) -> dict[str, Any]:
     orders = [iter(feeds[seed]) for seed in SEEDS]
     for number in range(steps):
         batches = [next(order) for order in orders]
-        x, y = (torch.stack([batch[at] for batch in batches]).repeat_interleave(len(GRID), 0) for at in (0, 1))
+        x, y = (torch.stack([batch[at] for batch in batches]).repeat_interleave(len(task.rhos), 0) for at in (0, 1))
         losses.append(whole.step(x, y, 0.5 * LR["momentum"] * (1 + math.cos(math.pi * number / steps))))
     kept = torch.stack(losses)
     epochs = torch.stack([kept[0], *kept.reshape(EPOCHS[task.data], -1, len(members)).mean(1)]).T
-    x, y = (torch.stack([held_out(task.data, seed)[at] for seed in SEEDS]).repeat_interleave(len(GRID), 0) for at in (0, 1))
+    x, y = (
+        torch.stack([held_out(task.data, seed)[at] for seed in SEEDS]).repeat_interleave(len(task.rhos), 0) for at in (0, 1)
+    )
     error, loss = whole.score(x, y)
     rows = zip(members, epochs.tolist(), error.tolist(), loss.tolist(), strict=True)
     return {"runs": [{"seed": m[0], "rho": m[1], "losses": e, "error": r, "loss": v} for m, e, r, v in rows]}
@@ -162,22 +168,24 @@ class Test:
     data: str
     noise: float
     seed: int
+    rhos: tuple[float, ...] = RHOS
 
     @property
     def id(self) -> dict[str, Any]:
         """Its setting, and what else decides the result."""
-        return {"kind": "test", "steps": STEPS, "rhos": list(RHOS), **asdict(self), "torch": str(torch.__version__)}
+        return {"kind": "test", "steps": STEPS, **asdict(self), "rhos": list(self.rhos), "torch": str(torch.__version__)}
 
 
 def tests() -> list[Test]:
     """All of them, seed by seed."""
-    return [Test(data, noise, seed) for seed in SEEDS for data, noise in (*FIXED, *JUDGED)]
+    whole = [Test(data, noise, seed) for seed in SEEDS for data, noise in (*FIXED, *JUDGED)]
+    return whole + [Test(data, noise, seed, FINE[1:]) for seed in SEEDS for data, noise in CHEAP]
 
 
 def test(cell: Test) -> dict[str, Any]:
     """Both records, the batches being those that the run goes on with."""
     model, opt, feed = begun(cell.data, cell.noise, 0.05, cell.seed)
     batches = list(itertools.islice(feed, STEPS))
-    here = rho_range(model, opt, train_step, batches[:8])
-    run = rho_range(model, opt, train_step, batches, steps=STEPS)
+    here = rho_range(model, opt, train_step, batches[:8], rhos=cell.rhos)
+    run = rho_range(model, opt, train_step, batches, rhos=cell.rhos, steps=STEPS)
     return {"start": here.record(), "run": run.record()}

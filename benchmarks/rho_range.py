@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from _rho_tasks import EPOCHS, FIXED, GRID, JUDGED, SEEDS, Test, Training, test, tests, train
+from _rho_tasks import CHEAP, EPOCHS, FINE, FIXED, GRID, JUDGED, SEEDS, Test, Training, test, tests, train
+from sharpmin.diagnostics.stall import LEFT
 
 from sharpmin.diagnostics import RhoPoint
-from sharpmin.diagnostics._rho_rules import LEFT, USUAL, Claims, claims
+from sharpmin.diagnostics._rho_rules import USUAL, Claims, claims
 from sharpmin.diagnostics.toggle import Difference
 from sharpmin.study import Store
 
@@ -27,7 +28,10 @@ from sharpmin.study import Store
 def results(file: Path) -> dict[Any, dict[str, Any]]:
     """All results; those in the file are not computed again."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    store, wanted = Store(file), [*(Training(*task) for task in (*FIXED, *JUDGED)), *tests()]
+    store, wanted = (
+        Store(file),
+        [*(Training(*task) for task in (*FIXED, *JUDGED)), *(Training(*task, FINE) for task in CHEAP), *tests()],
+    )
     for cell in wanted:
         if cell not in store.known([cell]):
             begin = time.process_time()
@@ -67,7 +71,11 @@ class Task:
         self.name = f"{task[0]}, {task[1]:.0%} noise" if task[1] else f"{task[0]}, clean"
         self.runs = {(run["rho"], run["seed"]): run for run in found[Training(*task)]["runs"]}
         self.said = [said(found[Test(*task, seed)]["run"]) for seed in SEEDS]
-        self.here = [said(found[Test(*task, seed)]["start"]) for seed in SEEDS]
+        self.fine = None
+        if task in CHEAP:
+            self.fine = [said(found[Test(*task, seed, FINE[1:])]["run"]).no_effect for seed in SEEDS]
+            finer = found[Training(*task, FINE)]["runs"]
+            self.runs |= {(run["rho"], run["seed"]): run for run in finer if run["rho"]}
 
     def error(self, rho: float, seed: int) -> float:
         """On the held-out samples, in per cent."""
@@ -109,14 +117,11 @@ def show(task: Task) -> None:
     print("  first - .05: {:+.1f} ± {:.1f} (one standard error)".format(*task.against(firsts, usual)))
     told, true = [c.collapse for c in task.said], [task.collapsed(s) for s in SEEDS]
     print(f"  collapse said {told}, true {true}")
-    for name, here in (("run", task.said), ("start", task.here)):
-        still = [c.no_effect for c in here]
-        if None not in still:
-            print(
-                f"  no effect ({name}) {still}: against rho = 0 " + "{:+.1f} ± {:.1f}".format(*task.against(still, [0.0] * 3))
-            )
-        else:
-            print(f"  no effect ({name}) {still}")
+    for grid, still in (("grid", [c.no_effect for c in task.said]), ("finer grid", task.fine)):
+        if still is not None and None not in still:
+            print(f"  hardly any effect, {grid}, up to {still}: {{:+.1f}} ± {{:.1f}}".format(*task.against(still, [0.0] * 3)))
+        elif still is not None:
+            print(f"  hardly any effect, {grid}, up to {still}")
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import sharpmin as sm
 from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import RhoSchedule
 from sharpmin.diagnostics import rho_range
-from sharpmin.diagnostics._rho_rules import LAG, LEFT, SAME
+from sharpmin.diagnostics._rho_rules import LAG, LEAST, SAME, USUAL
 
 SPLIT = 2
 """The first two coordinates are one parameter, the others a second one."""
@@ -194,7 +194,7 @@ def test_a_collapse_is_found_exactly_where_it_is_proved(start, small, large):
     assert found.collapse == far
     assert min(found.points[1].losses) >= 1 + math.cos(max(start, 0.1)) - 1e-12
     assert found.points[0].losses[-1] < 0.1
-    assert found.first == near
+    assert found.first == max(near, USUAL)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -230,34 +230,64 @@ def test_without_a_fall_nothing_is_told():
     assert "it must fall by a tenth" in found.explain()
     here = rho_range(*valley(0.5), [None] * 4, rhos=[0.1, 1.0])
     assert (here.claims.told, here.collapse, here.first) == (False, None, 0.05)
-    assert "show along a short run only: give steps=" in here.explain()
+    assert "shows along a short run only: give steps=" in here.explain()
 
 
-def test_no_effect_ends_where_the_rise_is_a_hundredth_of_the_loss():
-    """w^2 / 2 at w = 1: the rise is rho + rho^2 / 2, a hundredth of 1/2 at rho = 0.00498..."""
-    edge = math.sqrt(1 + 2 * SAME / 2) - 1
+def test_hardly_any_effect_ends_where_the_rise_is_a_small_part_of_the_loss():
+    """On w^2 / 2 the rise is rho w + rho^2 / 2; both are added up over the second half, with w by hand."""
+    grid = [1e-4 * 1.5**k for k in range(12)]
+
+    def share(rho):
+        w, rises, losses = 1.0, [], []
+        for _ in range(20):
+            rises.append(rho * w + rho**2 / 2)
+            losses.append(w**2 / 2)
+            w -= 0.02 * (w + rho)
+        return sum(rises[10:]) / sum(losses[10:])
+
+    small = [rho for rho in grid if share(rho) < SAME]
+    assert 0 < len(small) < len(grid)
     model = nn.ParameterList([nn.Parameter(torch.ones(1, dtype=torch.float64))])
-    opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1))
-    found = rho_range(model, opt, squares, [None] * 4, rhos=[0.5 * edge, 0.999 * edge, 1.001 * edge, 1.0])
-    assert found.no_effect == 0.999 * edge
-    assert rho_range(model, opt, squares, [None] * 4, rhos=[1.0]).no_effect is None
+    opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.02))
+    found = rho_range(model, opt, squares, [None] * 20, rhos=grid, steps=20)
+    assert found.no_effect == max(small)
+    assert f"Up to rho = {max(small):g} hardly any effect" in found.explain()
+    assert rho_range(model, opt, squares, [None] * 20, rhos=grid[-1:], steps=20).no_effect is None
+    assert rho_range(model, opt, squares, [None] * 4, rhos=grid).no_effect is None  # told along a short run only
 
 
-def test_the_first_value_is_the_largest_that_keeps_up():
-    """The threshold, read off the losses: the run at `first` lags by at most LAG of the progress, the next one by more."""
-    grid = [0.05, 0.2, 0.3, 0.35, 0.38, 0.39]
-    found = rho_range(*valley(0.4), [None] * 60, rhos=grid, steps=60)
+def progress(found):
+    """Of every radius, as a share of that with rho = 0, from the losses."""
 
     def end(losses):
         return sum(losses[-15:]) / 15
 
-    whole = found.without[0] - end(found.without)
-    lags = [(end(p.losses) - end(found.without)) / whole for p in found.points]
-    at = grid.index(found.first)
-    assert max(lags[: at + 1]) <= LAG < lags[at + 1]
-    assert end(found.without) < LEFT * found.without[0]
-    alone = rho_range(*valley(0.4), [None] * 60, rhos=[0.39], steps=60)
-    assert alone.first == 0.39
+    start = found.without[0]
+    return [(start - end(p.losses)) / (start - end(found.without)) for p in found.points]
+
+
+def test_the_first_value_is_the_largest_that_keeps_up():
+    grid = [0.05, 0.2, 0.3, 0.35, 0.38, 0.39]
+    found = rho_range(*valley(0.4), [None] * 60, rhos=grid, steps=60)
+    made, at = progress(found), grid.index(found.first)
+    assert min(made[: at + 1]) >= 1 - LAG > made[at + 1]
+    assert found.first > USUAL
+    assert found.collapse == next((rho for rho, share in zip(grid, made, strict=True) if share < LEAST), None)
+
+
+def test_the_first_value_is_the_usual_one_where_no_larger_one_keeps_up():
+    found = rho_range(*valley(0.4), [None] * 60, rhos=[0.39], steps=60)
+    assert progress(found)[0] < 1 - LAG
+    assert found.first == USUAL
+    assert "the usual one; no larger one of the grid" in found.claims.reason
+
+
+def test_where_the_usual_value_collapses_the_first_one_is_below_it():
+    """0.05 is beyond the maximum, 0.03 away, and 0.02 is not."""
+    found = rho_range(*valley(0.03), [None] * 160, rhos=[0.02, 0.05], steps=160)
+    assert (found.collapse, found.first) == (0.05, 0.02)
+    alone = rho_range(*valley(0.03), [None] * 160, rhos=[0.05], steps=160)
+    assert (alone.collapse, alone.first) == (0.05, 0.05)
     assert "the smallest of the grid, although" in alone.claims.reason
 
 
@@ -403,8 +433,9 @@ def test_a_step_without_a_closure_has_no_rise_and_says_so():
         o.step()
         return loss
 
-    found = rho_range(model, opt, step, batches, rhos=[0.1])
+    found = rho_range(model, opt, step, batches[:1] * 80, rhos=[0.1], steps=80)
     (point,) = found.points
+    assert found.claims.told
     assert (point.rise, found.no_effect) == (None, None)
     assert None not in (point.cosine, point.cancelled)
     assert sum(point.shares.values()) == pytest.approx(1)

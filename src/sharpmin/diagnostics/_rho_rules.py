@@ -11,17 +11,20 @@ from dataclasses import dataclass
 
 from ._rho_point import RhoPoint
 
-LEFT = 0.9
-"""Of the loss at the start of a short run: a run that ends above it has not begun to learn."""
+FALL = 0.1
+"""Of the loss at the start of a short run: how far it must fall with rho = 0 before anything is told."""
 
-SAME = 0.01
-"""Of the loss: a rise L(w + e) - L(w) below it is no effect."""
+LEAST = 0.2
+"""Of the progress of the short run with rho = 0: one that makes less has not left its start."""
+
+LAG = 0.1
+"""Of the same: how much less progress the first value may make, where it is above the usual one."""
+
+SAME = 0.002
+"""Of the loss: a rise L(w + e) - L(w) below it is hardly any effect."""
 
 USUAL = 0.05
 """The first value of the literature."""
-
-LAG = 0.2
-"""Of the progress of a short run with rho = 0: how much less the first value may make."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +32,10 @@ class Claims:
     """What is said of a grid.
 
     Attributes:
-        no_effect: the largest radius, with all smaller ones of the grid, that does nothing measurable; None if none does so.
-        collapse: the smallest radius at which the run would collapse; None if none would, or it cannot be told.
+        no_effect: the largest radius, with all smaller ones of the grid, that has hardly any effect, or None.
+        collapse: the smallest radius whose short run does not leave its start, or None.
         first: the value to try first; `reason`: why.
-        told: whether a collapse could be told.
+        told: whether the test could tell: along a short run that gets away from its start with rho = 0.
         remarks: what cannot be told, and why.
     """
 
@@ -60,19 +63,26 @@ def claims(points: Sequence[RhoPoint], without: Sequence[float]) -> Claims:
         points: of the grid, the smallest first.
         without: the losses of a short run with rho = 0; none at the present weights.
     """
-    remarks = [] if any(point.rise is not None for point in points) else [_NO_RISE]
     untold = _untold(without)
-    remarks += [] if untold is None else [untold]
-    collapse = _collapse(points, without, told=untold is None)
-    first, reason = _first(points, without, told=untold is None)
-    return Claims(_no_effect(points, run=bool(without)), collapse, first, reason, untold is None, tuple(remarks))
+    if untold is not None:
+        ended = min((point.rho for point in points if not point.finite), default=None)
+        return Claims(None, ended, USUAL, "the usual one; nothing here speaks for another", False, (untold,))
+    collapse = min((p.rho for p in points if not _progress(p, without) >= LEAST), default=None)
+    first, reason = _first(points, without, collapse)
+    remarks = () if any(point.rise is not None for point in points) else (_NO_RISE,)
+    return Claims(_no_effect(points), collapse, first, reason, True, remarks)
 
 
-def _no_effect(points: Sequence[RhoPoint], *, run: bool) -> float | None:
-    """As far up the grid as the rise stays small against the loss, over the same steps."""
+def _progress(point: RhoPoint, without: Sequence[float]) -> float:
+    """How far the loss has fallen, as a share of how far it has with rho = 0; nan where it is no number."""
+    return (without[0] - end_of(point.losses)) / (without[0] - end_of(without))
+
+
+def _no_effect(points: Sequence[RhoPoint]) -> float | None:
+    """As far up the grid as the rise stays small against the loss, over the second half of the short run."""
     found = None
     for point in points:
-        losses = point.losses[len(point.losses) // 2 if run else 0 :]
+        losses = point.losses[len(point.losses) // 2 :]
         if point.rise is None or not abs(point.rise) < SAME * abs(math.fsum(losses) / len(losses)):
             break
         found = point.rho
@@ -80,35 +90,28 @@ def _no_effect(points: Sequence[RhoPoint], *, run: bool) -> float | None:
 
 
 def _untold(without: Sequence[float]) -> str | None:
-    """Why a collapse cannot be told, if that is so: where the run without SAM does not get away from its start either."""
+    """Why nothing can be told, if that is so: the run without SAM does not get away from its start either."""
     if not without:
-        return "a collapse, and which value to try first, show along a short run only: give steps="
+        return "what a run would do shows along a short run only: give steps="
     start, plain = without[0], end_of(without)
-    if 0 < plain < LEFT * start or plain <= 0 < start:
+    if start - plain >= FALL * abs(start) > 0:
         return None
     return (
-        f"with rho = 0 the loss went from {start:.3g} to {plain:.3g} in {len(without)} steps; it must fall by a tenth before a "
-        "collapse or a first value can be told: take more steps, or an earlier moment of the run"
+        f"with rho = 0 the loss went from {start:.3g} to {plain:.3g} in {len(without)} steps; it must fall by a tenth before "
+        "anything can be told: take more steps, or an earlier moment of the run"
     )
 
 
-def _collapse(points: Sequence[RhoPoint], without: Sequence[float], *, told: bool) -> float | None:
-    """The smallest radius whose short run ends where it began, or in no number."""
-    ended = [p.rho for p in points if not p.finite or (told and end_of(p.losses) >= LEFT * without[0])]
-    return min(ended, default=None)
-
-
-def _first(points: Sequence[RhoPoint], without: Sequence[float], *, told: bool) -> tuple[float, str]:
-    """As far up the grid as the short run keeps most of the progress that it makes with rho = 0."""
-    if not told:
-        return USUAL, "the usual one; nothing here speaks for another"
-    whole, found = without[0] - end_of(without), None
+def _first(points: Sequence[RhoPoint], without: Sequence[float], collapse: float | None) -> tuple[float, str]:
+    """The usual value, or what is above it as long as the short run keeps up; below it only where the usual one collapses."""
+    keeps = None
     for point in points:
-        if not (point.finite and end_of(point.losses) - end_of(without) <= LAG * whole):
+        if not _progress(point, without) >= 1 - LAG:
             break
-        found = point.rho
-    if found is None:
-        return points[
-            0
-        ].rho, f"the smallest of the grid, although its run falls behind by over {LAG:.0%}; try smaller ones, too"
-    return found, f"the largest whose short run keeps {1 - LAG:.0%} of the progress that it makes with rho = 0"
+        keeps = point.rho
+    usual = collapse is None or collapse > USUAL
+    if usual and (keeps is None or keeps <= USUAL):
+        return USUAL, f"the usual one; no larger one of the grid keeps {1 - LAG:.0%} of the progress made with rho = 0"
+    if keeps is None:
+        return points[0].rho, "the smallest of the grid, although its run falls behind; try smaller ones, too"
+    return keeps, f"the largest whose short run keeps {1 - LAG:.0%} of the progress made with rho = 0"
