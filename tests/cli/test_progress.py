@@ -1,6 +1,7 @@
 """How far a command is: the time to go as a function of what is done, lines that count up to the total, a bar on a terminal."""
 
 import io
+import itertools
 import re
 
 import pytest
@@ -47,9 +48,9 @@ def test_a_line_for_every_twentieth_and_one_for_the_last(total):
     assert max(gaps) - min(gaps) <= 1
 
 
-def follow(total, finished=0, **console):
-    """What is said of work; every look at the clock is two seconds later."""
-    clock, out = iter(range(0, 10_000, 2)), io.StringIO()
+def follow(total, finished=0, seconds=2, **console):
+    """What is said of work; every look at the clock is so many seconds later."""
+    clock, out = itertools.count(0, seconds), io.StringIO()
     with progress(
         "digits", "runs", total, finished=finished, console=Console(file=out, **console), clock=clock.__next__
     ) as counter:
@@ -92,12 +93,17 @@ def test_a_terminal_has_a_bar_with_the_time_to_go():
     assert all(len(line) <= 80 for line in re.split(r"[\r\n]", plain))
 
 
+def test_what_is_done_at_once_says_nothing():
+    assert follow(40, seconds=0.02) == ""
+
+
 def test_a_dumb_terminal_has_lines():
     assert len(follow(40, force_terminal=True, _environ={"TERM": "dumb"}).splitlines()) == LINES
 
 
 def test_reproduce_says_how_far_it_is(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(_progress, "FEW", 2)
+    monkeypatch.setattr(_progress, "APART", 0)
     assert main(["reproduce", "--quick", "--out", str(tmp_path), "--only", "c1", "--only", "t2"]) == 0
     first, last = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"reproduce: 1 of 2 statements, \d+ s, about \d+ s to go", first)

@@ -154,7 +154,7 @@ def test_the_end_of_a_watched_run_tells_if_it_never_climbed(name):
     w, opt = built(RADII[name])
     probe = sm.watch(opt)
     for _ in range(STEPS):
-        guarded(opt, w)
+        closure(opt, w)
     if name == "after the end":
         with pytest.warns(UserWarning, match=r"none of the 12 steps climbed: rho \(Tail\(.*run of SGD"):
             probe.close()

@@ -15,6 +15,9 @@ Piece = TypeVar("Piece")
 LINES = 20
 """So many lines off a terminal, or one for each piece of work where there are fewer."""
 
+APART = 1.0
+"""Seconds between two lines, at least; what is done sooner says nothing."""
+
 FEW = 5
 """Off a terminal nothing is said of less pieces than these: the result is there soon."""
 
@@ -68,6 +71,7 @@ class Counter:
     def __init__(self, name: str, unit: str, total: int, finished: int, console: Console, clock: Callable[[], float]):
         self._name, self._unit, self._total, self._before = name, unit, total, finished
         self._console, self._clock, self._begin = console, clock, clock()
+        self._line = self._begin
         self._done = finished
         self._terminal = console.is_terminal and not console.is_dumb_terminal
         name_and_bar = TextColumn("{task.description:18}"), BarColumn(bar_width=20), MofNCompleteColumn()
@@ -85,12 +89,19 @@ class Counter:
             yield piece
             self._count()
 
+    def reach(self, done: int) -> None:
+        """So many pieces are done by now."""
+        while self._done < done:
+            self._count()
+
     def _count(self) -> None:
         self._done += 1
-        elapsed = self._clock() - self._begin
+        now = self._clock()
+        elapsed = now - self._begin
         left = to_go(self._done - self._before, self._total - self._before, elapsed)
         self.bar.update(self._task, completed=self._done, left=left)
-        if not self._terminal and due(self._done, self._total):
+        if not self._terminal and due(self._done, self._total) and now - self._line >= APART:
+            self._line = now
             parts = f"{self._name}: {self._done} of {self._total} {self._unit}", duration(elapsed), left
             self._console.print(", ".join(filter(None, parts)), soft_wrap=True, markup=False, highlight=False)
 

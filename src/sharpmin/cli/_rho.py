@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,7 +35,7 @@ def rho(
     from sharpmin.study import begin
 
     begun = begin(task, 0.3 if noisy else 0.0, seed, steps or BATCHES)
-    with _bar(task, begun.seconds) as progress:
+    with _told(task, begun.seconds) as progress:
         found = rho_range(begun.model, begun.opt, begun.step, begun.batches, rhos=radii, steps=steps or None, progress=progress)
     if as_json:
         head = {"task": task, "noise": 0.3 if noisy else 0.0, "seed": seed}
@@ -52,20 +52,20 @@ def _radii(text: str) -> list[float]:
 
 
 @contextmanager
-def _bar(task: str, seconds: float) -> Iterator[Progress]:
-    """What the test costs, then a bar, both on stderr."""
+def _told(task: str, seconds: float) -> Iterator[Progress]:
+    """What the test costs, and then how far it is, both on stderr."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        row = bar.add_task(task)
+    from ._progress import Counter, progress
 
-        def progress(done: int, whole: int) -> None:
-            if not done:
+    console, counters = Console(stderr=True), list[Counter]()
+    with ExitStack() as stack:
+
+        def reached(done: int, whole: int) -> None:
+            if not counters:
                 about = max(1, round(2 * seconds * whole))  # the test reads every gradient several times
                 console.print(f"{task}: {whole} gradient evaluations, about {about} s", highlight=False, markup=False)
-            bar.update(row, completed=done, total=whole)
+                counters.append(stack.enter_context(progress(task, "gradients", whole, console=console)))
+            counters[0].reach(done)
 
-        yield progress
+        yield reached
