@@ -168,6 +168,8 @@ RULES = [
     ({"fall": 0.0049}, State.UNDECIDED),
     ({"fall": 0.0049, "upper": 0.004, "amplified": 0.0004}, State.UNDECIDED),  # half of the gradient is cancelled
     ({"fall": 0.0049, "upper": 0.004, "amplified": 0.0004, "cancelled": 0.49}, State.FREE),
+    ({"fall": 0.0049, "upper": 0.004, "amplified": 0.0004, "cancelled": 0.4, "start": 1.1}, State.UNDECIDED),  # not begun
+    ({"fall": 0.0049, "upper": 0.004, "amplified": 0.0004, "cancelled": 0.4, "start": 1.12}, State.FREE),
     ({"fall": 0.0049, "upper": 0.004, "amplified": 0.0006, "cancelled": 0.4}, State.UNDECIDED),  # twice: an estimate
     ({"fall": 0.0049, "upper": 0.004, "amplified": 0.0004, "p_value": 1.0}, State.UNDECIDED),  # at a saddle D flips its sign
     ({"fall": 0.0049, "upper": -1.0, "amplified": 0.003}, State.UNDECIDED),  # help does not count against it

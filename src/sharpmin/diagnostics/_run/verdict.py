@@ -123,12 +123,17 @@ def _of_net(n: Numbers, known: bool, settled: bool) -> State:
         return State.HELPS
     if n.loss is None or not n.loss > 0:
         return State.UNDECIDED
-    if half and n.fall > 0 and n.start is not None and n.loss >= LEFT * n.start:
+    if half and n.fall > 0 and _at_start(n):
         return State.COLLAPSE
     if n.fall >= SHARE * n.loss:
         return State.HOLDS if settled or n.drop >= SHARE * n.loss else State.UNDECIDED
     small = max(n.upper, 0.0) + 2 * n.amplified < SHARE * n.loss
-    return State.FREE if small and known and not half else State.UNDECIDED
+    return State.FREE if small and known and not half and not _at_start(n) else State.UNDECIDED
+
+
+def _at_start(n: Numbers) -> bool:
+    """Whether the loss has not left its start: then a slow escape lies beyond the horizon, and SAM is never called free."""
+    return n.start is not None and n.loss is not None and n.loss >= LEFT * n.start
 
 
 def _helps(n: Numbers) -> bool:
@@ -163,6 +168,8 @@ def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:
         remarks.append(f"the window has {long}; with fewer than {least} the verdict is less sure, and never by noise alone")
     if window.run.get("reshuffled") is not False and window.run.get("mu"):
         remarks.append("the noise part is an upper bound, up to 25 times too high, unless samples are drawn with replacement")
+    if state is State.UNDECIDED and _at_start(numbers):
+        remarks.append("the loss has not left its start, where rho = 0 may let it go only after the horizon")
     if state is State.HOLDS and math.isinf(numbers.drop_interval[0]):
         remarks.append("the predicted fall has no interval: too few blocks")
     return remarks
