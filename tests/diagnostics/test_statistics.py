@@ -259,3 +259,17 @@ def test_noise_alone_takes_200_steps_where_no_epoch_is_declared():
     found = diagnose(made)
     assert (found.state, found.window.steps) == (State.UNDECIDED, 120)
     assert any("120 steps; with fewer than 200" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize(
+    ("share", "interval", "resolved"),
+    [(0.7, (0.5, 0.9), True), (0.7, (0.1, 1.2), False), (3.0, (2.0, 4.5), True), (3.0, (1.0, 5.0), False), (0.7, None, False)],
+)
+def test_a_share_that_the_window_does_not_resolve_is_none(share, interval, resolved):
+    n = Numbers(**{**PLAIN, "cancelled": share, "cancelled_interval": interval})
+    assert n.resolved == (share if resolved else None)
+
+
+def test_a_fall_is_never_said_beyond_a_positive_loss():
+    values = [Numbers(**{**PLAIN, "fall": 2.0, "loss": loss}).attainable for loss in (1.0, 3.0, -1.0, None)]
+    assert values == [1.0, 2.0, 2.0, 2.0]

@@ -50,7 +50,7 @@ def draw(data: Watched, n: Numbers, floor: Floor | None = None) -> tuple[Plate, 
 def _loss(data: Watched) -> Plate | None:
     if not data.steps["loss"]:
         return None
-    sentence = "The verdict is about the shaded stretch, the last blocks with one ρ and one learning rate."
+    sentence = "The verdict is about the shaded stretch: the newest blocks within which ρ, lr and the loss changed little."
     panels = (("Training loss at w", losses(data)),)
     return Plate("loss", "The loss, and the window", sentence, (), panels, (LOSS, MEAN))
 
@@ -148,7 +148,9 @@ def fall(n: Numbers) -> go.Figure:
     names, values = ["both", "noise", "force"], [n.fall, n.relief, n.drop]
     least = SHARE * n.loss if n.loss is not None and n.loss > 0 else None
     inner = [0.0, *values, *([] if least is None else [least])]
-    low, high = _padded([*inner, *(v for v in n.drop_interval if math.isfinite(v) and abs(v) < 4 * max(map(abs, inner)))])
+    around = {0: n.fall_interval, 2: n.drop_interval}
+    far = 4 * max(map(abs, inner))
+    low, high = _padded([*inner, *(v for ends in around.values() for v in ends if math.isfinite(v) and abs(v) < far)])
     ends = sorted((n.lower, n.upper))
     start, end = (_near(v, [low, high]) for v in ends)
     bar = go.Bar(
@@ -158,7 +160,7 @@ def fall(n: Numbers) -> go.Figure:
     points = [
         go.Scatter(
             x=[value], y=[at], name=PART.name, mode="markers", hovertemplate="%{x:.3g}",
-            error_x=_error(n, [low, high]) if at == 2 else None,
+            error_x=_error(value, around.get(at), [low, high]),
             marker={"size": 10 if at else 13, "symbol": "circle" if at else "diamond", "color": light(PART.role)},
         )
         for at, value in enumerate(values)
@@ -173,12 +175,11 @@ def fall(n: Numbers) -> go.Figure:
     return figure([*curves, *points], x=across, y=up, notes=notes)
 
 
-def _error(n: Numbers, frame: Sequence[float]) -> dict[str, Any] | None:
-    """The interval of the force's part, if it has one."""
-    low, high = n.drop_interval
-    if not (math.isfinite(low) and math.isfinite(high)):
+def _error(value: float, interval: tuple[float, float] | None, frame: Sequence[float]) -> dict[str, Any] | None:
+    """The interval around a value, where it has one."""
+    if interval is None or not all(map(math.isfinite, interval)):
         return None
-    above, below = _near(high, frame) - n.drop, n.drop - _near(low, frame)
+    below, above = value - _near(interval[0], frame), _near(interval[1], frame) - value
     return {"array": [above], "arrayminus": [below], "color": light(PART.role), "thickness": 2, "width": 6}
 
 

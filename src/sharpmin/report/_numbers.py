@@ -67,7 +67,7 @@ def entries(diagnosis: Diagnosis) -> list[Entry]:
 def _force(n: Numbers) -> Iterator[Entry]:
     yield Entry(
         "cancelled share kappa",
-        n.cancelled,
+        n.resolved,
         "How much of the loss gradient SAM's force cancels: 100% is all of it, below 0 SAM helps.",
         "Unresolved where the mean gradient of the window drowns in noise.",
         n.cancelled_interval,

@@ -96,7 +96,7 @@ class Live:
         line = text.Text("  ".join(parts) + "  ")
         if found is None:
             return line.append(f"block {min(len(self._log.blocks), LEAST_BLOCKS)} of {LEAST_BLOCKS}", "dim")
-        line.append(f"kappa {shown(found.numbers.cancelled, percent=True)}  ")
+        line.append(f"kappa {shown(found.numbers.resolved, percent=True)}  ")
         return line.append(found.headline, STYLES[found.exit_code])
 
 

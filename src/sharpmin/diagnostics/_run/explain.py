@@ -47,19 +47,13 @@ def _holds(n: Numbers) -> tuple[str, str]:
 
 def _reasons(n: Numbers) -> str:
     """The parts of the fall that are there, the larger first."""
-    force = "SAM's force cancels " + (f"{_cancelled(n)} of the loss gradient" if _resolved(n) else "part of the loss gradient")
+    force = "SAM's force cancels " + (
+        f"{_cancelled(n)} of the loss gradient" if (n.resolved or 0) > 0 else "part of the loss gradient"
+    )
     noise = f"SAM amplifies the noise of the batches by {n.amplification:.0%}"
     parts = sorted([(n.drop, force), (n.relief, noise)], reverse=True)
     told = [text for value, text in parts if value > 0.1 * abs(n.fall)]
     return ", and ".join(told or [parts[0][1]])
-
-
-def _resolved(n: Numbers) -> bool:
-    """Whether kappa is known well enough to be said as a reason."""
-    if n.cancelled is None or n.cancelled_interval is None:
-        return False
-    low, high = n.cancelled_interval
-    return n.cancelled > 0 and high - low < 1
 
 
 def _about(n: Numbers) -> str:

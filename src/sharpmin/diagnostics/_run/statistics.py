@@ -109,6 +109,14 @@ class Numbers:
         """The predicted fall, or the loss where that is smaller: a loss that is positive is taken for one that stays so."""
         return min(self.fall, self.loss) if self.loss is not None and self.loss > 0 else self.fall
 
+    @property
+    def resolved(self) -> float | None:
+        """kappa, if the window resolves it: its interval is narrower than 1, or than kappa."""
+        if self.cancelled is None or self.cancelled_interval is None:
+            return None
+        low, high = self.cancelled_interval
+        return self.cancelled if high - low < max(1.0, abs(self.cancelled)) else None
+
     def asdict(self) -> dict[str, object]:
         """Plain values."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
