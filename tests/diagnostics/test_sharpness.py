@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import brentq
+from tests.diagnostics.own_loss import ONES, Vector
 from torch import nn
 from torch.nn.functional import mse_loss
 
@@ -15,24 +16,10 @@ from sharpmin.diagnostics import hessian_spectrum, m_sharpness, worst_loss
 from sharpmin.optim import L2, Elementwise, LInf, Masked
 
 
-class Vector(nn.Module):
-    """A model that is its weights."""
-
-    def __init__(self, w):
-        super().__init__()
-        self.w = nn.Parameter(torch.as_tensor(w, dtype=torch.float64).clone())
-
-    def forward(self, rows):
-        return self.w.expand(len(rows), -1)
-
-
 def quadratic(h, b):
     """The loss w'Hw/2 + b'w, whatever the batch."""
     h, b = torch.as_tensor(h), torch.as_tensor(b)
     return lambda w, _: (torch.einsum("ni,ij,nj->n", w, h, w) / 2 + w @ b).mean()
-
-
-ONES = [(torch.ones(2, 1, dtype=torch.float64), torch.ones(2))]
 
 
 def symmetric(low, high, n=5, seed=0):
