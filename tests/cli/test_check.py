@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from sharpmin._check._suite import families
-from sharpmin.cli import main
+from sharpmin.cli import _progress, main
 
 THEIRS = '''
     """A SAM of other people, with what it prints and what it lacks."""
@@ -60,7 +60,8 @@ def said(capfd, arguments, code=0):
     return capfd.readouterr()
 
 
-def test_ours(capfd):
+def test_ours(capfd, monkeypatch):
+    monkeypatch.setattr(_progress, "APART", 0)
     out = said(capfd, [])
     lines = out.out.splitlines()
     assert lines[0].startswith("sharpmin.SAM by clean, closure, two-step; torch 2.")

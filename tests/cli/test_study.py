@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from sharpmin.cli import main
+from sharpmin.cli import _progress, main
 from sharpmin.core.extras import optional
 from sharpmin.study import METHODS, SETTINGS, Cell, _data, run
 
@@ -21,6 +21,7 @@ from sharpmin.study import METHODS, SETTINGS, Cell, _data, run
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setitem(SETTINGS, "digits", replace(SETTINGS["digits"], epochs=1))
+    monkeypatch.setattr(_progress, "APART", 0)  # every line, however fast the machine is
 
 
 def study(out, *more):

@@ -16,7 +16,7 @@ LINES = 20
 """So many lines off a terminal, or one for each piece of work where there are fewer."""
 
 APART = 1.0
-"""Seconds between two lines, at least; what is done sooner says nothing."""
+"""Seconds between two lines, but for the last; what is done sooner says nothing."""
 
 FEW = 5
 """Off a terminal nothing is said of less pieces than these: the result is there soon."""
@@ -100,7 +100,8 @@ class Counter:
         elapsed = now - self._begin
         left = to_go(self._done - self._before, self._total - self._before, elapsed)
         self.bar.update(self._task, completed=self._done, left=left)
-        if not self._terminal and due(self._done, self._total) and now - self._line >= APART:
+        since = self._begin if self._done == self._total else self._line
+        if not self._terminal and due(self._done, self._total) and now - since >= APART:
             self._line = now
             parts = f"{self._name}: {self._done} of {self._total} {self._unit}", duration(elapsed), left
             self._console.print(", ".join(filter(None, parts)), soft_wrap=True, markup=False, highlight=False)
