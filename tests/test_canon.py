@@ -98,6 +98,7 @@ def test_a_variant_is_here_or_the_page_says_no():
         "a schedule of your own, [below](#a-variant-that-is-not-here)",
     }
     assert f"{len(ROWS)} variants: {len(HERE)} can be written in a line, {len(ROWS) - len(HERE)} cannot." in PAGE
+    assert sum("derived here" in row[0] for row in ROWS) == 4
 
 
 def test_every_function_is_on_the_page():
