@@ -11,6 +11,7 @@ import xarray as xr
 
 from sharpmin.cli import main
 from sharpmin.cli._schedules import LR, RHO, number_or_schedule
+from sharpmin.core.canon import CANON
 from sharpmin.core.rho import Capped, Constant, Cosine, Every, InverseSqrt, ProportionalToLR, Unnormalized
 from sharpmin.optim.variants import variants
 from sharpmin.theory import InverseTime, plan, problems, simulate, theorems
@@ -201,7 +202,8 @@ def test_cite(capsys):
     assert [paper["key"] for paper in parsed(capsys, ["cite", "sam"])] == ["foret2021sharpness"]
     keys = re.findall(r"@inproceedings{(\w+),", said(capsys, ["cite"]))
     papers = [p.key for entries in (theorems(), variants()) for entry in entries.values() for p in entry.references]
-    assert keys == list(dict.fromkeys(papers))
+    assert keys == [*dict.fromkeys(papers), *(paper.key for paper in CANON)]
+    assert said(capsys, ["cite", CANON[0].key, usam[0].key]) == f"{CANON[0].bibtex()}\n\n{usam[0].bibtex()}\n"
 
 
 # all of them
@@ -254,7 +256,7 @@ BAD = [
     ([*PLAN, "--oracle", "n-sam", "--radius", "clipped"], "no statement applies"),
     ([*PLAN, "--accuracy", "-1"], "accuracy=-1.0"),
     (["list", "papers"], "give one of theorems, problems, variants"),
-    (["cite", "t99"], "no statement or variant of that name"),
+    (["cite", "t99"], "no statement, variant or paper of that name"),
 ]
 
 

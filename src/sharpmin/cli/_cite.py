@@ -1,9 +1,10 @@
-"""`sharpmin cite`: BibTeX of the papers behind statements and variants."""
+"""`sharpmin cite`: BibTeX of the papers behind statements and variants, and of the others that `docs/canon.md` speaks of."""
 
 from __future__ import annotations
 
 import difflib
 import json
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -12,10 +13,12 @@ from sharpmin.core.reference import Reference
 
 
 def cite(
-    names: Annotated[list[str] | None, typer.Argument(help="Statements or variants, as `list` prints them.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Statements or variants, as `list` prints them, or keys of papers.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON: key, authors, title, year, venue, arxiv.")] = False,
 ) -> None:
-    """Print the BibTeX of what is named; without arguments, of everything."""
+    """Print the BibTeX of what is named; without arguments, of everything. docs/canon.md has the key of every paper."""
     papers = references(names or [])
     if as_json:
         typer.echo(json.dumps([vars(paper) for paper in papers], indent=2))
@@ -27,16 +30,18 @@ def references(names: list[str]) -> list[Reference]:
     """The papers, each once, in the order in which they are named.
 
     Raises:
-        ValueError: for a name that is neither a statement nor a variant.
+        ValueError: for a name that is neither a statement nor a variant nor the key of a paper.
     """
+    from sharpmin.core.canon import CANON
     from sharpmin.optim.variants import variants
     from sharpmin.theory import theorems
 
     known = {name: t.references for name, t in theorems().items()} | {name: v.references for name, v in variants().items()}
+    known |= {paper.key: (paper,) for paper in [*chain.from_iterable(known.values()), *CANON]}
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name.lower(), known, cutoff=0.4)
-            raise ValueError(f"cite {name!r}: no statement or variant of that name; {_hint(near)}")
+            raise ValueError(f"cite {name!r}: no statement, variant or paper of that name; {_hint(near)}")
     return list(dict.fromkeys(paper for name in names or known for paper in known[name]))
 
 
