@@ -84,6 +84,7 @@ def test_another_base_is_never_called_free():
     w = nn.Parameter(torch.tensor([3.0, 1.0]))
     for base, state in ((torch.optim.SGD, sm.diagnostics.State.FREE), (torch.optim.RMSprop, sm.diagnostics.State.UNDECIDED)):
         opt = sm.SAM(base([w], lr=1e-7), rho=1e-3)
+        steps_of(opt, lambda: (w**2).sum() + 1, 1)  # a run that is watched from its start is not free before it has left it
         probe = sm.watch(opt, every=1, block=5)
         steps_of(opt, lambda: (w**2).sum() + 1, 40)
         found = sm.diagnose(probe)
