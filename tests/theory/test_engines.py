@@ -35,6 +35,8 @@ SCHEDULES = [
     schedules.Every(schedules.Unnormalized(0.3), k=2),
     schedules.Capped(schedules.InverseSqrt(0.3), c=0.4),
     schedules.Capped(schedules.Unnormalized(0.3), c=0.4),
+    schedules.Ramp(0.3, start=2, stop=9),
+    schedules.Until(schedules.Tail(0.3, start=0.1, total=30), stop=0.9, total=30),
 ]
 
 

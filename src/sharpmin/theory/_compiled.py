@@ -61,7 +61,7 @@ def _separable(rho: Any) -> bool:
     """Whether the radius is min(a_t, c_t n): our own schedules, `Unnormalized` only around one that ignores the norm."""
     if not isinstance(rho, RhoSchedule):
         return True
-    if type(rho).__module__ != RhoSchedule.__module__:
+    if type(rho).__module__ not in (RhoSchedule.__module__, Capped.__module__):  # of others nothing is known
         return False
     inner = [getattr(rho, item.name) for item in fields(rho)]  # type: ignore[arg-type]
     return all(map(_separable, inner)) and not (isinstance(rho, Unnormalized) and any(map(_sees_norm, inner)))
