@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from _rho_tasks import CHEAP, EPOCHS, FINE, FIXED, GRID, JUDGED, SEEDS, Test, Training, test, tests, train
-from sharpmin.diagnostics.stall import LEFT
 
+from sharpmin.core.jsonable import jsonable
 from sharpmin.diagnostics import RhoPoint
 from sharpmin.diagnostics._rho_rules import USUAL, Claims, claims
+from sharpmin.diagnostics._run.verdict import LEFT
 from sharpmin.diagnostics.toggle import Difference
 from sharpmin.study import Store
 
@@ -36,18 +37,9 @@ def results(file: Path) -> dict[Any, dict[str, Any]]:
         if cell not in store.known([cell]):
             begin = time.process_time()
             row = train(cell) if isinstance(cell, Training) else test(cell)
-            store.add({"id": cell.id, **finite(row)})
+            store.add({"id": cell.id, **jsonable(row)})
             print(f"{cell}: {time.process_time() - begin:.0f} s of a processor", flush=True)
     return store.known(wanted)
-
-
-def finite(value: Any) -> Any:
-    """JSON knows no nan and no inf."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def said(record: Mapping[str, Any]) -> Claims:

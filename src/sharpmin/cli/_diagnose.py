@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from sharpmin.core.jsonable import jsonable
 
 from ._files import replace, writable
 from ._interrupt import Interrupted
@@ -20,7 +21,10 @@ def diagnose(
     run: Annotated[Path, typer.Argument(help="The JSON lines that sharpmin.watch(..., to='run.jsonl') writes.")],
     blocks: Annotated[
         int | None,
-        typer.Option(help="Only so many of the newest blocks, at least 5; default is all with one rho and lr.", min=5),
+        typer.Option(
+            help="So many of the newest blocks, 5 at least; else those within which rho, lr and loss changed little.",
+            min=5,
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Verdict, numbers and window as one JSON document.")] = False,
     html: Annotated[str | None, typer.Option(help="run.html: a page with figures that works offline.")] = None,
@@ -67,7 +71,7 @@ def record(found: Diagnosis) -> dict[str, Any]:
     if floor is not None:
         gap = {name: getattr(floor, name) for name in ("bias", "bias_low", "bias_high", "noise", "of_rho", "of_noise")}
         gap["replacement"] = floor.replacement
-    whole: dict[str, Any] = _finite(
+    whole: dict[str, Any] = jsonable(
         {
             "state": found.state.value,
             "headline": found.headline,
@@ -80,14 +84,6 @@ def record(found: Diagnosis) -> dict[str, Any]:
         }
     )
     return whole
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _print(found: Diagnosis, page: Path | None) -> None:

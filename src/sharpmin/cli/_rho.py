@@ -19,7 +19,9 @@ BATCHES = 8
 def rho(
     task: Annotated[str, typer.Argument(help="digits, mnist1d or breast-cancer.")],
     grid: Annotated[str, typer.Option(help="The radii, numbers > 0 with commas.")] = "0.01,0.02,0.05,0.1,0.2,0.5,1,2",
-    steps: Annotated[int, typer.Option(help="Of the short run at each; 0: gradients at the start only.", min=0)] = 60,
+    steps: Annotated[
+        int, typer.Option(help="Of the short run at each, 20 at least; 0: gradients at the start only.", min=0)
+    ] = 60,
     noisy: Annotated[bool, typer.Option("--noisy", help="Draw 30 % of the training labels anew.")] = False,
     seed: Annotated[int, typer.Option(help="Of weights, labels and batches.", min=0, max=2**31)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Every number as one JSON document.")] = False,

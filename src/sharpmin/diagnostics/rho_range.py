@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
 
+from sharpmin.core.jsonable import jsonable
 from sharpmin.core.rho import finite, positive_integer
 from sharpmin.optim._effects.guard import require_free
 from sharpmin.optim.sam import SAM
@@ -74,7 +74,7 @@ class RhoRange:
 
     def record(self) -> dict[str, Any]:
         """As plain values, for JSON; None where a number is not finite."""
-        whole: dict[str, Any] = _plain(asdict(self))
+        whole: dict[str, Any] = jsonable(asdict(self))
         return whole
 
 
@@ -248,11 +248,3 @@ def _checked(model: object, opt: object, batches: Any, steps: int | None) -> lis
     if len(batches) < steps:
         raise ValueError(f"rho_range: {len(batches)} batches for steps={steps}; give a batch for every step, or fewer steps")
     return list(batches[:steps])
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

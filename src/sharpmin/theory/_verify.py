@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import math
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from sharpmin.core.jsonable import jsonable
 
 from ._theorem import Cell, Theorem, registered
 
@@ -51,7 +52,8 @@ class Verdict:
 
     def record(self) -> dict[str, Any]:
         """The verdict as JSON-ready values; numbers that are not finite become None."""
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+        whole: dict[str, Any] = jsonable(asdict(self))
+        return whole
 
 
 def verify(theorem: str | Theorem, *, quick: bool = False) -> Verdict:

@@ -1,0 +1,19 @@
+"""Values as JSON can hold them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def jsonable(value: Any) -> Any:
+    """Nested dicts, lists and tuples, with None for every number that is not finite: JSON knows no nan and no inf.
+
+    >>> jsonable({"a": (1.0, float("nan")), "b": {"c": [float("inf"), "text", True]}})
+    {'a': [1.0, None], 'b': {'c': [None, 'text', True]}}
+    """
+    if isinstance(value, dict):
+        return {key: jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
