@@ -15,7 +15,7 @@ import sharpmin as sm
 from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import RhoSchedule
 from sharpmin.diagnostics import rho_range
-from sharpmin.diagnostics._rho_rules import LAG, LEAST, SAME, USUAL
+from sharpmin.diagnostics._rho.rules import LAG, LEAST, SAME, USUAL
 
 SPLIT = 2
 """The first two coordinates are one parameter, the others a second one."""

@@ -4,7 +4,7 @@ And probes of where it stands: the worst loss within rho, m-sharpness, the ends 
 critical sharpness, the loss along directions, and the shares of the layers.
 """
 
-from ._rho_point import RhoPoint
+from ._rho.point import RhoPoint
 from ._run.edge import edge_of_stability
 from ._run.floor import Floor
 from ._run.log import Log

@@ -14,12 +14,12 @@ from sharpmin.optim._effects.guard import require_free
 from sharpmin.optim.sam import SAM
 
 from ._branches import Step, aside
-from ._rho_point import RhoPoint
-from ._rho_rules import Claims, claims
-from ._rho_words import sentences, table
+from ._rho.explain import sentences, table
+from ._rho.point import RhoPoint
+from ._rho.rules import Claims, claims
+from ._rho.trial import Seen, Trial
 from ._run.ahead import scheduler_of
 from ._run.watch import require_pair
-from ._trial import Seen, Trial
 
 RHOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 """The grid, for the L2 geometry; a factor of about 2 is as fine as validation tells radii apart."""

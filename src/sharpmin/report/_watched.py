@@ -114,7 +114,7 @@ def curve(x: Sequence[float], y: Sequence[float]) -> Curve:
 
 
 def shares(log: Log, blocks: Sequence[Row], ends: Sequence[float], width: int) -> tuple[Share, ...]:
-    """kappa of the `width` blocks up to each of at most `MOST_WINDOWS` blocks, as far as they have one rho and one lr."""
+    """kappa of the `width` blocks up to each of at most `MOST_WINDOWS` blocks, as far as they belong together."""
     stride = max(1, -(-(len(blocks) - LEAST_BLOCKS + 1) // MOST_WINDOWS))
     out = []
     for last in sorted(range(len(blocks), LEAST_BLOCKS - 1, -stride)):

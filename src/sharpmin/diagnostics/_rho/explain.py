@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ._rho_point import RhoPoint
-from ._rho_rules import Claims, end_of
+from .point import RhoPoint
+from .rules import Claims, end_of
 
 HEADER = ("rho", "cancelled, % (95 %)", "rise", "cosine", "e lies most in", "loss")
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ._rho_point import RhoPoint
+from .point import RhoPoint
 
 FALL = 0.1
 """Of the loss at the start of a short run: how far it must fall with rho = 0 before anything is told."""

@@ -18,8 +18,8 @@ from sharpmin.optim._numeric.sums import sum_of_squares
 from sharpmin.optim._second_pass import moves_of
 from sharpmin.optim.sam import SAM
 
-from ._branches import Step, copied, loss_of
-from ._run.sketch import Sketch, places
+from .._branches import Step, copied, loss_of
+from .._run.sketch import Sketch, places
 
 SKETCHES = tuple(Sketch(seed) for seed in range(4))
 """Of each gradient: the inner products of two vectors a, b are off by about ||a|| ||b|| / 32, by nothing below 256 entries."""

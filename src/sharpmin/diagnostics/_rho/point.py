@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ._run.statistics import cancelled, interval_of
-from ._trial import Seen
-from .toggle import Difference
+from .._run.statistics import cancelled, interval_of
+from ..toggle import Difference
+from .trial import Seen
 
 
 @dataclass(frozen=True)
