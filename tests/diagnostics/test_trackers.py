@@ -85,6 +85,7 @@ def test_wandb_has_every_number_of_every_row(trackers_here, watched):
     page = recipe("Weights & Biases")
     drawn, rows = watched(page["to_wandb"])
     page["run"].finish()
+    page["wandb"].teardown()  # waits for the process that writes the file: `finish` comes back before its last block is on disk
     (file,) = trackers_here.glob("wandb/offline-run-*/run-*.wandb")
     curves, axes = of_wandb(file)
     assert axes == {"sharpmin/*": "sharpmin/at"}
