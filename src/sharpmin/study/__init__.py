@@ -1,16 +1,21 @@
-"""Studies: SGD, constant SAM and its remedies on real data at equal gradient evaluations, clean and with label noise.
+"""Studies: what SAM and its cheap forms buy over SGD, and at what cost, all tuned alike, on clean and noisy labels.
 
-`cells` lists the runs, `compute` makes their rows, `Store` keeps them, `table` and `findings` read them, `page` shows them.
+`trials` and `judged` list the runs, `compute` makes their rows, `Store` keeps them, `table`, `places` and `findings` read
+them, `page`, `to_csv` and `to_latex` show them.
 """
 
 from ._begin import Beginning, begin
-from ._data import SETTINGS, Setting, setting
+from ._estimate import Estimate
+from ._export import to_csv, to_latex
 from ._findings import Finding, findings
+from ._frontier import Place, places
 from ._methods import METHODS, Method
 from ._page import page
-from ._results import Store, cells, compute
+from ._results import Store, compute
 from ._run import Cell, run
-from ._table import Estimate, Line, paired, table
+from ._settings import SETTINGS, Setting, setting
+from ._table import Line, paired, table
+from ._trials import chosen, judged, trials
 
 __all__ = [
     "METHODS",
@@ -21,15 +26,21 @@ __all__ = [
     "Finding",
     "Line",
     "Method",
+    "Place",
     "Setting",
     "Store",
     "begin",
-    "cells",
+    "chosen",
     "compute",
     "findings",
+    "judged",
     "page",
     "paired",
+    "places",
     "run",
     "setting",
     "table",
+    "to_csv",
+    "to_latex",
+    "trials",
 ]

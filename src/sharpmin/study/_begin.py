@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from sharpmin.optim.sam import SAM
 
-from ._data import Setting
 from ._run import Cell, Run
+from ._settings import Setting, setting
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Beginning:
     """A run that has not taken a step.
 
     Attributes:
-        model, opt: with the tuned rho.
+        model, opt: with the radius and learning rate in the middle of the grids.
         step: one of its steps, as `sharpmin.diagnostics.toggle` and `rho_range` take it.
         batches: the first ones that it would see.
         seconds: of one gradient evaluation on one core, about.
@@ -38,7 +38,7 @@ def begin(data: str, noise: float, seed: int, count: int) -> Beginning:
 
     Args:
         data: its name; see `setting`.
-        noise: the share of training labels drawn anew, 0.0 or 0.3.
+        noise: the share of training labels drawn anew, such as 0.4.
         seed: of weights, labels and batches.
         count: how many batches.
 
@@ -46,11 +46,9 @@ def begin(data: str, noise: float, seed: int, count: int) -> Beginning:
         ValueError: if there is no such study.
         MissingExtraError: if its data needs a package that is not installed.
     """
-    cell = Cell(data, "sam", noise, seed)
-    run = Run(cell)
-    return Beginning(
-        run.model, run.opt, _step_of(run.setting), list(islice(run.batches(), count)), run.setting.seconds / cell.budget
-    )
+    s = setting(data)
+    run = Run(Cell(data, "sam", noise, seed, s.lr, s.rho))
+    return Beginning(run.model, run.opt, _step_of(s), list(islice(run.batches(), count)), s.seconds)
 
 
 def _step_of(setting: Setting) -> Callable[[nn.Module, SAM, Any], Tensor]:

@@ -1,106 +1,135 @@
-"""The figures of a study, as pure functions of its lines."""
+"""The figures of a study, as pure functions of its rows and lines."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
 from sharpmin.report._style import Key, Plate, figure, light
 
-from ._data import Setting
-from ._methods import METHODS
-from ._table import Estimate, Line
+from ._estimate import Estimate
+from ._frontier import places
+from ._methods import METHODS, title
+from ._settings import Setting
+from ._table import Line
+from ._trials import TUNING, Rows
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 else:
     go = optional("plotly.graph_objects", extra="lab")
 
-NOISES = {0.0: "clean labels", 0.3: "30 % of the labels drawn anew"}
-KEYS = {name: Key(method.title.replace("rho", "ρ"), *method.look) for name, method in METHODS.items()}
-LEAST = 1e-8  # a gap that is drawn on a logarithmic axis
 ACCURACY = {"title": "test accuracy, %", "minallowed": 0, "maxallowed": 100}
 """An axis that ends at 0 and at 100 %, whatever is drawn and however it is zoomed."""
+TUNED = ("sam", "clipped", "every-3")
+"""Whose grids of rho are drawn."""
 
 
-def draw(setting: Setting, lines: Sequence[Line]) -> tuple[Plate, ...]:
-    """Accuracy against training loss, accuracy, and largest eigenvalue: means with intervals, or runs where seeds are few."""
+def caption(noise: float) -> str:
+    """Of a panel."""
+    return f"{noise:.0%} of the labels drawn anew".replace("%", " %") if noise else "clean labels"
+
+
+def key(setting: Setting, method: str) -> Key:
+    """Name and look of a method."""
+    return Key(title(method, setting).replace("rho", "ρ"), *METHODS[method].look)
+
+
+def draw(setting: Setting, rows: Rows, lines: Sequence[Line]) -> tuple[Plate, ...]:
+    """Accuracy against passes, gains over the best base, and what validation saw over rho."""
     noises = sorted({line.noise for line in lines})
-    keys = tuple(KEYS[name] for name in METHODS if any(line.method == name for line in lines))
+    few = all(line.few for line in lines)
+    bars = "A mark is a run." if few else "Mean and 95 % interval over seeds."
 
     def panels(plot: Any) -> tuple[tuple[str, go.Figure], ...]:
-        return tuple((NOISES[noise], plot([line for line in lines if line.noise == noise])) for noise in noises)
+        return tuple((caption(noise), plot([line for line in lines if line.noise == noise])) for noise in noises)
 
-    few = all(line.few for line in lines)
-    bars = "A mark is a run, a line the mean of several." if few else "Mean and 95 % interval over seeds."
+    keys = [key(setting, line.method) for line in lines if line.noise == noises[0] and not line.method.startswith("base-")]
     return (
         Plate(
-            "trade", "How far, and how good",
-            "To the left is closer to the optimum of the training loss, up is better on the test samples. "
-            + ("A mark is a run." if few else "Bars are 95 % intervals over seeds."),
-            (), panels(lambda chosen: trade(setting, chosen)), keys,
+            "frontier", "What accuracy costs",
+            "To the left costs less, up is better. The line joins the methods that nobody beats at as few passes; grey squares "
+            f"are the base optimizer at its lengths. {bars}",
+            (), panels(lambda own: frontier(setting, rows, own)), tuple(keys),
         ),
-        Plate("accuracy", "Test accuracy", bars, (), panels(lambda chosen: spread(chosen, "accuracy", ACCURACY, 100))),
         Plate(
-            "eigenvalue", "Largest Hessian eigenvalue",
-            f"Of the training loss, where the run ended. {bars} Where every label is fitted "
-            "cross-entropy is flat as well, so a small value alone does not mean a flat minimum.",
-            (), panels(lambda chosen: spread(chosen, "eigenvalue", {"title": "largest eigenvalue"})),
+            "gain", "Gain over the base at its best length",
+            f"Seed by seed, in points of test accuracy: both had the same labels, first weights and batches. {bars}",
+            (), panels(lambda own: gains(setting, own)),
+        ),
+        Plate(
+            "rho", "What validation saw",
+            "Accuracy on the samples to choose by, at the best learning rate for each ρ. A mark is a trial, the line their mean.",
+            (), panels(lambda own: radii(setting, rows, own)),
+            tuple(key(setting, name) for name in TUNED if any(line.method == name for line in lines)),
         ),
     )  # fmt: skip
 
 
-def trade(setting: Setting, lines: Sequence[Line]) -> go.Figure:
-    """Test accuracy against the gap to the optimum: a point a method, or a run where seeds are few."""
-    title = "training loss − optimum" if setting.l2 else "training loss (optimum: 0)"
-    axis = {"title": title, "type": "log", "dtick": 1, "tickfont": {"size": 11}, "exponentformat": "power"}
-    return figure([trace for line in lines for trace in (_runs(line) if line.few else _mean(line))], x=axis, y=ACCURACY)
+def frontier(setting: Setting, rows: Rows, lines: Sequence[Line]) -> go.Figure:
+    """Test accuracy against passes: a point a method, or a run where seeds are few, and the line of those that nobody beats."""
+    where = places(rows, lines)
+    front = sorted((line.passes, 100 * line.accuracy.mean) for line in lines if where[line.method, line.noise].by is None)
+    dash = {"color": light("line"), "width": 1.5, "shape": "hv"}
+    stairs = go.Scatter(x=[x for x, _ in front], y=[y for _, y in front], mode="lines", line=dash, hoverinfo="skip")
+    points = [trace for line in lines for trace in _point(setting, line)]
+    axis = {"title": f"passes, in units of {setting.base_name}'s", "rangemode": "tozero"}
+    return figure([stairs, *points], x=axis, y=ACCURACY)
 
 
-def _runs(line: Line) -> Iterator[Any]:
-    both = zip(line.gap.values, line.accuracy.values, strict=True)
-    points = [(max(gap, LEAST), 100 * accuracy) for gap, accuracy in both if gap is not None and accuracy is not None]
-    if points:
-        yield _marks(line, *map(list, zip(*points, strict=True)), hovertemplate="%{x:.3g}, %{y:.1f} %")
+def _point(setting: Setting, line: Line) -> list[Any]:
+    if line.few:
+        each = [100 * v for v in line.accuracy.values if v is not None]
+        return [_marks(setting, line, [line.passes] * len(each), each, hovertemplate="%{x:.3g}, %{y:.1f} %")]
+    bar = _percent_bar(line)
+    return [_marks(setting, line, [line.passes], [100 * line.accuracy.mean], error_y=bar, hovertemplate="%{x:.3g}, %{y:.1f} %")]
 
 
-def _mean(line: Line) -> Iterator[Any]:
-    if not (math.isfinite(line.gap.mean) and math.isfinite(line.accuracy.mean)):
-        return
-    gap = max(line.gap.mean, LEAST)
-    below = min(line.gap.half or 0.0, 0.9 * gap)
-    across, up = _bar(line, line.gap.half or 0.0, below), _percent_bar(line)
-    accuracy = 100 * line.accuracy.mean
-    yield _marks(line, [gap], [accuracy], error_x=across, error_y=up, hovertemplate="%{x:.3g}, %{y:.1f} %")
-
-
-def spread(lines: Sequence[Line], quantity: str, axis: dict[str, Any], scale: float = 1) -> go.Figure:
-    """A row a method, the first on top: the mean with its interval, or the runs and their mean where seeds are few."""
+def gains(setting: Setting, lines: Sequence[Line]) -> go.Figure:
+    """A row a method, the first on top: the mean gain with its interval, or the runs and their mean where seeds are few."""
     traces = []
     for line in lines:
-        value: Estimate = getattr(line, quantity)
-        name, middle = KEYS[line.method].name, [scale * value.mean] if math.isfinite(value.mean) else []
+        value: Estimate = line.gain
+        name, middle = key(setting, line.method).name, 100 * value.mean
         if line.few:
-            each = [scale * v for v in value.values if v is not None]
-            traces.append(_marks(line, each, [name] * len(each), hovertemplate="%{x:.4g}"))
-            if middle and line.runs > 1:
-                traces.append(_marks(line, middle, [name], symbol="line-ns-open", hovertemplate="mean %{x:.4g}"))
-        elif middle:
-            bar = _percent_bar(line) if quantity == "accuracy" else _bar(line, scale * (value.half or 0.0))
-            traces.append(_marks(line, middle, [name], error_x=bar, hovertemplate="%{x:.4g}"))
-    names = [KEYS[line.method].name for line in lines]
-    rows = {"type": "category", "categoryorder": "array", "categoryarray": names[::-1], "range": [-0.6, len(names) - 0.4]}
-    return figure(traces, x=axis, y=rows)
+            each = [100 * v for v in value.values if v is not None]
+            traces.append(_marks(setting, line, each, [name] * len(each), hovertemplate="%{x:.4g}"))
+            if line.runs > 1:
+                traces.append(_marks(setting, line, [middle], [name], symbol="line-ns-open", hovertemplate="mean %{x:.4g}"))
+        else:
+            bar = _bar(line, 100 * (value.half or 0.0))
+            traces.append(_marks(setting, line, [middle], [name], error_x=bar, hovertemplate="%{x:.4g}"))
+    names = [key(setting, line.method).name for line in lines]
+    categories = {"type": "category", "categoryorder": "array", "categoryarray": names[::-1], "range": [-0.6, len(names) - 0.4]}
+    return figure(traces, x={"title": "points of test accuracy", "zeroline": True, "zerolinecolor": light("line")}, y=categories)
 
 
-def _marks(line: Line, x: list[Any], y: list[Any], *, symbol: str = "", **more: Any) -> Any:
+def radii(setting: Setting, rows: Rows, lines: Sequence[Line]) -> go.Figure:
+    """Validation accuracy of the trials over rho, each at the learning rate that is best for it."""
+    traces = []
+    for line in (line for line in lines if line.method in TUNED):
+        trials: dict[float, dict[float, list[float]]] = {}
+        for cell, row in rows.items():
+            if (cell.method, cell.noise) == (line.method, line.noise) and cell.seed in TUNING:
+                trials.setdefault(cell.rho, {}).setdefault(cell.lr, []).append(100 * row["validation"])
+        best = {rho: max(by_lr.values(), key=lambda v: sum(v) / len(v)) for rho, by_lr in sorted(trials.items())}
+        x = [rho for rho, values in best.items() for _ in values]
+        traces.append(_marks(setting, line, x, [v for values in best.values() for v in values], hovertemplate="%{x}, %{y:.1f} %"))
+        means = [sum(values) / len(values) for values in best.values()]
+        stroke = {"color": light(METHODS[line.method].look[0]), "width": 1.5}
+        traces.append(go.Scatter(x=list(best), y=means, mode="lines", line=stroke, hoverinfo="skip"))
+    ticks = sorted({x for trace in traces for x in trace.x})
+    axis = {"title": "ρ", "type": "log", "tickvals": ticks, "ticktext": [f"{rho:g}" for rho in ticks]}
+    return figure(traces, x=axis, y=ACCURACY | {"title": "validation accuracy, %"})
+
+
+def _marks(setting: Setting, line: Line, x: list[Any], y: list[Any], *, symbol: str = "", **more: Any) -> Any:
     """In the look of the method; a mark at the end of an axis is not cut in half, and marks that overlap stay apart."""
-    key = KEYS[line.method]
+    look = key(setting, line.method)
     edge = {"width": 2} if symbol else {"width": 1, "color": light("card")}
-    marker = {"color": light(key.role), "symbol": symbol or key.dash, "size": 20 if symbol else 11, "line": edge}
-    return go.Scatter(x=x, y=y, name=key.name, mode="markers", marker=marker, cliponaxis=False, **more)
+    marker = {"color": light(look.role), "symbol": symbol or look.dash, "size": 20 if symbol else 11, "line": edge}
+    return go.Scatter(x=x, y=y, name=look.name, mode="markers", marker=marker, cliponaxis=False, **more)
 
 
 def _percent_bar(line: Line) -> dict[str, Any]:
@@ -112,5 +141,5 @@ def _percent_bar(line: Line) -> dict[str, Any]:
 def _bar(line: Line, up: float, down: float | None = None) -> dict[str, Any]:
     return {
         "type": "data", "symmetric": down is None, "array": [up], "arrayminus": None if down is None else [down],
-        "color": light(KEYS[line.method].role), "thickness": 1.5, "width": 4,
+        "color": light(METHODS[line.method].look[0]), "thickness": 1.5, "width": 4,
     }  # fmt: skip

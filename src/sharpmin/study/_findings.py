@@ -1,84 +1,125 @@
-"""What a study shows, in sentences that its own intervals decide: the price of going all the way, and the use of clipping."""
+"""What a study shows, in sentences that its own intervals decide: does SAM help, is it worth its passes, which rho, what is cheap."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from ._data import CLEAN, NOISY
-from ._methods import METHODS
-from ._run import Cell
-from ._table import Estimate, Line, paired, table
-
-HARMLESS = 0.03
-"""By so much may clipping with a large rho fall short of a tuned rho in accuracy, and be called harmless."""
-
-Rows = Mapping[Cell, Mapping[str, Any]]
+from ._estimate import Estimate
+from ._frontier import best_cheap, share_of_gain
+from ._methods import METHODS, title
+from ._settings import setting
+from ._table import Line, best_base, collapsed, paired, table
+from ._trials import TUNING, Rows
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence, and whether these runs show the side that it is about."""
+    """A sentence about one question, on clean or noisy labels, and whether its interval decides it."""
 
-    side: str
-    shown: bool
+    question: str
+    noise: float
+    clear: bool
     sentence: str
 
 
 def findings(rows: Rows) -> list[Finding]:
-    """Both sides, as far as the rows reach."""
-    lines = {(line.method, line.noise): line for line in table(rows)}
-    return [*_price(rows, lines), *_clipping(rows, lines)]
-
-
-def _price(rows: Rows, lines: Mapping[tuple[str, float], Line]) -> list[Finding]:
-    """Of the methods that go further than constant SAM under label noise, the one that goes furthest."""
-    if ("sam", NOISY) not in lines:
-        return []
-    tuned = _rho(rows, NOISY)[0]
-    further = [
-        (line.gap.mean, name)
-        for (name, noise), line in lines.items()
-        if noise == NOISY and paired(rows, "gap", name, "sam", NOISY).high < 0
-    ]
-    if not further:
-        text = f"Under label noise, no method had a clearly lower training loss than SAM with rho {tuned:g}."
-        return [Finding("price", False, text)]
-    gap, name = min(further)
-    price = paired(rows, "accuracy", name, "sam", NOISY)
-    began = (
-        f"Under label noise, “{METHODS[name].title}” went furthest: training loss {gap:.2g} above the optimum, "
-        f"where SAM with rho {tuned:g} was {lines['sam', NOISY].gap.mean:.2g} above it"
-    )
-    if price.high < 0:
-        return [Finding("price", True, f"{began}; it lost {_points(price, -1)} of test accuracy.")]
-    return [Finding("price", False, f"{began}; its test accuracy was not clearly lower ({_points(price)}).")]
-
-
-def _clipping(rows: Rows, lines: Mapping[tuple[str, float], Line]) -> list[Finding]:
-    """SAM with the large rho against the same with clipping, and that against the tuned rho."""
+    """A sentence a question, clean first; only of what the rows have."""
+    lines = table(rows)
     found = []
-    for noise, when in ((CLEAN, "On clean labels"), (NOISY, "Under label noise")):
-        if ("sam-large", noise) not in lines or ("clipped-large", noise) not in lines:
-            continue
-        tuned, large = _rho(rows, noise)
-        gain = paired(rows, "accuracy", "clipped-large", "sam-large", noise)
-        short = paired(rows, "accuracy", "clipped-large", "sam", noise)
-        before, after = (lines[name, noise].accuracy.mean for name in ("sam-large", "clipped-large"))
-        text = (
-            f"{when}, SAM with rho {large:g} had {before:.1%} test accuracy, and {after:.1%} with clipping: {_points(gain)}. "
-            f"That is {_points(short)} against SAM with rho {tuned:g}."
-        )
-        found.append(Finding(f"clipping, {'noisy' if noise else 'clean'}", gain.low > 0 and short.mean > -HARMLESS, text))
+    for noise in sorted({line.noise for line in lines}):
+        own = {line.method: line for line in lines if line.noise == noise}
+        if "sam" in own and "base" in own:
+            found += [*_help(rows, own), *_worth(rows, own), *_radius(rows, own["sam"]), *_cheap(rows, own), *_collapse(rows, own)]
     return found
 
 
-def _rho(rows: Rows, noise: float) -> tuple[float, float]:
-    return next(cell.rho for cell in rows if cell.noise == noise)
+def _name(rows: Rows, method: str) -> str:
+    return title(method, setting(next(iter(rows)).data))
 
 
-def _points(difference: Estimate, sign: int = 1) -> str:
-    mean = sign * difference.mean * 100
-    plus = "" if sign < 0 else "+"
-    return f"{mean:{plus}.1f} points" if difference.half is None else f"{mean:{plus}.1f} ± {difference.half * 100:.1f} points"
+def _help(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
+    sam = own["sam"]
+    best = own[best_base(rows, sam.noise)]
+    text = (
+        f"SAM has {points(sam.gain)} of test accuracy over {_name(rows, best.method)}, the length that validation chose, at "
+        f"{sam.passes / best.passes:.2g} times its passes"
+    )
+    yield Finding("does SAM help", sam.noise, decided(sam.gain), f"{text}: {verdict(sam.gain)}.")
+
+
+def _worth(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
+    for method, against in (("sam", "base-2"), ("sam-0.5", "base")):
+        if method in own and against in own:
+            noise = own[method].noise
+            gain = paired(rows, method, against, noise)
+            text = f"At equal passes, {own[method].passes:.2g} times those of a run of length 1, {_name(rows, method)} has "
+            text += f"{points(gain)} over {_name(rows, against)}: {verdict(gain)}."
+            yield Finding("is it worth the passes", noise, decided(gain), text)
+
+
+def _radius(rows: Rows, sam: Line) -> Iterator[Finding]:
+    scores: dict[float, list[float]] = {}
+    lost: dict[float, int] = {}
+    for cell, row in rows.items():
+        if (cell.method, cell.noise) == ("sam", sam.noise) and cell.seed in TUNING:
+            lost[cell.rho] = lost.get(cell.rho, 0) + collapsed(cell, row)
+            if cell.lr == sam.lr:
+                scores.setdefault(cell.rho, []).append(row["validation"])
+    shown = ", ".join(f"{rho:g}: {sum(v) / len(v):.1%}" for rho, v in sorted(scores.items()))
+    text = f"SAM's rho by validation is {sam.rho:g} (at its learning rate {sam.lr:g}: {shown})"
+    if "rho" in sam.edge:
+        text += "; that is an end of the grid"
+    falls = [f"{count} with rho {rho:g}" for rho, count in sorted(lost.items()) if count]
+    text += f"; of the trials, {' and '.join(falls)} collapsed" if falls else "; no trial of SAM collapsed"
+    yield Finding("which rho", sam.noise, "rho" not in sam.edge, text + ".")
+
+
+def _cheap(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
+    sam, cheap = own["sam"], best_cheap(list(own.values()), own["sam"].noise)
+    if cheap is None:
+        return
+    text = f"The best cheap SAM by validation, “{_name(rows, cheap.method)}” at {cheap.passes:.3g} times the passes, "
+    share, low, high = share_of_gain(cheap, sam)
+    if math.isnan(share):
+        text += f"has {points(cheap.gain)} over the best base; SAM's own gain is not clear, so a share of it means nothing."
+        yield Finding("what a cheap SAM reaches", sam.noise, decided(cheap.gain), text)
+        return
+    text += f"reaches {share:.0%} ({low:.0%} to {high:.0%}) of SAM's gain over the best base."
+    yield Finding("what a cheap SAM reaches", sam.noise, low > 0, text)
+
+
+def _collapse(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
+    noise = own["sam"].noise
+    counted: dict[str, tuple[int, int]] = {}
+    for cell, row in rows.items():
+        if cell.noise == noise and cell.rho and cell.seed in TUNING:
+            fell, whole = counted.get(cell.method, (0, 0))
+            counted[cell.method] = fell + collapsed(cell, row), whole + 1
+    worst = [f"“{_name(rows, name)}” {counted[name][0]} of {counted[name][1]}" for name in METHODS if counted.get(name, (0,))[0]]
+    chosen = sum(line.collapsed for line in own.values())
+    text = f"Trials that collapsed: {', '.join(worst)}" if worst else "No trial of a SAM collapsed"
+    yield Finding("collapse", noise, True, f"{text}; with what validation chose, {chosen or 'no'} run{'s' * (chosen > 1)} did.")
+
+
+def decided(difference: Estimate) -> bool:
+    """Whether the interval leaves zero out."""
+    return difference.low > 0 or difference.high < 0
+
+
+def verdict(gain: Estimate) -> str:
+    """In words."""
+    if not decided(gain):
+        return "not clear, it does not pay here" if gain.mean <= 0 else "not clear"
+    return "a clear gain" if gain.mean > 0 else "a clear loss"
+
+
+def points(difference: Estimate) -> str:
+    """A difference of accuracies in percentage points.
+
+    >>> points(Estimate(0.0213, 0.004)), points(Estimate(-0.01, None))
+    ('+2.1 ± 0.4 points', '-1.0 points')
+    """
+    mean = 100 * difference.mean
+    return f"{mean:+.1f} points" if difference.half is None else f"{mean:+.1f} ± {100 * difference.half:.1f} points"

@@ -7,7 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ._data import setting
+from ._settings import setting
 
 
 @lru_cache(maxsize=32)
@@ -16,7 +16,8 @@ def optimum(name: str, noise: float, seed: int) -> float:
     s = setting(name)
     if not s.l2:
         return 0.0
-    x, y, *_ = s.samples(noise, seed)
+    samples = s.load().noisy(noise, seed)
+    x, y = samples.x, samples.y
     model = s.model()
     best = torch.optim.LBFGS(
         model.parameters(), max_iter=2000, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"

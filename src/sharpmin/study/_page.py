@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 
 from sharpmin._version import __version__
 from sharpmin.report._render import render
 
-from ._data import Setting
-from ._figures import KEYS, NOISES, draw
+from ._figures import caption, draw
 from ._findings import findings
-from ._run import LR, Cell
+from ._frontier import places
+from ._methods import METHODS, TRIALS, title
+from ._settings import Setting
 from ._table import table
+from ._trials import TUNING, Rows
 
 
-def page(setting: Setting, rows: Mapping[Cell, Mapping[str, Any]], note: str = "") -> str:
+def page(setting: Setting, rows: Rows, note: str = "") -> str:
     """The page; a pure function of the rows.
 
     Args:
         setting: the data set.
-        rows: cell -> row; at least one.
+        rows: cell -> row; all trials, and at least one judged run of each method.
         note: a line on top, such as that the study was interrupted.
     """
-    lines = table(rows)
-    plates = draw(setting, lines)
+    lines, found = table(rows), findings(rows)
+    plates = draw(setting, rows, lines)
+    noises = sorted({line.noise for line in lines})
     return render(
         "study.html.j2",
         plates,
         setting=setting,
         note=note,
-        groups=[(title, [line for line in lines if line.noise == noise]) for noise, title in NOISES.items()],
-        titles={name: key.name for name, key in KEYS.items()},
-        findings=findings(rows),
+        groups=[
+            (caption(noise), [line for line in lines if line.noise == noise], [f for f in found if f.noise == noise])
+            for noise in noises
+        ],
+        titles={name: title(name, setting) for name in METHODS},
+        places=places(rows, lines),
         plates=plates,
         seeds=max(line.runs for line in lines),
         few=all(line.few for line in lines),
         runs=len(rows),
-        evaluations=max(cell.budget for cell in rows),
+        trials=TRIALS,
+        tuning=len(TUNING),
+        steps=setting.steps(1.0),
+        noise=max(noises),
         seconds=sum(float(row["seconds"]) for row in rows.values()),
-        stages=LR,
         versions=[("sharpmin", __version__), ("torch", torch.__version__)],
     )

@@ -16,8 +16,6 @@ import torch
 
 from sharpmin.core.children import end_with_parent
 
-from ._data import CLEAN, NOISY, setting
-from ._methods import METHODS
 from ._run import Cell, run
 
 Row: TypeAlias = dict[str, Any]
@@ -32,18 +30,6 @@ class Identified(Hashable, Protocol):
 
 
 C = TypeVar("C", bound=Identified)
-
-
-def cells(data: str, seeds: int, *, evaluations: int = 0) -> list[Cell]:
-    """All runs of a study, one seed after the other, so that an interrupted one has whole seeds.
-
-    Raises:
-        ValueError: if there is no such study.
-        MissingExtraError: if its data needs a package that is not installed.
-    """
-    setting(data).split()
-    kinds = [(noise, method) for noise in (CLEAN, NOISY) for method in METHODS]
-    return [Cell(data, method, noise, seed, evaluations) for seed in range(seeds) for noise, method in kinds]
 
 
 class Store:

@@ -1,0 +1,71 @@
+"""The table for papers: CSV, and LaTeX with booktabs."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from ._estimate import Estimate
+from ._frontier import places
+from ._methods import title
+from ._settings import setting
+from ._table import table
+from ._trials import Rows
+
+COLUMNS = (
+    "data", "noise", "method", "lr", "rho", "runs", "passes", "seconds", "copies", "accuracy", "accuracy_half", "gain",
+    "gain_half", "loss", "gap", "collapsed", "place", "dominated_by",
+)  # fmt: skip
+
+
+def to_csv(rows: Rows) -> str:
+    """A line a method: accuracies and gains are shares, `_half` is half of a 95 % interval, passes and seconds are relative."""
+    lines, data = table(rows), next(iter(rows)).data
+    where, out = places(rows, lines), io.StringIO()
+    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for line in lines:
+        place, record = where[line.method, line.noise], line.record()
+        flat = {k: v for k, v in record.items() if k in COLUMNS and not isinstance(v, dict)}
+        for name in ("accuracy", "gain", "loss", "gap"):
+            flat[name] = record[name]["mean"]
+        halves = {f"{name}_half": record[name]["half"] for name in ("accuracy", "gain")}
+        writer.writerow({"data": data, **flat, **halves, "place": place.word, "dominated_by": place.beaten_by or ""})
+    return out.getvalue()
+
+
+def to_latex(rows: Rows) -> str:
+    """A `tabular` that needs the package booktabs; methods on the frontier are bold."""
+    lines, s = table(rows), setting(next(iter(rows)).data)
+    where = places(rows, lines)
+    body: list[str] = []
+    for noise in sorted({line.noise for line in lines}):
+        body.append(rf"\midrule \multicolumn{{8}}{{l}}{{{_noise(noise)}}} \\")
+        for line in (line for line in lines if line.noise == noise):
+            name = _escaped(title(line.method, s))
+            if where[line.method, noise].beaten_by is None:
+                name = rf"\textbf{{{name}}}"
+            cells = (
+                name, f"{line.passes:.2f}", f"{line.seconds:.2f}", f"{line.copies:g}", f"{line.lr:.3g}",
+                f"{line.rho:g}" if line.rho else "--", _number(line.accuracy), _number(line.gain),
+            )  # fmt: skip
+            body.append(" & ".join(cells) + r" \\")
+    heads = ("method", "passes", "time", "copies", "lr", r"$\rho$", r"accuracy, \%", "gain")
+    rules = [r"\begin{tabular}{lrrrrrrr}", r"\toprule", " & ".join(heads) + r" \\"]
+    return "\n".join([*rules, *body, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def _number(value: Estimate) -> str:
+    return "$" + value.text(100).replace(" ± ", r" \pm ") + "$"
+
+
+def _noise(noise: float) -> str:
+    return rf"{noise:.0%} of the labels drawn anew".replace("%", r"\%") if noise else "clean labels"
+
+
+def _escaped(text: str) -> str:
+    return "".join(_SPECIAL.get(character, character) for character in text)
+
+
+_SPECIAL: dict[str, str] = {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "²": r"$^2$"}
+

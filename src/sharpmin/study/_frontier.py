@@ -1,0 +1,60 @@
+"""Which methods another one beats at no more passes, and what a cheap SAM reaches of SAM's gain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ._estimate import Estimate, ratio
+from ._table import Line, paired
+from ._trials import Rows
+
+CHEAP = 1.4
+"""Up to so many passes, in units of the base's, a SAM is called cheap."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a method stands among those of equal noise.
+
+    Attributes:
+        beaten_by: the one with the highest mean accuracy among those with no more passes and a higher mean; None on the frontier.
+        by: how much higher, seed by seed.
+    """
+
+    beaten_by: str | None = None
+    by: Estimate | None = None
+
+    @property
+    def word(self) -> str:
+        """One of three."""
+        if self.by is None:
+            return "frontier"
+        return "clearly dominated" if self.by.low > 0 else "dominated"
+
+
+def places(rows: Rows, lines: Sequence[Line]) -> dict[tuple[str, float], Place]:
+    """The place of every line, by method and noise."""
+    found = {}
+    for line in lines:
+        others = [
+            other for other in lines
+            if other.noise == line.noise and other.passes <= 1.001 * line.passes and other.accuracy.mean > line.accuracy.mean
+        ]  # fmt: skip
+        best = max(others, key=lambda other: other.accuracy.mean, default=None)
+        place = Place() if best is None else Place(best.method, paired(rows, best.method, line.method, line.noise))
+        found[line.method, line.noise] = place
+    return found
+
+
+def best_cheap(lines: Sequence[Line], noise: float) -> Line | None:
+    """Of the SAMs of few passes the one with the best accuracy on the samples to choose by."""
+    cheap = [line for line in lines if line.noise == noise and line.rho and line.passes <= CHEAP]
+    return max(cheap, key=lambda line: line.validation, default=None)
+
+
+def share_of_gain(line: Line, sam: Line) -> tuple[float, float, float]:
+    """A method's gain over SAM's, with its 95 % interval; (nan, -inf, inf) where SAM's own gain is not clear."""
+    both = zip(line.gain.values, sam.gain.values, strict=True)
+    known = [(a, b) for a, b in both if a is not None and b is not None]
+    return ratio([a for a, _ in known], [b for _, b in known])

@@ -1,0 +1,41 @@
+"""What an optimizer holds in memory while a run goes on, counted on the tensors that are alive."""
+
+from __future__ import annotations
+
+import gc
+
+from torch import Tensor, nn
+
+
+class Memory:
+    """Looks twice: before the second pass of the second step that has one, and before the second step.
+
+    What was there before is not looked at: it must be made before the model, and `copies` ends it.
+    """
+
+    def __init__(self) -> None:
+        gc.freeze()
+        self._seen, self._most = [0, 0], 0
+
+    def look(self, done: int) -> None:
+        """Before a pass; `done` passes of this step are done."""
+        self._seen[done] += 1
+        if self._seen[done] == 2:
+            self._most = max(self._most, _alive())
+
+    def copies(self, model: nn.Module) -> float:
+        """The most that was found beyond the weights, their gradients and the buffers, in units of the weights."""
+        gc.unfreeze()
+        weights = sum(p.nbytes for p in model.parameters())
+        return round((self._most - 2 * weights - sum(b.nbytes for b in model.buffers())) / weights, 1)
+
+
+def _alive() -> int:
+    """Bytes of all tensors that Python knows and of their gradients, each storage once."""
+    storages: dict[int, int] = {}
+    for thing in gc.get_objects():
+        if type(thing) in (Tensor, nn.Parameter):
+            for t in (thing, thing.grad if thing.is_leaf else None):
+                if t is not None:
+                    storages[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+    return sum(storages.values())

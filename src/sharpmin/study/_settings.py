@@ -1,0 +1,128 @@
+"""What each study trains: samples, a net, a base optimizer, and the grids that every method is tuned on."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer
+
+from . import _nets as nets
+from . import _samples as samples
+from ._samples import Samples
+
+CLEAN, NOISY = 0.0, 0.4
+"""The share of the labels to train on and to choose by that are drawn anew, uniformly over all classes."""
+
+Base = Callable[[Iterable[Tensor], float], Optimizer]
+
+
+def momentum_sgd(weights: Iterable[Tensor], lr: float) -> Optimizer:
+    """SGD with momentum 0.9."""
+    return torch.optim.SGD(weights, lr=lr, momentum=0.9)
+
+
+def adamw(weights: Iterable[Tensor], lr: float) -> Optimizer:
+    """AdamW as torch has it."""
+    return torch.optim.AdamW(weights, lr=lr)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A data set with everything that its runs share.
+
+    Attributes:
+        name, title: what it is called, and what is trained.
+        load: the samples, with their true labels.
+        model: makes the net, from the global random state.
+        base: makes the base optimizer, of which `base_name` is the name.
+        epochs: of a run of length 1; the learning rate falls from its start to 0 on half a cosine.
+        batch: samples of a batch; epochs are reshuffled, and what is left over is dropped.
+        lr, rho: in the middle of the grids, see `Method.trials`.
+        seconds: of one pass, forward and backward, with its share of a step, on one core, about.
+        noises: shares of label noise.
+        l2: of a penalty on all weights.
+    """
+
+    name: str
+    title: str
+    load: Callable[[], Samples]
+    model: Callable[[], nn.Module]
+    epochs: int
+    batch: int
+    lr: float
+    rho: float
+    seconds: float
+    base: Base = momentum_sgd
+    base_name: str = "SGD"
+    noises: tuple[float, ...] = (CLEAN, NOISY)
+    l2: float = 0.0
+
+    def steps(self, length: float) -> int:
+        """Of a run, from its length in units of `epochs`."""
+        return round(length * self.epochs * self.epoch)
+
+    @property
+    def epoch(self) -> int:
+        """The steps of an epoch."""
+        return len(self.load().x) // self.batch
+
+    def loss(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Cross-entropy, over all places of a window where there are such, and the penalty."""
+        loss = nn.functional.cross_entropy(model(x).flatten(0, -2), y.flatten())
+        return loss + self.l2 / 2 * sum((p**2).sum() for p in model.parameters()) if self.l2 else loss
+
+
+def falling(step: int, steps: int) -> float:
+    """The factor of the learning rate: half a cosine from 1 to 0.
+
+    >>> falling(0, 100), round(falling(50, 100), 9), falling(100, 100)
+    (1.0, 0.5, 0.0)
+    """
+    return (1 + math.cos(math.pi * step / steps)) / 2
+
+
+SETTINGS: dict[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        Setting(
+            "digits", "a perceptron on handwritten digits", samples.digits, nets.perceptron,
+            epochs=24, batch=50, lr=0.05, rho=0.2, seconds=0.0010,
+        ),
+        Setting(
+            "mnist1d", "a convolutional net on mnist1d", samples.mnist1d, nets.convolutions,
+            epochs=30, batch=100, lr=0.05, rho=0.1, seconds=0.0045,
+        ),
+        Setting(
+            "mnist-5k", "a convolutional net with BatchNorm on 5,000 digits of MNIST", samples.mnist_5k, nets.batchnorm,
+            epochs=12, batch=64, lr=0.05, rho=0.1, seconds=0.0050,
+        ),
+        Setting(
+            "pydoc", "a transformer over the characters of Python's help texts", samples.pydoc, nets.Transformer,
+            epochs=8, batch=32, lr=0.004, rho=0.1, seconds=0.0120, base=adamw, base_name="AdamW", noises=(CLEAN,),
+        ),
+        Setting(
+            "breast-cancer", "softmax regression on breast-cancer", samples.breast_cancer, nets.softmax,
+            epochs=60, batch=32, lr=0.05, rho=0.2, seconds=0.0006, l2=0.01,
+        ),
+    )
+}  # fmt: skip
+
+
+def setting(name: str) -> Setting:
+    """A setting by name.
+
+    Raises:
+        ValueError: if there is none; the message names the nearest.
+
+    >>> setting("digits").title
+    'a perceptron on handwritten digits'
+    """
+    if name not in SETTINGS:
+        near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.4)
+        raise ValueError(f"no study {name!r}; {f'did you mean {near[0]}?' if near else 'there are ' + ', '.join(SETTINGS)}")
+    return SETTINGS[name]

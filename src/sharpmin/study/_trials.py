@@ -1,0 +1,50 @@
+"""Which runs a study has: trials of every method on seeds of their own, and then what they chose on the seeds that judge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ._methods import METHODS, methods
+from ._run import Cell
+from ._settings import setting
+
+TUNING = (1000, 1001)
+"""The seeds of the trials; no judged run has them."""
+
+Rows = Mapping[Cell, Mapping[str, Any]]
+
+
+def trials(data: str) -> list[Cell]:
+    """All trials: every method has the same number.
+
+    Raises:
+        ValueError: if there is no such study.
+        MissingExtraError: if its data needs a package that is not installed.
+    """
+    s = setting(data)
+    s.load()
+    return [
+        Cell(data, method, noise, seed, lr, rho)
+        for seed in TUNING
+        for noise in s.noises
+        for method in methods(s)
+        for lr, rho in METHODS[method].trials(s)
+    ]
+
+
+def chosen(rows: Rows, method: str, noise: float) -> tuple[float, float]:
+    """The learning rate and radius with the best mean accuracy on the samples to choose by; of equals, the smaller rho."""
+    scores: dict[tuple[float, float], list[float]] = {}
+    for cell, row in rows.items():
+        if cell.seed in TUNING and (cell.method, cell.noise) == (method, noise):
+            scores.setdefault((cell.lr, cell.rho), []).append(row["validation"])
+    best = max(sum(values) / len(values) for values in scores.values())
+    return min((k for k, values in scores.items() if sum(values) / len(values) == best), key=lambda k: (k[1], k[0]))
+
+
+def judged(rows: Rows, data: str, seeds: int) -> list[Cell]:
+    """The runs that judge, from the rows of all trials: one seed after the other, so that an interrupted study has whole ones."""
+    s = setting(data)
+    kinds = [(noise, method, *chosen(rows, method, noise)) for noise in s.noises for method in methods(s)]
+    return [Cell(data, method, noise, seed, lr, rho) for seed in range(seeds) for noise, method, lr, rho in kinds]
