@@ -12,8 +12,9 @@ from sharpmin.theory import InverseTime
 RHO = {
     name: kind
     for name, kind in vars(rho).items()
-    if isinstance(kind, type) and issubclass(kind, rho.RhoSchedule) and not inspect.isabstract(kind)
+    if isinstance(kind, type) and issubclass(kind, rho.RhoSchedule) and not inspect.isabstract(kind) and not kind.remembers
 }
+"""Those of the laboratory, where nobody keeps what a schedule remembers."""
 LR = {"InverseTime": InverseTime}
 
 

@@ -22,14 +22,6 @@ AROUND = (
         "2410.10373",
     ),
     Reference(
-        "jiang2023adaptive",
-        ("Jiang, Weisen", "Yang, Hansi", "Zhang, Yu", "Kwok, James"),
-        "An Adaptive Policy to Employ Sharpness-Aware Minimization",
-        2023,
-        "ICLR",
-        "2304.14647",
-    ),
-    Reference(
         "du2022efficient",
         (
             "Du, Jiawei",

@@ -62,14 +62,6 @@ STEPS = (
         "2408.08222",
     ),
     Reference(
-        "becker2024momentum",
-        ("Becker, Marlon", "Altrock, Frederick", "Risse, Benjamin"),
-        "Momentum-SAM: Sharpness Aware Minimization without Computational Overhead",
-        2024,
-        "arXiv",
-        "2401.12033",
-    ),
-    Reference(
         "liu2022random",
         ("Liu, Yong", "Mai, Siqi", "Cheng, Minhao", "Chen, Xiangning", "Hsieh, Cho-Jui", "You, Yang"),
         "Random Sharpness-Aware Minimization",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from numbers import Real
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from ._numbers import finite, positive_integer
 
@@ -17,16 +17,31 @@ Scalar: TypeAlias = Any
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What a schedule may know: the step count (from 0), the learning rate, the dual norm of the gradient, the group."""
+    """What a schedule may know: the step count (from 0), the learning rate, the dual norm of the gradient, the group.
+
+    `memory` is what a schedule with a memory has kept of the steps before; None where nobody keeps it.
+    """
 
     step: int
     lr: Scalar = 0.0
     dual_norm: Scalar = 0.0
     group: Mapping[str, Any] = field(default_factory=dict)
+    memory: Mapping[str, float] | None = None
 
 
 class RhoSchedule(ABC):
-    """A radius over time: a frozen dataclass that prints as its constructor and pickles."""
+    """A radius over time: a frozen dataclass that prints as its constructor and pickles.
+
+    Attributes:
+        remembers: the names of the numbers that it keeps from step to step, which begin at 0. The optimizer keeps them in
+            the parameter group, so they are in checkpoints; the dual norm then is a Python float, on every device.
+    """
+
+    remembers: ClassVar[tuple[str, ...]] = ()
+
+    def remember(self, info: StepInfo) -> dict[str, float]:
+        """The numbers to keep after this step; they count if the step is taken."""
+        return {}
 
     @abstractmethod
     def __call__(self, info: StepInfo) -> Scalar:
@@ -49,8 +64,11 @@ class RhoSchedule(ABC):
                 number = finite(value, name, owner, low=0, strict=name == "lr")
                 if not isinstance(value, (int, float)):  # a NumPy float32, say: its arithmetic would be that of float32
                     object.__setattr__(self, name, number)
-            elif item.type in ("Rho", Rho):
-                as_schedule(value, owner)
+            elif item.type in ("Rho", Rho) and (inner := as_schedule(value, owner)).remembers:
+                raise ValueError(
+                    f"{owner}: rho={value!r} remembers earlier steps, which {owner} would hide from it; put it outside: "
+                    f"{type(inner).__name__}({owner}(...), ...)"
+                )
 
 
 Rho: TypeAlias = float | RhoSchedule

@@ -154,3 +154,26 @@ PETHICK_2025 = Reference(
     "ICML",
     "2502.07529",
 )
+JIANG_2023 = Reference(
+    "jiang2023adaptive",
+    ("Jiang, Weisen", "Yang, Hansi", "Zhang, Yu", "Kwok, James"),
+    "An Adaptive Policy to Employ Sharpness-Aware Minimization",
+    2023,
+    "ICLR",
+    "2304.14647",
+)
+BECKER_2024 = Reference(
+    "becker2024momentum",
+    ("Becker, Marlon", "Altrock, Frederick", "Risse, Benjamin"),
+    "Momentum-SAM: Sharpness Aware Minimization without Computational Overhead",
+    2024,
+    "arXiv",
+    "2401.12033",
+)
+JI_2024 = Reference(
+    "ji2024single",
+    ("Ji, Jie", "Li, Gen", "Fu, Jingjing", "Afghah, Fatemeh", "Guo, Linke", "Yuan, Xiaoyong", "Ma, Xiaolong"),
+    "A Single-Step, Sharpness-Aware Minimization is All You Need to Achieve Efficient and Accurate Sparse Training",
+    2024,
+    "NeurIPS",
+)

@@ -17,6 +17,9 @@ CPU run), 0-dim tensors (an accelerator, without a host sync) and NumPy arrays (
 | `Until(rho, stop)` | rho before the step `stop`, then 0 | yes |
 | `Unnormalized(rho)` | rho n | yes, if beta rho < 1 |
 | `Capped(rho, c)` | min(rho, c n) | yes, if beta c < 1 |
+| `Gate(rho, total)` | rho where n^2 is large against its running mean, else 0 | no |
+
+`Gate` alone remembers earlier steps. It works in an optimizer, which keeps its numbers, and not in the laboratory.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from __future__ import annotations
 import math
 from dataclasses import InitVar, dataclass
 
+from ._gate import Gate
 from ._numbers import COUNTABLE, finite, positive_integer, real
 from ._schedule import Constant, Rho, RhoSchedule, Scalar, StepInfo, as_schedule
 from ._schedule import minimum as _minimum
@@ -35,6 +39,7 @@ __all__ = [
     "Constant",
     "Cosine",
     "Every",
+    "Gate",
     "InverseSqrt",
     "ProportionalToLR",
     "Ramp",

@@ -105,6 +105,8 @@ class Window:
             micro.seen.demand_unchanged(self._user)
         losses = []
         with self._marked(model, sam), sam.perturbed(scaler):
+            if not sam.needs_second_pass:  # by the first gradient
+                return
             for micro in window:
                 micro.random.put_back()
                 with hold(micro is window[-1]):

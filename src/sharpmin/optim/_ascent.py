@@ -5,6 +5,7 @@
 | `Gradient()` | g_t, the gradient at w | 2 |
 | `Ema(theta)` | (1 - theta) a_{t-1} + theta g_t | 2 |
 | `Momentum()` | minus the base optimizer's momentum | 1 |
+| `PreviousGradient()` | the gradient that the previous step used | 1 |
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch import Tensor
 from sharpmin.core.rho import finite
 
 from ._numeric.kinds import at_least_float32, dense
-from ._numeric.tensors import combine, finite_or, negated, on_present
+from ._numeric.tensors import clone_all, combine, finite_or, negated, on_present
 from ._protocols import Ascent, Context, ParameterState
 
 
@@ -126,3 +127,40 @@ class Momentum(Ascent):
                     "SAM: ascent=Momentum() climbs along the momentum of the base optimizer, and this base keeps none; use "
                     "SGD(..., momentum=0.9) or Adam"
                 )
+
+
+@dataclass(frozen=True)
+class PreviousGradient(Ascent):
+    """S2-SAM: a_t is the gradient that the previous step used, so one gradient a step is enough.
+
+    Ji, Li, Fu, Afghah, Guo, Yuan & Ma, A Single-Step, Sharpness-Aware Minimization is All You Need to Achieve Efficient and
+    Accurate Sparse Training, NeurIPS 2024: `e_t = rho G_{t-1} / ||G_{t-1}||` with `G_t = grad f(w_t + e_t)`, as in its
+    authors' code. That gradient is of another batch and of the weights before. The first step has none and is the base's; so
+    is a parameter that had none at the last step. Clipped or unscaled before the step, it is kept as the base saw it. Costs
+    one parameter-sized state, which travels in `state_dict`.
+
+    Write only `with opt.perturbed(): ...backward()`, then `step()`; a closure runs once.
+
+    >>> import torch
+    >>> w, ascent = torch.zeros(1), PreviousGradient()
+    >>> state = ascent.learn([w], [torch.ones(1)], ascent.init())
+    >>> ascent.update([w], [None], state, Context())[0]
+    [tensor([1.])]
+    """
+
+    needs_clean: ClassVar[bool] = False
+    stateful: ClassVar[bool] = True
+    learns: ClassVar[bool] = True
+
+    def learn(self, weights: Sequence[Tensor], grads: Sequence[Tensor], state: ParameterState) -> ParameterState:
+        """Copies of the gradients; what it had where one is not finite."""
+        new = clone_all([dense(g) for g in grads])
+        before = [state[w] if w in state else torch.zeros_like(g) for w, g in zip(weights, new, strict=True)]
+        return dict(zip(weights, finite_or(new, before), strict=True))
+
+    def update(
+        self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, context: Context
+    ) -> tuple[Sequence[Tensor | None], ParameterState]:
+        """The copies, towards a growing loss; None for a parameter that has none."""
+        kept = [state.get(w) for w in weights]
+        return on_present(negated, kept) if context.group.get("maximize") else kept, state

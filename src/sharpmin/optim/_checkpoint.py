@@ -20,8 +20,10 @@ from ._protocols import ParameterState
 
 COUNT = "sharpmin_step"  # steps taken, in every param group: plain numbers survive every way of saving a checkpoint
 CLIMBED = "sharpmin_climbed"  # those of them whose second pass was at w + e
+PASSES = "sharpmin_passes"  # the passes of all of them
 KEY = "sharpmin"
 SCOPE = "sharpmin_scope"
+MEMORY = "sharpmin_rho_"  # before the name of a number that the schedule of rho remembers
 GROUPS = "groups"  # under `KEY`: what belongs into param groups, where the state dict of the base has none
 LIVE = "schedule"  # stands in checkpoints for a schedule, which is code: the live one is used
 _TWO_STEP = ("old_p", "e_w")  # what two-step wrappers leave in the state of a parameter
@@ -48,7 +50,7 @@ def saved(
         base_state = {**base_state, "param_groups": [{**_plain(group), SCOPE: scope} for group in base_state["param_groups"]]}
     else:
         kept[GROUPS] = [
-            {**_plain({k: group[k] for k in ("rho", COUNT, CLIMBED) if k in group}), SCOPE: scope} for group in live
+            {**_plain({k: v for k, v in group.items() if k == "rho" or k.startswith("sharpmin_")}), SCOPE: scope} for group in live
         ]
         base_state = {k: _without_schedules(v) for k, v in base_state.items()}
     return base_state | ({KEY: kept} if kept else {})
@@ -135,7 +137,9 @@ def _check_groups(groups: Any, count: int) -> None:
         rho = group.get("rho", LIVE)
         if not (isinstance(rho, str) and rho == LIVE):
             _check_number(rho, "rho", "a finite number >= 0")
-        for name in (COUNT, CLIMBED):
+        for name in (key for key in group if str(key).startswith(MEMORY)):
+            _check_number(group[name], name, "a finite number >= 0")
+        for name in (COUNT, CLIMBED, PASSES):
             steps = group.get(name, 0)
             _check_number(steps, name, "a whole number >= 0")
             if float(steps) != int(steps):

@@ -12,7 +12,7 @@ from sharpmin.core.rho import Rho, RhoSchedule, as_schedule
 
 from . import _gradients
 from ._bases import bases_of
-from ._checkpoint import CLIMBED, COUNT, SCOPE, own_rho
+from ._checkpoint import CLIMBED, COUNT, MEMORY, PASSES, SCOPE, own_rho
 from ._gradients import Pairs
 from ._numeric.kinds import on_host
 from ._numeric.sums import sum_of_squares
@@ -27,11 +27,11 @@ class Groups:
     Attributes:
         base: the base optimizer.
         rho: the radius of a group that has none of its own.
-        steps, climbs: the steps taken, and those that climbed, for groups that were put in place of the ones with the counts.
+        counts: the steps taken, those that climbed, and their passes, for groups put in place of those that had them.
     """
 
     def __init__(self, base: Optimizer, rho: Rho):
-        self.base, self.rho, self.steps, self.climbs = base, rho, 0, 0
+        self.base, self.rho, self.counts = base, rho, dict.fromkeys((COUNT, CLIMBED, PASSES), 0)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.base.param_groups)
@@ -51,28 +51,39 @@ class Groups:
     def adopt(self, group: dict[str, Any]) -> None:
         """Give a group its radius and its place in the schedules, where it has none."""
         group["rho"] = own_rho(group, self.rho)
-        group.setdefault(COUNT, self.count())
-        group.setdefault(CLIMBED, self.climbed())
+        for name in self.counts:
+            group.setdefault(name, self._of(name))
+        for name, number in memory_of(group, as_schedule(own_rho(group, self.rho))).items():
+            group.setdefault(MEMORY + name, number)
+
+    def _of(self, name: str) -> int:
+        return max([group[name] for group in self.base.param_groups if name in group], default=self.counts[name])
 
     def count(self) -> int:
         """The number of steps taken so far, which is where the schedules stand."""
-        return max([group[COUNT] for group in self.base.param_groups if COUNT in group], default=self.steps)
+        return self._of(COUNT)
 
     def climbed(self) -> int:
         """How many of them had a second pass at w + e."""
-        return max([group[CLIMBED] for group in self.base.param_groups if CLIMBED in group], default=self.climbs)
+        return self._of(CLIMBED)
 
-    def take_step(self, *, climbed: bool) -> None:
+    def passes(self) -> int:
+        """The passes of all of them."""
+        return self._of(PASSES)
+
+    def take_step(self, *, climbed: bool, passes: int) -> None:
         """One more."""
-        self.steps, self.climbs = self.count() + 1, self.climbed() + climbed
+        added = {COUNT: 1, CLIMBED: int(climbed), PASSES: passes}
+        self.counts = {name: self._of(name) + more for name, more in added.items()}
         for group in self:
-            group[COUNT], group[CLIMBED] = self.steps, self.climbs
+            group.update(self.counts)
 
     def take_over(self, saved: Sequence[Mapping[str, Any]], live: Sequence[Rho]) -> None:
-        """After the base has loaded: radii, where they are numbers, and step counts."""
+        """After the base has loaded: radii, where they are numbers, counts, and what schedules remember."""
         for group, own, rho in zip(self, saved, live, strict=True):
             group["rho"] = rho if isinstance(rho, RhoSchedule) else own_rho(own, rho)
-            group[COUNT], group[CLIMBED] = int(own.get(COUNT, 0)), int(own.get(CLIMBED, 0))
+            group.update({name: int(own.get(name, 0)) for name in self.counts})
+            group.update({MEMORY + name: number for name, number in memory_of(own, as_schedule(rho)).items()})
             group.pop(SCOPE, None)
 
     def radii(self) -> list[Rho]:
@@ -107,6 +118,11 @@ class Groups:
         self.put([])
         self.base.zero_grad()
         self.put(start)
+
+
+def memory_of(group: Mapping[str, Any], schedule: RhoSchedule) -> dict[str, float]:
+    """What the schedule remembers in this group; 0 where it has seen no step."""
+    return {name: float(group.get(MEMORY + name, 0.0)) for name in schedule.remembers}
 
 
 def check_group(group: Mapping[str, Any], rho: Rho, base: Optimizer) -> None:

@@ -158,6 +158,19 @@ def tell_idle(state: State, groups: Groups, owner: str) -> None:
         )
 
 
+def tell_in_vain(state: State) -> None:
+    """Say that a second pass ran where the schedule of rho, asked after the first one, had decided against it."""
+    _tell(
+        state,
+        "in vain",
+        "SAM: rho came to 0 at this step, by its schedule and the first gradient, and a second pass ran at w all the same; ask "
+        """inside the block, where the answer is known:
+    with opt.perturbed():
+        if opt.needs_second_pass:
+            loss_fn(model(x), y).backward()""",
+    )
+
+
 def tell_unstepped(state: State, settings: Settings, scaler: Any) -> None:
     """Say that second passes are made, and nobody steps with them."""
     counts = settings.scope == "global" and not enabled(scaler)

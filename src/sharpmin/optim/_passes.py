@@ -20,6 +20,7 @@ from . import _base_state as base_state
 from . import _checkpoint as checkpoint
 from . import _messages as messages
 from ._bases import load
+from ._checkpoint import own_rho
 from ._effects import guard
 from ._effects.report import StepReport, read
 from ._effects.rng import RandomState
@@ -48,6 +49,7 @@ class Passes:
             check_earlier(group, rho)
         settings.ascent.check(groups)
         settings.check(groups.parameters())
+        settings.check_radii(groups.radii())
         guard.bring_back(groups.parameters())
         for group in groups:
             groups.adopt(group)
@@ -60,7 +62,8 @@ class Passes:
 
     def report(self) -> StepReport:
         """What the last step did."""
-        report = read({**self.state.record, "steps": self.groups.count(), "climbed": self.groups.climbed()})
+        counts = {"steps": self.groups.count(), "climbed": self.groups.climbed(), "total_passes": self.groups.passes()}
+        report = read({**self.state.record, **counts})
         messages.tell_of_rounding(self.state, report.gain, self.settings.rounding)
         return report
 
@@ -108,6 +111,7 @@ class Passes:
         base = self.groups.base
         check_group(group, self.groups.rho, base)
         self.settings.ascent.check([{**base.defaults, **group}])
+        self.settings.check_radii([own_rho(group, self.groups.rho)])
         base.add_param_group(group)
         self.groups.adopt(base.param_groups[-1])
 
@@ -125,10 +129,18 @@ class Passes:
     def change(self, name: str, value: Any) -> None:
         """Set one of the settings anew; what another ascent or descent remembers means nothing to the next one."""
         self.require_unperturbed(f"opt.{name} = ...")
-        self.settings = self.settings.changed(name, value, self.groups.parameters())
+        settings = self.settings.changed(name, value, self.groups.parameters())
+        settings.check_radii(self.groups.radii())
+        self.settings = settings
         if name in ("ascent", "descent"):
             self.settings.ascent.check(self.groups)
             setattr(self.state.memory, name, getattr(self.settings, name).init())
+
+    def set_radius(self, rho: Rho) -> None:
+        """One radius for all groups, present and to come."""
+        self.require_unperturbed("opt.rho = ...")
+        self.settings.check_radii([rho])
+        self.groups.set_radius(rho)
 
     @property
     def keeps(self) -> bool:

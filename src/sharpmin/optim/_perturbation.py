@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import compress, repeat
 from operator import is_not
@@ -17,7 +17,7 @@ from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
 
 from ._ascent import Gradient
 from ._geometry import L2
-from ._groups import Active
+from ._groups import Active, memory_of
 from ._numeric.kinds import Fixed, any_low_precision, are_plain, dense, plain
 from ._numeric.lines import Lines
 from ._numeric.rounding import StochasticRounding
@@ -38,6 +38,7 @@ class PerturbedGroup:
         metric: the geometry at its weights, each once, and for the vectors to climb along, towards a growing loss.
         measure: the group's part of the dual norm.
         radius: how far.
+        memory: what the schedule will remember of this step, if it is taken.
     """
 
     group: dict[str, Any]
@@ -45,10 +46,15 @@ class PerturbedGroup:
     metric: Metric
     measure: Scalar = 0.0
     radius: Scalar = 0.0
+    memory: dict[str, float] = field(default_factory=dict)
 
     def ask(self, step: int, norm: Scalar) -> None:
         """Ask the schedule for the radius; where the norm is not finite, a radius that follows it is 0."""
-        radius = self.schedule(StepInfo(step, self.group.get("lr", 0.0), norm, self.group))
+        info = StepInfo(step, self.group.get("lr", 0.0), norm, self.group)
+        if self.schedule.remembers:
+            info = replace(info, dual_norm=float(norm), memory=memory_of(self.group, self.schedule))  # a device is read here
+            self.memory = self.schedule.remember(info)
+        radius = self.schedule(info)
         if not isinstance(norm, Tensor):
             radius = float(radius)  # the learning rate may be a tensor
         if isinstance(radius, Tensor):

@@ -45,6 +45,7 @@ def plan(passes: Passes, scaler: Any, key: Optimizer) -> Plan:
     accumulated, needs_clean = state.step.accumulated, settings.ascent.needs_clean
     step = state.begin(more=bool(accumulated) and not all_zero(accumulated))  # the last second pass counts no more
     active, first = passes.groups.active(), passes.groups.gradients()
+    settings.check_radii(schedule for _, schedule in active)
     if active and needs_clean:
         scope.require_first(accumulated)
         require_gradients(passes, first)
@@ -71,7 +72,9 @@ def _perturbation(passes: Passes, active: Active) -> Perturbation:
     """How far the weights will move; what the ascent then remembers is proposed."""
     settings, context = passes.settings, passes.context()
     groups, passes.state.step.ascent = _perturbed_groups(passes, active, context)
-    return Perturbation.of(groups, settings.geometry, settings.ascent, context.step)
+    perturbation = Perturbation.of(groups, settings.geometry, settings.ascent, context.step)
+    passes.state.step.gated = [(group.group, group.memory) for group in groups if group.memory]
+    return perturbation
 
 
 def _others_finite(passes: Passes, perturbation: Perturbation) -> bool:
@@ -96,9 +99,10 @@ def refuse_capture(passes: Passes) -> None:
     """A CUDA graph reads what a part remembers where it was at the capture, and never what it has learnt since.
 
     Raises:
-        PhaseError: if one is being captured, and the ascent or the descent remembers anything.
+        PhaseError: if one is being captured, and the ascent, the descent or a schedule of rho remembers anything.
     """
-    remembers = [part for part in (passes.settings.ascent, passes.settings.descent) if part.stateful]
+    remembers: list[object] = [part for part in (passes.settings.ascent, passes.settings.descent) if part.stateful]
+    remembers += [schedule for _, schedule in passes.groups.active() if schedule.remembers]
     cuda: Any = torch.cuda  # untyped in part
     if remembers and cuda.is_initialized() and cuda.is_current_stream_capturing():
         raise PhaseError(messages.captured(remembers[0]))

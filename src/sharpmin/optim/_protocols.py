@@ -130,14 +130,20 @@ class Ascent(ABC):
     Attributes:
         needs_clean: whether it needs this step's gradient at w; if not, the step has one pass, the one at w + e.
         stateful: whether it remembers anything, which then goes into checkpoints.
+        learns: whether it remembers the gradient that the base steps with; `learn` is then asked in every step.
     """
 
     needs_clean: ClassVar[bool] = True
     stateful: ClassVar[bool] = False
+    learns: ClassVar[bool] = False
 
     def init(self) -> ParameterState:
         """The state before the first step."""
         return {}
+
+    def learn(self, weights: Sequence[Tensor], grads: Sequence[Tensor], state: ParameterState) -> ParameterState:
+        """The next state, from the gradients that the base is about to step with."""
+        return state
 
     @abstractmethod
     def update(

@@ -77,6 +77,12 @@ class Scaling:
         if self.swapped:
             self.scaler.unscale_(self.base)
 
+    def back(self, first: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
+        """The first gradients of a step without a second pass as the scaler's own step expects them, which unscales again."""
+        if not self.once or self.swapped:
+            return list(first)
+        return list(zip([p for p, _ in first], scaled([g for _, g in first], self.scaler), strict=True))
+
     def mark_overflow(self, norms: Scalar, grads: Sequence[tuple[Tensor, Tensor]]) -> None:
         """Let the scaler of micro-batches see a first gradient that only the device knows to be infinite: inf * 0 is nan."""
         if not self.once and isinstance(norms, Tensor):

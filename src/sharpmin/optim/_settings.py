@@ -9,6 +9,8 @@ from typing import Any, Generic, Literal, TypedDict, TypeVar, get_args, overload
 
 from torch import Tensor, nn
 
+from sharpmin.core.rho import Rho, RhoSchedule
+
 from ._effects.buffers import BufferFilter
 from ._numeric.shards import any_sharded
 from ._protocols import Ascent, Descent, Geometry
@@ -103,6 +105,24 @@ class Settings:
             )
         if self.scope != "global":
             raise ValueError(f'SAM: scope="{self.scope}" perturbs by a gradient of its own, and {self.ascent!r} needs none')
+
+    def check_radii(self, radii: Iterable[Rho]) -> None:
+        """Refuse a radius that decides by the first gradient where there is none, or more than one.
+
+        Raises:
+            ValueError: if there is.
+        """
+        for rho in radii:
+            if not (isinstance(rho, RhoSchedule) and rho.remembers):
+                continue
+            if not self.ascent.needs_clean:
+                raise ValueError(f"SAM: {rho!r} decides by the gradient at w, which {self.ascent!r} does not take; a step of "
+                    "one pass has none to save, so give a number")
+            if self.scope != "global":
+                raise ValueError(
+                    f'SAM: {rho!r} decides by the one gradient of a step, and scope="{self.scope}" has one for each rank or '
+                    'micro-batch, so ranks would part; use scope="global"'
+                )
 
     def _check_shards(self, parameters: Sequence[Tensor]) -> None:
         """Refuse what needs whole tensors where they are sharded, and shards that do not look like shards."""

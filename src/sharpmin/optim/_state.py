@@ -134,6 +134,7 @@ class Step:
         finite: gradients that are known to be finite, each with the count of the writes to it.
         climbs: the ascents so far, which seed stochastic rounding.
         ascent, descent: what they will remember if this step is taken.
+        gated: the groups whose schedule of rho remembers, each with the numbers that it will keep if this step is taken.
         scaling: the loss scaling of this step, if any.
         curved: curvature along e and ||G - g|| / ||e||, where the products of what a watcher sees do not say them.
     """
@@ -149,6 +150,7 @@ class Step:
     climbs: int = 0
     ascent: ParameterState | None = None
     descent: ParameterState | None = None
+    gated: list[tuple[dict[str, Any], dict[str, float]]] = field(default_factory=list)
     scaling: Scaling | None = None
     curved: dict[str, Scalar | None] = field(default_factory=dict)
 

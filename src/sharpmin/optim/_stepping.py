@@ -7,6 +7,7 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.errors import PhaseError
 
 from . import _messages as messages
+from ._checkpoint import MEMORY
 from ._gradients import accumulate, all_zero
 from ._numeric.kinds import on_host
 from ._numeric.shards import aligned
@@ -77,8 +78,14 @@ def descend(passes: Passes) -> None:
 
 def _step_base(passes: Passes) -> None:
     state, step = passes.state, passes.state.step
+    if passes.settings.ascent.learns:
+        pairs = passes.groups.gradients()
+        remembered = state.memory.ascent if step.ascent is None else step.ascent
+        step.ascent = passes.settings.ascent.learn([p for p, _ in pairs], [g for _, g in pairs], remembered)
     passes.groups.base.step()
-    passes.groups.take_step(climbed=step.climbs > 0)
+    passes.groups.take_step(climbed=step.climbs > 0, passes=state.record["passes"])
+    for group, numbers in step.gated:
+        group.update({MEMORY + name: number for name, number in numbers.items()})
     own = set(passes.groups.parameters()) if step.ascent or step.descent else set()
     for name in ("ascent", "descent"):
         if (proposed := getattr(step, name)) is not None:  # but what belongs to parameters that are gone

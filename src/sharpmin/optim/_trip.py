@@ -91,10 +91,16 @@ def restore(passes: Passes) -> None:
 def _take_second(passes: Passes, trip: Trip, second: Pairs, compared: Pairs | None, moves: Pairs | None) -> None:
     """Put the gradient to step with in place, from those of both passes."""
     state, ran = passes.state, trip.second_ran(second)
+    scaling = state.step.scaling
     if trip.outcome is Outcome.SKIP or (trip.outcome is Outcome.REST and not ran):
-        passes.groups.put(accumulate(state.step.accumulated, trip.first or []))
+        first = trip.first or []
+        if scaling is not None and trip.outcome is Outcome.REST:
+            first = scaling.back(first)
+        passes.groups.put(accumulate(state.step.accumulated, first))
     else:
         state.step.missing = not ran
+        if trip.outcome is Outcome.REST and state.step.gated:
+            messages.tell_in_vain(state)
         _count_second(passes, second)
         if compared is not None:
             second = descent_gradient(state, passes.settings, passes.watchers, passes.context(), compared, second, moves)

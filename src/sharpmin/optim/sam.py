@@ -58,7 +58,7 @@ class SAM(Delegate):
             with radius 0 is not perturbed and does not enter the norm.
         model: with it, buffers such as BatchNorm statistics move once a step: the second pass leaves them alone.
         geometry: the norm in which the ball is round: `L2()`, `LInf()`, `Elementwise()`, `Layerwise()`, `Masked(...)`.
-        ascent: what to climb along: `Gradient()`, `Ema()`, or `Momentum()`, which needs one pass a step.
+        ascent: what to climb along: `Gradient()`, `Ema()`, or, in one pass a step, `Momentum()` and `PreviousGradient()`.
         descent: what the base optimizer sees: `Perturbed()`, `Mix()` or `ClippedDifference()`.
         scope: where gradients accumulate, "global" perturbs once, against the gradient of the whole batch;
             "microbatch" perturbs against each micro-batch alone, and "rank", under DistributedDataParallel, against the
@@ -146,8 +146,7 @@ class SAM(Delegate):
 
     @rho.setter
     def rho(self, rho: Rho) -> None:
-        self._passes.require_unperturbed("opt.rho = ...")
-        self._passes.groups.set_radius(rho)
+        self._passes.set_radius(rho)
 
     @property
     def watchers(self) -> list[Callable[[Any], None]]:
@@ -161,7 +160,9 @@ class SAM(Delegate):
 
     @property
     def needs_second_pass(self) -> bool:
-        """Whether a group has a positive rho at this step; if not, the block may be skipped, which saves a pass."""
+        """Whether the step needs a pass at w + e: before the block, whether a group's rho can be positive, and inside it,
+        whether something has moved. Where not, leave that pass out: `sharpmin.rho.Gate` decides inside the block alone.
+        """
         if not self.ascent.needs_clean:
             return True
         trip = self._passes.state.trip

@@ -30,8 +30,12 @@ STEP: Mapping[str, Reading] = {
     "amplification": lambda row: row["dg"] / row["gg"],
     "cosine": cosine,
     "lag": lambda row: row["lag"],
+    "climbed": lambda row: row["climbed"],
+    "total passes": lambda row: row["total_passes"],
 }
-"""`reach` is how far the weights moved, over rho; `lag` the cosine of one gradient and the next."""
+"""`reach` is how far the weights moved, over rho; `lag` the cosine of one gradient and the next; `climbed` and `total passes`
+are those of `opt.last`, this step included.
+"""
 
 BLOCK: Mapping[str, Reading] = {
     "loss": lambda row: row["loss"],

@@ -155,7 +155,9 @@ def _watch_own(opt: Any, rho: float | None, optimizer: Optimizer | None, setting
         if isinstance(loss, (int, float)) or (isinstance(loss, Tensor) and loss.numel() == 1):  # a closure may return more
             probe.note(loss)
         curved = {k: v for k, v in opt._passes.state.step.curved.items() if v is not None}
-        probe.observe(both, {k: record[k] for k in ("rho", "radius", "gain") if k in record} | curved)
+        groups = opt._passes.groups
+        counts = {"climbed": groups.climbed() + 1, "total_passes": groups.passes() + record["passes"]}  # with this step
+        probe.observe(both, {k: record[k] for k in ("rho", "radius", "gain") if k in record} | curved | counts)
 
     opt.watchers.append(seen)
 

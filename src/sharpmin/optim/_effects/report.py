@@ -31,9 +31,10 @@ class StepReport:
         measured: whether radius and gain were measured on the weights. That is done where they are float16, bfloat16 or
             int8, since rounding eats small perturbations there, on the first two steps, on every 64th, and on all with
             `telemetry=True`; elsewhere e is what was asked for.
-        steps: how many steps the run has taken; `climbed`: how many of them had their second pass at w + e. Where a schedule
-            or rho = 0 kept all of them at w, that is 0, and the run was one of the base optimizer. On an accelerator a zero
-            gradient counts, too: it would have to be read.
+        steps: how many steps the run has taken; `climbed`: how many of them had their second pass, or their only one, at
+            w + e. Where a schedule or rho = 0 kept all of them at w, that is 0, and the run was one of the base optimizer. On
+            an accelerator a zero gradient counts, too: it would have to be read.
+        total_passes: the sum of `passes` over these steps: what the run has cost, where the base alone costs `steps`.
     """
 
     stepped: bool = False
@@ -51,6 +52,7 @@ class StepReport:
     measured: bool = False
     steps: int = 0
     climbed: int = 0
+    total_passes: int = 0
 
 
 _RATIOS = ("gain", "cosine", "amplification", "curvature", "smoothness")  # nan, on a device, for 0 / 0

@@ -44,7 +44,7 @@ def variants() -> dict[str, Variant]:
     """All variants by name.
 
     >>> len(variants()), variants()["sam"].when
-    (14, 'start here, and tune rho; the evidence of many laboratories is for this one')
+    (18, 'start here, and tune rho; the evidence of many laboratories is for this one')
     """
     return dict(_VARIANTS)
 
