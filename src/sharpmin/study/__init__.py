@@ -1,6 +1,6 @@
 """Studies: SGD, constant SAM and its remedies on real data at equal gradient evaluations, clean and with label noise.
 
-`cells` lists the runs, `compute` makes their rows, `Store` keeps them, `table` and `findings` read them, `page` shows them.
+`cells` lists the runs, `run` makes one, `sharpmin.runs` all of them; `table` and `findings` read the rows, `page` shows them.
 """
 
 from ._begin import Beginning, begin
@@ -8,7 +8,7 @@ from ._data import SETTINGS, Setting, setting
 from ._findings import Finding, findings
 from ._methods import METHODS, Method
 from ._page import page
-from ._results import Store, cells, compute
+from ._results import cells
 from ._run import Cell, run
 from ._table import Estimate, Line, paired, table
 
@@ -22,10 +22,8 @@ __all__ = [
     "Line",
     "Method",
     "Setting",
-    "Store",
     "begin",
     "cells",
-    "compute",
     "findings",
     "page",
     "paired",
