@@ -23,7 +23,7 @@ from sharpmin.diagnostics import RhoPoint
 from sharpmin.diagnostics._rho.rules import USUAL, Claims, claims
 from sharpmin.diagnostics._run.verdict import LEFT
 from sharpmin.diagnostics.toggle import Difference
-from sharpmin.study import Store
+from sharpmin.runs import Store
 
 
 def results(file: Path) -> dict[Any, dict[str, Any]]:

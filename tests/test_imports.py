@@ -73,6 +73,7 @@ for module in pkgutil.walk_packages(sharpmin.__path__, "sharpmin."):
         "_progress",
         "_reproduce",
         "_rho",
+        "_runs",
         "_simulate",
         "_study",
     )

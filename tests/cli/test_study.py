@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 
-from sharpmin.cli import _progress, main
+from sharpmin.cli import _progress, _runs, main
 from sharpmin.core.extras import optional
+from sharpmin.runs import Stopped
 from sharpmin.study import METHODS, SETTINGS, Cell, _data, run
 
 
@@ -25,7 +25,11 @@ def tiny(monkeypatch):
 
 
 def study(out, *more):
-    return main(["study", "digits", "--seeds", "1", "--jobs", "1", "--out", str(out), *more])
+    return main(["study", "digits", "--seeds", "1", "--workers", "1", "--out", str(out), *more])
+
+
+def stopped_by(monkeypatch, error):
+    monkeypatch.setattr(_runs, "compute", lambda *_, **__: (_ for _ in ()).throw(error))
 
 
 def test_table_files_and_json(tiny, tmp_path, capsys, monkeypatch):
@@ -57,7 +61,7 @@ def test_table_files_and_json(tiny, tmp_path, capsys, monkeypatch):
 
 def test_a_long_study_says_its_time_first(tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(SETTINGS, "digits", replace(SETTINGS["digits"], seconds=100.0))
-    monkeypatch.setattr("sharpmin.study.compute", lambda missing, jobs: (_ for _ in ()).throw(KeyboardInterrupt))
+    stopped_by(monkeypatch, KeyboardInterrupt())
     assert study(tmp_path) == 130
     said = capsys.readouterr().err
     assert said.startswith("digits: 18 runs, about 30 minutes; Ctrl-C keeps what is finished.\n")
@@ -68,7 +72,7 @@ def test_a_run_that_is_on_the_disk_counts_when_ctrl_c_comes_while_it_is_synced(t
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sharpmin.study._results.os.fsync", interrupted)
+    monkeypatch.setattr("sharpmin.runs._store.os.fsync", interrupted)
     assert study(tmp_path) == 130
     assert "sharpmin: interrupted; 1 of 18 runs are in " in capsys.readouterr().err
     assert len((tmp_path / "study-digits.jsonl").read_text().splitlines()) == 1
@@ -86,7 +90,7 @@ def test_a_study_that_goes_on_counts_on_and_leaves_the_json_alone(tiny, tmp_path
 
 
 def test_a_killed_process_is_one_line(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("sharpmin.study.compute", lambda missing, jobs: (_ for _ in ()).throw(BrokenProcessPool("")))
+    stopped_by(monkeypatch, Stopped("a process was killed, perhaps for its memory"))
     assert study(tmp_path) == 2
     said = capsys.readouterr().err
     assert said.startswith("sharpmin: a process was killed, perhaps for its memory; 0 of 18 runs are in ")
@@ -146,7 +150,9 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(started, tmp_path):
 BAD = [
     (["study", "digit"], "no study 'digit'; did you mean digits?"),
     (["study", "--seeds", "0"], "--seeds"),
-    (["study", "--jobs", "x"], "--jobs"),
+    (["study", "--workers", "x"], "--workers"),
+    (["study", "--jobs", "3"], "--jobs is called --workers now: --workers 3"),
+    (["study", "--workers", "2", "--scheduler", "tcp://host:8786"], "--workers and --scheduler cannot both be given"),
 ]
 
 

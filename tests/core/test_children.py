@@ -9,10 +9,11 @@ import time
 import pytest
 
 PARENTS = {
-    "a pool of a study": """
-from sharpmin.study import cells, compute
+    "a pool of a sweep": """
+from sharpmin.runs import compute
+from sharpmin.study import cells, run
 if __name__ == "__main__":
-    for row in compute(cells("digits", 3), jobs=2):
+    for row in compute(run, cells("digits", 3), workers=2):
         pass
 """,
     "ranks of a check": """

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sharpmin.study import Store, _run, cells, compute, table
+from sharpmin.runs import Store, compute
+from sharpmin.study import _run, cells, run, table
 from sharpmin.study._data import setting
 
 SIZE = 20  # gradient evaluations
@@ -19,7 +20,7 @@ def some(count=4):
 
 def finish(path, wanted):
     store = Store(path)
-    for row in compute([cell for cell in wanted if cell not in store.known(wanted)], jobs=1):
+    for row in compute(run, [cell for cell in wanted if cell not in store.known(wanted)]):
         store.add(row)
     return store.known(wanted)
 

@@ -83,6 +83,10 @@ class Counter:
         """Name the piece in progress; it is shown in the bar."""
         self.bar.update(self._task, description=what)
 
+    def say(self, line: str) -> None:
+        """A line beside the count, on a terminal above the bar."""
+        self._console.print(f"{self._name}: {line}", soft_wrap=True, markup=False, highlight=False)
+
     def each(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
         """The pieces, each counted once the next one is asked for."""
         for piece in pieces:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._files import replace
-from ._interrupt import Interrupted
+from ._runs import Jobs, Scheduler, Workers, complete, place
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sharpmin.study import Cell, Line, Setting, Store
+    from sharpmin.runs import Store
+    from sharpmin.study import Cell, Line, Setting
 
     Rows = Mapping[Cell, Mapping[str, Any]]
 
@@ -38,22 +39,26 @@ LONG = 300
 def study(
     data: Annotated[str, typer.Argument(help="digits, mnist1d or breast-cancer.")] = "digits",
     seeds: Annotated[int, typer.Option(help="Runs of each method.", min=1, max=1000)] = 5,
-    jobs: Annotated[int, typer.Option(help="Processes, each with one thread.", min=1, max=1024)] = 2,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     out: Annotated[Path, typer.Option(help="Where study-<data>.jsonl and study-<data>.html go.")] = Path("out"),
     as_json: Annotated[bool, typer.Option("--json", help="The table as JSON.")] = False,
+    jobs: Jobs = None,
 ) -> None:
     """Train SGD, SAM and its remedies at equal gradient evaluations, clean and with label noise: loss, accuracy, sharpness.
 
     A few minutes for digits; the others say how long they take. Finished runs are kept: an interrupted study goes on
     where it stopped. Exit code 0: done. 2: bad use. 130: Ctrl-C.
     """
-    from sharpmin.study import Store, cells, findings, page, setting, table
+    from sharpmin.runs import Store
+    from sharpmin.study import cells, findings, page, setting, table
 
+    where = place(workers, scheduler, jobs)
     chosen = setting(data)
     wanted = cells(data, seeds)
     rows_file, page_file = _files(out, data)
     store = Store(rows_file)
-    _complete(chosen, store, wanted, jobs)
+    _complete(chosen, store, wanted, where)
     rows = store.known(wanted)
     replace(page_file, page(chosen, rows))
     lines, found = table(rows), findings(rows)
@@ -71,36 +76,18 @@ def study(
     console.print(f"See {page_file}", soft_wrap=True, markup=False, highlight=False)
 
 
-def _complete(chosen: Setting, store: Store, wanted: list[Cell], jobs: int) -> None:
-    """Run what is missing, and say on stderr how far it is; each run is on the disk before it is counted."""
-    from concurrent.futures.process import BrokenProcessPool
+def _complete(chosen: Setting, store: Store, wanted: list[Cell], where: tuple[int | None, str | None]) -> None:
+    """Say how long the missing runs take, if that is long, and make them."""
+    from sharpmin.study import run
 
-    from sharpmin.study import compute
-
-    from ._progress import progress
-
-    done = store.known(wanted)
-    missing = [cell for cell in wanted if cell not in done]
-    seconds = chosen.seconds * len(missing) / min(jobs, max(1, len(missing)))
+    missing, workers = len(wanted) - len(store.known(wanted)), where[0] or 1
+    seconds = chosen.seconds * missing / min(workers, max(1, missing))
     if seconds >= LONG:
+        on = " of one worker" if where[1] else ""
         sys.stderr.write(
-            f"{chosen.name}: {len(missing)} runs, about {seconds / 60:.0f} minutes; Ctrl-C keeps what is finished.\n"
+            f"{chosen.name}: {missing} runs, about {seconds / 60:.0f} minutes{on}; Ctrl-C keeps what is finished.\n"
         )
-    try:
-        with progress(chosen.name, "runs", len(wanted), finished=len(done)) as counter:
-            for row in counter.each(compute(missing, jobs)):
-                store.add(row)
-    except KeyboardInterrupt:
-        raise Interrupted(f"interrupted; {_kept(store, wanted)}") from None
-    except BrokenProcessPool:
-        raise OSError(f"a process was killed, perhaps for its memory; {_kept(store, wanted)}; try --jobs 1") from None
-
-
-def _kept(store: Store, wanted: list[Cell]) -> str:
-    from sharpmin.study import Store
-
-    finished = len(Store(store.path).known(wanted))  # what is on the disk: Ctrl-C may come while a row is being counted
-    return f"{finished} of {len(wanted)} runs are in {store.path}, and the same command goes on from there"
+    complete(chosen.name, run, wanted, store, where)
 
 
 def grid(chosen: Setting, lines: list[Line]) -> Table:

@@ -1,7 +1,7 @@
 """Studies: what SAM and its cheap forms buy over SGD, and at what cost, all tuned alike, on clean and noisy labels.
 
-`trials` and `judged` list the runs, `compute` makes their rows, `Store` keeps them, `table`, `places` and `findings` read
-them, `page`, `to_csv` and `to_latex` show them.
+`trials` and `judged` list the runs, `run` makes a row of one, `table`, `places` and `findings` read the rows, `page`, `to_csv`
+and `to_latex` show them; `sharpmin.runs` computes and keeps them.
 """
 
 from ._begin import Beginning, begin
@@ -11,7 +11,6 @@ from ._findings import Finding, findings
 from ._frontier import Place, places
 from ._methods import METHODS, Method
 from ._page import page
-from ._results import Store, compute
 from ._run import Cell, run
 from ._settings import SETTINGS, Setting, setting
 from ._table import Line, paired, table
@@ -28,10 +27,8 @@ __all__ = [
     "Method",
     "Place",
     "Setting",
-    "Store",
     "begin",
     "chosen",
-    "compute",
     "findings",
     "judged",
     "page",

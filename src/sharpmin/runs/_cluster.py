@@ -1,0 +1,140 @@
+"""Tasks on a Dask cluster that somebody else has started: all that is known of it is the address of its scheduler."""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from sharpmin.core.extras import optional
+
+from ._local import alone
+from ._stop import Stopped, failed
+from ._store import Row, T
+
+distributed = optional("distributed", extra="cluster")
+
+CONNECT = 10.0
+"""Seconds to reach the scheduler."""
+
+QUIET = 5.0
+"""Seconds without a result after which the number of workers is asked for."""
+
+
+def cluster(
+    function: Callable[[T], Row], tasks: Sequence[T], scheduler: str, tell: Callable[[str], None]
+) -> Generator[tuple[T, Row], None, None]:
+    """The tasks and their rows, as they finish on the workers."""
+    if "://" not in scheduler:
+        raise ValueError(
+            f"{scheduler!r} is no address of a Dask scheduler; write it as tcp://{scheduler.strip() or 'host:8786'}"
+        )
+    connect = distributed.Client  # a missing package is told before the first row is asked for
+    return _rows(connect, function, tasks, scheduler, tell)
+
+
+def _rows(
+    connect: Any, function: Callable[[T], Row], tasks: Sequence[T], scheduler: str, tell: Callable[[str], None]
+) -> Generator[tuple[T, Row], None, None]:
+    if not tasks:
+        return
+    with _silence(), _connected(connect, scheduler) as client:
+        name = f"sharpmin-{uuid.uuid4().hex}"  # of its own: another command's tasks may have another code
+        keys = [f"{name}-{number:08d}" for number in range(len(tasks))]
+        futures = client.map(partial(alone, function), tasks, key=keys, pure=False)
+        waiting = dict(zip(keys, tasks, strict=True))
+        try:
+            for future in _finished(client, futures, scheduler, tell):
+                task = waiting.pop(future.key)
+                if future.status == "finished":
+                    yield task, future.result()
+                    continue
+                error = future.exception()
+                for other in futures:
+                    if other.key in waiting and other.status == "finished":
+                        yield waiting.pop(other.key), other.result()
+                raise _why(task, error) from error
+        finally:
+            if client.status == "running":
+                client.cancel(futures)
+
+
+def _finished(client: Any, futures: Sequence[Any], scheduler: str, tell: Callable[[str], None]) -> Iterator[Any]:
+    """The futures as they end, with their results on this side of the line."""
+    arrived: SimpleQueue[Any] = SimpleQueue()
+    for future in futures:
+        future.add_done_callback(arrived.put)
+    left, idle = len(futures), False
+    while left:
+        try:
+            future = arrived.get(timeout=QUIET)
+        except Empty:
+            workers = _workers(client, scheduler)
+            if not workers and not idle:
+                tell(f"no worker is connected to {scheduler}; waiting for one, Ctrl-C keeps what is finished")
+            idle = not workers
+            continue
+        try:
+            future.result(timeout=QUIET)
+        except TimeoutError:
+            if future.status != "error":  # the worker that had it died: the task runs again
+                future.add_done_callback(arrived.put)
+                continue
+        except distributed.CancelledError:
+            raise _lost(scheduler) from None
+        except Exception:  # of the task; the future has it, too
+            future.exception()
+        left, idle = left - 1, False
+        yield future
+
+
+def _workers(client: Any, scheduler: str) -> int:
+    try:
+        return len(client.nthreads())
+    except (OSError, RuntimeError, AttributeError):  # the line broke while we asked
+        raise _lost(scheduler) from None
+
+
+def _lost(scheduler: str) -> Stopped:
+    return Stopped(f"the connection to the scheduler at {scheduler} was lost")
+
+
+def _why(task: T, error: BaseException) -> Stopped:
+    """What became of a task."""
+    if isinstance(error, distributed.KilledWorker):
+        return Stopped(
+            f"several workers died, one after the other, while they had the run {json.dumps(task.id)}: for its memory?"
+        )
+    return failed(task, error)
+
+
+@contextmanager
+def _connected(connect: Any, scheduler: str) -> Iterator[Any]:
+    try:
+        client = connect(scheduler, timeout=CONNECT, set_as_default=False, name="sharpmin")
+    except (OSError, ValueError) as error:
+        text = " ".join(str(error).split())
+        raise Stopped(f"no Dask scheduler answers at {scheduler} ({text}); start one by: dask scheduler") from None
+    try:
+        yield client
+    finally:
+        client.close(timeout=CONNECT)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Dask's own log of a lost line, page by page; what matters of it is said in a line of ours."""
+    found = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith("distributed")]
+    levels = [(log, log.level) for log in found]
+    for log in found:
+        log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for log, level in levels:
+            log.setLevel(level)

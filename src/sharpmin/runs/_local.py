@@ -1,0 +1,69 @@
+"""Tasks in this process, and in processes of this machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+import torch
+
+from sharpmin.core.children import end_with_parent
+
+from ._stop import Stopped, failed
+from ._store import Row, T
+
+_ONE = threading.Lock()
+
+
+def alone(function: Callable[[T], Row], task: T) -> Row:
+    """One task at a time in a process, since torch's random state is one for all threads, and in one thread."""
+    with _ONE:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return function(task)
+        finally:
+            torch.set_num_threads(threads)
+
+
+def here(function: Callable[[T], Row], tasks: Sequence[T]) -> Generator[tuple[T, Row], None, None]:
+    """One after the other in this process."""
+    for task in tasks:
+        try:
+            row = alone(function, task)
+        except Exception as error:
+            raise failed(task, error) from error
+        yield task, row
+
+
+def pool(function: Callable[[T], Row], tasks: Sequence[T], workers: int) -> Generator[tuple[T, Row], None, None]:
+    """In so many processes, which end with this one, however that ends."""
+    context, before = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
+    executor = ProcessPoolExecutor(min(workers, max(1, len(tasks))), context, initializer=_worker)
+    try:
+        waiting = {executor.submit(alone, function, task): task for task in tasks}
+        for future in as_completed(list(waiting)):
+            task = waiting.pop(future)
+            if (error := future.exception()) is None:
+                yield task, future.result()
+                continue
+            for other, its in waiting.items():
+                if other.done() and not other.exception():
+                    yield its, other.result()
+            if isinstance(error, BrokenProcessPool):
+                raise Stopped("a process was killed, perhaps for its memory, and fewer workers need less") from error
+            raise failed(task, error) from error
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()) - before:
+            process.terminate()
+
+
+def _worker() -> None:
+    """Ctrl-C is for the process that started us, and its end is ours."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()

@@ -1,0 +1,17 @@
+"""What ends a sweep before its last run."""
+
+from __future__ import annotations
+
+import json
+
+from ._store import Task
+
+
+class Stopped(RuntimeError):
+    """The runs cannot go on; the message says why. Every row that was finished before has been yielded."""
+
+
+def failed(task: Task, error: BaseException) -> Stopped:
+    """A task raised."""
+    text = " ".join(str(error).split())
+    return Stopped(f"the run {json.dumps(task.id)} failed: {type(error).__name__}{': ' * bool(text)}{text}")

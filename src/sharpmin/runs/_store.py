@@ -1,0 +1,97 @@
+"""Rows on disk, one JSON line a run, appended as they finish: what was interrupted goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+Row: TypeAlias = dict[str, Any]
+"""The result of one task: `id` as the task has it, and values that JSON can hold."""
+
+
+class Task(Hashable, Protocol):
+    """A run by its setting. It can be pickled, and equal ones have equal results."""
+
+    @property
+    def id(self) -> dict[str, Any]:
+        """All that decides the result, as JSON values: the setting, and the versions of what computes."""
+
+
+T = TypeVar("T", bound=Task)
+
+
+class Store:
+    """A file of rows; those of other settings, or of another sharpmin or torch, stay in it, unread.
+
+    Each row has a checksum over all else in it: one that was cut off, mixed with another or changed is run again. Several
+    commands may append to one file; a run that two of them have finished counts once.
+
+    Args:
+        path: of the file; it is made with the first row.
+
+    >>> import tempfile
+    >>> from dataclasses import asdict, dataclass
+    >>> @dataclass(frozen=True)
+    ... class Square:
+    ...     of: int
+    ...     id = property(asdict)
+    >>> store = Store(Path(tempfile.mkdtemp()) / "squares.jsonl")
+    >>> store.add({"id": {"of": 3}, "value": 9})
+    >>> Store(store.path).known([Square(2), Square(3)])
+    {Square(of=3): {'id': {'of': 3}, 'value': 9}}
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._rows: dict[str, Row] = {}
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        for line in text.split("\n"):
+            try:
+                row = json.loads(line)
+                if row.pop("checksum") == _checksum(row):
+                    self._rows.setdefault(key(row["id"]), row)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                continue
+
+    def known(self, wanted: Iterable[T]) -> dict[T, Row]:
+        """The finished ones, in the order of `wanted`."""
+        keys = ((task, key(task.id)) for task in wanted)
+        return {task: self._rows[k] for task, k in keys if k in self._rows}
+
+    def add(self, row: Row) -> None:
+        """Append a row, in one write that is flushed to the disk; nothing, if there is one of this id.
+
+        Raises:
+            OSError: if it could not be written whole; it does not count then, and the next one begins a new line.
+            ValueError: if a value is not finite: JSON knows no nan.
+        """
+        if key(row["id"]) in self._rows:
+            return
+        line = json.dumps({**row, "checksum": _checksum(row)}, allow_nan=False) + "\n"
+        with self.path.open("ab+", buffering=0) as file:
+            data = ("\n" * _torn(file) + line).encode()
+            if (count := file.write(data)) != len(data):  # the disk is full, or will be with the next byte
+                file.write(data[count:])  # so this raises the system's error, or makes the row whole
+            os.fsync(file.fileno())
+        self._rows[key(row["id"])] = row
+
+
+def _torn(file: Any) -> bool:
+    """Whether the last line has no end: an earlier command died in it, or its disk was full."""
+    if not file.seek(0, os.SEEK_END):
+        return False
+    file.seek(-1, os.SEEK_END)
+    return bool(file.read(1) != b"\n")
+
+
+def _checksum(row: Mapping[str, Any]) -> str:
+    return hashlib.sha256(key(row).encode()).hexdigest()[:16]
+
+
+def key(id_: Mapping[str, Any]) -> str:
+    """An id as one text, whatever the order of its fields."""
+    return json.dumps(id_, sort_keys=True)
