@@ -17,12 +17,12 @@ BATCHES = 8
 
 
 def rho(
-    task: Annotated[str, typer.Argument(help="digits, mnist1d or breast-cancer.")],
+    task: Annotated[str, typer.Argument(help="digits, mnist1d, mnist-5k, pydoc or breast-cancer.")],
     grid: Annotated[str, typer.Option(help="The radii, numbers > 0 with commas.")] = "0.01,0.02,0.05,0.1,0.2,0.5,1,2",
     steps: Annotated[
         int, typer.Option(help="Of the short run at each, 20 at least; 0: gradients at the start only.", min=0)
     ] = 60,
-    noisy: Annotated[bool, typer.Option("--noisy", help="Draw 30 % of the training labels anew.")] = False,
+    noisy: Annotated[bool, typer.Option("--noisy", help="Draw 40 % of the labels anew.")] = False,
     seed: Annotated[int, typer.Option(help="Of weights, labels and batches.", min=0, max=2**31)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Every number as one JSON document.")] = False,
 ) -> None:
@@ -34,13 +34,13 @@ def rho(
     """
     radii = _radii(grid)
     from sharpmin.diagnostics import rho_range
-    from sharpmin.study import begin
+    from sharpmin.study import CLEAN, NOISY, begin
 
-    begun = begin(task, 0.3 if noisy else 0.0, seed, steps or BATCHES)
+    begun = begin(task, NOISY if noisy else CLEAN, seed, steps or BATCHES)
     with _told(task, begun.seconds) as progress:
         found = rho_range(begun.model, begun.opt, begun.step, begun.batches, rhos=radii, steps=steps or None, progress=progress)
     if as_json:
-        head = {"task": task, "noise": 0.3 if noisy else 0.0, "seed": seed}
+        head = {"task": task, "noise": NOISY if noisy else CLEAN, "seed": seed}
         typer.echo(json.dumps(head | found.record(), indent=2, allow_nan=False))
     else:
         typer.echo(found.explain())

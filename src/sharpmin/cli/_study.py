@@ -1,12 +1,11 @@
-"""`sharpmin study`: SGD, SAM and its remedies on real data, a table of both sides, and a page."""
+"""`sharpmin study`: SGD, SAM and its cheap forms on real data, all tuned alike: accuracy against cost, and a page."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,103 +16,151 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sharpmin.runs import Store
-    from sharpmin.study import Cell, Line, Setting
+    from sharpmin.study import Cell, Line, Place, Setting
+    from sharpmin.study._trials import Rows
 
-    Rows = Mapping[Cell, Mapping[str, Any]]
+    Where = tuple[int | None, str | None]
 
-WORDS = {
-    "rho holds the loss up": "holds",
-    "SAM is not what limits the loss": "free",
-    "SAM speeds the descent up": "helps",
-    "mixed floor": "mixed",
-    "rho = 0": "off",
-}
 LEGEND = (
-    "Mean and half of the 95 % interval over seeds. The verdict is about the training loss of the next epochs at the small "
-    "learning rate of the end: rho holds it up, it is free of SAM, SAM helps it down; off: the run ends with rho = 0."
+    "Passes and time (of the processor) are in units of the base optimizer at length 1. Accuracy after the last step, and the gain over "
+    "the base at the length that validation chose: mean and half of the 95 % interval over seeds. Place: + on the frontier, - dominated, "
+    "-- clearly dominated by a method of no more passes. * an end of the grid."
 )
-LONG = 300
+PLACES = {"frontier": "+", "dominated": "-", "clearly dominated": "--"}
+LONG = 60
 """Seconds from which on the time is said first."""
+SUFFIXES = (".jsonl", ".html", ".csv", ".tex")
 
 
 def study(
-    data: Annotated[str, typer.Argument(help="digits, mnist1d or breast-cancer.")] = "digits",
-    seeds: Annotated[int, typer.Option(help="Runs of each method.", min=1, max=1000)] = 5,
+    data: Annotated[str, typer.Argument(help="digits, mnist1d, mnist-5k, pydoc, breast-cancer, or all.")] = "digits",
+    seeds: Annotated[int, typer.Option(help="Seeds that judge.", min=1, max=1000)] = 5,
     workers: Workers = None,
     scheduler: Scheduler = None,
-    out: Annotated[Path, typer.Option(help="Where study-<data>.jsonl and study-<data>.html go.")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="Where study-<data>.jsonl, .html, .csv and .tex go.")] = Path("out"),
     as_json: Annotated[bool, typer.Option("--json", help="The table as JSON.")] = False,
     jobs: Jobs = None,
 ) -> None:
-    """Train SGD, SAM and its remedies at equal gradient evaluations, clean and with label noise: loss, accuracy, sharpness.
+    """What does SAM buy, at what cost: methods by passes and test accuracy, each tuned by 12 trials, clean and noisy labels.
 
-    A few minutes for digits; the others say how long they take. Finished runs are kept: an interrupted study goes on
-    where it stopped. Exit code 0: done. 2: bad use. 130: Ctrl-C.
+    Five minutes for digits; the others, and all, say how long they take. Finished runs are kept: an interrupted study goes
+    on where it stopped. Exit code 0: done. 2: bad use. 130: Ctrl-C.
+
+    Example: sharpmin study mnist-5k --seeds 10
     """
-    from sharpmin.runs import Store
-    from sharpmin.study import cells, findings, page, setting, table
+    from sharpmin.study import SETTINGS, setting
 
     where = place(workers, scheduler, jobs)
-    chosen = setting(data)
-    wanted = cells(data, seeds)
-    rows_file, page_file = _files(out, data)
-    store = Store(rows_file)
-    _complete(chosen, store, wanted, where)
-    rows = store.known(wanted)
-    replace(page_file, page(chosen, rows))
-    lines, found = table(rows), findings(rows)
+    chosen = list(SETTINGS.values()) if data == "all" else [setting(data)]
+    files = [_files(out, s.name) for s in chosen]
+    records = []
+    for s, (rows_file, *pages) in zip(chosen, files, strict=True):
+        rows = _complete(s, rows_file, seeds, where)
+        _write(s, rows, pages)
+        if as_json:
+            records.append(_record(s, rows, seeds))
+        else:
+            _show(s, rows, pages[0])
     if as_json:
-        record = {"study": data, "seeds": seeds, "evaluations": wanted[0].budget, "lines": [line.record() for line in lines]}
-        typer.echo(json.dumps(record | {"findings": [vars(f) for f in found]}, indent=2, allow_nan=False))
-        return
+        typer.echo(json.dumps(records if data == "all" else records[0], indent=2, allow_nan=False))
+
+
+def _complete(chosen: Setting, file: Path, seeds: int, where: Where) -> Rows:
+    """All trials, then what they chose on the seeds that judge."""
+    from sharpmin.runs import Store
+    from sharpmin.study import judged, run, trials
+
+    store, tuning = Store(file), trials(chosen.name)
+    _announce(chosen, store, tuning, seeds, where)
+    complete(f"{chosen.name}, trials", run, tuning, store, where)
+    rows = store.known(tuning)
+    final = judged(rows, chosen.name, seeds)
+    complete(f"{chosen.name}, seeds", run, final, store, where)
+    return {**rows, **store.known(final)}
+
+
+def _announce(chosen: Setting, store: Store, tuning: list[Cell], seeds: int, where: Where) -> None:
+    """How long it takes, if that is long."""
+    from sharpmin.study import METHODS
+    from sharpmin.study._methods import TRIALS
+    from sharpmin.study._trials import TUNING
+
+    def seconds(cells: list[Cell]) -> float:
+        return sum(cell.steps * (METHODS[cell.method].promised or 1.5) for cell in cells) * chosen.seconds
+
+    known = store.known(tuning)
+    whole = seconds([cell for cell in tuning if cell not in known]) + seconds(tuning) / (TRIALS * len(TUNING)) * seeds
+    minutes = whole / (where[0] or 1) / 60
+    if 60 * minutes >= LONG:
+        on = " of one worker" if where[1] else ""
+        runs = len(tuning) - len(known) + len(tuning) // (TRIALS * len(TUNING)) * seeds
+        sys.stderr.write(
+            f"{chosen.name}: {runs} runs, about {minutes:.0f} minutes{on} at most; Ctrl-C keeps what is finished.\n"
+        )
+
+
+def _write(chosen: Setting, rows: Rows, pages: list[Path]) -> None:
+    from sharpmin.study import page, to_csv, to_latex
+
+    for file, text in zip(pages, (page(chosen, rows), to_csv(rows), to_latex(rows)), strict=True):
+        replace(file, text)
+
+
+def _record(chosen: Setting, rows: Rows, seeds: int) -> dict[str, object]:
+    from sharpmin.study import findings, places, table
+
+    lines = table(rows)
+    where = places(rows, lines)
+    named = [line.record() | {"place": where[line.method, line.noise].word} for line in lines]
+    return {
+        "study": chosen.name, "seeds": seeds, "steps": chosen.steps(1.0), "lines": named,
+        "findings": [vars(found) for found in findings(rows)],
+    }  # fmt: skip
+
+
+def _show(chosen: Setting, rows: Rows, page_file: Path) -> None:
+    from sharpmin.study import findings, places, table
+
     from ._console import Whole
 
-    console = Whole()
+    console, lines, found = Whole(), table(rows), findings(rows)
+    where = places(rows, lines)
     for noise in sorted({line.noise for line in lines}):
-        console.print(grid(chosen, [line for line in lines if line.noise == noise]))
-    for text in (LEGEND, *(f.sentence for f in found)):
-        console.print(text, markup=False, highlight=False)
+        console.print(grid(chosen, [line for line in lines if line.noise == noise], where))
+        for one in found:
+            if one.noise == noise:
+                console.print(one.sentence, markup=False, highlight=False)
+        console.print()
+    console.print(LEGEND, markup=False, highlight=False)
     console.print(f"See {page_file}", soft_wrap=True, markup=False, highlight=False)
 
 
-def _complete(chosen: Setting, store: Store, wanted: list[Cell], where: tuple[int | None, str | None]) -> None:
-    """Say how long the missing runs take, if that is long, and make them."""
-    from sharpmin.study import run
-
-    missing, workers = len(wanted) - len(store.known(wanted)), where[0] or 1
-    seconds = chosen.seconds * missing / min(workers, max(1, missing))
-    if seconds >= LONG:
-        on = " of one worker" if where[1] else ""
-        sys.stderr.write(
-            f"{chosen.name}: {missing} runs, about {seconds / 60:.0f} minutes{on}; Ctrl-C keeps what is finished.\n"
-        )
-    complete(chosen.name, run, wanted, store, where)
-
-
-def grid(chosen: Setting, lines: list[Line]) -> Table:
+def grid(chosen: Setting, lines: list[Line], where: dict[tuple[str, float], Place]) -> Table:
     """One row a method, in 80 columns."""
     from rich.table import Table
 
-    from sharpmin.study import METHODS
+    from sharpmin.study._methods import title
 
-    title = (
-        f"{chosen.name}, {lines[0].noise:.0%} of the labels drawn anew" if lines[0].noise else f"{chosen.name}, clean labels"
-    )
-    out = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left", padding=(0, 1))
+    noise = lines[0].noise
+    name = f"{chosen.name}, {noise:.0%} of the labels drawn anew" if noise else f"{chosen.name}, clean labels"
+    out = Table(box=None, pad_edge=False, header_style="bold", title=name, title_justify="left", padding=(0, 1))
     out.add_column("method", no_wrap=True)
-    for name in ("loss - f*" if chosen.l2 else "training loss", "accuracy, %", "eigenvalue"):
-        out.add_column(name, justify="right", no_wrap=True)
-    out.add_column("verdict", min_width=11)
+    for head in ("passes", "time", "lr", "rho", "accuracy, %", "gain"):
+        out.add_column(head, justify="right", no_wrap=True)
+    out.add_column("", no_wrap=True)
     for line in lines:
-        loss = line.gap if chosen.l2 else line.loss
-        verdicts = ", ".join(WORDS.get(word, word) + f" {count}" * (line.runs > 1) for word, count in line.verdicts.items())
-        out.add_row(METHODS[line.method].title, loss.text(), line.accuracy.text(100), line.eigenvalue.text(), verdicts)
+        rho = f"{line.rho:g}{'*' * ('rho' in line.edge)}" if line.rho else ""
+        lr = f"{line.lr:.2g}{'*' * ('lr' in line.edge)}"
+        out.add_row(
+            title(line.method, chosen), f"{line.passes:.2f}", f"{line.seconds:.2f}", lr, rho, line.accuracy.text(100),
+            line.gain.text(100), PLACES[where[line.method, line.noise].word],
+        )  # fmt: skip
     return out
 
 
-def _files(out: Path, data: str) -> tuple[Path, Path]:
-    """Both files, in a folder that can be written, before anything is computed."""
-    files = out / f"study-{data}.jsonl", out / f"study-{data}.html"
+def _files(out: Path, data: str) -> tuple[Path, ...]:
+    """All files, in a folder that can be written, before anything is computed."""
+    files = tuple(out / f"study-{data}{suffix}" for suffix in SUFFIXES)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for file in files:

@@ -12,12 +12,14 @@ from ._frontier import Place, places
 from ._methods import METHODS, Method
 from ._page import page
 from ._run import Cell, run
-from ._settings import SETTINGS, Setting, setting
+from ._settings import CLEAN, NOISY, SETTINGS, Setting, setting
 from ._table import Line, paired, table
 from ._trials import chosen, judged, trials
 
 __all__ = [
+    "CLEAN",
     "METHODS",
+    "NOISY",
     "SETTINGS",
     "Beginning",
     "Cell",

@@ -92,7 +92,7 @@ class Estimate:
 
 
 def ratio(over: Sequence[float], under: Sequence[float]) -> tuple[float, float, float]:
-    """mean(over) / mean(under) of paired values, with the ends of its 95 % interval; (nan, -inf, inf) unless mean(under) > 0 is clear.
+    """mean(over) / mean(under) of paired values, with its 95 % interval; (nan, -inf, inf) if mean(under) is not clearly > 0.
 
     The interval holds every r for which mean(over - r under) = 0 is not refused by Student's t: Fieller, Some problems in
     interval estimation, Journal of the Royal Statistical Society B 16, 1954.

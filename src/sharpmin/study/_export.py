@@ -68,4 +68,3 @@ def _escaped(text: str) -> str:
 
 
 _SPECIAL: dict[str, str] = {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "²": r"$^2$"}
-

@@ -49,7 +49,7 @@ def draw(setting: Setting, rows: Rows, lines: Sequence[Line]) -> tuple[Plate, ..
     return (
         Plate(
             "frontier", "What accuracy costs",
-            "To the left costs less, up is better. The line joins the methods that nobody beats at as few passes; grey squares "
+            "To the left costs less, up is better. The line joins the methods that none beats at as few passes; grey squares "
             f"are the base optimizer at its lengths. {bars}",
             (), panels(lambda own: frontier(setting, rows, own)), tuple(keys),
         ),
@@ -102,7 +102,9 @@ def gains(setting: Setting, lines: Sequence[Line]) -> go.Figure:
             traces.append(_marks(setting, line, [middle], [name], error_x=bar, hovertemplate="%{x:.4g}"))
     names = [key(setting, line.method).name for line in lines]
     categories = {"type": "category", "categoryorder": "array", "categoryarray": names[::-1], "range": [-0.6, len(names) - 0.4]}
-    return figure(traces, x={"title": "points of test accuracy", "zeroline": True, "zerolinecolor": light("line")}, y=categories)
+    return figure(
+        traces, x={"title": "points of test accuracy", "zeroline": True, "zerolinecolor": light("line")}, y=categories
+    )
 
 
 def radii(setting: Setting, rows: Rows, lines: Sequence[Line]) -> go.Figure:
@@ -115,7 +117,9 @@ def radii(setting: Setting, rows: Rows, lines: Sequence[Line]) -> go.Figure:
                 trials.setdefault(cell.rho, {}).setdefault(cell.lr, []).append(100 * row["validation"])
         best = {rho: max(by_lr.values(), key=lambda v: sum(v) / len(v)) for rho, by_lr in sorted(trials.items())}
         x = [rho for rho, values in best.items() for _ in values]
-        traces.append(_marks(setting, line, x, [v for values in best.values() for v in values], hovertemplate="%{x}, %{y:.1f} %"))
+        traces.append(
+            _marks(setting, line, x, [v for values in best.values() for v in values], hovertemplate="%{x}, %{y:.1f} %")
+        )
         means = [sum(values) / len(values) for values in best.values()]
         stroke = {"color": light(METHODS[line.method].look[0]), "width": 1.5}
         traces.append(go.Scatter(x=list(best), y=means, mode="lines", line=stroke, hoverinfo="skip"))

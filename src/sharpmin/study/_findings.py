@@ -31,7 +31,13 @@ def findings(rows: Rows) -> list[Finding]:
     for noise in sorted({line.noise for line in lines}):
         own = {line.method: line for line in lines if line.noise == noise}
         if "sam" in own and "base" in own:
-            found += [*_help(rows, own), *_worth(rows, own), *_radius(rows, own["sam"]), *_cheap(rows, own), *_collapse(rows, own)]
+            found += [
+                *_help(rows, own),
+                *_worth(rows, own),
+                *_radius(rows, own["sam"]),
+                *_cheap(rows, own),
+                *_collapse(rows, own),
+            ]
     return found
 
 
@@ -97,7 +103,9 @@ def _collapse(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
         if cell.noise == noise and cell.rho and cell.seed in TUNING:
             fell, whole = counted.get(cell.method, (0, 0))
             counted[cell.method] = fell + collapsed(cell, row), whole + 1
-    worst = [f"“{_name(rows, name)}” {counted[name][0]} of {counted[name][1]}" for name in METHODS if counted.get(name, (0,))[0]]
+    worst = [
+        f"“{_name(rows, name)}” {counted[name][0]} of {counted[name][1]}" for name in METHODS if counted.get(name, (0,))[0]
+    ]
     chosen = sum(line.collapsed for line in own.values())
     text = f"Trials that collapsed: {', '.join(worst)}" if worst else "No trial of a SAM collapsed"
     yield Finding("collapse", noise, True, f"{text}; with what validation chose, {chosen or 'no'} run{'s' * (chosen > 1)} did.")

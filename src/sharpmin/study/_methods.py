@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import product
 from typing import TypeAlias
 
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.optimizer import Optimizer
 
-from sharpmin.core.rho import Tail
-from sharpmin.optim._ascent import Momentum
+from sharpmin.core.rho import Every, Tail
+from sharpmin.optim import norm_groups
 from sharpmin.optim.sam import SAM
-from sharpmin.optim.variants import clipped_sam, create, looksam
+from sharpmin.optim.variants import ae_sam, clipped_sam, looksam, momentum_sam, s2_sam
 
 from ._settings import Setting
 
@@ -59,64 +60,64 @@ class Method:
 
     def available(self, setting: Setting) -> bool:
         """Whether the net has what the method needs."""
-        return not self.norms or bool(norm_weights(setting.model()))
-
-
-def norm_weights(model: nn.Module) -> list[Tensor]:
-    """The weights of all normalization layers."""
-    kinds = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
-    return [p for module in model.modules() if isinstance(module, kinds) for p in module.parameters(recurse=False)]
+        if self.norms:
+            try:
+                norm_groups(setting.model())
+            except ValueError:
+                return False
+        return True
 
 
 def _base(length: float) -> Method:
-    title = "{base}" if length == 1 else f"{{base}}, {length:g} x the steps"
+    title = "{base}" if length == 1 else f"{{base}}, {_times(length)} the steps"
     return Method(title, lambda base, rho, model, steps: SAM(base, 0.0, model=model), 1, ("soft", "square"), length, 0)
 
 
+def _sam(length: float, symbol: str) -> Method:
+    title = "SAM" if length == 1 else f"SAM, {_times(length)} the steps"
+    return Method(title, lambda base, rho, model, steps: SAM(base, rho, model=model), 2, ("orange", symbol), length)
+
+
+def _times(length: float) -> str:
+    return str(Fraction(length).limit_denominator(9)) + " of" * (length < 1) + " x" * (length > 1)
+
+
 METHODS: dict[str, Method] = {
-    "base-0.5": _base(0.5),
-    "base": _base(1.0),
-    "base-1.33": _base(4 / 3),
-    "base-2": _base(2.0),
-    "sam": Method("SAM", lambda base, rho, model, steps: SAM(base, rho, model=model), 2, ("orange", "circle")),
-    "sam-0.67": Method(
-        "SAM, 2/3 of the steps", lambda base, rho, model, steps: SAM(base, rho, model=model), 2, ("orange", "diamond"), 2 / 3
-    ),
-    "sam-0.5": Method(
-        "SAM, half of the steps", lambda base, rho, model, steps: SAM(base, rho, model=model), 2, ("orange", "square"), 1 / 2
-    ),
+    "base-1/2": _base(1 / 2),
+    "base": _base(1),
+    "base-4/3": _base(4 / 3),
+    "base-2": _base(2),
+    "sam": _sam(1, "circle"),
+    "sam-2/3": _sam(2 / 3, "diamond"),
+    "sam-1/2": _sam(1 / 2, "square"),
     "from-10": Method(
         "SAM from 10 % on",
-        lambda base, rho, model, steps: SAM(base, Tail(rho, 0.1, total=steps), model=model), 1.9, ("orange", "x"),
+        lambda base, rho, model, steps: SAM(base, Tail(rho, round(steps / 10)), model=model), 1.9, ("orange", "x"),
     ),
     "clipped": Method(
-        "SAM, clipped", lambda base, rho, model, steps: clipped_sam(base, rho, theta=0.5, model=model), 2, ("purple", "circle")
+        "SAM, clipped", lambda base, rho, model, steps: clipped_sam(base, rho, model=model), 2, ("purple", "circle")
     ),
     "every-3": Method(
-        "SAM on every third step",
-        lambda base, rho, model, steps: create("every_k_sam", base, rho=rho, k=3, model=model), 4 / 3, ("blue", "circle"),
+        "SAM every third step",
+        lambda base, rho, model, steps: SAM(base, Every(rho, 3), model=model), 4 / 3, ("blue", "circle"), scale=2.0,
     ),
-    "from-67": Method(
+    "last-third": Method(
         "SAM in the last third",
-        lambda base, rho, model, steps: SAM(base, Tail(rho, 2 / 3, total=steps), model=model), 4 / 3, ("blue", "diamond"),
+        lambda base, rho, model, steps: SAM(base, Tail(rho, round(2 * steps / 3)), model=model), 4 / 3, ("blue", "diamond"),
     ),
     "looksam": Method(
-        "LookSAM, every third step",
-        lambda base, rho, model, steps: looksam(base, rho, k=3, model=model), 4 / 3, ("blue", "square"),
+        "LookSAM, k = 3", lambda base, rho, model, steps: looksam(base, rho, k=3, model=model), 4 / 3, ("blue", "square")
     ),
-    "adaptive": Method(
-        "AE-SAM", lambda base, rho, model, steps: create("ae_sam", base, rho=rho, total=steps, model=model), None, ("blue", "x")
+    "gated": Method(
+        "AE-SAM", lambda base, rho, model, steps: ae_sam(base, rho, total=steps, model=model), None, ("blue", "x")
     ),
     "momentum": Method(
-        "momentum SAM", lambda base, rho, model, steps: SAM(base, rho, ascent=Momentum(), model=model), 1, ("green", "circle"),
-        scale=4.0,
+        "momentum SAM", lambda base, rho, model, steps: momentum_sam(base, rho, model=model), 1, ("green", "circle"), scale=4.0
     ),
-    "previous": Method(
-        "S²-SAM", lambda base, rho, model, steps: create("s2_sam", base, rho=rho, model=model), 1, ("green", "diamond")
-    ),
+    "previous": Method("S²-SAM", lambda base, rho, model, steps: s2_sam(base, rho, model=model), 1, ("green", "diamond")),
     "norms": Method(
-        "SAM on norm layers", lambda base, rho, model, steps: SAM(base, rho, model=model), 2, ("purple", "diamond"),
-        scale=4.0, norms=True,
+        "SAM on norm layers",
+        lambda base, rho, model, steps: SAM(base, rho, model=model), 2, ("purple", "diamond"), scale=4.0, norms=True,
     ),
 }  # fmt: skip
 """Name -> method."""

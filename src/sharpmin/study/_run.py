@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from sharpmin._version import __version__
+from sharpmin.optim import norm_groups
 
 from ._memory import Memory
-from ._methods import METHODS, norm_weights
+from ._methods import METHODS
 from ._optimum import optimum
 from ._samples import Samples
 from ._settings import Setting, falling, setting
@@ -65,16 +66,8 @@ class Run:
         self.memory = Memory()
         torch.manual_seed(self.cell.seed)
         self.model, method = self.setting.model(), METHODS[self.cell.method]
-        base = self.setting.base(self.model.parameters(), self.cell.lr)
-        if method.norms:
-            base = self.setting.base(self._norms_alone(), self.cell.lr)
+        base = self.setting.base(norm_groups(self.model) if method.norms else self.model.parameters(), self.cell.lr)
         self.opt = method.build(base, self.cell.rho, self.model, self.cell.steps)
-
-    def _norms_alone(self) -> Any:
-        norms = norm_weights(self.model)
-        chosen = {id(p) for p in norms}
-        rest = [p for p in self.model.parameters() if id(p) not in chosen]
-        return [{"params": norms}, {"params": rest, "rho": 0.0}]
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Batches of one reshuffled epoch after the other, without end."""
@@ -110,7 +103,7 @@ class Run:
         self.model.eval()
         loss, right = 0.0, 0
         with torch.no_grad():
-            for some, labels in zip(x.split(CHUNK), y.split(CHUNK), strict=True):
+            for some, labels in zip(torch.split(x, CHUNK), torch.split(y, CHUNK), strict=True):
                 loss += float(self.setting.loss(self.model, some, labels)) * len(some) / len(x)
                 right += int((self.model(some).argmax(-1) == labels).sum())
         return loss, right / y.numel()

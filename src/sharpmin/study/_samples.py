@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pydoc_data.topics import topics
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -103,8 +104,6 @@ def breast_cancer() -> Samples:
 @lru_cache(maxsize=1)
 def pydoc() -> Samples:
     """Windows of the texts behind Python's `help()`, a character each, and the characters that follow them."""
-    from pydoc_data.topics import topics
-
     text = "".join(topics[name] for name in sorted(topics))
     code = {character: at for at, character in enumerate(sorted(set(text)))}
     codes = torch.tensor([code[character] for character in text[: 2 * CHARACTERS]])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,15 +19,16 @@ from ._samples import Samples
 CLEAN, NOISY = 0.0, 0.4
 """The share of the labels to train on and to choose by that are drawn anew, uniformly over all classes."""
 
-Base = Callable[[Iterable[Tensor], float], Optimizer]
+Base = Callable[[Any, float], Optimizer]
+"""Weights or parameter groups, and the learning rate -> the base optimizer."""
 
 
-def momentum_sgd(weights: Iterable[Tensor], lr: float) -> Optimizer:
+def momentum_sgd(weights: Any, lr: float) -> Optimizer:
     """SGD with momentum 0.9."""
     return torch.optim.SGD(weights, lr=lr, momentum=0.9)
 
 
-def adamw(weights: Iterable[Tensor], lr: float) -> Optimizer:
+def adamw(weights: Any, lr: float) -> Optimizer:
     """AdamW as torch has it."""
     return torch.optim.AdamW(weights, lr=lr)
 

@@ -59,7 +59,9 @@ class Line:
 
     def record(self) -> dict[str, Any]:
         """For JSON."""
-        plain = {k: getattr(self, k) for k in ("method", "noise", "lr", "rho", "runs", "passes", "seconds", "copies", "collapsed")}
+        plain = {
+            k: getattr(self, k) for k in ("method", "noise", "lr", "rho", "runs", "passes", "seconds", "copies", "collapsed")
+        }
         return {**plain, "edge": list(self.edge), **{k: getattr(self, k).record() for k in ("loss", "gap", "accuracy", "gain")}}
 
 
@@ -133,4 +135,3 @@ def _edge(cell: Cell) -> tuple[str, ...]:
     grid = list(METHODS[cell.method].trials(setting(cell.data)))
     ends = {name: {min(column), max(column)} for name, column in zip(("lr", "rho"), zip(*grid, strict=True), strict=True)}
     return tuple(name for name, found in ends.items() if len(found) == 2 and getattr(cell, name) in found)
-
