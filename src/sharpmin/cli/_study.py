@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     Where = tuple[int | None, str | None]
 
 LEGEND = (
-    "Passes and time (of the processor) are in units of the base optimizer at length 1. Accuracy after the last step, and the gain over "
-    "the base at the length that validation chose: mean and half of the 95 % interval over seeds. Place: + on the frontier, - dominated, "
-    "-- clearly dominated by a method of no more passes. * an end of the grid."
+    "Passes and time (of the processor) are in units of the base optimizer at length 1. Accuracy after the last step, and the "
+    "gain over the base at the length that validation chose: mean and half of the 95 % interval over seeds. Place: + on the "
+    "frontier, - dominated, -- clearly dominated by a method of no more passes. * an end of the grid."
 )
 PLACES = {"frontier": "+", "dominated": "-", "clearly dominated": "--"}
 LONG = 60

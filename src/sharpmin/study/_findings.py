@@ -1,4 +1,4 @@
-"""What a study shows, in sentences that its own intervals decide: does SAM help, is it worth its passes, which rho, what is cheap."""
+"""What a study shows, in sentences that its intervals decide: does SAM help, is it worth it, which rho, what is cheap."""
 
 from __future__ import annotations
 

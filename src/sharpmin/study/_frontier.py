@@ -18,7 +18,7 @@ class Place:
     """Where a method stands among those of equal noise.
 
     Attributes:
-        beaten_by: the one with the highest mean accuracy among those with no more passes and a higher mean; None on the frontier.
+        beaten_by: of those with no more passes and a higher mean accuracy, the one with the highest; None on the frontier.
         by: how much higher, seed by seed.
     """
 

@@ -14,7 +14,7 @@ from ._settings import setting
 from ._trials import TUNING, Rows, chosen
 
 LEARNT = 0.1
-"""A run collapsed if its test accuracy has less than this of the way from the most frequent class to 1, or its loss is not finite."""
+"""A run has collapsed with less than this share of the way from the most frequent class to no error, or with no finite loss."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +103,8 @@ def _own(rows: Rows, noise: float, method: str) -> dict[Cell, Mapping[str, Any]]
 def _validation(rows: Rows, noise: float, method: str) -> float:
     """The mean over the trials with what was chosen."""
     lr, rho = chosen(rows, method, noise)
-    values = [
-        row["validation"] for c, row in rows.items()
-        if c.seed in TUNING and (c.method, c.noise, c.lr, c.rho) == (method, noise, lr, rho)
-    ]  # fmt: skip
-    return sum(values) / len(values)
+    same = [c for c in rows if c.seed in TUNING and (c.method, c.noise, c.lr, c.rho) == (method, noise, lr, rho)]
+    return sum(float(rows[c]["validation"]) for c in same) / len(same)
 
 
 def _line(rows: Rows, noise: float, method: str) -> Line:

@@ -44,7 +44,7 @@ def chosen(rows: Rows, method: str, noise: float) -> tuple[float, float]:
 
 
 def judged(rows: Rows, data: str, seeds: int) -> list[Cell]:
-    """The runs that judge, from the rows of all trials: one seed after the other, so that an interrupted study has whole ones."""
+    """The runs that judge, from the rows of all trials: one seed after the other, so that what is finished is whole seeds."""
     s = setting(data)
     kinds = [(noise, method, *chosen(rows, method, noise)) for noise in s.noises for method in methods(s)]
     return [Cell(data, method, noise, seed, lr, rho) for seed in range(seeds) for noise, method, lr, rho in kinds]
