@@ -71,8 +71,8 @@ def frontier(setting: Setting, rows: Rows, lines: Sequence[Line]) -> go.Figure:
     """Test accuracy against passes: a point a method, or a run where seeds are few, and the line of those that nobody beats."""
     where = places(rows, lines)
     front = sorted((line.passes, 100 * line.accuracy.mean) for line in lines if where[line.method, line.noise].by is None)
-    dash = {"color": light("line"), "width": 1.5, "shape": "hv"}
-    stairs = go.Scatter(x=[x for x, _ in front], y=[y for _, y in front], mode="lines", line=dash, hoverinfo="skip")
+    stairs_line = {"color": light("soft"), "width": 1.5, "shape": "hv"}
+    stairs = go.Scatter(x=[x for x, _ in front], y=[y for _, y in front], mode="lines", line=stairs_line, hoverinfo="skip")
     points = [trace for line in lines for trace in _point(setting, line)]
     axis = {"title": f"passes, in units of {setting.base_name}'s", "rangemode": "tozero"}
     return figure([stairs, *points], x=axis, y=ACCURACY)

@@ -17,11 +17,11 @@ class Memory:
         gc.freeze()
         self._seen, self._most = [0, 0], 0
 
-    def look(self, done: int) -> None:
+    def look(self, done: int, batch: Tensor) -> None:
         """Before a pass; `done` passes of this step are done."""
         self._seen[done] += 1
         if self._seen[done] == 2:
-            self._most = max(self._most, _alive())
+            self._most = max(self._most, _alive(but=batch))
 
     def copies(self, model: nn.Module) -> float:
         """The most that was found beyond the weights, their gradients and the buffers, in units of the weights."""
@@ -30,11 +30,11 @@ class Memory:
         return round((self._most - 2 * weights - sum(b.nbytes for b in model.buffers())) / weights, 1)
 
 
-def _alive() -> int:
-    """Bytes of all tensors that Python knows and of their gradients, each storage once."""
+def _alive(but: Tensor) -> int:
+    """Bytes of all tensors of real numbers that Python knows but one, and of their gradients, each storage once."""
     storages: dict[int, int] = {}
     for thing in gc.get_objects():
-        if type(thing) in (Tensor, nn.Parameter):
+        if type(thing) in (Tensor, nn.Parameter) and thing.is_floating_point() and thing is not but:
             for t in (thing, thing.grad if thing.is_leaf else None):
                 if t is not None:
                     storages[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()

@@ -92,7 +92,7 @@ METHODS: dict[str, Method] = {
     "sam-1/2": _sam(1 / 2, "square"),
     "from-10": Method(
         "SAM from 10 % on",
-        lambda base, rho, model, steps: SAM(base, Tail(rho, round(steps / 10)), model=model), 1.9, ("orange", "x"),
+        lambda base, rho, model, steps: SAM(base, Tail(rho, round(steps / 10)), model=model), 1.9, ("orange", "triangle-up"),
     ),
     "clipped": Method(
         "SAM, clipped", lambda base, rho, model, steps: clipped_sam(base, rho, model=model), 2, ("purple", "circle")
@@ -109,7 +109,7 @@ METHODS: dict[str, Method] = {
         "LookSAM, k = 3", lambda base, rho, model, steps: looksam(base, rho, k=3, model=model), 4 / 3, ("blue", "square")
     ),
     "gated": Method(
-        "AE-SAM", lambda base, rho, model, steps: ae_sam(base, rho, total=steps, model=model), None, ("blue", "x")
+        "AE-SAM", lambda base, rho, model, steps: ae_sam(base, rho, total=steps, model=model), None, ("blue", "triangle-up")
     ),
     "momentum": Method(
         "momentum SAM", lambda base, rho, model, steps: momentum_sam(base, rho, model=model), 1, ("green", "circle"), scale=4.0

@@ -89,7 +89,7 @@ class Run:
         before = self.passes
 
         def closure() -> Tensor:
-            self.memory.look(self.passes - before)
+            self.memory.look(self.passes - before, x)
             self.passes += 1
             self.opt.zero_grad()
             loss = self.setting.loss(self.model, x, y)
