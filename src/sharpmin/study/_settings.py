@@ -93,7 +93,7 @@ SETTINGS: dict[str, Setting] = {
     for setting in (
         Setting(
             "digits", "a perceptron on handwritten digits", samples.digits, nets.perceptron,
-            epochs=24, batch=50, lr=0.05, rho=0.2, seconds=0.0010,
+            epochs=50, batch=100, lr=0.1, rho=0.2, seconds=0.0010,
         ),
         Setting(
             "mnist1d", "a convolutional net on mnist1d", samples.mnist1d, nets.convolutions,
@@ -109,7 +109,7 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting(
             "breast-cancer", "softmax regression on breast-cancer", samples.breast_cancer, nets.softmax,
-            epochs=60, batch=32, lr=0.05, rho=0.2, seconds=0.0006, l2=0.01,
+            epochs=40, batch=32, lr=0.05, rho=0.2, seconds=0.0006, l2=0.01,
         ),
     )
 }  # fmt: skip
