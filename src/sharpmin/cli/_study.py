@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._files import replace
-from ._runs import Jobs, Scheduler, Workers, complete, place
+from ._runs import Export, Jobs, Scheduler, Workers, complete, exported, place
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,6 +43,7 @@ def study(
     scheduler: Scheduler = None,
     out: Annotated[Path, typer.Option(help="Where study-<data>.jsonl and study-<data>.html go.")] = Path("out"),
     as_json: Annotated[bool, typer.Option("--json", help="The table as JSON.")] = False,
+    export: Export = None,
     jobs: Jobs = None,
 ) -> None:
     """Train SGD, SAM and its remedies at equal gradient evaluations, clean and with label noise: loss, accuracy, sharpness.
@@ -50,10 +51,10 @@ def study(
     A few minutes for digits; the others say how long they take. Finished runs are kept: an interrupted study goes on
     where it stopped. Exit code 0: done. 2: bad use. 130: Ctrl-C.
     """
-    from sharpmin.runs import Store
+    from sharpmin.runs import Store, to_dataset, write_zarr
     from sharpmin.study import cells, findings, page, setting, table
 
-    where = place(workers, scheduler, jobs)
+    where, zarr = place(workers, scheduler, jobs), exported(export)
     chosen = setting(data)
     wanted = cells(data, seeds)
     rows_file, page_file = _files(out, data)
@@ -61,6 +62,8 @@ def study(
     _complete(chosen, store, wanted, where)
     rows = store.known(wanted)
     replace(page_file, page(chosen, rows))
+    if zarr is not None:
+        write_zarr(to_dataset(rows.values()), zarr)
     lines, found = table(rows), findings(rows)
     if as_json:
         record = {"study": data, "seeds": seeds, "evaluations": wanted[0].budget, "lines": [line.record() for line in lines]}
