@@ -1,6 +1,7 @@
 """How often is the verdict right? Every rule of `sharpmin.diagnose` against the truth from branches off the same run.
 
-    python benchmarks/diagnosis.py [--full] [--ordinary] [--out out/diagnosis.jsonl] [--jobs 2]
+    python benchmarks/diagnosis.py [--full] [--ordinary] [--out out/diagnosis.jsonl]
+        [--workers 2 | --scheduler tcp://host:8786]
 
 Ten minutes on two cores, about an hour with --full, two and a half with --ordinary: 294 runs as people make them, under seven
 schedules, with SGD with momentum and AdamW, on four data sets (_ordinary.py; what is said of them, _confusion.py). Each
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
-import multiprocessing
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,10 @@ from _confusion import of_ordinary, share
 from _ordinary import Ordinary, ordinary
 from _ordinary import run as run_ordinary
 
-from sharpmin.cli._progress import progress
-from sharpmin.core.children import end_with_parent
+from sharpmin.cli._interrupt import Interrupted
+from sharpmin.cli._runs import complete, place
 from sharpmin.diagnostics._run.verdict import SHARE
-from sharpmin.study import Store
+from sharpmin.runs import Store
 
 HOLDS, FREE, HELPS = "rho holds the loss up", "SAM is not what limits the loss", "SAM speeds the descent up"
 
@@ -58,23 +59,17 @@ def cells(*, full: bool) -> list[Cell]:
     return known + convex + net + nulls
 
 
-def results(wanted: Sequence[Cell | Ordinary], file: Path, jobs: int) -> dict[Any, dict[str, Any]]:
+def results(wanted: Sequence[Cell | Ordinary], file: Path, where: tuple[int | None, str | None]) -> dict[Any, dict[str, Any]]:
     """All results; those in the file are not computed again."""
     file.parent.mkdir(parents=True, exist_ok=True)
     store = Store(file)
-    known = store.known(wanted)
-    missing = [cell for cell in wanted if cell not in known]
-    with (
-        multiprocessing.get_context("spawn").Pool(jobs, initializer=end_with_parent) as pool,
-        progress("diagnosis", "runs", len(wanted), finished=len(known)) as counter,
-    ):
-        for cell, row in counter.each(pool.imap_unordered(_one, missing)):
-            store.add({"id": cell.id, **row})
+    complete("diagnosis", one, wanted, store, where)
     return store.known(wanted)
 
 
-def _one(cell: Cell | Ordinary) -> tuple[Cell | Ordinary, dict[str, Any]]:
-    return cell, run_cell(cell) if isinstance(cell, Cell) else run_ordinary(cell)
+def one(cell: Cell | Ordinary) -> dict[str, Any]:
+    """A row; the workers of a cluster find what it needs with PYTHONPATH=benchmarks."""
+    return {"id": cell.id, **(run_cell(cell) if isinstance(cell, Cell) else run_ordinary(cell))}
 
 
 def of_nets(found: dict[Cell, dict[str, Any]], name: str) -> None:
@@ -132,12 +127,17 @@ def main() -> None:
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--ordinary", action="store_true", help="the runs with moving learning rates, and no others")
     parser.add_argument("--out", type=Path, default=Path("out/diagnosis.jsonl"))
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--workers", type=int, help="processes on this machine, by default 2")
+    parser.add_argument("--scheduler", help="a Dask scheduler, whose workers are used instead")
     options = parser.parse_args()
+    try:
+        where = place(options.workers, options.scheduler)
+        found = results(ordinary() if options.ordinary else cells(full=options.full), options.out, where)
+    except (Interrupted, OSError, ValueError) as error:
+        sys.exit(f"diagnosis: {error}")
     if options.ordinary:
-        of_ordinary(results(ordinary(), options.out, options.jobs))
+        of_ordinary(found)
         return
-    found = results(cells(full=options.full), options.out, options.jobs)
     nets = {cell: row for cell, row in found.items() if cell.kind == "net"}
     of_nets({cell: row for cell, row in nets.items() if cell.seed == 0}, "nets that the rules were made on")
     of_nets({cell: row for cell, row in nets.items() if cell.seed == 1}, "nets that were looked at for the rules")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 import pytest
+import xarray
+from distributed import Client
 
 from sharpmin.cli import _progress, _runs, main
 from sharpmin.core.extras import optional
@@ -36,7 +39,9 @@ def test_table_files_and_json(tiny, tmp_path, capsys, monkeypatch):
     out = tmp_path / "new" / "out"
     assert study(out) == 0
     said = capsys.readouterr()
-    told = [re.fullmatch(r"digits: (\d+) of 18 runs, (\d+ s, about )?\d+ s( to go)?", line) for line in said.err.splitlines()]
+    told = [
+        re.fullmatch(r"digits: (\d+) of 18 runs, ([^,]+ s, about )?[^,]+ s( to go)?", line) for line in said.err.splitlines()
+    ]
     assert [int(line[1]) for line in told] == list(range(1, 19))
     lines = said.out.splitlines()
     assert all(len(line) <= 80 for line in lines[:-1])
@@ -48,9 +53,14 @@ def test_table_files_and_json(tiny, tmp_path, capsys, monkeypatch):
     rows = [json.loads(line) for line in (out / "study-digits.jsonl").read_text().splitlines()]
     assert {row["used"] for row in rows} == {26}
     assert len(rows) == 18
-    assert study(out, "--json") == 0
+    assert study(out, "--json", "--export", str(out / "runs.zarr")) == 0
     said = capsys.readouterr()
     assert said.err == ""  # nothing was left to do
+    with xarray.open_zarr(out / "runs.zarr") as runs:
+        for row in rows:
+            one = runs.sel({name: row["id"][name] for name in runs.dims})
+            assert (one.loss, one.verdict) == (row["loss"], row["verdict"])
+        assert dict(runs.sizes) == {"method": 9, "noise": 2}
     record = json.loads(said.out)
     assert [record[k] for k in ("study", "seeds", "evaluations")] == ["digits", 1, 26]
     assert [line["loss"]["mean"] for line in record["lines"] if line["method"] == "sam"] == [
@@ -98,6 +108,7 @@ def test_a_killed_process_is_one_line(tiny, tmp_path, capsys, monkeypatch):
 
 
 # A pytest that was started in the background hands an ignored SIGINT down, and Python would leave it ignored.
+TINY = "from dataclasses import replace as r; from sharpmin.study import SETTINGS as s; s['digits'] = r(s['digits'], epochs=1)"
 SHARPMIN = "import signal, sys; signal.signal(2, signal.default_int_handler); import sharpmin.cli as c; sys.exit(c.main())"
 
 
@@ -106,9 +117,9 @@ def started():
     """Starts the command in a session of its own; whatever happens, none of its processes outlives the test."""
     begun = []
 
-    def start(*arguments):
+    def start(*arguments, code=""):
         process = subprocess.Popen(
-            [sys.executable, "-c", SHARPMIN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, "-c", code + SHARPMIN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip
         begun.append(process)
@@ -147,10 +158,86 @@ def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(started, tmp_path):
     assert {k: row[k] for k in here if k != "seconds"} == {k: v for k, v in here.items() if k != "seconds"}
 
 
+def lines(file):
+    return file.read_text().count("\n") if file.exists() else 0
+
+
+def until(condition, seconds=240.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def dask(tmp_path):
+    """A scheduler and a worker of somebody else, as processes; gives the scheduler's address and process."""
+    file = tmp_path / "scheduler.json"
+    (tmp_path / "tiny.py").write_text(TINY)
+    common, begun = ["--scheduler-file", str(file)], []
+    for name, options in {
+        "scheduler": ["--host", "tcp://127.0.0.1", "--port", "0", "--no-dashboard"],
+        "worker": ["--no-nanny", "--nthreads", "1", "--no-dashboard", "--preload", str(tmp_path / "tiny.py")],
+    }.items():
+        command = [sys.executable, "-m", f"distributed.cli.dask_{name}", *options, *common]
+        begun.append(subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        until(file.exists)
+    yield json.loads(file.read_text())["address"], begun[0]
+    for process in begun:
+        process.kill()
+        process.wait()
+
+
+def test_on_a_cluster_ctrl_c_cancels_and_a_lost_scheduler_is_one_line(tiny, started, dask, tmp_path):
+    (address, scheduler), rows = dask, tmp_path / "study-digits.jsonl"
+    command = ("study", "--seeds", "20", "--scheduler", address, "--out", str(tmp_path))
+    kept = f"of 360 runs are in {rows}, and the same command goes on from there"
+    first = started(*command, code=f"{TINY}; ")
+    until(lambda: lines(rows) >= 1)
+    os.killpg(first.pid, signal.SIGINT)
+    out, err = first.communicate(timeout=60)
+    finished = lines(rows)
+    assert (first.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == f"sharpmin: interrupted; {finished} {kept}"
+    with Client(address) as client:
+        until(lambda: not client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
+    second = started(*command, code=f"{TINY}; ")
+    until(lambda: lines(rows) > finished)
+    scheduler.kill()
+    out, err = second.communicate(timeout=120)
+    assert (second.returncode, out) == (2, "")
+    assert err.splitlines()[-1] == f"sharpmin: the connection to the scheduler at {address} was lost; {lines(rows)} {kept}"
+    assert "Traceback" not in err
+    found = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert len({json.dumps(row["id"]) for row in found}) == len(found) == lines(rows)
+    here = run(Cell(*(found[0]["id"][k] for k in ("data", "method", "noise", "seed"))))
+    assert {k: found[0][k] for k in here if k != "seconds"} == {k: v for k, v in here.items() if k != "seconds"}
+
+
+def test_a_full_disk_is_one_line_and_the_next_start_goes_on(tiny, tmp_path, capsys):
+    rows, before = tmp_path / "study-digits.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        assert study(tmp_path) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said = capsys.readouterr().err.splitlines()
+    whole = lines(rows)
+    assert whole >= 1
+    assert said[-1] == (
+        f"sharpmin: a finished run could not be written: File too large; {whole} of 18 runs are in {rows}, "
+        "and the same command goes on from there"
+    )
+    assert study(tmp_path) == 0
+    assert lines(rows) == 19  # and the torn one
+
+
 BAD = [
     (["study", "digit"], "no study 'digit'; did you mean digits?"),
     (["study", "--seeds", "0"], "--seeds"),
     (["study", "--workers", "x"], "--workers"),
+    (["study", "--scheduler", "host:8786"], "'host:8786' is no address of a Dask scheduler; write it as tcp://host:8786"),
+    (["study", "--export", "runs.csv"], "--export: runs.csv must end in .zarr"),
     (["study", "--jobs", "3"], "--jobs is called --workers now: --workers 3"),
     (["study", "--workers", "2", "--scheduler", "tcp://host:8786"], "--workers and --scheduler cannot both be given"),
 ]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sharpmin.runs import Row, Stopped, Store, compute
+from sharpmin.runs import Row, Stopped, Store, compute, zarr_target
+from sharpmin.runs._cluster import demand_scheduler
 from sharpmin.runs._store import T
 
 from ._interrupt import Interrupted
@@ -19,6 +21,7 @@ Workers = Annotated[
 Scheduler = Annotated[
     str | None, typer.Option(help="A Dask scheduler, such as tcp://host:8786, whose workers are used instead.")
 ]
+Export = Annotated[Path | None, typer.Option(help="Also write the runs as labelled data, a Zarr store such as runs.zarr.")]
 Jobs = Annotated[str | None, typer.Option("--jobs", hidden=True)]
 
 
@@ -26,7 +29,8 @@ def place(workers: int | None, scheduler: str | None, jobs: str | None = None) -
     """Where runs are computed, by default in two processes.
 
     Raises:
-        ValueError: if both are given, or an option of earlier versions.
+        ValueError: if both are given, or an option of earlier versions, or a scheduler that is no address.
+        MissingExtraError: if there is a scheduler, and Dask is not installed.
     """
     if jobs is not None:
         raise ValueError(f"--jobs is called --workers now: --workers {jobs}")
@@ -34,7 +38,23 @@ def place(workers: int | None, scheduler: str | None, jobs: str | None = None) -
         raise ValueError(
             "--workers and --scheduler cannot both be given: a cluster has workers of its own; leave one of them out"
         )
-    return (2, None) if workers is None and scheduler is None else (workers, scheduler)
+    if scheduler is not None:
+        demand_scheduler(scheduler)
+        return None, scheduler
+    return 2 if workers is None else workers, None
+
+
+def exported(path: Path | None) -> Path | None:
+    """Where `--export` writes, asked before anything is computed.
+
+    Raises:
+        ValueError, OSError: if it cannot be written there.
+        MissingExtraError: if zarr is not installed.
+    """
+    try:
+        return None if path is None else zarr_target(path)
+    except (ValueError, OSError) as error:
+        raise type(error)(f"--export: {error}") from None
 
 
 def complete(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ._files import replace
-from ._runs import Jobs, Scheduler, Workers, complete, place
+from ._runs import Export, Jobs, Scheduler, Workers, complete, exported, place
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,6 +39,7 @@ def study(
     scheduler: Scheduler = None,
     out: Annotated[Path, typer.Option(help="Where study-<data>.jsonl, .html, .csv and .tex go.")] = Path("out"),
     as_json: Annotated[bool, typer.Option("--json", help="The table as JSON.")] = False,
+    export: Export = None,
     jobs: Jobs = None,
 ) -> None:
     """What does SAM buy, at what cost: methods by passes and test accuracy, each tuned by 12 trials, clean and noisy labels.
@@ -50,17 +51,22 @@ def study(
     """
     from sharpmin.study import SETTINGS, setting
 
-    where = place(workers, scheduler, jobs)
+    where, zarr = place(workers, scheduler, jobs), exported(export)
     chosen = list(SETTINGS.values()) if data == "all" else [setting(data)]
     files = [_files(out, s.name) for s in chosen]
-    records = []
+    records, every = [], []
     for s, (rows_file, *pages) in zip(chosen, files, strict=True):
         rows = _complete(s, rows_file, seeds, where)
         _write(s, rows, pages)
+        every += rows.values()
         if as_json:
             records.append(_record(s, rows, seeds))
         else:
             _show(s, rows, pages[0])
+    if zarr is not None:
+        from sharpmin.runs import to_dataset, write_zarr
+
+        write_zarr(to_dataset(every), zarr)
     if as_json:
         typer.echo(json.dumps(records if data == "all" else records[0], indent=2, allow_nan=False))
 
@@ -82,18 +88,14 @@ def _complete(chosen: Setting, file: Path, seeds: int, where: Where) -> Rows:
 def _announce(chosen: Setting, store: Store, tuning: list[Cell], seeds: int, where: Where) -> None:
     """How long it takes, if that is long."""
     from sharpmin.study import METHODS
-    from sharpmin.study._methods import TRIALS
-    from sharpmin.study._trials import TUNING
-
-    def seconds(cells: list[Cell]) -> float:
-        return sum(cell.steps * (METHODS[cell.method].promised or 1.5) for cell in cells) * chosen.seconds
 
     known = store.known(tuning)
-    whole = seconds([cell for cell in tuning if cell not in known]) + seconds(tuning) / (TRIALS * len(TUNING)) * seeds
-    minutes = whole / (where[0] or 1) / 60
+    one_each = {(cell.method, cell.noise): cell for cell in tuning}.values()
+    missing = [cell for cell in tuning if cell not in known] + [cell for cell in one_each for _ in range(seeds)]
+    passes = sum(cell.steps * (METHODS[cell.method].promised or 1.5) for cell in missing)
+    minutes = passes * chosen.seconds / (where[0] or 1) / 60
     if 60 * minutes >= LONG:
-        on = " of one worker" if where[1] else ""
-        runs = len(tuning) - len(known) + len(tuning) // (TRIALS * len(TUNING)) * seeds
+        on, runs = " of one worker" if where[1] else "", len(missing)
         sys.stderr.write(
             f"{chosen.name}: {runs} runs, about {minutes:.0f} minutes{on} at most; Ctrl-C keeps what is finished.\n"
         )

@@ -4,7 +4,9 @@
 """
 
 from ._compute import compute
+from ._dataset import to_dataset
 from ._stop import Stopped
 from ._store import Row, Store, Task
+from ._zarr import write_zarr, zarr_target
 
-__all__ = ["Row", "Stopped", "Store", "Task", "compute"]
+__all__ = ["Row", "Stopped", "Store", "Task", "compute", "to_dataset", "write_zarr", "zarr_target"]

@@ -26,24 +26,27 @@ QUIET = 5.0
 """Seconds without a result after which the number of workers is asked for."""
 
 
-def cluster(
-    function: Callable[[T], Row], tasks: Sequence[T], scheduler: str, tell: Callable[[str], None]
-) -> Generator[tuple[T, Row], None, None]:
-    """The tasks and their rows, as they finish on the workers."""
+def demand_scheduler(scheduler: str) -> None:
+    """Whether a cluster can be asked at all, before anything is done.
+
+    Raises:
+        ValueError: if this is no address.
+        MissingExtraError: if Dask is not installed.
+    """
     if "://" not in scheduler:
         raise ValueError(
             f"{scheduler!r} is no address of a Dask scheduler; write it as tcp://{scheduler.strip() or 'host:8786'}"
         )
-    connect = distributed.Client  # a missing package is told before the first row is asked for
-    return _rows(connect, function, tasks, scheduler, tell)
+    _ = distributed.Client
 
 
-def _rows(
-    connect: Any, function: Callable[[T], Row], tasks: Sequence[T], scheduler: str, tell: Callable[[str], None]
+def cluster(
+    function: Callable[[T], Row], tasks: Sequence[T], scheduler: str, tell: Callable[[str], None]
 ) -> Generator[tuple[T, Row], None, None]:
+    """The tasks and their rows, as they finish on the workers."""
     if not tasks:
         return
-    with _silence(), _connected(connect, scheduler) as client:
+    with _silence(), _connected(scheduler) as client:
         name = f"sharpmin-{uuid.uuid4().hex}"  # of its own: another command's tasks may have another code
         keys = [f"{name}-{number:08d}" for number in range(len(tasks))]
         futures = client.map(partial(alone, function), tasks, key=keys, pure=False)
@@ -114,9 +117,9 @@ def _why(task: T, error: BaseException) -> Stopped:
 
 
 @contextmanager
-def _connected(connect: Any, scheduler: str) -> Iterator[Any]:
+def _connected(scheduler: str) -> Iterator[Any]:
     try:
-        client = connect(scheduler, timeout=CONNECT, set_as_default=False, name="sharpmin")
+        client = distributed.Client(scheduler, timeout=CONNECT, set_as_default=False, name="sharpmin")
     except (OSError, ValueError) as error:
         text = " ".join(str(error).split())
         raise Stopped(f"no Dask scheduler answers at {scheduler} ({text}); start one by: dask scheduler") from None

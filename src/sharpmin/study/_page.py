@@ -10,7 +10,7 @@ from sharpmin.report._render import render
 from ._figures import caption, draw
 from ._findings import findings
 from ._frontier import places
-from ._methods import METHODS, TRIALS, title
+from ._methods import METHODS, title
 from ._settings import Setting
 from ._table import table
 from ._trials import TUNING, Rows
@@ -42,7 +42,7 @@ def page(setting: Setting, rows: Rows, note: str = "") -> str:
         seeds=max(line.runs for line in lines),
         few=all(line.few for line in lines),
         runs=len(rows),
-        trials=TRIALS,
+        trials=len(list(METHODS["sam"].trials(setting))),
         tuning=len(TUNING),
         steps=setting.steps(1.0),
         noise=max(noises),
