@@ -1,17 +1,22 @@
-"""One run: exactly its budget of gradient evaluations, whatever the method; the same numbers again; what it measures."""
+"""One run: the passes that its method promises, the same numbers again, those of a loop by hand, and what is judged."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
-from sharpmin.diagnostics import OnHold
-from sharpmin.study import METHODS, Cell, Setting, run
-from sharpmin.study._run import LR, OFF, SHORT, Run
-from sharpmin.study._sharpness import eigenvalue
+from sharpmin.study import METHODS, NOISY, SETTINGS, Cell, Setting, run, setting
+from sharpmin.study._run import Run
 
-BUDGET = 80
-STEPS = {"base": 80, "tail": 72 + 4, "until": 36 + 8}  # of the last tenth, 8 evaluations, SAM makes 4 steps
+EPOCHS = 3
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    for name, s in SETTINGS.items():
+        monkeypatch.setitem(SETTINGS, name, replace(s, epochs=EPOCHS if name in ("digits", "breast-cancer") else 1))
 
 
 @pytest.fixture
@@ -27,137 +32,141 @@ def losses(monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.3])
+def cell(method="sam", data="digits", noise=0.0, seed=0):
+    s = setting(data)
+    return Cell(data, method, noise, seed, s.lr, s.rho)
+
+
 @pytest.mark.parametrize("data", ["digits", "breast-cancer"])
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_has_the_same_gradient_evaluations(method, data, noise, losses):
-    found, steps = Run(Cell(data, method, noise, 0, BUDGET)), []
-    found.opt.base.register_step_post_hook(lambda *_: steps.append(found.budget.used))
+@pytest.mark.parametrize("method", [name for name, m in METHODS.items() if not m.norms])
+def test_passes_are_counted_and_are_those_that_were_promised(method, data, losses):
+    found = Run(cell(method, data))
     found.train()
-    assert len(losses) == found.budget.used == BUDGET
+    steps, promised = found.cell.steps, METHODS[method].promised
+    assert steps == round(METHODS[method].length * EPOCHS * (len(found.samples.x) // found.setting.batch))
     assert set(losses) == {found.setting.batch}
-    assert len(steps) == STEPS.get(method, BUDGET // 2)
+    assert len(losses) == found.passes == found.opt.last.total_passes
+    if promised is None:
+        assert steps < found.passes < 2 * steps
+    else:
+        assert abs(found.passes - promised * steps) < 1
+    skipped = {"momentum": 1, "previous": 1}.get(method, 0)  # their first step has nothing to climb along
+    one_pass = promised is not None and promised == 1
+    expected = 0 if not METHODS[method].scale else steps - skipped if one_pass else found.passes - steps
+    assert found.opt.last.climbed == expected
+
+
+@pytest.mark.parametrize("data", ["mnist-5k", "pydoc"])
+def test_on_norm_layers_only_they_are_perturbed(data, losses):
+    found = Run(cell("norms", data))
+    seen, before = [], {}
+    kinds = {p for m in found.model.modules() if isinstance(m, torch.nn.BatchNorm2d | torch.nn.LayerNorm) for p in m.parameters(False)}
+    found.memory.look = lambda done, x: seen.append(
+        [not torch.equal(p, before[p]) for p in found.model.parameters()] if done else before.update({p: p.detach().clone() for p in found.model.parameters()})
+    )  # fmt: skip
+    found._step(*next(found.batches()))
+    assert seen[-1] == [p in kinds for p in found.model.parameters()]
+    assert len(losses) == 2
+
+
+def test_norm_layers_are_where_they_are():
+    have = {name: METHODS["norms"].available(s) for name, s in SETTINGS.items()}
+    assert have == {"digits": False, "mnist1d": False, "mnist-5k": True, "pydoc": True, "breast-cancer": False}
+
+
+@pytest.mark.parametrize("noise", [0.0, NOISY])
+@pytest.mark.parametrize(("method", "climbs"), [("base", lambda t, n: False), ("sam", lambda t, n: True),
+                                                ("every-3", lambda t, n: t % 3 == 0), ("last-third", lambda t, n: t >= round(2 * n / 3))])  # fmt: skip
+def test_the_trajectory_of_a_loop_by_hand(method, climbs, noise):
+    """Same first weights, batches, cosine and SAM, in plain torch."""
+    found = Run(cell(method, noise=noise))
+    found.train()
+    s, steps = setting("digits"), found.cell.steps
+    samples = s.load().noisy(noise, 0)
+    torch.manual_seed(0)
+    model = s.model()
+    weights, rng = list(model.parameters()), torch.Generator().manual_seed(0)
+    base = torch.optim.SGD(weights, lr=s.lr, momentum=0.9)
+    for t in range(steps):
+        if t % s.epoch == 0:
+            order = torch.randperm(len(samples.x), generator=rng)
+        rows = order[t % s.epoch * s.batch :][: s.batch]
+        x, y = samples.x[rows], samples.y[rows]
+        base.param_groups[0]["lr"] = s.lr * (1 + math.cos(math.pi * t / steps)) / 2
+        grads = torch.autograd.grad(cross_entropy(model(x), y), weights)
+        if climbs(t, steps):
+            norm = torch.sqrt(sum((g.double() ** 2).sum() for g in grads))
+            kept = [w.detach().clone() for w in weights]
+            with torch.no_grad():
+                for w, g in zip(weights, grads, strict=True):
+                    w += (s.rho / norm).float() * g
+            grads = torch.autograd.grad(cross_entropy(model(x), y), weights)
+            with torch.no_grad():
+                for w, k in zip(weights, kept, strict=True):
+                    w.copy_(k)
+        for w, g in zip(weights, grads, strict=True):
+            w.grad = g
+        base.step()
+    for mine, theirs in zip(found.model.parameters(), weights, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=2e-4, atol=2e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_table_of_methods_is_complete(method):
-    entry, others = METHODS[method], [m for name, m in METHODS.items() if name != method]
-    assert entry.look not in [other.look for other in others]
-    assert entry.title not in [other.title for other in others]
-    assert len(entry.title) <= 18
+def test_the_same_cell_gives_the_same_row(method):
+    data = "mnist-5k" if METHODS[method].norms else "digits"
+    one, two = run(cell(method, data, 0.0)), run(cell(method, data, 0.0))
+    assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in two.items() if k != "seconds"}
 
 
-def test_what_the_issue_asks_for_is_in_it():
-    assert list(METHODS) == ["base", "sam", "sam-large", "clipped", "clipped-large", "decayed", "on-hold", "tail", "until"]
-    built = {name: Run(Cell("digits", name, 0.3, 0, 100)).opt for name in METHODS}
-    said = {name: f"{opt.param_groups[0]['rho']} {opt.descent}" for name, opt in built.items()}
-    tuned, large = Cell("digits", "sam", 0.3, 0).rho
-    assert said == {
-        "base": "0.0 Perturbed()",
-        "sam": f"{tuned} Perturbed()",
-        "sam-large": f"{large} Perturbed()",
-        "clipped": f"{tuned} ClippedDifference(theta=0.5)",
-        "clipped-large": f"{large} ClippedDifference(theta=0.5)",
-        "decayed": f"ProportionalToLR(rho={tuned}, lr=0.05, power=0.5) Perturbed()",
-        "on-hold": f"{tuned} Perturbed()",
-        "tail": f"Tail(rho={tuned}, start=90) Perturbed()",
-        "until": f"Until(rho={tuned}, stop=45) Perturbed()",
-    }
-
-
-def test_runs_repeat_and_seeds_differ(tiny):
-    first, again, other = (run(Cell("digits", "clipped", 0.3, seed)) for seed in (0, 0, 1))
-    assert {k: v for k, v in first.items() if k != "seconds"} == {k: v for k, v in again.items() if k != "seconds"}
-    assert first["loss"] != other["loss"]
-    assert first["used"] == 2 * 2 * 13
-
-
-def test_methods_share_labels_weights_and_batches():
-    one, two = (Run(Cell("digits", method, 0.3, 3, 40)) for method in ("base", "tail"))
-    assert all(torch.equal(p, q) for p, q in zip(one.model.parameters(), two.model.parameters(), strict=True))
-    assert torch.equal(one.split[1], two.split[1])
+def test_methods_of_a_seed_share_labels_first_weights_and_batches():
+    one, two = (Run(cell(method, noise=NOISY)) for method in ("base", "sam"))
+    assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True))
+    assert torch.equal(one.samples.y, two.samples.y)
     for (x, y), (x2, y2), _ in zip(one.batches(), two.batches(), range(30), strict=False):
         assert torch.equal(x, x2)
         assert torch.equal(y, y2)
 
 
 def test_an_epoch_visits_no_sample_twice():
-    found = Run(Cell("digits", "base", 0.0, 0, 40))
-    rows = torch.cat([x for (x, _), _ in zip(found.batches(), range(13), strict=False)])
-    assert len(torch.unique(rows, dim=0)) == len(torch.unique(found.split[0], dim=0)) - (len(found.split[0]) - 1300)
+    found = Run(cell())
+    rows = torch.cat([x for (x, _), _ in zip(found.batches(), range(found.setting.epoch), strict=False)])
+    whole = found.setting.epoch * found.setting.batch
+    assert len(torch.unique(rows, dim=0)) >= whole - (len(found.samples.x) - len(torch.unique(found.samples.x, dim=0)))
 
 
-def test_the_learning_rate_falls_by_shares_of_the_budget():
-    found, rates = Run(Cell("digits", "sam", 0.0, 0, 100)), []
-    found.opt.base.register_step_post_hook(lambda opt, *_: rates.append(opt.param_groups[0]["lr"]))
+@pytest.mark.parametrize("data", ["digits", "pydoc", "mnist-5k"])
+def test_accuracies_and_loss_are_those_of_the_trained_model_in_eval_mode(data):
+    found = Run(cell("base", data))
     found.train()
-    expected = [[factor for begin, factor in LR if step / 50 >= begin][-1] * 0.05 for step in range(50)]
-    assert rates == expected
-
-
-def test_on_hold_looks_only_where_the_learning_rate_is_steady(monkeypatch):
-    looked, step = [], OnHold.step
-
-    def seen(self):
-        looked.append(found.budget.share)
-        return step(self)
-
-    monkeypatch.setattr(OnHold, "step", seen)
-    found = Run(Cell("digits", "on-hold", 0.3, 0, 2 * 13 * 40))
-    hold = found.hold
-    found.train()
-    assert looked == [at / 40 for at in [*range(10, 21), *range(30, 33)]]  # epochs; lr falls after 20 and 32, verdicts from 36
-    assert found.opt.param_groups[0]["rho"] == found.cell.rho[0] * 0.5**hold.changes
-
-
-def test_verdicts():
-    said = {}
-    for method in ("base", "until", "sam"):
-        found = Run(Cell("digits", method, 0.0, 0, 100))
-        found.train()
-        said[method] = found.verdict()
-    assert said == {"base": OFF, "until": OFF, "sam": SHORT}
-    found = Run(Cell("digits", "sam-large", 0.0, 0, 2 * 13 * 50))
-    found.train()
-    assert found.verdict() not in (OFF, SHORT)
-
-
-def test_accuracy_and_loss_are_those_of_the_trained_model(tiny, monkeypatch):
-    found = Run(Cell("digits", "sam", 0.3, 1))
-    found.train()
-    row = run(Cell("digits", "sam", 0.3, 1))
-    x, y, x_test, y_test = found.split
-    logp = found.model(x).double().log_softmax(1)
-    assert row["loss"] == pytest.approx(-float(logp[range(len(y)), y].mean().detach()), rel=1e-6)
+    row, s = run(cell("base", data)), found.samples
+    found.model.eval()
+    with torch.no_grad():
+        logp = found.model(s.x).double().log_softmax(-1)
+        assert row["loss"] == pytest.approx(-float(logp.gather(-1, s.y[..., None]).mean()), rel=1e-5)
+        for name, x, y in (("validation", s.x_validation, s.y_validation), ("accuracy", s.x_test, s.y_test)):
+            assert row[name] == float((found.model(x).argmax(-1) == y).double().mean())
     assert row["gap"] == row["loss"]
-    assert row["accuracy"] == sum(int(a) == int(b) for a, b in zip(found.model(x_test).argmax(1), y_test, strict=True)) / 450
 
 
-def test_a_run_that_is_lost_has_no_numbers(tiny, monkeypatch):
-    objective = Setting.objective
-    monkeypatch.setattr(Setting, "objective", lambda *given: objective(*given) * math.nan)
-    row = run(Cell("digits", "sam", 0.0, 0, 20))
-    assert (row["loss"], row["gap"], row["eigenvalue"]) == (None, None, None)
+def test_a_run_that_is_lost_has_no_loss(monkeypatch):
+    loss = Setting.loss
+    monkeypatch.setattr(Setting, "loss", lambda *given: loss(*given) * math.nan)
+    row = run(cell())
+    assert (row["loss"], row["gap"]) == (None, None)
     assert 0 <= row["accuracy"] <= 1
 
 
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_the_eigenvalue_is_the_largest_not_the_largest_in_size(sign):
-    model = torch.nn.Linear(3, 2).double()
-    x, a = torch.randn(20, 3, dtype=torch.float64), torch.tensor([[3.0, -1.0]], dtype=torch.float64)
+def test_memory_counts_what_is_kept_beside_weights_and_gradients():
+    """Momentum is a copy; SAM keeps the weights as they were at the second pass; LookSAM and S²-SAM keep a vector more."""
+    copies = {name: run(cell(name))["copies"] for name in ("base", "sam", "looksam", "momentum", "previous")}
+    assert copies["base"] == copies["momentum"] == 1.0
+    assert copies["previous"] == 2.0
+    assert 2.0 <= copies["sam"] <= 2.5  # of small nets a tensor in use counts
+    assert copies["looksam"] == copies["sam"] + 1
 
-    class Saddle:
-        def objective(self, model, outputs, y):
-            return sign * (a * torch.tanh(outputs) ** 2).sum(1).mean()
 
-    weights = [p.detach().clone() for p in model.parameters()]
-    shapes = [p.shape for p in weights]
-
-    def flat(v):
-        w, b = (part.view(shape) for part, shape in zip(v.split([6, 2]), shapes, strict=True))
-        return sign * (a * torch.tanh(torch.nn.functional.linear(x, w, b)) ** 2).sum(1).mean()
-
-    whole = torch.autograd.functional.hessian(flat, torch.cat([w.reshape(-1) for w in weights]))
-    exact = torch.linalg.eigvalsh(whole)
-    assert exact[0] < 0 < exact[-1]
-    assert eigenvalue(Saddle(), model, x, torch.zeros(20)) == pytest.approx(float(exact[-1]), rel=1e-5)
+def test_the_table_of_methods_is_complete():
+    looks = [m.look for name, m in METHODS.items() if not name.startswith("base")]
+    assert len(set(looks)) == len(looks)
+    assert len({m.title for m in METHODS.values()}) == len(METHODS)
+    assert all(len(m.title.format(base="AdamW")) <= 24 for m in METHODS.values())
