@@ -40,5 +40,3 @@ def _of(fields, at):
 @pytest.fixture
 def tiny(monkeypatch):
     shrink(monkeypatch)
-
-

