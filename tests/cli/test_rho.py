@@ -8,7 +8,7 @@ import pytest
 
 from sharpmin.cli import _progress, main
 from sharpmin.diagnostics import rho_range
-from sharpmin.study import begin
+from sharpmin.study import NOISY, begin
 
 
 @pytest.fixture(autouse=True)
@@ -23,14 +23,14 @@ QUICK = ["rho", "digits", "--grid", "0.05,0.5"]
 def test_the_cost_comes_first_then_what_the_library_says(capsys):
     assert main([*QUICK, "--steps", "20", "--seed", "3", "--noisy"]) == 0
     said = capsys.readouterr()
-    begun = begin("digits", 0.3, 3, 20)
+    begun = begin("digits", NOISY, 3, 20)
     found = rho_range(begun.model, begun.opt, begun.step, begun.batches, rhos=[0.05, 0.5], steps=20)
     assert said.out == f"{found}\n"
     assert re.fullmatch(r"digits: 100 gradient evaluations, about \d+ s\n", said.err)
 
 
 def test_the_tasks_differ_by_seed_and_by_noise():
-    runs = [begin("digits", noise, seed, 1) for noise, seed in ((0.0, 0), (0.0, 0), (0.0, 1), (0.3, 0))]
+    runs = [begin("digits", noise, seed, 1) for noise, seed in ((0.0, 0), (0.0, 0), (0.0, 1), (NOISY, 0))]
     losses = [run.step(run.model, run.opt, run.batches[0]).item() for run in runs]
     assert losses[0] == losses[1]
     assert len(set(losses)) == 3

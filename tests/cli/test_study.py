@@ -18,12 +18,19 @@ from distributed import Client
 from sharpmin.cli import _progress, _runs, main
 from sharpmin.core.extras import optional
 from sharpmin.runs import Stopped
-from sharpmin.study import METHODS, SETTINGS, Cell, _data, run
+from sharpmin.study import METHODS, SETTINGS, Cell, _samples, run
+from sharpmin.study._methods import title
+
+from ..study.tiny import CODE, JUDGED, TRIALS, shrink
+
+
+SIZES = (TRIALS, JUDGED)
+"""Of the two sweeps of a study with one seed."""
 
 
 @pytest.fixture
 def tiny(monkeypatch):
-    monkeypatch.setitem(SETTINGS, "digits", replace(SETTINGS["digits"], epochs=1))
+    shrink(monkeypatch)
     monkeypatch.setattr(_progress, "APART", 0)  # every line, however fast the machine is
 
 
@@ -35,47 +42,61 @@ def stopped_by(monkeypatch, error):
     monkeypatch.setattr(_runs, "compute", lambda *_, **__: (_ for _ in ()).throw(error))
 
 
-def test_table_files_and_json(tiny, tmp_path, capsys, monkeypatch):
+def test_table_files_and_json(tiny, tmp_path, capsys):
     out = tmp_path / "new" / "out"
     assert study(out) == 0
     said = capsys.readouterr()
     told = [
-        re.fullmatch(r"digits: (\d+) of 18 runs, ([^,]+ s, about )?[^,]+ s( to go)?", line) for line in said.err.splitlines()
+        re.fullmatch(r"digits, (trials|seeds): (\d+) of (\d+) runs, ([^,]+ s, about )?[^,]+ s( to go)?", line)
+        for line in said.err.splitlines()
     ]
-    assert [int(line[1]) for line in told] == list(range(1, 19))
+    assert {line[1]: int(line[3]) for line in told} == dict(zip(("trials", "seeds"), SIZES, strict=True))
+    assert [int(line[2]) for line in told if line[1] == "seeds"] == list(range(1, JUDGED + 1))
     lines = said.out.splitlines()
     assert all(len(line) <= 80 for line in lines[:-1])
     assert lines[-1] == f"See {out}/study-digits.html"
-    for method in METHODS.values():
-        assert sum(line.startswith(method.title + "  ") for line in lines) == 2
+    for name in METHODS:
+        assert sum(line.startswith(title(name, SETTINGS["digits"]) + "  ") for line in lines) == 2
     assert "…" not in said.out
-    assert sorted(p.name for p in out.iterdir()) == ["study-digits.html", "study-digits.jsonl"]
+    files = [f"study-digits.{suffix}" for suffix in ("csv", "html", "jsonl", "tex")]
+    assert sorted(p.name for p in out.iterdir()) == files
     rows = [json.loads(line) for line in (out / "study-digits.jsonl").read_text().splitlines()]
-    assert {row["used"] for row in rows} == {26}
-    assert len(rows) == 18
+    assert len(rows) == sum(SIZES)
     assert study(out, "--json", "--export", str(out / "runs.zarr")) == 0
     said = capsys.readouterr()
     assert said.err == ""  # nothing was left to do
     with xarray.open_zarr(out / "runs.zarr") as runs:
         for row in rows:
             one = runs.sel({name: row["id"][name] for name in runs.dims})
-            assert (one.loss, one.verdict) == (row["loss"], row["verdict"])
-        assert dict(runs.sizes) == {"method": 9, "noise": 2}
+            assert (one.accuracy, one.passes) == (row["accuracy"], row["passes"])
+        assert dict(runs.sizes)["method"] == len(METHODS)
     record = json.loads(said.out)
-    assert [record[k] for k in ("study", "seeds", "evaluations")] == ["digits", 1, 26]
-    assert [line["loss"]["mean"] for line in record["lines"] if line["method"] == "sam"] == [
-        row["loss"] for row in rows if row["id"]["method"] == "sam"
+    assert [record[k] for k in ("study", "seeds", "steps")] == ["digits", 1, 10]
+    judged = [row for row in rows if row["id"]["seed"] == 0]
+    assert [line["accuracy"]["mean"] for line in record["lines"] if line["method"] == "sam"] == [
+        row["accuracy"] for row in judged if row["id"]["method"] == "sam"
     ]
-    assert len((out / "study-digits.jsonl").read_text().splitlines()) == 18  # nothing was computed again
+    assert len((out / "study-digits.jsonl").read_text().splitlines()) == len(rows)  # nothing was computed again
+
+
+def test_all_is_every_study_one_after_the_other(tiny, tmp_path, capsys, monkeypatch):
+    for name in SETTINGS.keys() - {"digits", "breast-cancer"}:
+        monkeypatch.delitem(SETTINGS, name)
+    monkeypatch.setitem(SETTINGS, "breast-cancer", replace(SETTINGS["breast-cancer"], epochs=1))
+    assert main(["study", "all", "--seeds", "1", "--workers", "1", "--out", str(tmp_path), "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert [one["study"] for one in record] == ["digits", "breast-cancer"]
+    assert len(list(tmp_path.iterdir())) == 8
 
 
 def test_a_long_study_says_its_time_first(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(SETTINGS, "digits", replace(SETTINGS["digits"], seconds=100.0))
+    monkeypatch.setitem(SETTINGS, "digits", replace(SETTINGS["digits"], seconds=2.0))
     stopped_by(monkeypatch, KeyboardInterrupt())
     assert study(tmp_path) == 130
     said = capsys.readouterr().err
-    assert said.startswith("digits: 18 runs, about 30 minutes; Ctrl-C keeps what is finished.\n")
-    assert "sharpmin: interrupted; 0 of 18 runs are in " in said
+    passes = (10 + 20 + 20 + 40 / 3) * 2 * (4 * 2 + 1)  # of four methods at 10 steps, clean and noisy, trials and a seed
+    assert said.startswith(f"digits: 72 runs, about {2 * passes / 60:.0f} minutes at most; Ctrl-C keeps what is finished.\n")
+    assert f"sharpmin: interrupted; 0 of {TRIALS} runs are in " in said
 
 
 def test_a_run_that_is_on_the_disk_counts_when_ctrl_c_comes_while_it_is_synced(tiny, tmp_path, capsys, monkeypatch):
@@ -84,31 +105,35 @@ def test_a_run_that_is_on_the_disk_counts_when_ctrl_c_comes_while_it_is_synced(t
 
     monkeypatch.setattr("sharpmin.runs._store.os.fsync", interrupted)
     assert study(tmp_path) == 130
-    assert "sharpmin: interrupted; 1 of 18 runs are in " in capsys.readouterr().err
+    assert f"sharpmin: interrupted; 1 of {TRIALS} runs are in " in capsys.readouterr().err
     assert len((tmp_path / "study-digits.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_study_that_goes_on_counts_on_and_leaves_the_json_alone(tiny, tmp_path, capsys):
-    assert study(tmp_path) == 0
-    rows = tmp_path / "study-digits.jsonl"
-    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:15]))
-    capsys.readouterr()
+    assert study(tmp_path, "--json") == 0
+    whole, rows = json.loads(capsys.readouterr().out), tmp_path / "study-digits.jsonl"
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-3]))
     assert study(tmp_path, "--json") == 0
     said = capsys.readouterr()
-    assert json.loads(said.out)["study"] == "digits"
-    assert [line.split(",")[0] for line in said.err.splitlines()] == [f"digits: {n} of 18 runs" for n in (16, 17, 18)]
+    again = json.loads(said.out)
+    for record in (whole, again):
+        for line in record["lines"]:
+            del line["seconds"]
+    assert again == whole
+    assert [line.split(",")[1] for line in said.err.splitlines()] == [
+        f" seeds: {n} of {JUDGED} runs" for n in range(JUDGED - 2, JUDGED + 1)
+    ]
 
 
 def test_a_killed_process_is_one_line(tiny, tmp_path, capsys, monkeypatch):
     stopped_by(monkeypatch, Stopped("a process was killed, perhaps for its memory"))
     assert study(tmp_path) == 2
     said = capsys.readouterr().err
-    assert said.startswith("sharpmin: a process was killed, perhaps for its memory; 0 of 18 runs are in ")
+    assert said.startswith(f"sharpmin: a process was killed, perhaps for its memory; 0 of {TRIALS} runs are in ")
     assert said.count("\n") == 1
 
 
 # A pytest that was started in the background hands an ignored SIGINT down, and Python would leave it ignored.
-TINY = "from dataclasses import replace as r; from sharpmin.study import SETTINGS as s; s['digits'] = r(s['digits'], epochs=1)"
 SHARPMIN = "import signal, sys; signal.signal(2, signal.default_int_handler); import sharpmin.cli as c; sys.exit(c.main())"
 
 
@@ -132,30 +157,30 @@ def started():
         process.communicate()
 
 
+def computed_here(row):
+    """The same run in this process."""
+    here = run(Cell(*(row["id"][k] for k in ("data", "method", "noise", "seed", "lr", "rho"))))
+    return {k: row[k] for k in here if k != "seconds"} == {k: v for k, v in here.items() if k != "seconds"}
+
+
 def test_ctrl_c_keeps_what_is_finished_and_leaves_no_process(started, tmp_path):
     process, rows = started("study", "--out", str(tmp_path)), tmp_path / "study-digits.jsonl"
-    for _ in range(1200):
-        time.sleep(0.1)
-        if rows.exists() and rows.read_text().endswith("\n"):
-            break
+    until(lambda: lines(rows) >= 1)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the processes of the pool as well
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
-    finished = len(rows.read_text().splitlines())
-    assert finished >= 1
+    finished = lines(rows)
+    whole = (len(METHODS) - 1) * 12 * 2 * 2
     assert err.splitlines()[-1] == (
-        f"sharpmin: interrupted; {finished} of 90 runs are in {rows}, and the same command goes on from there"
+        f"sharpmin: interrupted; {finished} of {whole} runs are in {rows}, and the same command goes on from there"
     )
     assert "Traceback" not in err
     with pytest.raises(ProcessLookupError):  # noqa: PT012  # the last of them need a moment
         for _ in range(200):
             os.killpg(process.pid, 0)
             time.sleep(0.1)
-    row = json.loads(rows.read_text().splitlines()[0])  # a process of the pool computes what this one does
-    here = run(Cell(*(row["id"][k] for k in ("data", "method", "noise", "seed"))))
-    assert row.keys() - here.keys() == {"checksum"}
-    assert {k: row[k] for k in here if k != "seconds"} == {k: v for k, v in here.items() if k != "seconds"}
+    assert computed_here(json.loads(rows.read_text().splitlines()[0]))  # what a process of the pool computed
 
 
 def lines(file):
@@ -173,7 +198,7 @@ def until(condition, seconds=240.0):
 def dask(tmp_path):
     """A scheduler and a worker of somebody else, as processes; gives the scheduler's address and process."""
     file = tmp_path / "scheduler.json"
-    (tmp_path / "tiny.py").write_text(TINY)
+    (tmp_path / "tiny.py").write_text(CODE)
     common, begun = ["--scheduler-file", str(file)], []
     for name, options in {
         "scheduler": ["--host", "tcp://127.0.0.1", "--port", "0", "--no-dashboard"],
@@ -191,8 +216,8 @@ def dask(tmp_path):
 def test_on_a_cluster_ctrl_c_cancels_and_a_lost_scheduler_is_one_line(tiny, started, dask, tmp_path):
     (address, scheduler), rows = dask, tmp_path / "study-digits.jsonl"
     command = ("study", "--seeds", "20", "--scheduler", address, "--out", str(tmp_path))
-    kept = f"of 360 runs are in {rows}, and the same command goes on from there"
-    first = started(*command, code=f"{TINY}; ")
+    kept = f"of {TRIALS} runs are in {rows}, and the same command goes on from there"
+    first = started(*command, code=CODE)
     until(lambda: lines(rows) >= 1)
     os.killpg(first.pid, signal.SIGINT)
     out, err = first.communicate(timeout=60)
@@ -201,7 +226,7 @@ def test_on_a_cluster_ctrl_c_cancels_and_a_lost_scheduler_is_one_line(tiny, star
     assert err.splitlines()[-1] == f"sharpmin: interrupted; {finished} {kept}"
     with Client(address) as client:
         until(lambda: not client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks)))
-    second = started(*command, code=f"{TINY}; ")
+    second = started(*command, code=CODE)
     until(lambda: lines(rows) > finished)
     scheduler.kill()
     out, err = second.communicate(timeout=120)
@@ -210,8 +235,7 @@ def test_on_a_cluster_ctrl_c_cancels_and_a_lost_scheduler_is_one_line(tiny, star
     assert "Traceback" not in err
     found = [json.loads(line) for line in rows.read_text().splitlines()]
     assert len({json.dumps(row["id"]) for row in found}) == len(found) == lines(rows)
-    here = run(Cell(*(found[0]["id"][k] for k in ("data", "method", "noise", "seed"))))
-    assert {k: found[0][k] for k in here if k != "seconds"} == {k: v for k, v in here.items() if k != "seconds"}
+    assert computed_here(found[0])
 
 
 def test_a_full_disk_is_one_line_and_the_next_start_goes_on(tiny, tmp_path, capsys):
@@ -225,11 +249,11 @@ def test_a_full_disk_is_one_line_and_the_next_start_goes_on(tiny, tmp_path, caps
     whole = lines(rows)
     assert whole >= 1
     assert said[-1] == (
-        f"sharpmin: a finished run could not be written: File too large; {whole} of 18 runs are in {rows}, "
+        f"sharpmin: a finished run could not be written: File too large; {whole} of {TRIALS} runs are in {rows}, "
         "and the same command goes on from there"
     )
     assert study(tmp_path) == 0
-    assert lines(rows) == 19  # and the torn one
+    assert lines(rows) == sum(SIZES) + 1  # and the torn one
 
 
 BAD = [
@@ -256,7 +280,7 @@ def test_a_place_that_cannot_be_written_and_a_package_that_is_missing(tmp_path, 
     (tmp_path / "file").write_text("mine")
     assert study(tmp_path / "file") == 2
     assert capsys.readouterr().err.startswith(f"sharpmin: cannot write to --out {tmp_path / 'file'}: ")
-    monkeypatch.setattr(_data, "mnist1d", optional("no_such_mnist1d.data", extra="study"))
-    _data._mnist1d.cache_clear()
+    monkeypatch.setattr(_samples, "mnist1d_data", optional("no_such_mnist1d.data", extra="study"))
+    _samples.mnist1d.cache_clear()
     assert main(["study", "mnist1d", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err.endswith("pip install 'sharpmin[study]'\n")
