@@ -8,6 +8,7 @@ import pytest
 DOCS = Path(__file__).parents[1] / "docs"
 PRINTED = {
     "canon.md": "0.3",
+    "cluster.md": "('method',) 1",
     "migration.md": "0.02",
     "parts.md": "1",
     "plateau.md": "290 54\n54",
