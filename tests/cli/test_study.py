@@ -23,7 +23,6 @@ from sharpmin.study._methods import title
 
 from ..study.tiny import CODE, JUDGED, TRIALS, shrink
 
-
 SIZES = (TRIALS, JUDGED)
 """Of the two sweeps of a study with one seed."""
 

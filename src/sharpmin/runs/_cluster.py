@@ -90,8 +90,10 @@ def _finished(client: Any, futures: Sequence[Any], scheduler: str, tell: Callabl
                 continue
         except distributed.CancelledError:
             raise _lost(scheduler) from None
-        except Exception:  # of the task; the future has it, too
-            future.exception()
+        except Exception:  # of the task, which the future has, too; or of the line that breaks just now
+            pass
+        if future.status not in ("finished", "error"):
+            raise _lost(scheduler)
         left, idle = left - 1, False
         yield future
 
