@@ -100,7 +100,9 @@ def drawn(g, before, m, last):
 
 class AscentRow(NamedTuple):
     part: sm.optim.Ascent
-    vector: object  # from g, the a before, minus the momentum of the base, and the last step's gradient: lists of arrays or None
+    vector: (
+        object  # from g, the a before, minus the momentum of the base, and the last step's gradient: lists of arrays or None
+    )
     passes: int = 2
 
 

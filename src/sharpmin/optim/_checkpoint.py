@@ -50,7 +50,8 @@ def saved(
         base_state = {**base_state, "param_groups": [{**_plain(group), SCOPE: scope} for group in base_state["param_groups"]]}
     else:
         kept[GROUPS] = [
-            {**_plain({k: v for k, v in group.items() if k == "rho" or k.startswith("sharpmin_")}), SCOPE: scope} for group in live
+            {**_plain({k: v for k, v in group.items() if k == "rho" or k.startswith("sharpmin_")}), SCOPE: scope}
+            for group in live
         ]
         base_state = {k: _without_schedules(v) for k, v in base_state.items()}
     return base_state | ({KEY: kept} if kept else {})

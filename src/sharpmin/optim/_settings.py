@@ -116,8 +116,10 @@ class Settings:
             if not (isinstance(rho, RhoSchedule) and rho.remembers):
                 continue
             if not self.ascent.needs_clean:
-                raise ValueError(f"SAM: {rho!r} decides by the gradient at w, which {self.ascent!r} does not take; a step of "
-                    "one pass has none to save, so give a number")
+                raise ValueError(
+                    f"SAM: {rho!r} decides by the gradient at w, which {self.ascent!r} does not take; a step of "
+                    "one pass has none to save, so give a number"
+                )
             if self.scope != "global":
                 raise ValueError(
                     f'SAM: {rho!r} decides by the one gradient of a step, and scope="{self.scope}" has one for each rank or '

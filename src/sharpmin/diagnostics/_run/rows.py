@@ -27,7 +27,11 @@ SKETCHES = ("g", "d", "pd", "pg", "x")
 _OPTIONAL = ("loss", "lag", "momentum", "along", "steep", "curvature", "edge", "bounce", "gpg", "gx", "radius", "gain")
 _MEANS = ("n", "steps", "gg", "dg", "dd", "norm_g", "norm_d")
 _NEEDS = {"run": ("version",), "step": ("step", "gg", "dg", "dd"), "block": ("first", "last", *_MEANS)}
-_SINGLE: dict[str, tuple[str, ...]] = {"run": (), "step": (*_OPTIONAL, "rho", "lr", "climbed", "total_passes"), "block": _OPTIONAL}
+_SINGLE: dict[str, tuple[str, ...]] = {
+    "run": (),
+    "step": (*_OPTIONAL, "rho", "lr", "climbed", "total_passes"),
+    "block": _OPTIONAL,
+}
 """By kind: the numbers that a row must have, and those that it may."""
 
 TEXT = 200
