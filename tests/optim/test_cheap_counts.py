@@ -1,5 +1,6 @@
 """The cheap SAMs really leave passes out: counted by hooks on a model, through every door, against a loop by hand."""
 
+import copy
 import math
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.amp import GradScaler
 import sharpmin as sm
 from sharpmin.optim import norm_groups
 
+from .test_lookahead import Flat, Nested
 from .variant_rules import RATES, STEPS
 from .variants_by_hand import BASES, CASES, EVERY, Loss, trace
 
@@ -316,6 +318,64 @@ def test_a_memory_that_is_none_is_refused(bad):
     saved["param_groups"][0]["sharpmin_rho_mean"] = bad
     with pytest.raises((TypeError, ValueError), match="sharpmin_rho_mean"):
         opt.load_state_dict(saved)
+
+
+@pytest.mark.parametrize("kind", [Flat, Nested])
+def test_bases_with_a_state_dict_of_another_shape_keep_the_memory(kind):
+    def built():
+        model = Counted()
+        return model, sm.ae_sam(kind(BASES["momentum"]([model.x, model.y])), 0.3, total=STEPS, delta=0.7, last=-1.5)
+
+    model, opt = built()
+    list(steps(model, opt, by_closure, range(7)))
+    again_model, again = built()
+    for mine, other in zip(again_model.parameters(), model.parameters(), strict=True):
+        mine.data.copy_(other.data)
+    again.load_state_dict(copy.deepcopy(opt.state_dict()))  # these loads take tensors over as they are
+    going, gone = (list(steps(*run, by_closure, range(7, STEPS))) for run in ((model, opt), (again_model, again)))
+    assert all((own == other).all() for (own, *_), (other, *_) in zip(going, gone, strict=True))
+    assert numbers(opt) == numbers(again)
+    assert 0 < opt.last.climbed < STEPS
+
+
+def test_a_gate_goes_on_from_the_checkpoint_of_a_run_without_one():
+    """Its averages begin then; the keys are there, as torch.distributed.checkpoint looks for them."""
+    model, opt = built("sam")
+    by_block(opt, model)
+    _, again = gated()
+    again.load_state_dict(opt.state_dict())
+    assert (again.param_groups[0]["sharpmin_rho_mean"], again.param_groups[0]["sharpmin_rho_variance"]) == (0.0, 0.0)
+
+
+# the last gradient
+
+
+def test_the_last_gradient_is_a_copy():
+    """Clearing in place, before the block, leaves what was remembered alone."""
+    path, _, _ = trace(CASES["s2-sam"], "momentum", EVERY)
+    model, opt = built("s2-sam")
+
+    def in_place(opt, model):
+        opt.zero_grad(set_to_none=False)
+        by_block(opt, model)
+
+    for t, (weights, *_) in enumerate(steps(model, opt, in_place, range(STEPS))):
+        assert np.abs(weights - path[t]).max() < 1e-10
+
+
+def test_maximize_climbs_where_the_loss_grows():
+    """The loss of a group that maximizes is minus what it is given."""
+    ends = []
+    for sign in (1, -1):
+        w = nn.Parameter(torch.tensor([3.0, 1.0], dtype=torch.float64))
+        opt = sm.s2_sam(torch.optim.SGD([w], lr=0.1, maximize=sign < 0), 0.5)
+        for _ in range(5):
+            opt.zero_grad()
+            with opt.perturbed():
+                (sign * 0.5 * (w[0] ** 2 + 4 * w[1] ** 2)).backward()
+            opt.step()
+        ends.append(w.tolist())
+    assert ends[0] == ends[1]
 
 
 # the counts of every run
