@@ -34,7 +34,7 @@ def setting():
     norms = list(model[1].parameters())
     rest = [p for p in model.parameters() if not any(p is q for q in norms)]
     base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    return model, {"sm": sm, "torch": torch, "base": base, "norms": norms, "rest": rest}
+    return model, {"sm": sm, "torch": torch, "base": base, "model": model, "norms": norms, "rest": rest}
 
 
 def cost(code):
@@ -63,7 +63,16 @@ def cost(code):
 
 @pytest.mark.parametrize(("row", "code"), HERE, ids=[code for _, code in HERE])
 def test_a_variant_that_is_here_costs_what_its_row_says(row, code):
-    assert cost(code) == (float(row[2]), int(row[3]))
+    gradients, copies = cost(code)
+    low, high = min_max(row[2])
+    assert low < gradients < high if low < high else gradients == low
+    assert copies == int(row[3])
+
+
+def min_max(cell):
+    """One number, or "1 to 2", where the gradients decide."""
+    numbers = [float(part) for part in cell.split(" to ")]
+    return numbers[0], numbers[-1]
 
 
 def test_a_wrong_number_would_be_found():

@@ -87,12 +87,12 @@ class Carried(list):
         self.on = on
 
 
-def residual(g, before, m):
+def residual(g, before, m, last):
     means = [THETA * y + (1 - THETA) * x for x, y in zip(g, before.on if before else [0.0] * len(g), strict=True)]
     return Carried([x - WEIGHT * y for x, y in zip(g, means, strict=True)], means)
 
 
-def drawn(g, before, m):
+def drawn(g, before, m, last):
     step = before.on + 1 if before else 0
     draw = torch.Generator().manual_seed((step << 32) + 0x5A3D)
     return Carried([torch.randn(x.shape, generator=draw, dtype=torch.float64).numpy() for x in g], step)
@@ -100,17 +100,20 @@ def drawn(g, before, m):
 
 class AscentRow(NamedTuple):
     part: sm.optim.Ascent
-    vector: object  # from g, the a before, and minus the momentum of the base: lists of arrays or None
+    vector: (
+        object  # from g, the a before, minus the momentum of the base, and the last step's gradient: lists of arrays or None
+    )
     passes: int = 2
 
 
 ASCENTS = {
-    "gradient": AscentRow(sm.Gradient(), lambda g, before, m: g),
+    "gradient": AscentRow(sm.Gradient(), lambda g, before, m, last: g),
     "ema": AscentRow(
         sm.Ema(THETA),
-        lambda g, before, m: [THETA * x + (1 - THETA) * y for x, y in zip(g, before or [0.0] * len(g), strict=True)],
+        lambda g, before, m, last: [THETA * x + (1 - THETA) * y for x, y in zip(g, before or [0.0] * len(g), strict=True)],
     ),
-    "momentum": AscentRow(sm.Momentum(), lambda g, before, m: m, passes=1),
+    "momentum": AscentRow(sm.Momentum(), lambda g, before, m, last: m, passes=1),
+    "previous": AscentRow(sm.PreviousGradient(), lambda g, before, m, last: last, passes=1),
     "residual": AscentRow(sm.Residual(sigma=WEIGHT, decay=THETA), residual),
     "random": AscentRow(sm.RandomDirection(), drawn, passes=1),
 }
@@ -133,6 +136,7 @@ SCHEDULES = {
     "follows-lr": ScheduleRow(sm.rho.ProportionalToLR(RHO, lr=4 * LR, power=0.5), lambda t, n: RHO / 2),
     "unnormalized": ScheduleRow(sm.rho.Unnormalized(C), lambda t, n: C * n),
     "capped": ScheduleRow(sm.rho.Capped(RHO, c=C), lambda t, n: min(RHO, C * n)),
+    "gate": ScheduleRow(sm.rho.Gate(RHO, total=4, delta=0.0), lambda t, n: RHO),  # open: the mean is the last square
 }
 
 
@@ -183,6 +187,7 @@ USUAL = Case(*(next(iter(table)) for table in TABLES))
 SKIPPED = {
     "three unusual parts at once: pairs are enough": lambda c: sum(map(str.__ne__, c, USUAL)) > 2,
     "it climbs along a momentum that this base has not": lambda c: c.ascent == "momentum" and c.base == "sgd",
+    "a gate decides by the gradient at w": lambda c: c.schedule == "gate" and ASCENTS[c.ascent].passes == 1,
     "there is no first gradient to combine": lambda c: ASCENTS[c.ascent].passes == 1 and c.descent != "perturbed",
     "the row does not know what is kept from other steps; test_variants_oracle.py does": lambda c: (
         (c.descent == "reuse" and c.schedule in RESTING)

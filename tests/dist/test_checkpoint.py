@@ -16,9 +16,11 @@ KINDS = {  # name -> (base, rho, FSDP2 else DDP, flattened)
     "flattened": (torch.optim.Adam, 0.2, True, True),
     "schedule": (torch.optim.Adam, sm.rho.Cosine(0.2, steps=12), True, True),
     "stateless": (torch.optim.SGD, sm.rho.Every(0.2, 3), True, False),
+    "gate": (torch.optim.Adam, sm.rho.Gate(0.2, 9, delta=0.5, first=0.0, last=0.0), True, True),
+    "replicated gate": (torch.optim.Adam, sm.rho.Gate(0.2, 9, delta=0.5, first=0.0, last=0.0), False, False),
     "replicated": (torch.optim.Adam, sm.rho.Cosine(0.2, steps=12), False, False),
 }
-REPORTED = ("rho", "radius", "dual_norm", "passes", "cosine", "amplification", "curvature", "smoothness")
+REPORTED = ("rho", "radius", "dual_norm", "passes", "cosine", "amplification", "curvature", "smoothness", "climbed", "total_passes")
 
 
 def net():
@@ -57,7 +59,8 @@ def train(model, opt, rank, world, steps):
         opt.zero_grad()
         nn.functional.cross_entropy(model(x), y).backward()
         with opt.perturbed():
-            nn.functional.cross_entropy(model(x), y).backward()
+            if opt.needs_second_pass:
+                nn.functional.cross_entropy(model(x), y).backward()
         opt.step()
     return [getattr(opt.last, name) for name in REPORTED]
 
@@ -116,6 +119,13 @@ def whole():
         train(model, opt, 0, 1, range(5))
         out[kind] = train(model, opt, 0, 1, range(5, 9)), weights(model)
     return out
+
+
+def test_the_gate_says_yes_and_no(whole):
+    for kind in ("gate", "replicated gate"):
+        report, _ = whole[kind]
+        climbed, passes = report[-2:]
+        assert (passes, 0 < climbed < 9) == (9 + climbed, True)
 
 
 @pytest.mark.parametrize("kind", KINDS)

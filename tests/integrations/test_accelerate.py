@@ -135,3 +135,22 @@ def test_backends_are_named_as_accelerate_names_them():
     from sharpmin.integrations._window import _FOREIGN
 
     assert set(_FOREIGN) <= {kind.value for kind in DistributedType}
+
+
+def test_a_gate_leaves_the_second_pass_out():
+    """It is closed: the usual gradient was far larger. The step is the base's, and every batch is run once."""
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+    model = Parabola()
+    opt = sm.ae_sam(torch.optim.SGD(model.parameters(), lr=0.1), 0.1, total=9)
+    opt.param_groups[0]["sharpmin_rho_mean"] = 1e12
+    model, prepared = accelerator.prepare(model, opt)
+    seen = []
+    backward = SAMBackward(accelerator, prepared, model, lambda model, batch: seen.append(batch) or call(model, batch))
+    for batch in BATCHES:
+        with accelerator.accumulate(model):
+            backward(batch)
+            prepared.step()
+            prepared.zero_grad()
+    assert seen == BATCHES
+    assert (opt.last.steps, opt.last.climbed, opt.last.total_passes) == (1, 0, 1)
+    assert model.x.item() == pytest.approx(0.5 - 0.1 * (3.0 * (0.5 - 1.0) + (0.5 + 3.0)) / 2, abs=1e-12)

@@ -14,7 +14,7 @@ def make(f, rho=0.5):
 
 def test_before_the_first_step(quadratic):
     assert make(quadratic()).last == sm.StepReport()
-    assert dataclasses.astuple(sm.StepReport()) == (False, 0.0, 0.0, None, 0, *[None] * 7, False, 0, 0)
+    assert dataclasses.astuple(sm.StepReport()) == (False, 0.0, 0.0, None, 0, *[None] * 7, False, 0, 0, 0)
 
 
 def test_after_a_step(quadratic, door, path):
@@ -45,7 +45,7 @@ def test_a_step_of_the_base_alone(quadratic, door, path):
     door(opt, f)
     loss = 6.5 if door.__name__ == "closure" else None
     passes = 1 if loss else 2  # a block that runs counts
-    assert opt.last == sm.StepReport(stepped=True, passes=passes, clean_loss=loss, steps=1)
+    assert opt.last == sm.StepReport(stepped=True, passes=passes, clean_loss=loss, steps=1, total_passes=passes)
 
 
 def test_the_last_step_s_numbers_do_not_linger(quadratic, door):
@@ -55,7 +55,7 @@ def test_the_last_step_s_numbers_do_not_linger(quadratic, door):
     opt.param_groups[0]["rho"] = 0.0
     f()
     opt.step()
-    assert opt.last == sm.StepReport(stepped=True, passes=1, steps=2, climbed=1)
+    assert opt.last == sm.StepReport(stepped=True, passes=1, steps=2, climbed=1, total_passes=3)
 
 
 def test_within_a_step(quadratic):

@@ -86,7 +86,7 @@ def stored(state):
 
 
 @pytest.mark.parametrize("phase", ["clean", "ready"])
-def test_a_checkpoint_is_the_base_s_and_four_plain_values(training, door, phase):
+def test_a_checkpoint_is_the_base_s_and_five_plain_values(training, door, phase):
     f = training()
     opt = sm.SAM(torch.optim.Adam(f.net.parameters(), lr=0.1), rho=0.05)
     door(opt, f)
@@ -96,7 +96,7 @@ def test_a_checkpoint_is_the_base_s_and_four_plain_values(training, door, phase)
             f()
     state, base = opt.state_dict(), torch.optim.Adam(f.net.parameters(), lr=0.1).state_dict()
     assert set(state) == {"state", "param_groups"}
-    own = {"rho", "sharpmin_step", "sharpmin_climbed", "sharpmin_scope"}
+    own = {"rho", "sharpmin_step", "sharpmin_climbed", "sharpmin_passes", "sharpmin_scope"}
     assert set(state["param_groups"][0]) - set(base["param_groups"][0]) == own
     assert all(set(entry) == {"step", "exp_avg", "exp_avg_sq"} for entry in state["state"].values())
 

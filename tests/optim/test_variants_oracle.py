@@ -9,10 +9,12 @@ from torch import nn
 
 import sharpmin as sm
 
-from .variant_rules import START, STEPS, only_x
+from .variant_rules import START, STEPS, always, only_x
 from .variants_by_hand import (
     CASES,
+    EVERY,
     PAIRS,
+    by_asking_block,
     by_block,
     by_closure,
     by_guarded_block,
@@ -20,37 +22,42 @@ from .variants_by_hand import (
     one_group,
     oracle,
     run,
+    trace,
     y_at_rest,
 )
 
-EVERY = np.full(9, True)
-NEEDS = {"capped_sam": {"c": 0.1}}
+IN_VAIN = pytest.mark.filterwarnings("ignore:SAM. rho came to 0 at this step")  # a block that ran against the gate
+NEEDS = {"capped_sam": {"c": 0.1}, "ae_sam": {"total": 10}}
 
 
 def built(build, name):
-    return build(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1), **NEEDS.get(name, {}))
+    return build(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1, momentum=0.9), **NEEDS.get(name, {}))
 
 
+@IN_VAIN
 @pytest.mark.parametrize("door", [by_block, by_closure])
 @pytest.mark.parametrize(("name", "base"), PAIRS)
 def test_twenty_steps(*, path, door, name, base):
-    expected = oracle(CASES[name], base, EVERY)
+    expected, passes, _ = trace(CASES[name], base, EVERY)
     weights, _, f = run(CASES[name], base, door, one_group)
     assert np.abs(weights - expected).max() < 1e-10
     block_in_vain = door is by_block and not CASES[name].one_pass
-    assert f.calls == (2 * STEPS if block_in_vain else sum(map(CASES[name].passes, range(STEPS))))
+    assert f.calls == (2 * STEPS if block_in_vain else sum(passes))
 
 
-@pytest.mark.parametrize("door", [by_guarded_block, by_raw_phases])
+@IN_VAIN
+@pytest.mark.parametrize("door", [by_guarded_block, by_asking_block, by_raw_phases])
 @pytest.mark.parametrize("name", CASES)
 def test_other_doors(door, name):
+    expected, passes, _ = trace(CASES[name], "momentum", EVERY)
     weights, opt, f = run(CASES[name], "momentum", door, one_group)
-    assert np.abs(weights - oracle(CASES[name], "momentum", EVERY)).max() < 1e-10
-    if door is by_guarded_block:
-        assert f.calls == sum(map(CASES[name].passes, range(STEPS)))
-        assert opt.last.passes == CASES[name].passes(STEPS - 1)
+    assert np.abs(weights - expected).max() < 1e-10
+    if door is by_asking_block or (door is by_guarded_block and CASES[name].opens is always):
+        assert f.calls == sum(passes)
+        assert opt.last.passes == passes[-1]
 
 
+@IN_VAIN
 @pytest.mark.parametrize(("name", "base"), PAIRS)
 def test_a_group_at_rest(path, name, base):
     """It stays at w in the ascent and is no part of the norm, but of the descent."""

@@ -28,7 +28,8 @@ def norm(v):
 
 @dataclass
 class Run:
-    """What a rule may look at: the step, which weights climb, the averages of the base, and what the rule itself keeps."""
+    """What a rule may look at: the step, which weights climb, the averages of the base, the gradient that the last step used,
+    and what the rules themselves keep."""
 
     climbs: Any
     base: str
@@ -36,7 +37,10 @@ class Run:
     lr: float = 0.0
     m: Any = field(default_factory=lambda: np.zeros(9))
     v: Any = field(default_factory=lambda: np.zeros(9))
+    used: Any = field(default_factory=lambda: np.zeros(9))
     kept: Any = field(default_factory=lambda: np.zeros(9))
+    mean: float = 0.0
+    variance: float = 0.0
 
 
 # ascents
@@ -64,6 +68,10 @@ def residual(sigma, decay):
 
 def against_momentum(g, run):
     return -run.m
+
+
+def previous(g, run):
+    return run.used
 
 
 def normal(g, run):
@@ -138,6 +146,25 @@ def constant(rho):
 
 def every(rho, k):
     return lambda lr, n, t: None if t % k else rho
+
+
+# gates: whether the step climbs, once the dual norm n is known
+
+
+def always(n, run):
+    return True
+
+
+def above_usual(total, delta, first=1.0, last=-1.0):
+    """AE-SAM: n^2 against mean + c deviations, both of them with this step in it."""
+
+    def opens(n, run):
+        run.mean = delta * run.mean + (1 - delta) * n**2
+        run.variance = delta * run.variance + (1 - delta) * (n**2 - run.mean) ** 2
+        c = run.t / total * last + (1 - run.t / total) * first
+        return n**2 >= run.mean + c * run.variance**0.5
+
+    return opens
 
 
 # descents; without a second gradient `big` is None

@@ -15,10 +15,13 @@ from .variant_rules import (
     INPUTS,
     RATES,
     START,
+    STEPS,
     TARGETS,
     Run,
     X,
+    above_usual,
     against_momentum,
+    always,
     clipped,
     constant,
     ema,
@@ -34,6 +37,7 @@ from .variant_rules import (
     only_x,
     perturbed,
     polar,
+    previous,
     renormalized,
     residual,
     reuse,
@@ -44,11 +48,12 @@ from .variant_rules import (
 )
 
 USUAL = constant(0.3)
+EVERY = np.full(9, True)
 
 
 @dataclass
 class Case:
-    """How to build it, and the four rules; `one_pass` if the gradient at w + e is the only one."""
+    """How to build it, and the rules; `one_pass` if the gradient at w + e is the only one."""
 
     build: Callable[[Any], sm.SAM]
     climb: Callable = euclid
@@ -56,10 +61,7 @@ class Case:
     descent: Callable = perturbed
     along: Callable = itself
     one_pass: bool = False
-
-    def passes(self, t):
-        """How many step t must have, where nobody runs a block in vain."""
-        return 1 if self.one_pass or self.radius(RATES[t], 1.0, t) is None else 2
+    opens: Callable = always
 
 
 def composed(rho=0.3, **parts):
@@ -82,6 +84,18 @@ CASES = {
         descent=surrogate_gap(0.2),
     ),
     "looksam": Case(lambda b: sm.looksam(b, 0.3, k=3, alpha=0.5), radius=every(0.3, 3), descent=reuse(0.5)),
+    "every-k-sam": Case(lambda b: sm.every_k_sam(b, 0.1, k=3), radius=every(0.3, 3)),
+    "late-sam": Case(composed(sm.rho.Tail(0.3, start=15)), radius=lambda lr, n, t: 0.3 if t >= 15 else None),
+    "ae-sam": Case(
+        lambda b: sm.ae_sam(b, 0.3, total=STEPS, delta=0.7, first=0.2, last=-1.5), opens=above_usual(STEPS, 0.7, 0.2, -1.5)
+    ),
+    "ae-looksam": Case(
+        composed(sm.rho.Gate(0.3, STEPS, 0.7, 0.2, -1.5), descent=sm.ReuseOrthogonal(0.5)),
+        opens=above_usual(STEPS, 0.7, 0.2, -1.5),
+        descent=reuse(0.5),
+    ),
+    "s2-sam": Case(lambda b: sm.s2_sam(b, 0.3), along=previous, one_pass=True),
+    "momentum-sam": Case(lambda b: sm.momentum_sam(b, 0.3), along=against_momentum, one_pass=True),
     "friendly-sam": Case(lambda b: sm.friendly_sam(b, 0.3), along=residual(1.0, 0.9)),
     "friendly-sam-mild": Case(lambda b: sm.friendly_sam(b, 0.3, sigma=0.6, decay=0.5), along=residual(0.6, 0.5)),
     "vasso": Case(lambda b: sm.vasso(b, 0.3, theta=0.4), along=ema(0.4)),
@@ -146,19 +160,26 @@ def descend(base, w, d, lr, t, m, v):
     return w - lr * (m / (1 - 0.8 ** (t + 1))) / (np.sqrt(v / (1 - 0.95 ** (t + 1))) + 1e-7), m, v
 
 
-def oracle(case, base, climbs):
-    """The weights after each step; `climbs` says which of them take part in the ascent."""
-    w, run, path = START.copy(), Run(climbs, base), []
+def trace(case, base, climbs):
+    """The weights after each step, its passes where nobody makes one in vain, and ||e||; `climbs` says which weights climb."""
+    w, run, steps = START.copy(), Run(climbs, base), []
     for run.t, run.lr in enumerate(RATES):
         g, e, active = gradient(w), np.zeros(9), case.radius(run.lr, 1.0, run.t) is not None
         a = np.where(climbs, case.along(g, run), 0.0) if active else e
         if a.any():
             n, direction = case.climb(a, w, run)
-            e = case.radius(run.lr, n, run.t) * direction
-        d = case.descent(g, gradient(w + e) if active else None, run)
-        w, run.m, run.v = descend(base, w, d, run.lr, run.t, run.m, run.v)
-        path.append(w)
-    return np.array(path)
+            active = case.opens(n, run)
+            e = case.radius(run.lr, n, run.t) * direction if active else e
+        run.used = case.descent(g, gradient(w + e) if active else None, run)
+        w, run.m, run.v = descend(base, w, run.used, run.lr, run.t, run.m, run.v)
+        steps.append((w, 2 if active and not case.one_pass else 1, np.linalg.norm(e)))
+    path, passes, lengths = zip(*steps, strict=True)
+    return np.array(path), passes, lengths
+
+
+def oracle(case, base, climbs):
+    """The weights after each step."""
+    return trace(case, base, climbs)[0]
 
 
 class Loss:
@@ -200,6 +221,17 @@ def by_guarded_block(opt, f):
         f()
     if opt.needs_second_pass:
         with opt.perturbed():
+            f()
+    opt.step()
+
+
+def by_asking_block(opt, f):
+    """The question inside the block, where a gate has decided by the first gradient."""
+    opt.zero_grad()
+    if opt.ascent.needs_clean:
+        f()
+    with opt.perturbed():
+        if opt.needs_second_pass:
             f()
     opt.step()
 

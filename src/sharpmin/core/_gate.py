@@ -75,7 +75,7 @@ class Gate(RhoSchedule):
         mean, variance = self._averages(info)
         share = min(1.0, info.step / self.total)
         bound = mean + ((1 - share) * self.first + share * self.last) * math.sqrt(variance)
-        return radius(self.rho, info) if info.dual_norm**2 >= bound else 0.0
+        return radius(self.rho, info) if info.dual_norm * info.dual_norm >= bound else 0.0
 
     def remember(self, info: StepInfo) -> dict[str, float]:
         """Both averages with this step's norm; as they were where it is not finite."""
@@ -84,11 +84,11 @@ class Gate(RhoSchedule):
     def _averages(self, info: StepInfo) -> tuple[float, float]:
         if info.memory is None:
             raise ValueError(
-                f"{self!r} remembers the gradients of earlier steps, and nobody keeps them here; it works in an optimizer, such "
-                "as sharpmin.SAM(base, rho=...)"
+                f"{self!r} remembers the gradients of earlier steps, and nobody keeps them here; it works in an optimizer, "
+                "such as sharpmin.SAM(base, rho=...)"
             )
         mean, variance = (info.memory.get(name, 0.0) for name in self.remembers)
-        square = info.dual_norm**2
+        square = info.dual_norm * info.dual_norm
         if not math.isfinite(square):
             return mean, variance
         mean = self.delta * mean + (1 - self.delta) * square

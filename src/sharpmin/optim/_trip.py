@@ -99,7 +99,7 @@ def _take_second(passes: Passes, trip: Trip, second: Pairs, compared: Pairs | No
         passes.groups.put(accumulate(state.step.accumulated, first))
     else:
         state.step.missing = not ran
-        if trip.outcome is Outcome.REST and state.step.gated:
+        if trip.outcome is Outcome.REST and state.step.gated and state.record["rho"] == 0:
             messages.tell_in_vain(state)
         _count_second(passes, second)
         if compared is not None:
