@@ -10,7 +10,8 @@ descend  the base steps -> remember                                             
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakSet
 
 from torch.optim.optimizer import Optimizer
 
@@ -30,6 +31,13 @@ from ._settings import Settings
 from ._state import State, require_unperturbed
 
 
+class Demand(Protocol):
+    """Somebody who takes part in both passes, such as `FunctionalLoss`."""
+
+    def demand_complete(self) -> None:
+        """Raise `PhaseError` at the end of a second pass that was not what the first one was."""
+
+
 class Passes:
     """Groups of the base, settings of the user, and the state: all that changes from step to step is in `state`."""
 
@@ -37,6 +45,7 @@ class Passes:
         self.groups, self.settings = groups, settings
         self.state = State()
         self.watchers: list[Watcher] = []
+        self.demands: WeakSet[Demand] = WeakSet()
 
     @classmethod
     def of(cls, base: Optimizer, rho: Rho, settings: Settings) -> Passes:
@@ -69,7 +78,7 @@ class Passes:
         messages.tell_idle(self.state, self.groups, owner)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "watchers": []}  # whoever watches this one does not watch a copy
+        return {**self.__dict__, "watchers": [], "demands": WeakSet()}  # whoever watches this one does not watch a copy
 
     def context(self) -> Context:
         """What the parts may know of this step."""
