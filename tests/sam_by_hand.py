@@ -90,8 +90,8 @@ def assert_same_end(found, wanted):
 def functional_gradient(model, batches, rho):
     """J(w + e)^T v, v = dL/dz at w, e = rho g / ||g||; and the loss at w. Functional SAM, arXiv:2502.02407.
 
-    A batch is a pair of functions: one that runs the model and returns the logits z, and one that takes them to the loss. Random
-    numbers come again in the second pass; weights and random state are then as the first pass alone leaves them.
+    A batch is a pair of functions: one runs the model and returns the logits z, one takes them to the loss. The random numbers
+    of the first pass come again in the second; weights and random state are then as the first pass alone leaves them.
     """
     parameters = list(model.parameters())
     before, slopes = random_state(), []

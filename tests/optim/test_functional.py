@@ -1,6 +1,7 @@
 """Functional SAM: every door, window and scope against the equations by hand, and what cannot be right is refused."""
 
 import copy
+from contextlib import suppress
 
 import pytest
 import torch
@@ -32,7 +33,8 @@ def by_hand(model, windows, rho=RHO):
     model = copy.deepcopy(model)
     base = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9)
     for window in windows:
-        pairs = [(lambda x=x: model(x), lambda z, y=y: cross_entropy(z, y) / len(window)) for x, y in window]
+        n = len(window)
+        pairs = [(lambda x=x: model(x), lambda z, y=y, n=n: cross_entropy(z, y) / n) for x, y in window]
         grads, _ = functional_gradient(model, pairs, rho)
         step(base, list(model.parameters()), grads)
     return model
@@ -244,9 +246,9 @@ def test_another_batch_in_the_second_pass_is_refused(wrong):
     was = copy.deepcopy(model)
     with opt.clean():
         loss_fn(model(x), y).backward()
+    a, b = WRONG[wrong](x, y)
     with pytest.raises(sm.PhaseError, match=r"(?s)another batch.*with opt\.clean"), opt.perturbed():
-        a, b = WRONG[wrong](x, y)
-        loss_fn(model(a), b).backward()
+        loss_fn(model(a), b)
     same(model, was, 0.0)
     blocks(opt, model, loss_fn, [(x, y)])
     same(model, by_hand(was, [[(x, y)]]))
@@ -300,12 +302,15 @@ def test_a_first_pass_that_was_given_up_belongs_to_nothing():
     opt = sam(model)
     loss_fn = sm.FunctionalLoss(opt, cross_entropy)
     ((x, y),) = batches()
-    with pytest.raises(ValueError, match="boom"), opt.clean():
+    with suppress(KeyboardInterrupt), opt.clean():
         loss_fn(model(x), y)
-        raise ValueError("boom")
+        raise KeyboardInterrupt
     blocks(opt, model, loss_fn, [(x, y)])
-    with pytest.raises(ValueError, match="boom"), opt.perturbed():
-        raise ValueError("boom")
+    with suppress(KeyboardInterrupt):
+        with opt.clean():
+            loss_fn(model(x), y).backward()
+        with opt.perturbed():
+            raise KeyboardInterrupt
     blocks(opt, model, loss_fn, [(x, y)])
     same(model, by_hand(net(), [[(x, y)]] * 2))
 
@@ -330,8 +335,8 @@ def test_an_ascent_without_a_first_pass_is_refused():
 
 SCALE = nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
 BAD = {
-    "a vector": (lambda z, y: z.sum(1), ValueError, "shape \\(6,\\)"),
-    "a number": (lambda z, y: 1.0, ValueError, "a float"),
+    "a vector": (lambda z, y: z.sum(1), TypeError, "shape \\(6,\\)"),
+    "a number": (lambda z, y: 1.0, TypeError, "a float"),
     "detached": (lambda z, y: cross_entropy(z.detach(), y), ValueError, "does not depend on the logits"),
     "a weight beside the logits": (lambda z, y: cross_entropy(z * SCALE, y), ValueError, "shape \\(\\) beside the logits"),
     "a weight alone": (lambda z, y: SCALE * 1.0, ValueError, "beside the logits"),

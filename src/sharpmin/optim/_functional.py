@@ -28,14 +28,14 @@ class FunctionalLoss:
     G_F = J(w + e)^T v            the second pass, J = dz/dw; SAM's own is G = J(w + e)^T dL/dz at z(w + e)
     ```
 
-    Call it where the loss function was called, with the logits first; all doors of SAM stay what they are. Both calls return
-    the loss at the logits that they are given. What is added to the loss outside (a penalty on the weights, the loss of another
-    head) descends as under plain SAM, and decoupled weight decay is the base's own. The batches of the second pass must be those
-    of the first, in their order, and dropout masks must come again: so the first pass needs `clean()` around it, or a closure, or
-    one of the integrations. Without gradients (evaluation under `torch.no_grad()`) it is the loss function and nothing else.
+    Call it where the loss function was called, with the logits first; the doors of SAM stay what they are. Both calls
+    return the loss at the logits that they are given. What is added to the loss outside (a penalty on the weights, the loss of
+    another head) descends as under plain SAM, and decoupled weight decay is the base's own. The batches of the second pass must
+    be those of the first, in their order, and dropout masks must come again: so the first pass needs `clean()` around it, or a
+    closure, or one of the integrations. Where autograd records nothing, as in evaluation, it is the loss function alone.
 
-    Costs no further pass: one more evaluation of the loss in each. Keeps v and the other arguments of the loss from the first
-    pass to the second, for every micro-batch in between: as much memory as the logits, in float32 at least.
+    Costs no further pass. Keeps v and the other arguments of the loss from the first pass to the second, for every micro-batch
+    in between: as much memory as the logits, in float32 at least.
 
     Args:
         opt: the `sharpmin.SAM` that trains the model; its ascent needs a first gradient.
@@ -43,13 +43,14 @@ class FunctionalLoss:
             through the logits only. The logits that it sees are in float32 at least.
 
     Raises:
-        TypeError: if `opt` is no SAM, or `loss_fn` cannot be called; in a call, if the logits are no floating-point tensor.
-        ValueError: in a call, if the loss is no scalar, or depends on weights otherwise than through the logits.
+        TypeError: if `opt` is no SAM, or `loss_fn` cannot be called; in a call, if the logits are no floating-point tensor, or
+            the loss is no scalar.
+        ValueError: in a call, if the loss depends on weights otherwise than through the logits, or not on the logits.
         PhaseError: in a call, if the first pass ran outside `clean()`, or the second pass has another batch than the first
             one had in its place; at the end of a block that has not seen all of them.
 
-    Source: Singh, Mobahi, Agarwala & Dauphin, Avoiding spurious sharpness minimization broadens applicability of SAM, ICML 2025,
-    arXiv:2502.02407.
+    Source: Singh, Mobahi, Agarwala & Dauphin, Avoiding spurious sharpness minimization broadens applicability of SAM, 2025,
+    ICML, arXiv:2502.02407.
 
     >>> w = torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
     >>> opt = SAM(torch.optim.SGD([w], lr=1.0), rho=1.0)
@@ -105,9 +106,9 @@ class FunctionalLoss:
         attempt = self._passes.state.first.random  # one object from the first clean() of a step to its second pass
         if attempt is None:
             raise PhaseError(
-                f"{_OWNER}: the first pass runs outside clean(), so dropout would draw other masks in the second one, and dL/dz "
-                "of the first would not belong to it; write\n    with opt.clean():\n        loss_fn(model(x), y).backward()\n"
-                "or hand both passes over as a closure: opt.step(closure)"
+                f"{_OWNER}: the first pass runs outside clean(), so dropout would draw other masks in the second one, and "
+                "dL/dz of the first would not belong to it; write\n    with opt.clean():\n"
+                "        loss_fn(model(x), y).backward()\nor hand both passes over as a closure: opt.step(closure)"
             )
         if attempt is not self._attempt:
             self._kept.clear()
@@ -206,7 +207,8 @@ def output_gradient(
     """The loss at these logits, detached, and dL/dz, both in float32 at least.
 
     Raises:
-        ValueError: if the loss is no scalar, or depends on weights otherwise than through the logits.
+        TypeError: if the loss is no scalar.
+        ValueError: if it depends on weights otherwise than through the logits, or not on the logits.
     """
     z = at_least_float32(logits.detach()).detach().requires_grad_()
     with torch.enable_grad():
@@ -215,18 +217,18 @@ def output_gradient(
         raise ValueError(f"{owner}: the loss does not depend on the logits; remove no_grad() or detach() from loss_fn")
     if strangers := [leaf for leaf in _leaves(loss) if leaf is not z]:
         raise ValueError(
-            f"{owner}: loss_fn depends on a trainable tensor of shape {tuple(strangers[0].shape)} beside the logits; what belongs "
-            "to the model goes into its logits, and a penalty is added outside: loss = loss_fn(logits, y) + penalty"
+            f"{owner}: loss_fn depends on a trainable tensor of shape {tuple(strangers[0].shape)} beside the logits; what "
+            "belongs to the model goes into its logits, and a penalty is added outside: loss = loss_fn(logits, y) + penalty"
         )
     (v,) = torch.autograd.grad(loss, z, materialize_grads=True)
     return loss.detach(), v
 
 
 def checked_loss(loss: object, owner: str) -> Tensor:
-    """`loss`, if it is a scalar."""
+    """`loss`, if it is a scalar; else `TypeError`."""
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
-        raise ValueError(f"{owner}: loss_fn returned {what}; it must return one number, such as the mean over the batch")
+        raise TypeError(f"{owner}: loss_fn returned {what}; it must return the mean over the batch, or another single number")
     return loss.reshape(())
 
 
