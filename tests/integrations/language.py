@@ -26,8 +26,11 @@ def gpt2(**changes):
     sizes = {"vocab_size": vocabulary, "n_positions": LENGTH, "n_embd": 8, "n_layer": 1, "n_head": 2}
     dropout = {"resid_pdrop": 0.1, "embd_pdrop": 0.1, "attn_pdrop": 0.1}
     config = {**sizes, **dropout, "bos_token_id": None, "eos_token_id": None, **changes}
+    config["use_cache"] = False  # as the Trainer sets it; with a cache attention adds up in another order
     torch.manual_seed(0)
-    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**config))
+    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(**config))
+    model.loss_type = "ForCausalLM"  # its class name does not say so, and the Trainer would count the first characters, too
+    return model
 
 
 def llama(**changes):
