@@ -65,8 +65,9 @@ def is_conv1d(base: nn.Module) -> bool:
 
 def matrix(base: nn.Module) -> Tensor:
     """W, of shape (m, n): a view of the weight of a linear layer."""
-    weight: Any = base.weight
-    return weight.detach().T if is_conv1d(base) else weight.detach()
+    parameter: Any = base.weight
+    weight: Tensor = parameter.detach()
+    return weight.T if is_conv1d(base) else weight
 
 
 @torch.no_grad()

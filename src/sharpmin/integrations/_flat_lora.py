@@ -92,7 +92,8 @@ def _require_ready(name: str, base: nn.Module) -> None:
 
 def _row_scale(whole: Tensor) -> Tensor:
     """||W'_i|| / sqrt(n) for every row, of shape (m, 1), in float32 at least."""
-    return at_least_float32(whole).norm(dim=1, keepdim=True) / math.sqrt(whole.shape[1])
+    norms: Tensor = at_least_float32(whole).norm(dim=1, keepdim=True)
+    return norms / math.sqrt(whole.shape[1])
 
 
 class _Noisy:
@@ -125,7 +126,7 @@ class _Linear(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None]:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         of_x, of_bias = None, None
         if ctx.needs_input_grad[0]:
             of_x = (slope @ ctx.noisy.weight().to(slope.dtype)).to(ctx.dtypes[0])
