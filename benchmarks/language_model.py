@@ -2,7 +2,7 @@
 
     python benchmarks/language_model.py [--steps 300] [--seeds 3]
 
-About ten minutes on one idle core. The text is Python's own documentation; its last tenth is held out. Needs
+About fifteen minutes on one idle core. The text is Python's own documentation; its last tenth is held out. Needs
 `pip install 'sharpmin[transformers]'`.
 """
 
