@@ -117,11 +117,15 @@ def test_it_is_not_plain_sam():
     assert max((a - b).abs().max().item() for a, b in zip(model.parameters(), plain.parameters(), strict=True)) > 1e-4
 
 
-def test_the_second_pass_bit_for_bit():
+PARTS = [{}, {"telemetry": True}, {"geometry": sm.Elementwise(0.1)}, {"descent": sm.Mix(weight=3.0)}, {"ascent": sm.Ema()}]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=str)
+def test_the_second_pass_bit_for_bit(parts):
     """The block by hand: the same perturbed(), with z.backward(v) in place of a loss."""
     model, hand = net().float(), net().float()
     ((x, y),) = [(x.float(), y) for x, y in batches()]
-    opt, other = sam(model), sam(hand)
+    opt, other = sam(model, **parts), sam(hand, **parts)
     loss_fn = sm.FunctionalLoss(opt, cross_entropy)
     for _ in range(3):
         blocks(opt, model, loss_fn, [(x, y)])
