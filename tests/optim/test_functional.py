@@ -1,6 +1,7 @@
 """Functional SAM: every door, window and scope against the equations by hand, and what cannot be right is refused."""
 
 import copy
+import pickle
 from contextlib import suppress
 
 import pytest
@@ -376,14 +377,15 @@ def test_others_on_the_same_sam_ask_for_nothing():
     for loss_fn in losses:
         blocks(opt, model, loss_fn, batches())
     del losses, loss_fn
-    assert len(opt._passes.demands) == 0
-    blocks(opt, model, sm.FunctionalLoss(opt, cross_entropy), batches())
+    last = sm.FunctionalLoss(opt, cross_entropy)
+    assert [demand() for demand in opt._passes.demands] == [last]
+    blocks(opt, model, last, batches())
     same(model, by_hand(net(), [batches()] * 3))
 
 
-def test_a_copy_is_asked_nothing():
-    model = net()
-    opt = sam(model)
+@pytest.mark.parametrize("clone", [copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt))], ids=["copy", "pickle"])
+def test_a_copy_is_asked_nothing(clone):
+    opt = sam(net())
     keep = sm.FunctionalLoss(opt, cross_entropy)
-    assert len(copy.deepcopy(opt)._passes.demands) == 0
-    assert keep in opt._passes.demands
+    assert clone(opt)._passes.demands == []
+    assert opt._passes.demands[0]() is keep

@@ -79,7 +79,7 @@ class FunctionalLoss:
         self._passes, self._loss_fn = opt._passes, loss_fn
         self._kept: deque[_Batch] = deque()
         self._attempt: object = None
-        self._passes.demands.add(self)
+        self._passes.enter_demand(self)
 
     @_disable_dynamo
     def __call__(self, logits: Tensor, *args: Any, **kwargs: Any) -> Tensor:

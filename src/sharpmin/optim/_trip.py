@@ -91,8 +91,8 @@ def restore(passes: Passes) -> None:
 def _take_second(passes: Passes, trip: Trip, second: Pairs, compared: Pairs | None, moves: Pairs | None) -> None:
     """Put the gradient to step with in place, from those of both passes."""
     state, ran = passes.state, trip.second_ran(second)
-    for demand in passes.demands if ran else ():
-        demand.demand_complete()
+    if ran:
+        passes.demand_complete()
     if trip.outcome is Outcome.SKIP or (trip.outcome is Outcome.REST and not ran):
         passes.groups.put(accumulate(state.step.accumulated, trip.first or []))
     else:
