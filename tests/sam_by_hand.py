@@ -85,3 +85,35 @@ def assert_same_end(found, wanted):
     assert apart(found, wanted, anew(found)) < 1e-4
     for mine, theirs in zip(found.buffers(), wanted.buffers(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def functional_gradient(model, batches, rho):
+    """J(w + e)^T v, v = dL/dz at w, e = rho g / ||g||; and the loss at w. Functional SAM, arXiv:2502.02407.
+
+    A batch is a pair of functions: one runs the model and returns the logits z, one takes them to the loss. The random numbers
+    of the first pass come again in the second; weights and random state are then as the first pass alone leaves them.
+    """
+    parameters = list(model.parameters())
+    before, slopes = random_state(), []
+
+    def loss_of(logits, loss):
+        z = logits()
+        value = loss(z)
+        slopes.append(torch.autograd.grad(value, z, retain_graph=True)[0])
+        return value
+
+    first, value = gradient(parameters, [lambda pair=pair: loss_of(*pair) for pair in batches])
+    after = random_state()
+    norm = sum(g.double().square().sum().item() for g in first) ** 0.5
+    weights = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        for p, g in zip(parameters, first, strict=True):
+            p.add_(g, alpha=rho / norm)
+    set_random_state(before)
+    products = [lambda logits=logits, v=v: (logits() * v).sum() for (logits, _), v in zip(batches, slopes, strict=True)]
+    second, _ = gradient(parameters, products)
+    set_random_state(after)
+    with torch.no_grad():
+        for p, w in zip(parameters, weights, strict=True):
+            p.copy_(w)
+    return second, value

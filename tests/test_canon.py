@@ -105,6 +105,8 @@ def test_a_variant_is_here_or_the_page_says_no():
     assert {row[4] for row in ROWS if not CODE.search(row[4])} == {
         "no",
         "a schedule of your own, [below](#a-variant-that-is-not-here)",
+        "a loss, [how](language-models.md#functional-sam)",
+        "a block, [how](language-models.md#flat-lora-noise-on-the-merged-weights)",
     }
     assert f"{len(ROWS)} variants: {len(HERE)} can be written in a line, {len(ROWS) - len(HERE)} cannot." in PAGE
     assert sum("derived here" in row[0] for row in ROWS) == 4

@@ -9,6 +9,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PRINTED = {
     "canon.md": "0.3",
     "cluster.md": "('method',) 1",
+    "language-models.md": "2\n12\nTrue\n[2, 2]\nTrue\n12",
     "migration.md": "0.02",
     "parts.md": "1",
     "plateau.md": "290 54\n54",
@@ -20,6 +21,7 @@ PRINTED = {
     "recipes/several-bases.md": "0.05",
     "recipes/trackers.md": "0.05\n0.05",
     "recipes/transformers.md": "2",
+    "recipes/two-losses.md": "2",
     "rho.md": "1020 True",
     "sharpness.md": "0.0: 0.04 0.09 1.2\n0.2: 0.03 0.06 0.7\n5 ± 0.3\n0.3",
 }

@@ -20,6 +20,7 @@ from sharpmin.diagnostics import (
     layer_shares,
     loss_slice,
     m_sharpness,
+    path_shares,
     worst_loss,
 )
 from sharpmin.diagnostics._sharpness.batches import _mark
@@ -125,6 +126,7 @@ PROBES = {
     "hessian_trace": hessian_trace,
     "critical_sharpness": critical_sharpness,
     "layer_shares": lambda *a: layer_shares(*a, rho=0.1),
+    "path_shares": lambda *a: path_shares(*a, rho=0.1),
     "loss_slice": lambda *a: loss_slice(*a, points=3),
 }
 

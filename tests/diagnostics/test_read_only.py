@@ -19,6 +19,7 @@ from sharpmin.diagnostics import (
     layer_shares,
     loss_slice,
     m_sharpness,
+    path_shares,
     worst_loss,
 )
 
@@ -29,6 +30,7 @@ PROBES = {
     "hessian_trace": lambda *a: hessian_trace(*a, probes=2),
     "critical_sharpness": critical_sharpness,
     "layer_shares": lambda *a: layer_shares(*a, rho=0.1),
+    "path_shares": lambda *a: path_shares(*a, rho=0.1),
     "loss_slice": lambda *a: loss_slice(*a, points=3),
 }
 

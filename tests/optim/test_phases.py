@@ -153,7 +153,7 @@ def test_step_without_a_second_pass_shows_both_recipes(quadratic, bits):
     assert "with opt.perturbed():" in str(caught.value)
     assert "opt.step(closure)" in str(caught.value)
     named = re.findall(r"sharpmin\.integrations\.(\w+)", str(caught.value).splitlines()[-1])
-    assert sorted(named) == sorted(sm.integrations.__all__)
+    assert sorted(named) == ["LightningSAM", "SAMBackward", "SAMTrainerMixin"]
     assert bits(f.w) == was
     with opt.perturbed():
         f()

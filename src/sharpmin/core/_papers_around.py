@@ -70,6 +70,14 @@ AROUND = (
         "2410.14802",
     ),
     Reference(
+        "fan2025towards",
+        ("Fan, Chongyu", "Jia, Jinghan", "Zhang, Yihua", "Ramakrishna, Anil", "Hong, Mingyi", "Liu, Sijia"),
+        "Towards LLM Unlearning Resilient to Relearning Attacks: A Sharpness-Aware Minimization Perspective and Beyond",
+        2025,
+        "ICML",
+        "2502.05374",
+    ),
+    Reference(
         "qu2022generalized",
         ("Qu, Zhe", "Li, Xingyu", "Duan, Rui", "Liu, Yao", "Tang, Bo", "Lu, Zhuo"),
         "Generalized Federated Learning via Sharpness Aware Minimization",

@@ -1,7 +1,7 @@
 """Is rho what holds a run up? Statistics of a run's own two gradients, the verdict, and the experiment that settles it.
 
 And probes of where it stands: the worst loss within rho, m-sharpness, the ends of the Hessian spectrum, its trace,
-critical sharpness, the loss along directions, and the shares of the layers.
+critical sharpness, the loss along directions, and the shares of the layers and of the logits in what SAM changes.
 """
 
 from ._rho.point import RhoPoint
@@ -20,6 +20,7 @@ from ._run.writers import JsonLines
 from ._sharpness.ascent import Sharpness
 from ._sharpness.critical import CriticalSharpness, critical_sharpness
 from ._sharpness.m_sharpness import MSharpness, m_sharpness
+from ._sharpness.paths import PathShares, path_shares
 from ._sharpness.shares import LayerShares, layer_shares
 from ._sharpness.slice import LossSlice, loss_slice
 from ._sharpness.spectrum import Spectrum, hessian_spectrum
@@ -41,6 +42,7 @@ __all__ = [
     "MSharpness",
     "Numbers",
     "OnHold",
+    "PathShares",
     "Probe",
     "RhoPoint",
     "RhoRange",
@@ -60,6 +62,7 @@ __all__ = [
     "layer_shares",
     "loss_slice",
     "m_sharpness",
+    "path_shares",
     "rho_range",
     "scalars",
     "toggle",

@@ -1,10 +1,11 @@
-"""SAM inside other people's training loops: one framework, one file, imported when its name is first used.
+"""SAM inside other people's training loops, and noise on their adapters: files that are imported when a name is first used.
 
 | framework | what | extra |
 |---|---|---|
 | Lightning | `LightningSAM`, a callback | `lightning` |
 | Hugging Face Trainer | `SAMTrainerMixin`, a base class | `transformers` |
 | Accelerate | `SAMBackward`, in place of `accelerator.backward` | `accelerate` |
+| PEFT, or LoRA by hand | `flat_lora`, a block with noise on merged weights; `merged_weights`; `Adapter` | none needed |
 
 `import sharpmin.integrations` needs none of them. A name whose framework is missing raises `MissingExtraError` with the pip
 line:
@@ -23,17 +24,22 @@ from sharpmin.core.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from ._accelerate import SAMBackward
+    from ._adapters import Adapter, merged_weights
+    from ._flat_lora import flat_lora
     from ._lightning import LightningSAM
     from ._transformers import SAMTrainerMixin
 
 _HOMES = {
+    "Adapter": ("_adapters", "peft"),
     "LightningSAM": ("_lightning", "lightning"),
     "SAMBackward": ("_accelerate", "accelerate"),
     "SAMTrainerMixin": ("_transformers", "transformers"),
+    "flat_lora": ("_flat_lora", "peft"),
+    "merged_weights": ("_adapters", "peft"),
 }
 """Public name -> the file that defines it, and the framework, which is also the name of the extra."""
 
-__all__ = ["LightningSAM", "SAMBackward", "SAMTrainerMixin"]
+__all__ = ["Adapter", "LightningSAM", "SAMBackward", "SAMTrainerMixin", "flat_lora", "merged_weights"]
 
 if not TYPE_CHECKING:  # a type checker that saw it would let every misspelt name pass
 

@@ -3,6 +3,7 @@
 from ._ascent import Ema, Gradient, Momentum, PreviousGradient
 from ._descent import ClippedDifference, Mix, Perturbed
 from ._effects.report import StepReport
+from ._functional import FunctionalLoss
 from ._geometry import L2, Elementwise, Layerwise, LInf, matrices
 from ._masked import Masked
 from ._norm_groups import norm_groups
@@ -20,6 +21,7 @@ __all__ = [
     "Elementwise",
     "Ema",
     "FisherMask",
+    "FunctionalLoss",
     "Geometry",
     "Gradient",
     "LInf",

@@ -10,7 +10,8 @@ descend  the base steps -> remember                                             
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
+from weakref import ref
 
 from torch.optim.optimizer import Optimizer
 
@@ -31,6 +32,13 @@ from ._settings import Settings
 from ._state import State, require_unperturbed
 
 
+class Demand(Protocol):
+    """Somebody who takes part in both passes, such as `FunctionalLoss`."""
+
+    def demand_complete(self) -> None:
+        """Raise `PhaseError` at the end of a second pass that was not what the first one was."""
+
+
 class Passes:
     """Groups of the base, settings of the user, and the state: all that changes from step to step is in `state`."""
 
@@ -38,6 +46,7 @@ class Passes:
         self.groups, self.settings = groups, settings
         self.state = State()
         self.watchers: list[Watcher] = []
+        self.demands: list[ref[Demand]] = []
 
     @classmethod
     def of(cls, base: Optimizer, rho: Rho, settings: Settings) -> Passes:
@@ -54,6 +63,16 @@ class Passes:
         for group in groups:
             groups.adopt(group)
         return cls(groups, settings)
+
+    def enter_demand(self, demand: Demand) -> None:
+        """From now on it is asked at the end of every second pass, as long as somebody holds it."""
+        self.demands = [*(d for d in self.demands if d() is not None), ref(demand)]
+
+    def demand_complete(self) -> None:
+        """Ask all of them."""
+        for demand in self.demands:
+            if (alive := demand()) is not None:
+                alive.demand_complete()
 
     def give_up(self) -> None:
         """Leave a step that failed at w: its gradients are dropped."""
@@ -72,7 +91,7 @@ class Passes:
         messages.tell_idle(self.state, self.groups, owner)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "watchers": []}  # whoever watches this one does not watch a copy
+        return {**self.__dict__, "watchers": [], "demands": []}  # whoever watches this one does not watch a copy
 
     def context(self) -> Context:
         """What the parts may know of this step."""

@@ -92,6 +92,8 @@ def _take_second(passes: Passes, trip: Trip, second: Pairs, compared: Pairs | No
     """Put the gradient to step with in place, from those of both passes."""
     state, ran = passes.state, trip.second_ran(second)
     scaling = state.step.scaling
+    if ran:
+        passes.demand_complete()
     if trip.outcome is Outcome.SKIP or (trip.outcome is Outcome.REST and not ran):
         first = trip.first or []
         if scaling is not None and trip.outcome is Outcome.REST:

@@ -69,12 +69,17 @@ class Objective:
             samples += batch.size
         return total / samples
 
-    def each(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
-        """The batches with their losses; every pass starts from the same random state."""
+    def outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
+        """The batches with what the model makes of them; every pass starts from the same random state."""
         self.held.random.put_back()
         for batch in batches:
             torch.clear_autocast_cache()
-            loss = self.loss_fn(self.model(batch.inputs), batch.targets)
+            yield batch, self.model(batch.inputs)
+
+    def each(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor]]:
+        """The batches with their losses."""
+        for batch, outputs in self.outputs(batches):
+            loss = self.loss_fn(outputs, batch.targets)
             if not isinstance(loss, Tensor) or loss.numel() != 1:
                 what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
                 raise TypeError(
