@@ -7,6 +7,7 @@ import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 PRINTED = {
+    "bases.md": "20 20",
     "canon.md": "0.3",
     "migration.md": "0.02",
     "parts.md": "1",
