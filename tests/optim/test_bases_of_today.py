@@ -1,4 +1,4 @@
-"""docs/bases.md, run: every base of its table takes the steps of a loop by hand, bit for bit; the others are refused as it says.
+"""docs/bases.md, run: the bases of its table take the steps of a loop by hand, bit for bit; the others are refused as it says.
 
 The page is the only list of bases. Packages outside the extra `test` are skipped where they are not installed.
 """
@@ -60,7 +60,7 @@ def bases(code, net):
 
 
 def a_net():
-    """A weight of 4096 entries: 8-bit optimizers keep smaller ones in 32 bits. And a norm layer, whose buffers move once a step."""
+    """A weight of 4096 entries, as 8-bit optimizers keep smaller ones in 32 bits; a norm layer, whose buffers move once a step."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.Tanh(), nn.Linear(64, 3))
 
@@ -202,9 +202,13 @@ def test_it_can_be_watched_and_a_guess_is_told(code, version, watch):
 @pytest.mark.parametrize(("code", "error", "words"), [case(*row) for row in REFUSED])
 def test_refused_with_the_reason(code, error, words, door):
     net = a_net()
+    base = bases(code, net)
+
+    def first_step():
+        door(sm.SAM(base, rho=RHO), lambda: backward_at(net, 0))
+
     with pytest.raises((sm.PhaseError, TypeError, ValueError), match=re.escape(words)) as caught:
-        opt = sm.SAM(bases(code, net), rho=RHO)
-        door(opt, lambda: backward_at(net, 0))
+        first_step()
     assert type(caught.value).__name__ == error
 
 
