@@ -101,7 +101,7 @@ class Own(torch.optim.Adam):
 
 @pytest.mark.parametrize("place", ["state", "group step", "group k", "nowhere"])
 def test_the_count_of_steps_of_other_bases(place):
-    """In the state as torch has it, in the group as pytorch_optimizer or schedulefree, or nowhere: nothing is corrected then."""
+    """In the state as torch has it, in the group as pytorch_optimizer or schedulefree; or nowhere, and nothing is corrected."""
     base, ps, vectors = stepped("adam")
     wanted = [v / root(base, p, base.param_groups[0]) for p, v in zip(ps[:2], vectors, strict=False)]
     if place == "nowhere":

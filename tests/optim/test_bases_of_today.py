@@ -60,7 +60,7 @@ def bases(code, net):
 
 
 def a_net():
-    """A weight of 4096 entries, as 8-bit optimizers keep smaller ones in 32 bits; a norm layer, whose buffers move once a step."""
+    """A weight of 4096 entries, as 8-bit optimizers keep smaller ones in 32 bits; and buffers, which move once a step."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.Tanh(), nn.Linear(64, 3))
 
