@@ -40,7 +40,12 @@ def set_random_state(state):
         torch.cuda.set_rng_state_all(state[1])
 
 
-def sam_gradient(model, losses, rho, scale=1.0):
+def exact_norm(grads):
+    """Of all of them together, in float64."""
+    return sum(g.double().square().sum().item() for g in grads) ** 0.5
+
+
+def sam_gradient(model, losses, rho, scale=1.0, norm=exact_norm):
     """The gradient at w + rho g / ||g||, with the random numbers of the first pass, and the loss at w.
 
     The weights, buffers and random state are then as the first pass alone leaves them.
@@ -49,11 +54,10 @@ def sam_gradient(model, losses, rho, scale=1.0):
     before = random_state()
     first, loss = gradient(parameters, losses, scale)
     after, buffers = random_state(), [b.clone() for b in model.buffers()]
-    norm = sum(g.double().square().sum().item() for g in first) ** 0.5
     weights = [p.detach().clone() for p in parameters]
     with torch.no_grad():
         for p, g in zip(parameters, first, strict=True):
-            p.add_(g, alpha=rho / norm)
+            p.add_(g, alpha=rho / norm(first))
     set_random_state(before)
     second, _ = gradient(parameters, losses, scale)
     set_random_state(after)

@@ -7,6 +7,7 @@ import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 PRINTED = {
+    "bases.md": "20 20",
     "canon.md": "0.3",
     "cluster.md": "('method',) 1",
     "language-models.md": "2\n12\nTrue\n[2, 2]\nTrue\n12",

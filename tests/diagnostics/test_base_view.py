@@ -93,3 +93,76 @@ def test_counts_of_steps_on_several_devices_stay_where_they_are():
     here, there = base_view._unbias(0.9, [torch.tensor(3.0), torch.tensor(3.0, device="meta")])
     assert float(here) == pytest.approx(1 / (1 - 0.9**3), rel=1e-12)
     assert there.is_meta
+
+
+class Own(torch.optim.Adam):
+    """Not torch's Adam, though it has its state."""
+
+
+@pytest.mark.parametrize("place", ["state", "group step", "group k", "nowhere"])
+def test_the_count_of_steps_of_other_bases(place):
+    """In the state as torch has it, in the group as pytorch_optimizer or schedulefree; or nowhere, and nothing is corrected."""
+    base, ps, vectors = stepped("adam")
+    wanted = [v / root(base, p, base.param_groups[0]) for p, v in zip(ps[:2], vectors, strict=False)]
+    if place == "nowhere":
+        wanted = [v / (base.state[p]["exp_avg_sq"].sqrt() + 1e-8) for p, v in zip(ps[:2], vectors, strict=False)]
+    if place != "state":
+        for p in ps[:3]:
+            steps = base.state[p].pop("step")
+        for group in base.param_groups if place != "nowhere" else []:
+            group[place.split()[1]] = int(steps)
+    found = BaseView(base.param_groups, base.state).preconditioned(ps, vectors)
+    for a, b in zip(found, wanted, strict=False):
+        assert torch.allclose(a, b, rtol=1e-13, atol=0)
+
+
+class Coded(torch.Tensor):
+    """Two averages in one number, say: no operation but to be copied out."""
+
+    @staticmethod
+    def __new__(cls, values):
+        return torch.Tensor._make_wrapper_subclass(cls, values.shape, dtype=values.dtype)
+
+    def __init__(self, values):
+        self.values = values
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args, kwargs=None):
+        if func is torch.ops.aten.copy_.default and not isinstance(args[0], Coded):
+            return args[0].copy_(args[1].values)
+        raise NotImplementedError(str(func))
+
+
+class Mute(Coded):
+    """Not even that."""
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args, kwargs=None):
+        raise NotImplementedError(str(func))
+
+
+@pytest.mark.parametrize("kind", [Coded, Mute, torch.Tensor.sum, lambda t: None])
+def test_averages_that_are_no_plain_tensor(kind):
+    """Read if they can be; of another shape, or unreadable, they are left out."""
+    base, ps, vectors = stepped("adam")
+    wanted = vectors[0] / root(base, ps[0], base.param_groups[0]) if kind is Coded else vectors[0]
+    base.state[ps[0]]["exp_avg_sq"] = kind(base.state[ps[0]]["exp_avg_sq"])
+    assert torch.allclose(BaseView(base.param_groups, base.state).preconditioned(ps, vectors)[0], wanted, rtol=1e-13, atol=0)
+
+
+def test_a_group_that_no_formula_knows():
+    """Without betas, with several eps, without a learning rate."""
+    base, ps, vectors = stepped("adam")
+    base.param_groups[0].pop("betas")
+    base.param_groups[1]["eps"] = (1e-30, 1e-3)
+    seen = BaseView(base.param_groups, base.state)
+    assert torch.equal(seen.preconditioned(ps, vectors)[0], vectors[0])
+    assert torch.equal(seen.preconditioned(ps, vectors)[2], vectors[2] * RATES[1] / RATES[0])
+    assert BaseView([{"params": ps}], {}).lr() == 0.0
+
+
+def test_a_namesake_of_torch_is_another_base():
+    p = torch.nn.Parameter(torch.ones(2))
+    namesake = type("AdamW", (torch.optim.SGD,), {"__module__": "bitsandbytes.optim.adamw"})
+    kinds = {torch.optim.AdamW: "AdamW", namesake: "bitsandbytes.AdamW", Own: "Own"}
+    assert {kind: base_view.name_of(kind([p], lr=0.1)) for kind in kinds} == kinds

@@ -192,8 +192,10 @@ def check_base(base: object) -> None:
         TypeError: if it is no optimizer instance, is a SAM, or needs a closure.
         ValueError: if it has a setting called rho.
     """
-    if callable(getattr(base, "perturbed", None)):
-        raise TypeError("SAM: base is itself a SAM; give the optimizer that it wraps, SAM(opt.base, rho=...)")
+    ours = callable(getattr(base, "perturbed", None))
+    if ours or all(callable(getattr(base, name, None)) for name in ("first_step", "second_step")):
+        inner = "base" if ours else "base_optimizer"
+        raise TypeError(f"SAM: base is itself a SAM; give the optimizer that it wraps, SAM(opt.{inner}, rho=...)")
     if not isinstance(base, Optimizer):
         given = base.__name__ if isinstance(base, type) else type(base).__name__
         raise TypeError(

@@ -14,6 +14,7 @@ from sharpmin.core.errors import PhaseError
 
 from . import _messages as messages
 from ._block import PerturbedBlock
+from ._effects.hooks import hooked
 from ._effects.lightning import is_lightning
 from ._effects.report import detached
 from ._gradients import accumulate, kept
@@ -187,7 +188,7 @@ def _require_own_gradients(passes: Passes, loss: Any, before: tuple[Tensor, int]
     stale = before is not None and now is not None and now[0] is before[0]
     written = now[1] - before[1] if stale and now is not None and before is not None else 0
     if (now is None or (stale and written == 0)) and needed:
-        raise PhaseError(messages.NO_BACKWARD)
+        raise PhaseError(messages.no_backward(bool(hooked(passes.groups.parameters()))))
     if now is not None and stale and written == 1:  # cleared in place and made anew, it would have been written to twice
         _refuse_added(passes, now[0], needed=needed)
 
@@ -198,4 +199,4 @@ def _refuse_added(passes: Passes, gradient: Tensor, *, needed: bool) -> None:
         passes.groups.put([])
         raise PhaseError(messages.BEFORE_CLOSURE)
     if needed and sum_of_squares([g for _, g in passes.groups.gradients()]) == 0:
-        raise PhaseError(messages.NO_BACKWARD)
+        raise PhaseError(messages.no_backward(bool(hooked(passes.groups.parameters()))))

@@ -12,6 +12,7 @@ import torch
 
 from sharpmin.core.rho import RhoSchedule
 
+from ._effects.hooks import IN_HOOK
 from ._groups import Groups
 from ._scaling import enabled
 from ._settings import Settings
@@ -63,25 +64,37 @@ must call backward() on that loss, and not clear the gradients afterwards; to le
         return loss"""
 
 
+_HOOKED = "\nThe parameters have a hook of the backward pass, too, which may have stepped and cleared the gradients" + IN_HOOK
+
+WRITTEN = "a hook of the backward pass has written to the weights in the second pass" + IN_HOOK
+
 OTHERS = """the model has trainable parameters that this optimizer does not step, and in this scope their gradients of the
 first pass are those of one rank alone: freeze them (p.requires_grad_(False)), give them to the base optimizer in a group with
 "rho": 0.0, or use scope="global\""""
 
 
-def missing(trainable: bool) -> str:
-    """No first gradient where one is needed."""
+def no_backward(in_hook: bool) -> str:
+    """A closure that leaves no gradient; `in_hook`: parameters have a hook that may have stepped, and cleared it."""
+    return NO_BACKWARD + _HOOKED * in_hook
+
+
+def missing(trainable: bool, in_hook: bool = False) -> str:
+    """No first gradient where one is needed; `in_hook` as above."""
     if not trainable:
         return (
             "there is no first gradient: no parameter of this optimizer has requires_grad=True, so nothing can be trained; "
             "unfreeze them, or give the optimizer the parameters that are trained"
         )
-    return """there is no first gradient in any parameter of this optimizer. They were cleared after the backward pass, never
+    return (
+        """there is no first gradient in any parameter of this optimizer. They were cleared after the backward pass, never
 computed, or belong to another model or optimizer; the order is
     opt.zero_grad()
     loss_fn(model(x), y).backward()
     with opt.perturbed():
         loss_fn(model(x), y).backward()
     opt.step()"""
+        + _HOOKED * in_hook
+    )
 
 
 def captured(part: object) -> str:

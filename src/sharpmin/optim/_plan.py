@@ -14,6 +14,7 @@ from sharpmin.core.errors import PhaseError
 
 from . import _messages as messages
 from ._effects import guard
+from ._effects.hooks import hooked
 from ._gradients import Pairs, all_zero, gradients_of, have_graph
 from ._groups import Active
 from ._numeric.kinds import on_host
@@ -130,4 +131,5 @@ def require_gradients(passes: Passes, pairs: Pairs) -> None:
         raise PhaseError(messages.graph(passes.groups.base, "first"))
     if not pairs:
         require_shard_gradients(passes.groups, pairs, "first")
-        raise PhaseError(messages.missing(any(p.requires_grad for p in passes.groups.parameters())))
+        parameters = list(passes.groups.parameters())
+        raise PhaseError(messages.missing(any(p.requires_grad for p in parameters), in_hook=bool(hooked(parameters))))

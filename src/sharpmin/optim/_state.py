@@ -25,6 +25,7 @@ from sharpmin.core.errors import PhaseError
 from sharpmin.core.rho import Scalar
 
 from ._effects import guard
+from ._effects.hooks import Writes
 from ._effects.rng import RandomState
 from ._gradients import Pairs
 from ._numeric.backup import BackupBuffers
@@ -163,6 +164,7 @@ class Trip:
         outcome: what the first gradients came to.
         first: the first gradients, kept for whoever needs them after the second pass; None if nobody does.
         start: the gradients that the second pass began with, each with the count of the writes to it.
+        hooked: weights with a hook of the backward pass, which must not step.
         in_place: whether it adds to what earlier micro-batches have accumulated, as DDP needs it.
         held: the parameters that were perturbed, and the w of each; one value, so that an interrupt sees both or none.
         undo: what puts buffers, random states, gradients of other parameters and hooks back.
@@ -172,6 +174,7 @@ class Trip:
     outcome: Outcome
     first: Pairs | None = None
     start: list[tuple[Tensor, int]] = field(default_factory=list)
+    hooked: Writes = field(default_factory=list)
     in_place: bool = False
     held: tuple[Sequence[Tensor], Sequence[Tensor]] = ((), ())
     undo: list[Callable[[], None]] = field(default_factory=list)

@@ -11,6 +11,7 @@ from sharpmin.core.errors import PhaseError
 from . import _messages as messages
 from ._effects import guard
 from ._effects.buffers import Buffers, Modules
+from ._effects.hooks import have_written, writes
 from ._effects.others import Others
 from ._effects.rng import RandomState, seeded
 from ._gradients import Pairs, accumulate, have_graph, kept, poison_with_nan
@@ -56,6 +57,7 @@ def _start_second(passes: Passes, plan: Plan, trip: Trip) -> None:
     if plan.outcome is not Outcome.SKIP:
         passes.groups.clear_store_of_base()
     trip.start = [(g, g._version) for _, g in start or []]
+    trip.hooked = writes(passes.groups.parameters())
 
 
 def stay(passes: Passes, plan: Plan) -> None:
@@ -74,9 +76,11 @@ def restore(passes: Passes) -> None:
         )
     compared = trip.first if trip.outcome is Outcome.CLIMB else None
     moves = None if compared is None or trip.is_multiple_of_gradient else moves_of(*trip.held)
-    moved = bool(trip.held[0])
+    moved, stepped = bool(trip.held[0]), have_written(trip.hooked)
     state.come_back()
     try:
+        if stepped:
+            raise PhaseError(messages.WRITTEN)
         second = passes.groups.gradients()
         if moved and have_graph(second):
             raise PhaseError(messages.graph(passes.groups.base, "second"))

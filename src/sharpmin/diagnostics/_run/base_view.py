@@ -6,20 +6,25 @@
 | Adam | lr P^-1 G, P = sqrt(vhat) + eps | g + wd x |
 | AdamW | lr (P^-1 G + wd x) | g + wd P x: where the step is 0, P^-1 G = -wd x |
 
+A base of another kind that has averages under the names of Adam's, in its state or its groups, is read as Adam: a guess.
 Groups with learning rates of their own are scaled like Adam's entries: P^-1 of a group is lr of the group over the largest.
 """
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import Optimizer
 
 from sharpmin.core.rho import Scalar
-from sharpmin.optim._numeric.kinds import all_tensors, on_host
+from sharpmin.optim._numeric.kinds import all_tensors, on_host, plain
 from sharpmin.optim._numeric.loops import Factor
 from sharpmin.optim._numeric.sums import largest
 from sharpmin.optim._numeric.tensors import multiply, quotients, scale_all, square_roots
@@ -46,7 +51,8 @@ class BaseView:
         return self.adaptive() or (all_tensors(rates) and len(rates) > 1) or len(set(rates)) > 1
 
     def _rates(self) -> list[Scalar]:
-        return [lr if isinstance(lr, Tensor) and not lr.is_cpu else float(lr) for lr in (group["lr"] for group in self.groups)]
+        given = [group.get("lr", 0.0) for group in self.groups]
+        return [lr if isinstance(lr, Tensor) and not lr.is_cpu else float(lr) for lr in given]
 
     def momentum(self) -> float:
         """The momentum of plain SGD, 0 for Adam, whose first moment averages."""
@@ -95,16 +101,35 @@ class BaseView:
         self, parameters: Sequence[Tensor], rows: Sequence[int], group: Mapping[str, Any]
     ) -> tuple[list[int], list[Tensor]]:
         """Which of these parameters have an Adam state, and P = sqrt(vhat) + eps of each, with the bias of v corrected."""
-        stated = [i for i in rows if "exp_avg_sq" in self.state.get(parameters[i], ())]
-        if not stated:
+        if "betas" not in group or not isinstance(group.get("eps"), Real):
             return [], []
-        own = [self.state[parameters[i]] for i in stated]
-        second: list[Tensor] = [state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"] for state in own]
-        unbiased = multiply(second, _unbias(group["betas"][1], [state["step"] for state in own]))
-        return stated, square_roots(unbiased, float(group["eps"]))
+        name = "max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"
+        squares = {i: _averages(self.state.get(parameters[i], {}).get(name), parameters[i]) for i in rows}
+        second = {i: square for i, square in squares.items() if square is not None}
+        if not second:
+            return [], []
+        steps = [self.state[parameters[i]].get("step", group.get("step", group.get("k", math.inf))) for i in second]
+        unbiased = multiply(list(second.values()), _unbias(group["betas"][1], steps))
+        return list(second), square_roots(unbiased, float(group["eps"]))
 
 
 _NOBODY: Mapping[str, Any] = {}
+
+
+def name_of(optimizer: Optimizer) -> str:
+    """The name of its class; with its package, if it is another class than the one of torch that has this name."""
+    kind = type(optimizer)
+    namesake = getattr(torch.optim, kind.__name__, kind)
+    return kind.__name__ if namesake is kind else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+
+
+def _averages(found: Any, p: Tensor) -> Tensor | None:
+    """A running average with an entry for each weight, or nothing; one of 8 bits or fewer as numbers."""
+    if not isinstance(found, Tensor) or found.shape != p.shape:
+        return None
+    with contextlib.suppress(RuntimeError):  # a kind of tensor that can do very little
+        return plain(found)
+    return None
 
 
 def _share(lr: Scalar, top: Scalar) -> Scalar:

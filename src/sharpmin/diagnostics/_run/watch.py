@@ -16,7 +16,7 @@ from sharpmin.optim._scope import rank_and_world
 from sharpmin.optim.sam import SAM
 
 from .ahead import Ahead, scheduler_of
-from .base_view import BaseView
+from .base_view import BaseView, name_of
 from .probe import Probe
 from .rows import Row, Writer
 from .writers import opened
@@ -201,7 +201,7 @@ def _watch_model(model: Any, rho: float | None, optimizer: Any, setting: Row, to
 def _describe(optimizer: Optimizer) -> Row:
     base = BaseView(optimizer.param_groups, optimizer.state)
     return {
-        "base": type(optimizer).__name__,
+        "base": name_of(optimizer),
         "momentum": base.momentum(),
         "decay": base.decay(),
         "adaptive": base.adaptive(),

@@ -16,6 +16,8 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from sharpmin.core.errors import PhaseError
 
+from .hooks import IN_HOOK, hooked
+
 
 class Rescuable(Protocol):
     """The state of an optimizer whose weights are perturbed."""
@@ -46,12 +48,12 @@ def unmark(state: Rescuable) -> None:
     _holders.pop(id(state), None)
 
 
-def require_free(parameters: Iterable[Tensor], call: str, but: object = None) -> None:
-    """Raise `PhaseError` if somebody (but the state `but`) has one of these parameters perturbed."""
+def require_free(parameters: Iterable[Tensor], call: str, but: object = None, advice: str = "") -> None:
+    """Raise `PhaseError`, with this advice, if somebody (but the state `but`) has one of these parameters perturbed."""
     if _holders and _holding(parameters, but):
         raise PhaseError(
             f"{call} came while a SAM holds some of these weights perturbed (w + e); leave its perturbed() block, or call its "
-            "restore(), first; after an exception, its abort()"
+            f"restore(), first; after an exception, its abort(){advice}"
         )
 
 
@@ -75,7 +77,10 @@ def _holding(parameters: Iterable[Tensor], but: object) -> list[Rescuable]:
 
 
 def _before_any_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-    require_free((p for group in optimizer.param_groups for p in group["params"]), f"{type(optimizer).__name__}.step()")
+    if _holders:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        in_hook = ". The parameters have a hook of the backward pass, too" + IN_HOOK if hooked(parameters) else ""
+        require_free(parameters, f"{type(optimizer).__name__}.step()", advice=in_hook)
 
 
 def refuse_while(model: nn.Module, refuse: Callable[[str], None]) -> list[Callable[[], None]]:
