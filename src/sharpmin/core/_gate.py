@@ -84,7 +84,7 @@ class Gate(RhoSchedule):
     def _averages(self, info: StepInfo) -> tuple[float, float]:
         if info.memory is None:
             raise ValueError(
-                f"{self!r} remembers the gradients of earlier steps, and nobody keeps them here; it works in an optimizer, "
+                f"{self!r} remembers the gradients of earlier steps, and nothing keeps them here; it works in an optimizer "
                 "such as sharpmin.SAM(base, rho=...)"
             )
         mean, variance = (info.memory.get(name, 0.0) for name in self.remembers)

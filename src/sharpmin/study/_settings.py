@@ -93,23 +93,23 @@ SETTINGS: dict[str, Setting] = {
     for setting in (
         Setting(
             "digits", "a perceptron on handwritten digits", samples.digits, nets.perceptron,
-            epochs=50, batch=100, lr=0.1, rho=0.2, seconds=0.0010,
+            epochs=30, batch=100, lr=0.1, rho=0.2, seconds=0.0020,
         ),
         Setting(
             "mnist1d", "a convolutional net on mnist1d", samples.mnist1d, nets.convolutions,
-            epochs=30, batch=100, lr=0.05, rho=0.1, seconds=0.0045,
+            epochs=20, batch=100, lr=0.05, rho=0.1, seconds=0.0060,
         ),
         Setting(
             "mnist-5k", "a convolutional net with BatchNorm on 5,000 digits of MNIST", samples.mnist_5k, nets.batchnorm,
-            epochs=12, batch=64, lr=0.05, rho=0.1, seconds=0.0050,
+            epochs=8, batch=64, lr=0.03, rho=0.06, seconds=0.0060,
         ),
         Setting(
             "pydoc", "a transformer over the characters of Python's help texts", samples.pydoc, nets.Transformer,
-            epochs=8, batch=32, lr=0.004, rho=0.1, seconds=0.0120, base=adamw, base_name="AdamW", noises=(CLEAN,),
+            epochs=6, batch=32, lr=0.004, rho=0.1, seconds=0.0150, base=adamw, base_name="AdamW", noises=(CLEAN,),
         ),
         Setting(
             "breast-cancer", "softmax regression on breast-cancer", samples.breast_cancer, nets.softmax,
-            epochs=40, batch=32, lr=0.05, rho=0.2, seconds=0.0006, l2=0.01,
+            epochs=40, batch=32, lr=0.05, rho=0.2, seconds=0.0014, l2=0.01,
         ),
     )
 }  # fmt: skip
