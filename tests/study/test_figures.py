@@ -30,7 +30,8 @@ def test_every_run_is_a_mark_where_seeds_are_few(seeds):
     for line in table(rows):
         panel, name = int(line.noise > 0), key(DIGITS, line.method).name
         (marks,) = drawn(frontier, panel)[name]
-        assert list(marks.x) == [line.passes] * seeds
+        assert len(set(marks.x)) == 1
+        assert marks.hovertemplate.startswith(f"{line.passes:.3g} x")
         assert list(marks.y) == [100 * v for v in line.accuracy.values]
         marks, *means = drawn(gain, panel)[name]
         assert list(marks.x) == [100 * v for v in line.gain.values]
@@ -44,7 +45,7 @@ def test_means_and_intervals_where_they_are_not():
     for line in table(rows):
         name = key(DIGITS, line.method).name
         (mean,) = drawn(frontier, line.noise > 0)[name]
-        assert (list(mean.x), list(mean.y)) == ([line.passes], [100 * line.accuracy.mean])
+        assert list(mean.y) == [100 * line.accuracy.mean]
         assert mean.error_y.array[0] == pytest.approx(100 * line.accuracy.half)
         (mean,) = drawn(gain, line.noise > 0)[name]
         assert list(mean.x) == [100 * line.gain.mean]
@@ -96,3 +97,17 @@ def test_the_sentences_say_what_is_drawn():
         for plate in plates(made_up(seeds))[:2]:
             assert words in plate.sentence
             assert ("interval" in plate.sentence) == (seeds == 5)
+
+
+def test_methods_of_equal_passes_stand_side_by_side_around_them():
+    lines = [line for line in table(made_up(5)) if not line.noise]
+    x = {}
+    for line in lines:
+        (mean,) = drawn(plates(made_up(5))[0], 0)[key(DIGITS, line.method).name]
+        x.setdefault(round(line.passes, 1), []).append((line.passes, mean.x[0]))
+    assert max(map(len, x.values())) >= 5
+    for own in x.values():
+        passes, drawn_at = zip(*own, strict=True)
+        assert sum(drawn_at) == pytest.approx(sum(passes))
+        assert len(set(drawn_at)) == len(own)
+        assert max(abs(a - b) for a, b in own) < 0.13

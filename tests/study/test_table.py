@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sharpmin.study import METHODS, NOISY, Estimate, findings, paired, places, table, to_csv, to_latex
+from sharpmin.study import METHODS, NOISY, Estimate, findings, paired, places, setting, table, to_csv, to_latex
 from sharpmin.study._estimate import ratio
 from sharpmin.study._frontier import best_cheap, share_of_gain
 from sharpmin.study._table import best_base
@@ -142,26 +142,25 @@ def test_whether_sam_helps_is_what_the_interval_says(sam, clear, words):
     gain = paired(made_up(5, **{"sam 0.0": {"accuracy": sam}}), "sam", "base-1/2", 0.0)
     assert found.clear is clear
     assert words in found.sentence
+    assert ("It does not pay here, as far as 5 seeds can tell." in found.sentence) == (gain.low <= 0)
     assert f"{100 * gain.mean:+.1f} ± {100 * gain.half:.1f} points" in found.sentence
-    assert "over SGD, 1/2 of the steps" in found.sentence
+    assert "over “SGD, 1/2 of the steps”" in found.sentence
     assert "4 times its passes" in found.sentence
 
 
 def test_worth_is_at_equal_passes():
     found = [f for f in findings(made_up(5)) if f.question == "is it worth the passes" and not f.noise]
-    assert [("SGD, 2 x the steps" in f.sentence, "2 times those" in f.sentence) for f in found] == [
-        (True, True),
-        (False, False),
-    ]
-    assert "SAM, 1/2 of the steps has" in found[1].sentence
+    assert ["over “SGD, 2 x the steps”" in f.sentence for f in found] == [True, False]
+    assert "“SAM, 1/2 of the steps” has" in found[1].sentence
 
 
 def test_the_radius_and_the_trials_that_collapsed():
     lost = [0.9] * 9 + [0.1, 0.1, 0.1]  # the largest radii of the largest learning rate
     found = said("which rho", **{"sam 0.0 trials": {"accuracy": lost}})
-    assert "rho by validation is 0.1 " in found.sentence
+    radii = sorted({rho for _, rho in METHODS["sam"].trials(setting("digits"))})
+    assert f"rho by validation is {radii[0]:g} " in found.sentence
     assert "that is an end of the grid" in found.sentence
-    assert "of the trials, 2 with rho 0.2 and 2 with rho 0.4 and 2 with rho 0.8 collapsed" in found.sentence
+    assert "of the trials, " + " and ".join(f"2 with rho {rho:g}" for rho in radii[1:]) + " collapsed" in found.sentence
     assert "no trial of SAM collapsed" in said("which rho").sentence
     whole = said("collapse", **{"sam 0.0 trials": {"accuracy": lost}, "clipped 0.0": {"accuracy": [0.1, 0.9, 0.9, 0.9, 0.9]}})
     assert whole.sentence == "Trials that collapsed: “SAM” 6 of 24; with what validation chose, 1 run did."

@@ -22,6 +22,8 @@ else:
 
 ACCURACY = {"title": "test accuracy, %", "minallowed": 0, "maxallowed": 100}
 """An axis that ends at 0 and at 100 %, whatever is drawn and however it is zoomed."""
+APART = 0.035
+"""Between methods of equal passes."""
 TUNED = ("sam", "clipped", "every-3")
 """Whose grids of rho are drawn."""
 
@@ -50,7 +52,7 @@ def draw(setting: Setting, rows: Rows, lines: Sequence[Line]) -> tuple[Plate, ..
         Plate(
             "frontier", "What accuracy costs",
             "To the left costs less, up is better. The line joins what none beats at as few passes; grey squares"
-            f"are the base optimizer at its lengths. {bars}",
+            f"are the base optimizer at its lengths; methods of equal passes stand side by side. {bars}",
             (), panels(lambda own: frontier(setting, rows, own)), tuple(keys),
         ),
         Plate(
@@ -73,17 +75,29 @@ def frontier(setting: Setting, rows: Rows, lines: Sequence[Line]) -> go.Figure:
     front = sorted((line.passes, 100 * line.accuracy.mean) for line in lines if where[line.method, line.noise].by is None)
     stairs_line = {"color": light("soft"), "width": 1.5, "shape": "hv"}
     stairs = go.Scatter(x=[x for x, _ in front], y=[y for _, y in front], mode="lines", line=stairs_line, hoverinfo="skip")
-    points = [trace for line in lines for trace in _point(setting, line)]
+    beside = _beside(lines)
+    points = [trace for line in lines for trace in _point(setting, line, beside[line.method])]
     axis = {"title": f"passes, in units of {setting.base_name}'s", "rangemode": "tozero"}
     return figure([stairs, *points], x=axis, y=ACCURACY)
 
 
-def _point(setting: Setting, line: Line) -> list[Any]:
+def _beside(lines: Sequence[Line]) -> dict[str, float]:
+    """Where to draw each method: those of equal passes side by side, around their passes."""
+    equal: dict[float, list[Line]] = {}
+    for line in lines:
+        equal.setdefault(round(line.passes, 1), []).append(line)
+    return {
+        line.method: line.passes + APART * (at - (len(own) - 1) / 2) for own in equal.values() for at, line in enumerate(own)
+    }
+
+
+def _point(setting: Setting, line: Line, x: float) -> list[Any]:
+    hover = {"hovertemplate": f"{line.passes:.3g} x the passes, %{{y:.1f}} %"}
     if line.few:
         each = [100 * v for v in line.accuracy.values if v is not None]
-        return [_marks(setting, line, [line.passes] * len(each), each, hovertemplate="%{x:.3g}, %{y:.1f} %")]
+        return [_marks(setting, line, [x] * len(each), each, **hover)]
     bar = _percent_bar(line)
-    return [_marks(setting, line, [line.passes], [100 * line.accuracy.mean], error_y=bar, hovertemplate="%{x:.3g}, %{y:.1f} %")]
+    return [_marks(setting, line, [x], [100 * line.accuracy.mean], error_y=bar, **hover)]
 
 
 def gains(setting: Setting, lines: Sequence[Line]) -> go.Figure:

@@ -42,7 +42,7 @@ def findings(rows: Rows) -> list[Finding]:
 
 
 def _name(rows: Rows, method: str) -> str:
-    return title(method, setting(next(iter(rows)).data))
+    return f"“{title(method, setting(next(iter(rows)).data))}”"
 
 
 def _help(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
@@ -50,9 +50,11 @@ def _help(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
     best = own[best_base(rows, sam.noise)]
     text = (
         f"SAM has {points(sam.gain)} of test accuracy over {_name(rows, best.method)}, the length that validation chose, at "
-        f"{sam.passes / best.passes:.2g} times its passes"
+        f"{sam.passes / best.passes:.2g} times its passes: {verdict(sam.gain)}"
     )
-    yield Finding("does SAM help", sam.noise, decided(sam.gain), f"{text}: {verdict(sam.gain)}.")
+    if sam.gain.low <= 0:
+        text += f". It does not pay here, as far as {sam.runs} seeds can tell"
+    yield Finding("does SAM help", sam.noise, decided(sam.gain), f"{text}.")
 
 
 def _worth(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
@@ -60,8 +62,7 @@ def _worth(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
         if method in own and against in own:
             noise = own[method].noise
             gain = paired(rows, method, against, noise)
-            text = f"At equal passes, {own[method].passes:.2g} times those of a run of length 1, {_name(rows, method)} has "
-            text += f"{points(gain)} over {_name(rows, against)}: {verdict(gain)}."
+            text = f"At equal passes, {_name(rows, method)} has {points(gain)} over {_name(rows, against)}: {verdict(gain)}."
             yield Finding("is it worth the passes", noise, decided(gain), text)
 
 
@@ -86,7 +87,7 @@ def _cheap(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
     sam, cheap = own["sam"], best_cheap(list(own.values()), own["sam"].noise)
     if cheap is None:
         return
-    text = f"The best cheap SAM by validation, “{_name(rows, cheap.method)}” at {cheap.passes:.3g} times the passes, "
+    text = f"The best cheap SAM by validation, {_name(rows, cheap.method)} at {cheap.passes:.3g} times the passes, "
     share, low, high = share_of_gain(cheap, sam)
     if math.isnan(share):
         text += f"has {points(cheap.gain)} over the best base; SAM's own gain is not clear, so a share of it means nothing."
@@ -103,9 +104,7 @@ def _collapse(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
         if cell.noise == noise and cell.rho and cell.seed in TUNING:
             fell, whole = counted.get(cell.method, (0, 0))
             counted[cell.method] = fell + collapsed(cell, row), whole + 1
-    worst = [
-        f"“{_name(rows, name)}” {counted[name][0]} of {counted[name][1]}" for name in METHODS if counted.get(name, (0,))[0]
-    ]
+    worst = [f"{_name(rows, name)} {counted[name][0]} of {counted[name][1]}" for name in METHODS if counted.get(name, (0,))[0]]
     chosen = sum(line.collapsed for line in own.values())
     text = f"Trials that collapsed: {', '.join(worst)}" if worst else "No trial of a SAM collapsed"
     yield Finding("collapse", noise, True, f"{text}; with what validation chose, {chosen or 'no'} run{'s' * (chosen > 1)} did.")
@@ -119,7 +118,7 @@ def decided(difference: Estimate) -> bool:
 def verdict(gain: Estimate) -> str:
     """In words."""
     if not decided(gain):
-        return "not clear, it does not pay here" if gain.mean <= 0 else "not clear"
+        return "not clear"
     return "a clear gain" if gain.mean > 0 else "a clear loss"
 
 

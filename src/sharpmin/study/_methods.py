@@ -22,8 +22,8 @@ RADII = (0.5, 1.0, 2.0, 4.0)
 """The grid of rho, in units of the setting's times the method's."""
 RATES = (0.5, 1.0, 2.0)
 """The grid of the learning rate where rho is tuned as well, in units of the setting's."""
-ONLY_RATES = tuple(2 ** (k / 2) for k in range(-4, 8))
-"""The one where there is no rho: as many trials, from a quarter to eleven times."""
+ONLY_RATES = tuple(2 ** (k / 2) for k in range(-6, 6))
+"""The one where there is no rho: as many trials, from an eighth to nearly six times."""
 
 Build: TypeAlias = Callable[[Optimizer, float, nn.Module, int], SAM]
 """The base, rho, the model and the steps of the run -> the optimizer."""
