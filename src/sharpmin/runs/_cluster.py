@@ -44,8 +44,16 @@ def cluster(
     function: Callable[[T], Row], tasks: Sequence[T], scheduler: str, tell: Callable[[str], None]
 ) -> Generator[tuple[T, Row], None, None]:
     """The tasks and their rows, as they finish on the workers."""
-    if not tasks:
-        return
+    try:
+        if tasks:
+            yield from _computed(function, tasks, scheduler, tell)
+    except distributed.comm.CommClosedError:  # whatever we asked just then
+        raise _lost(scheduler) from None
+
+
+def _computed(
+    function: Callable[[T], Row], tasks: Sequence[T], scheduler: str, tell: Callable[[str], None]
+) -> Generator[tuple[T, Row], None, None]:
     with _silence(), _connected(scheduler) as client:
         name = f"sharpmin-{uuid.uuid4().hex}"  # of its own: another command's tasks may have another code
         keys = [f"{name}-{number:08d}" for number in range(len(tasks))]

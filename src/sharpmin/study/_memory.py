@@ -32,6 +32,7 @@ class Memory:
 
 def _alive(but: Tensor) -> int:
     """Bytes of all tensors of real numbers that Python knows but one, and of their gradients, each storage once."""
+    gc.collect()  # what only a cycle holds would count or not as the collector pleases
     storages: dict[int, int] = {}
     for thing in gc.get_objects():
         if type(thing) in (Tensor, nn.Parameter) and thing.is_floating_point() and thing is not but:
