@@ -15,7 +15,7 @@ from ._runs import Export, Jobs, Scheduler, Workers, complete, exported, place
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sharpmin.runs import Store
+    from sharpmin.runs import Row, Store
     from sharpmin.study import Cell, Line, Place, Setting
     from sharpmin.study._trials import Rows
 
@@ -54,11 +54,12 @@ def study(
     where, zarr = place(workers, scheduler, jobs), exported(export)
     chosen = list(SETTINGS.values()) if data == "all" else [setting(data)]
     files = [_files(out, s.name) for s in chosen]
-    records, every = [], []
+    records: list[object] = []
+    every: list[Row] = []
     for s, (rows_file, *pages) in zip(chosen, files, strict=True):
         rows = _complete(s, rows_file, seeds, where)
         _write(s, rows, pages)
-        every += rows.values()
+        every += map(dict, rows.values())
         if as_json:
             records.append(_record(s, rows, seeds))
         else:
@@ -145,7 +146,7 @@ def grid(chosen: Setting, lines: list[Line], where: dict[tuple[str, float], Plac
 
     noise = lines[0].noise
     name = f"{chosen.name}, {noise:.0%} of the labels drawn anew" if noise else f"{chosen.name}, clean labels"
-    out = Table(box=None, pad_edge=False, header_style="bold", title=name, title_justify="left", padding=(0, 1))
+    out = Table(box=None, pad_edge=False, header_style="bold", title=name, title_justify="left", padding=(0, 1, 0, 0))
     out.add_column("method", no_wrap=True)
     for head in ("passes", "time", "lr", "rho", "accuracy, %", "gain"):
         out.add_column(head, justify="right", no_wrap=True)
