@@ -11,9 +11,9 @@ import pytest
 PARENTS = {
     "a pool of a sweep": """
 from sharpmin.runs import compute
-from sharpmin.study import cells, run
+from sharpmin.study import run, trials
 if __name__ == "__main__":
-    for row in compute(run, cells("digits", 3), workers=2):
+    for row in compute(run, trials("digits"), workers=2):
         pass
 """,
     "ranks of a check": """
