@@ -125,21 +125,25 @@ def radii(setting: Setting, rows: Rows, lines: Sequence[Line]) -> go.Figure:
     """Validation accuracy of the trials over rho, each at the learning rate that is best for it."""
     traces = []
     for line in (line for line in lines if line.method in TUNED):
-        trials: dict[float, dict[float, list[float]]] = {}
-        for cell, row in rows.items():
-            if (cell.method, cell.noise) == (line.method, line.noise) and cell.seed in TUNING:
-                trials.setdefault(cell.rho, {}).setdefault(cell.lr, []).append(100 * row["validation"])
-        best = {rho: max(by_lr.values(), key=lambda v: sum(v) / len(v)) for rho, by_lr in sorted(trials.items())}
+        best = _best_trials(rows, line)
         x = [rho for rho, values in best.items() for _ in values]
-        traces.append(
-            _marks(setting, line, x, [v for values in best.values() for v in values], hovertemplate="%{x}, %{y:.1f} %")
-        )
+        y = [v for values in best.values() for v in values]
+        traces.append(_marks(setting, line, x, y, hovertemplate="%{x}, %{y:.1f} %"))
         means = [sum(values) / len(values) for values in best.values()]
         stroke = {"color": light(METHODS[line.method].look[0]), "width": 1.5}
         traces.append(go.Scatter(x=list(best), y=means, mode="lines", line=stroke, hoverinfo="skip"))
     ticks = sorted({x for trace in traces for x in trace.x})
     axis = {"title": "ρ", "type": "log", "tickvals": ticks, "ticktext": [f"{rho:g}" for rho in ticks]}
     return figure(traces, x=axis, y=ACCURACY | {"title": "validation accuracy, %"})
+
+
+def _best_trials(rows: Rows, line: Line) -> dict[float, list[float]]:
+    """rho -> what its trials had on validation, in percent, at the learning rate with the best mean."""
+    trials: dict[float, dict[float, list[float]]] = {}
+    for cell, row in rows.items():
+        if (cell.method, cell.noise) == (line.method, line.noise) and cell.seed in TUNING:
+            trials.setdefault(cell.rho, {}).setdefault(cell.lr, []).append(100 * row["validation"])
+    return {rho: max(by_lr.values(), key=lambda v: sum(v) / len(v)) for rho, by_lr in sorted(trials.items())}
 
 
 def _marks(setting: Setting, line: Line, x: list[Any], y: list[Any], *, symbol: str = "", **more: Any) -> Any:
