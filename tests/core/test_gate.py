@@ -78,11 +78,11 @@ BAD = {
     "rho": (lambda: rho.Gate(-0.05, total=9), ValueError, "Gate: rho=-0.05; rho must be"),
     "hidden": (lambda: rho.Every(GATE, k=2), ValueError, "put it outside: Gate(Every(...), ...)"),
     "in itself": (lambda: rho.Gate(GATE, total=9), ValueError, "remembers earlier steps, which Gate would hide from it"),
-    "alone": (lambda: GATE(StepInfo(0, 0.1, 1.0)), ValueError, "it works in an optimizer, such as sharpmin.SAM(base, rho=...)"),
+    "alone": (lambda: GATE(StepInfo(0, 0.1, 1.0)), ValueError, "it works in an optimizer such as sharpmin.SAM(base, rho=...)"),
     "in the laboratory": (
         lambda: simulate(problems()["product"](), method="sam", lr=0.1, rho=GATE, steps=3, x0=[1.0, 2.0]),
         ValueError,
-        "nobody keeps them here",
+        "nothing keeps them here",
     ),
 }
 

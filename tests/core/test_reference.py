@@ -9,7 +9,7 @@ from sharpmin.core.canon import CANON
 from sharpmin.core.reference import Reference
 
 ALL = [*(value for value in vars(reference).values() if isinstance(value, Reference)), *CANON]
-NOT_ON_ARXIV = {"liu2022random", "li2025one"}
+NOT_ON_ARXIV = {"liu2022random", "li2025one", "ji2024single"}
 
 
 @pytest.mark.parametrize(
