@@ -47,7 +47,8 @@ def test_passes_are_counted_and_are_those_that_were_promised(method, data, losse
     assert set(losses) == {found.setting.batch}
     assert len(losses) == found.passes == found.opt.last.total_passes
     if promised is None:
-        assert steps < found.passes < 2 * steps
+        assert steps < found.passes <= 2 * steps
+        assert data == "digits" or found.passes < 2 * steps  # on digits, the gradient grows over so few steps
     else:
         assert abs(found.passes - promised * steps) < 1
     skipped = {"momentum": 1, "previous": 1}.get(method, 0)  # their first step has nothing to climb along

@@ -58,7 +58,7 @@ class RhoSchedule(ABC):
     def __post_init__(self) -> None:
         for item in fields(self):  # type: ignore[arg-type]  # every concrete schedule is a dataclass
             value, name, owner = getattr(self, item.name), item.name, type(self).__name__
-            if item.type in ("int", int):
+            if item.type in ("int", "Moment", int):
                 positive_integer(value, name, owner)
             elif item.type in ("float", float):
                 number = finite(value, name, owner, low=0, strict=name == "lr")

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import InitVar, dataclass
+from typing import TypeAlias
 
 from ._gate import Gate
 from ._numbers import COUNTABLE, finite, positive_integer, real
@@ -123,7 +124,11 @@ class Every(RhoSchedule):
         return 0.0 if info.step % self.k else _radius(self.rho, info)
 
 
-def _step(moment: int | float, total: int | None, name: str, owner: str) -> int:
+Moment: TypeAlias = float
+"""A step, which is an integer; or, with the steps of the run as `total`, a share of it."""
+
+
+def _step(moment: Moment, total: int | None, name: str, owner: str) -> int:
     """A step, or the one at a share of `total` steps."""
     if total is None:
         return moment  # type: ignore[return-value]  # checked as every integer is
@@ -147,7 +152,7 @@ class Tail(RhoSchedule):
     """
 
     rho: Rho
-    start: int
+    start: Moment
     total: InitVar[int | None] = None
 
     def __post_init__(self, total: int | None) -> None:
@@ -172,7 +177,7 @@ class Until(RhoSchedule):
     """
 
     rho: Rho
-    stop: int
+    stop: Moment
     total: InitVar[int | None] = None
 
     def __post_init__(self, total: int | None) -> None:
@@ -197,8 +202,8 @@ class Ramp(RhoSchedule):
     """
 
     rho: Rho
-    start: int
-    stop: int
+    start: Moment
+    stop: Moment
     total: InitVar[int | None] = None
 
     def __post_init__(self, total: int | None) -> None:

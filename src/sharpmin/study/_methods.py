@@ -91,7 +91,7 @@ METHODS: dict[str, Method] = {
     "sam-1/2": _sam(1 / 2, "square"),
     "from-10": Method(
         "SAM from 10 % on",
-        lambda base, rho, model, steps: SAM(base, Tail(rho, round(steps / 10)), model=model), 1.9, ("orange", "triangle-up"),
+        lambda base, rho, model, steps: SAM(base, Tail(rho, 0.1, total=steps), model=model), 1.9, ("orange", "triangle-up"),
     ),
     "clipped": Method(
         "SAM, clipped", lambda base, rho, model, steps: clipped_sam(base, rho, model=model), 2, ("purple", "circle")
@@ -102,7 +102,7 @@ METHODS: dict[str, Method] = {
     ),
     "last-third": Method(
         "SAM in the last third",
-        lambda base, rho, model, steps: SAM(base, Tail(rho, round(2 * steps / 3)), model=model), 4 / 3, ("blue", "diamond"),
+        lambda base, rho, model, steps: SAM(base, Tail(rho, 2 / 3, total=steps), model=model), 4 / 3, ("blue", "diamond"),
     ),
     "looksam": Method(
         "LookSAM, k = 3", lambda base, rho, model, steps: looksam(base, rho, k=3, model=model), 4 / 3, ("blue", "square")

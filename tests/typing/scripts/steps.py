@@ -38,6 +38,9 @@ opt.second_step()
 
 opt.rho = 0.1
 opt.rho = sm.rho.Cosine(0.1, steps=10)
+opt.rho = sm.rho.Tail(0.1, start=0.1, total=100)
+opt.rho = sm.rho.Ramp(0.1, start=0.1, stop=0.2, total=100)
+opt.rho = sm.rho.Until(0.1, stop=3)
 opt.ascent = sm.Ema(0.9)
 reveal_type(opt.last)  # R: sharpmin.optim._effects.report.StepReport
 reveal_type(opt.last.radius)  # R: float
