@@ -36,7 +36,12 @@ def test_zero_gradients_leave_finite_weights(path, door, dtype, bits):
 
     door(opt, zero)
     assert bits(p) == was
-    seen = {"passes": opt.last.passes, "measured": opt.last.measured, "climbed": int(path != "host")}  # there it is not read
+    seen = {
+        "passes": opt.last.passes,
+        "total_passes": opt.last.passes,
+        "measured": opt.last.measured,
+        "climbed": int(path != "host"),
+    }  # there it is not read
     assert opt.last == sm.StepReport(stepped=True, rho=0.5, radius=0.0, dual_norm=0.0, gain=None, steps=1, **seen)
 
 

@@ -102,10 +102,12 @@ def refuse_capture(passes: Passes) -> None:
     Raises:
         PhaseError: if one is being captured, and the ascent, the descent or a schedule of rho remembers anything.
     """
+    cuda: Any = torch.cuda  # untyped in part
+    if not (cuda.is_initialized() and cuda.is_current_stream_capturing()):
+        return
     remembers: list[object] = [part for part in (passes.settings.ascent, passes.settings.descent) if part.stateful]
     remembers += [schedule for _, schedule in passes.groups.active() if schedule.remembers]
-    cuda: Any = torch.cuda  # untyped in part
-    if remembers and cuda.is_initialized() and cuda.is_current_stream_capturing():
+    if remembers:
         raise PhaseError(messages.captured(remembers[0]))
 
 
