@@ -98,7 +98,7 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> tuple[float, float, 
     interval estimation, Journal of the Royal Statistical Society B 16, 1954.
 
     >>> [round(v, 3) for v in ratio([1.0, 1.2, 0.9, 1.1], [2.0, 2.3, 1.9, 2.2])]
-    [0.5, 0.473, 0.525]
+    [0.5, 0.465, 0.528]
     """
     n = len(over)
     if n < 2:
