@@ -134,7 +134,8 @@ def test_ctrl_c_in_a_long_run(tmp_path):
     ]
     code = (
         "import sys\nfrom sharpmin import theory\nfrom sharpmin.cli import main\nreal = theory.simulate\n"
-        "def simulate(*a, **k):\n    print('running', flush=True)\n    return real(*a, **k)\n"
+        "def simulate(*a, **k):\n    real(*a, **{**k, 'steps': 3})\n"  # compiled, so that the signal finds the loop
+        "    print('running', flush=True)\n    return real(*a, **k)\n"
         f"theory.simulate = simulate\nsys.exit(main({arguments!r}))"
     )
     process = subprocess.Popen(
@@ -144,10 +145,14 @@ def test_ctrl_c_in_a_long_run(tmp_path):
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  # in the background it is ignored
     )
-    assert process.stdout.readline() == "running\n"
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    with process:
+        try:
+            assert process.stdout.readline() == "running\n"
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()  # else one that does not end would compute beside all tests to come
     assert (process.returncode, out, err) == (130, "", "sharpmin: interrupted; nothing was written\n")
     assert list(tmp_path.iterdir()) == []
 
