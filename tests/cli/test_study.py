@@ -41,7 +41,7 @@ def stopped_by(monkeypatch, error):
     monkeypatch.setattr(_runs, "compute", lambda *_, **__: (_ for _ in ()).throw(error))
 
 
-def test_table_files_and_json(tiny, tmp_path, capsys):
+def test_table_files_and_json(tiny, tmp_path, capsys, monkeypatch):
     out = tmp_path / "new" / "out"
     assert study(out) == 0
     said = capsys.readouterr()
@@ -62,6 +62,7 @@ def test_table_files_and_json(tiny, tmp_path, capsys):
     assert sorted(p.name for p in out.iterdir()) == files
     rows = [json.loads(line) for line in (out / "study-digits.jsonl").read_text().splitlines()]
     assert len(rows) == sum(SIZES)
+    monkeypatch.setitem(SETTINGS, "digits", replace(SETTINGS["digits"], seconds=2.0))  # of what is finished no time is said
     assert study(out, "--json", "--export", str(out / "runs.zarr")) == 0
     said = capsys.readouterr()
     assert said.err == ""  # nothing was left to do

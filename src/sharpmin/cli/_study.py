@@ -88,11 +88,15 @@ def _complete(chosen: Setting, file: Path, seeds: int, where: Where) -> Rows:
 
 def _announce(chosen: Setting, store: Store, tuning: list[Cell], seeds: int, where: Where) -> None:
     """How long it takes, if that is long."""
-    from sharpmin.study import METHODS
+    from sharpmin.study import METHODS, judged
 
     known = store.known(tuning)
-    one_each = {(cell.method, cell.noise): cell for cell in tuning}.values()
-    missing = [cell for cell in tuning if cell not in known] + [cell for cell in one_each for _ in range(seeds)]
+    if len(known) == len(tuning):
+        final = judged(known, chosen.name, seeds)
+        missing = [*({*final} - {*store.known(final)})]
+    else:  # which runs will judge is not known yet, but how long they are
+        one_each = {(cell.method, cell.noise): cell for cell in tuning}.values()
+        missing = [cell for cell in tuning if cell not in known] + [cell for cell in one_each for _ in range(seeds)]
     passes = sum(cell.steps * (METHODS[cell.method].promised or 1.5) for cell in missing)
     minutes = passes * chosen.seconds / (where[0] or 1) / 60
     if 60 * minutes >= LONG:

@@ -13,7 +13,7 @@ from ._frontier import places
 from ._methods import METHODS, title
 from ._settings import Setting
 from ._table import Line
-from ._trials import TUNING, Rows
+from ._trials import Rows, tried
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -140,9 +140,8 @@ def radii(setting: Setting, rows: Rows, lines: Sequence[Line]) -> go.Figure:
 def _best_trials(rows: Rows, line: Line) -> dict[float, list[float]]:
     """rho -> what its trials had on validation, in percent, at the learning rate with the best mean."""
     trials: dict[float, dict[float, list[float]]] = {}
-    for cell, row in rows.items():
-        if (cell.method, cell.noise) == (line.method, line.noise) and cell.seed in TUNING:
-            trials.setdefault(cell.rho, {}).setdefault(cell.lr, []).append(100 * row["validation"])
+    for cell, row in tried(rows, line.method, line.noise).items():
+        trials.setdefault(cell.rho, {}).setdefault(cell.lr, []).append(100 * row["validation"])
     return {rho: max(by_lr.values(), key=lambda v: sum(v) / len(v)) for rho, by_lr in sorted(trials.items())}
 
 

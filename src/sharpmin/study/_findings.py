@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from ._frontier import best_cheap, share_of_gain
 from ._methods import METHODS, title
 from ._settings import setting
 from ._table import Line, best_base, collapsed, paired, table
-from ._trials import TUNING, Rows
+from ._trials import Rows, scores, tried
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def _help(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
         f"{sam.passes / best.passes:.2g} times its passes: {verdict(sam.gain)}"
     )
     if sam.gain.low <= 0:
-        text += f". It does not pay here, as far as {sam.runs} seeds can tell"
+        text += f". It does not pay here, as far as {sam.runs} seed{'s' * (sam.runs > 1)} can tell"
     yield Finding("does SAM help", sam.noise, decided(sam.gain), f"{text}.")
 
 
@@ -67,18 +68,13 @@ def _worth(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
 
 
 def _radius(rows: Rows, sam: Line) -> Iterator[Finding]:
-    scores: dict[float, list[float]] = {}
-    lost: dict[float, int] = {}
-    for cell, row in rows.items():
-        if (cell.method, cell.noise) == ("sam", sam.noise) and cell.seed in TUNING:
-            lost[cell.rho] = lost.get(cell.rho, 0) + collapsed(cell, row)
-            if cell.lr == sam.lr:
-                scores.setdefault(cell.rho, []).append(row["validation"])
-    shown = ", ".join(f"{rho:g}: {sum(v) / len(v):.1%}" for rho, v in sorted(scores.items()))
+    found = sorted(scores(rows, "sam", sam.noise).items(), key=lambda one: one[0][1])
+    shown = ", ".join(f"{rho:g}: {score:.1%}" for (lr, rho), score in found if lr == sam.lr)
+    lost = Counter(cell.rho for cell, row in tried(rows, "sam", sam.noise).items() if collapsed(cell, row))
     text = f"SAM's rho by validation is {sam.rho:g} (at its learning rate {sam.lr:g}: {shown})"
     if "rho" in sam.edge:
         text += "; that is an end of the grid"
-    falls = [f"{count} with rho {rho:g}" for rho, count in sorted(lost.items()) if count]
+    falls = [f"{count} with rho {rho:g}" for rho, count in sorted(lost.items())]
     text += f"; of the trials, {' and '.join(falls)} collapsed" if falls else "; no trial of SAM collapsed"
     yield Finding("which rho", sam.noise, "rho" not in sam.edge, text + ".")
 
@@ -99,12 +95,11 @@ def _cheap(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
 
 def _collapse(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
     noise = own["sam"].noise
-    counted: dict[str, tuple[int, int]] = {}
-    for cell, row in rows.items():
-        if cell.noise == noise and cell.rho and cell.seed in TUNING:
-            fell, whole = counted.get(cell.method, (0, 0))
-            counted[cell.method] = fell + collapsed(cell, row), whole + 1
-    worst = [f"{_name(rows, name)} {counted[name][0]} of {counted[name][1]}" for name in METHODS if counted.get(name, (0,))[0]]
+    worst = []
+    for name in (name for name in own if METHODS[name].scale):
+        fell = [collapsed(cell, row) for cell, row in tried(rows, name, noise).items()]
+        if any(fell):
+            worst.append(f"{_name(rows, name)} {sum(fell)} of {len(fell)}")
     chosen = sum(line.collapsed for line in own.values())
     text = f"Trials that collapsed: {', '.join(worst)}" if worst else "No trial of a SAM collapsed"
     yield Finding("collapse", noise, True, f"{text}; with what validation chose, {chosen or 'no'} run{'s' * (chosen > 1)} did.")

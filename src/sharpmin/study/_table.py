@@ -11,7 +11,7 @@ from ._estimate import FEW, Estimate
 from ._methods import METHODS
 from ._run import Cell
 from ._settings import setting
-from ._trials import TUNING, Rows, chosen
+from ._trials import TUNING, Rows, scores
 
 LEARNT = 0.1
 """A run has collapsed with less than this share of the way from the most frequent class to no error, or with no finite loss."""
@@ -78,7 +78,7 @@ def table(rows: Rows) -> list[Line]:
 def best_base(rows: Rows, noise: float) -> str:
     """The base at the length that has the best validation accuracy."""
     lengths = [name for name in METHODS if not METHODS[name].scale and _own(rows, noise, name)]
-    return max(lengths, key=lambda name: _validation(rows, noise, name))
+    return max(lengths, key=lambda name: max(scores(rows, name, noise).values()))
 
 
 def paired(rows: Rows, method: str, against: str, noise: float) -> Estimate:
@@ -100,13 +100,6 @@ def _own(rows: Rows, noise: float, method: str) -> dict[Cell, Mapping[str, Any]]
     return {c: rows[c] for c in sorted(own, key=lambda c: c.seed)}
 
 
-def _validation(rows: Rows, noise: float, method: str) -> float:
-    """The mean over the trials with what was chosen."""
-    lr, rho = chosen(rows, method, noise)
-    same = [c for c in rows if c.seed in TUNING and (c.method, c.noise, c.lr, c.rho) == (method, noise, lr, rho)]
-    return sum(float(rows[c]["validation"]) for c in same) / len(same)
-
-
 def _line(rows: Rows, noise: float, method: str) -> Line:
     own, unit = _own(rows, noise, method), _own(rows, noise, "base")
     cell = next(iter(own))
@@ -121,7 +114,7 @@ def _line(rows: Rows, noise: float, method: str) -> Line:
         copies=max(values("copies")),
         loss=Estimate.of(values("loss")),
         gap=Estimate.of(values("gap")),
-        validation=_validation(rows, noise, method),
+        validation=max(scores(rows, method, noise).values()),
         accuracy=Estimate.of(values("accuracy")),
         gain=paired(rows, method, best_base(rows, noise), noise),
         collapsed=sum(collapsed(c, row) for c, row in own.items()),

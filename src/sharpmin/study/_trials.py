@@ -33,14 +33,23 @@ def trials(data: str) -> list[Cell]:
     ]
 
 
+def tried(rows: Rows, method: str, noise: float) -> dict[Cell, Mapping[str, Any]]:
+    """The trials of a method."""
+    return {c: row for c, row in rows.items() if c.seed in TUNING and (c.method, c.noise) == (method, noise)}
+
+
+def scores(rows: Rows, method: str, noise: float) -> dict[tuple[float, float], float]:
+    """Learning rate and radius -> mean accuracy on the samples to choose by."""
+    values: dict[tuple[float, float], list[float]] = {}
+    for cell, row in tried(rows, method, noise).items():
+        values.setdefault((cell.lr, cell.rho), []).append(row["validation"])
+    return {key: sum(each) / len(each) for key, each in values.items()}
+
+
 def chosen(rows: Rows, method: str, noise: float) -> tuple[float, float]:
-    """The learning rate and radius with the best mean accuracy on the samples to choose by; of equals, the smaller rho."""
-    scores: dict[tuple[float, float], list[float]] = {}
-    for cell, row in rows.items():
-        if cell.seed in TUNING and (cell.method, cell.noise) == (method, noise):
-            scores.setdefault((cell.lr, cell.rho), []).append(row["validation"])
-    best = max(sum(values) / len(values) for values in scores.values())
-    return min((k for k, values in scores.items() if sum(values) / len(values) == best), key=lambda k: (k[1], k[0]))
+    """The learning rate and radius with the best score; of equals, the smaller rho."""
+    found = scores(rows, method, noise)
+    return min(found, key=lambda key: (-found[key], key[1], key[0]))
 
 
 def judged(rows: Rows, data: str, seeds: int) -> list[Cell]:
