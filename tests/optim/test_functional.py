@@ -244,13 +244,8 @@ WRONG = {
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_another_batch_in_the_second_pass_is_refused(wrong):
-    model = net()
-    opt = sam(model)
-    loss_fn = sm.FunctionalLoss(opt, cross_entropy)
-    ((x, y),) = batches()
+    model, opt, loss_fn, x, y = after_the_first_pass()
     was = copy.deepcopy(model)
-    with opt.clean():
-        loss_fn(model(x), y).backward()
     a, b = WRONG[wrong](x, y)
     with pytest.raises(sm.PhaseError, match=r"(?s)another batch.*with opt\.clean"), opt.perturbed():
         loss_fn(model(a), b)
@@ -259,25 +254,25 @@ def test_another_batch_in_the_second_pass_is_refused(wrong):
     same(model, by_hand(was, [[(x, y)]]))
 
 
-def test_targets_that_were_written_to_are_refused():
+def after_the_first_pass():
     model = net()
     opt = sam(model)
     loss_fn = sm.FunctionalLoss(opt, cross_entropy)
     ((x, y),) = batches()
     with opt.clean():
         loss_fn(model(x), y).backward()
+    return model, opt, loss_fn, x, y
+
+
+def test_targets_that_were_written_to_are_refused():
+    model, opt, loss_fn, x, y = after_the_first_pass()
     y.add_(1).remainder_(3)
     with pytest.raises(sm.PhaseError, match="other values"), opt.perturbed():
         loss_fn(model(x), y).backward()
 
 
 def test_equal_targets_in_another_tensor_pass():
-    model = net()
-    opt = sam(model)
-    loss_fn = sm.FunctionalLoss(opt, cross_entropy)
-    ((x, y),) = batches()
-    with opt.clean():
-        loss_fn(model(x), y).backward()
+    model, opt, loss_fn, x, y = after_the_first_pass()
     with opt.perturbed():
         loss_fn(model(x), y.clone()).backward()
     opt.step()
