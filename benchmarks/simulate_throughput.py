@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from sharpmin.theory import Problem, _compiled, problems, simulate
-from sharpmin.theory._hinge import HingeProblem
+from sharpmin.theory._problems.hinge import HingeProblem
 
 Engine = Callable[[np.ndarray, int, float, float], list[np.ndarray]]
 """From x0, steps, lr, rho to x_T, or to x_T, the mean and the least of ||grad f(x_t)||^2 and the mean of f(y_t) - f*."""

@@ -1,12 +1,12 @@
 """What this function is for: the statement whose worst case it is, and what happens on it."""
 
-# Copy to src/sharpmin/theory/_problems/_x1.py and add `_x1` to the import in that folder's __init__.py.
+# Copy to src/sharpmin/theory/_problems/x1.py and add `x1` to the import in that folder's __init__.py.
 
 from __future__ import annotations
 
-from sharpmin.theory._assume import numbers
-from sharpmin.theory._hinge import Hinge, HingeProblem
-from sharpmin.theory._problems._registry import problem
+from sharpmin.theory._problems.hinge import Hinge, HingeProblem
+from sharpmin.theory._problems.registry import problem
+from sharpmin.theory._statements.assume import numbers
 
 
 @problem("x1")

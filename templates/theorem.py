@@ -11,7 +11,7 @@
 **Source.** Derived here, or author, year, title, arXiv id; which of the claims P1 to P7 it executes.
 """
 
-# Copy to src/sharpmin/theory/_theorems/_x1.py and add `_x1` to the import in that folder's __init__.py. The table of
+# Copy to src/sharpmin/theory/_theorems/x1.py and add `x1` to the import in that folder's __init__.py. The table of
 # `sharpmin reproduce`, the contract tests and the teeth follow; tests/theory/test_bounds.py asks for golden numbers.
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from sharpmin.theory._assume import step_below
 from sharpmin.theory._problems import problems
-from sharpmin.theory._simulate import simulate
-from sharpmin.theory._theorem import Cell, Theorem, moved, register, without
-from sharpmin.theory._trials import trials
+from sharpmin.theory._simulation.simulate import simulate
+from sharpmin.theory._statements.assume import step_below
+from sharpmin.theory._statements.random_problems import random_problems
+from sharpmin.theory._statements.theorem import Cell, Theorem, register, scaled, without
 
 
 def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float) -> float:
@@ -34,7 +34,7 @@ def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float) -> fl
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families, and the instance that attains the bound. Ask `theorem`, not `bound`: it may be a mutant."""
-    for trial in trials("nonconvex", quick=quick):
+    for trial in random_problems("nonconvex", quick=quick):
         yield from trial.mean_squares("sam", partial(theorem.bound, beta=trial.problem.beta))
     f = problems()["quadratic"](curvatures=[2.0])
     run = simulate(f, method="sam", lr=0.5, rho=0.3, steps=1000, x0=0.3)
@@ -51,6 +51,6 @@ X1 = register(
         statement=__doc__,
         formula=bound,
         check=check,
-        mutants={"1 % lower": moved(bound, 0.99), "no rho term": without(bound, rho=0.0)},
+        mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )
 )

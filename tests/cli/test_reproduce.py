@@ -12,7 +12,7 @@ import pytest
 
 from sharpmin.cli import main
 from sharpmin.theory import theorems
-from sharpmin.theory._theorem import _THEOREMS
+from sharpmin.theory._statements.theorem import _THEOREMS
 
 FIELDS = {"id", "claim", "kind", "measured", "bound", "ratio", "holds", "vacuous", "n_cells"}
 SHARPMIN = [sys.executable, "-m", "sharpmin"]

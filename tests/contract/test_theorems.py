@@ -85,8 +85,8 @@ def test_its_page_says_all_that_a_reader_needs(name):
 
 def test_every_file_is_imported():
     source = Path(folder.__file__).read_text()
-    helpers = {"_digits"}
-    names = {path.stem for path in Path(folder.__file__).parent.glob("_*.py") if path.stem != "__init__"} - helpers
+    helpers = {"digits"}
+    names = {path.stem for path in Path(folder.__file__).parent.glob("*.py") if path.stem != "__init__"} - helpers
     assert {name for name in names if not re.search(rf"\b{name}\b", source)} == set()
     assert all(importlib.import_module(f"{folder.__name__}.{name}").__doc__ for name in names)
 

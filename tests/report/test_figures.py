@@ -11,7 +11,7 @@ from sharpmin.report import figures
 from sharpmin.report._style import PALETTE
 from sharpmin.report.datasets import CONSTANT, DECAYING, RAW
 from sharpmin.theory import InverseTime, problems, samples, simulate, theorems
-from sharpmin.theory._problems._e1 import e1_shape
+from sharpmin.theory._problems.e1 import e1_shape
 
 
 def curves(figure):

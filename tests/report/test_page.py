@@ -101,7 +101,7 @@ def test_every_statement_has_its_page_source_and_instances(reader, full):
     row = full.split('id="statement-t6"')[1].split("</tbody>")[0]
     assert {'href="#problem-e3"', 'href="#problem-quadratic"'} <= set(re.findall(r'href="#problem-\w+"', row))
     assert 'href="#problem-digits"' in full.split('id="statement-digits-t1"')[1].split("</tbody>")[0]
-    assert "<code>src/sharpmin/theory/_problems/_trap.py</code>" in full.split('id="problem-trap"')[1].split("</article>")[0]
+    assert "<code>src/sharpmin/theory/_problems/trap.py</code>" in full.split('id="problem-trap"')[1].split("</article>")[0]
 
 
 def test_a_statement_of_two_claims_is_under_both_and_its_page_under_one(full):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sharpmin.theory import InverseTime, problems, simulate
-from sharpmin.theory._theorems._digits_decay import paired
-from sharpmin.theory._theorems._t6 import T6
+from sharpmin.theory._theorems.digits_decay import paired
+from sharpmin.theory._theorems.t6 import T6
 
 
 @pytest.fixture(scope="module")

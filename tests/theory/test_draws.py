@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sharpmin.theory import problems, samples, simulate
-from sharpmin.theory._oracle import uniforms
+from sharpmin.theory._simulation.oracle import uniforms
 
 
 def test_a_draw_does_not_depend_on_what_is_drawn_with_it():

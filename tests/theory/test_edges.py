@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from sharpmin import rho as schedules
 from sharpmin.theory import Hinge, HingeProblem, plan, problems, samples, simulate, theorems
-from sharpmin.theory._dense import DiagonalQuadratic, Noisy
-from sharpmin.theory._trials import Trial, random_hinge
+from sharpmin.theory._problems.dense import DiagonalQuadratic, Noisy
+from sharpmin.theory._statements.random_problems import Trial, random_hinge
 
 T, P = theorems(), problems()
 JUST = 1 + 1e-6

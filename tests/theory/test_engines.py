@@ -9,8 +9,8 @@ import pytest
 
 from sharpmin import rho as schedules
 from sharpmin.theory import Hinge, HingeProblem, InverseTime, _compiled, problems, samples, simulate
-from sharpmin.theory._dense import LogCosh
-from sharpmin.theory._trials import random_hinge
+from sharpmin.theory._problems.dense import LogCosh
+from sharpmin.theory._statements.random_problems import random_hinge
 
 P = problems()
 METHODS = ["gd", "sgd", "sam", "usam", "m-sam", "n-sam", "m-usam", "n-usam"]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sharpmin.core.rho import Constant, Cosine, Every, StepInfo, as_schedule
 from sharpmin.theory import InverseTime, plan, problems, samples, theorems
-from sharpmin.theory._cells import CASES, RULES, known
+from sharpmin.theory._statements.atlas import CASES, RULES, known
 
 T, P = theorems(), problems()
 STRONG = {"beta": 1.0, "mu": 0.1, "rho": 0.5, "steps": 1000, "delta": 1.0}

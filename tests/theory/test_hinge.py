@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sharpmin.theory import Hinge, HingeProblem
-from sharpmin.theory._examine import setting_of
-from sharpmin.theory._hinge import combine
-from sharpmin.theory._trials import random_hinge
+from sharpmin.theory._examine.examine import setting_of
+from sharpmin.theory._problems.hinge import combine
+from sharpmin.theory._statements.random_problems import random_hinge
 
 KINDS = st.sampled_from([0.3, 0.0, -1.0])  # the least slope: strongly convex, convex, nonconvex
 SEEDS = st.integers(0, 10_000)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sharpmin.theory import Hinge, HingeProblem, examine, own, plan, problems, simulate
-from sharpmin.theory._examine import setting_of
-from sharpmin.theory._trials import random_hinge
+from sharpmin.theory._examine.examine import setting_of
+from sharpmin.theory._statements.random_problems import random_hinge
 
 OFFSETS = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
 MATRIX = np.array([[3.0, 1.0], [1.0, 2.0]])

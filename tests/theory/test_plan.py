@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sharpmin.core.rho import Capped, Constant, InverseSqrt, ProportionalToLR, Unnormalized
 from sharpmin.theory import InverseTime, plan, theorems
-from sharpmin.theory._cells import CASES, ORACLES, QUANTITIES, RADII, RULES, SETTINGS, known
+from sharpmin.theory._statements.atlas import CASES, ORACLES, QUANTITIES, RADII, RULES, SETTINGS, known
 
 T = theorems()
 K = {"beta": 1.5, "mu": 0.1, "rho": 0.2, "steps": 5000, "delta": 1.0, "distance": 2.0}

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from sharpmin.theory import Verdict, measure_settings, plan, settings, theorems
-from sharpmin.theory._cells import CASES, RULES, decided
-from sharpmin.theory._measure import kinked
+from sharpmin.theory._statements.atlas import CASES, RULES, decided
+from sharpmin.theory._statements.measure import kinked
 
 T = theorems()
 ORACLES, SETTINGS = ("deterministic", "m-sam", "n-sam"), ("strongly-convex", "convex", "pl", "nonconvex")

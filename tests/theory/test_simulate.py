@@ -8,7 +8,7 @@ import pytest
 
 from sharpmin import rho as schedules
 from sharpmin.theory import InverseTime, _simulate, problems, samples, simulate
-from sharpmin.theory._dense import DiagonalQuadratic, Noisy
+from sharpmin.theory._problems.dense import DiagonalQuadratic, Noisy
 
 P = problems()
 METHODS = ["gd", "sgd", "sam", "usam", "m-sam", "n-sam", "m-usam", "n-usam"]
@@ -219,7 +219,7 @@ def test_lanes_that_memory_cannot_hold_are_refused_before_one_is_made(name, lane
 
 def test_what_a_lane_needs(monkeypatch):
     """Room for 1 MiB: (12 + 10 dim) numbers a lane, and three a draw where the reference engine draws."""
-    monkeypatch.setattr("sharpmin.theory._simulate._memory", lambda: 2**21)
+    monkeypatch.setattr("sharpmin.theory._simulation.simulate._memory", lambda: 2**21)
     f, k = P["e1"](beta=1.0, mu=0.1, rho=1.0), {"lr": 0.1, "rho": 0.1, "x0": 1.0}
     assert simulate(f, method="m-sam", steps=2, seeds=range(5957), **k).sizes["lane"] == 2**20 // (22 * 8) == 5957
     with pytest.raises(ValueError, match=r"5958 lanes .* at most 5957 lanes at a time"):

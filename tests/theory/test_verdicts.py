@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from sharpmin.theory import Cell, Theorem, theorems, verify
-from sharpmin.theory._verify import find, judge
+from sharpmin.theory._statements.verify import find, judge
 
 NAN, INF = float("nan"), float("inf")
 CELLS = [
@@ -90,7 +90,7 @@ def test_a_theorem_is_checked_when_it_is_made(field, value):
 
 
 def test_a_second_theorem_of_the_same_id_is_refused():
-    from sharpmin.theory._theorem import register
+    from sharpmin.theory._statements.theorem import register
 
     with pytest.raises(ValueError, match="exists already"):
         register(theorems()["c1"])

@@ -61,7 +61,7 @@ def plan(
 def _from_data(name: str, oracle: str, given: dict[str, Any]) -> dict[str, Any]:
     """The constants of a data set, where none is given; those of m-SAM are root mean squares over batches."""
     from sharpmin import theory
-    from sharpmin.theory._softmax import SoftmaxRegression
+    from sharpmin.theory._problems.softmax import SoftmaxRegression
 
     if name != "digits":
         raise ValueError(f"--data {name!r}: there is only digits")

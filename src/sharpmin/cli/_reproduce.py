@@ -16,7 +16,7 @@ from rich.text import Text
 
 from sharpmin.report import build, page
 from sharpmin.theory import CLAIMS, Verdict, theorems, verify
-from sharpmin.theory._verify import find
+from sharpmin.theory._statements.verify import find
 
 from ._console import Whole
 from ._files import replace

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from sharpmin.theory import Problem
-    from sharpmin.theory._problem import Array
+    from sharpmin.theory._problems.problem import Array
 
 WORDS = {
     "final_gap": "f(x_T) - f*",
@@ -53,7 +53,7 @@ def simulate(
     import numpy as np
 
     from sharpmin import theory
-    from sharpmin.theory._simulate import refuse_lanes
+    from sharpmin.theory._simulation.simulate import refuse_lanes
 
     from ._schedules import LR, RHO, number_or_schedule
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sharpmin.theory import CLAIMS, measure_settings
 from sharpmin.theory import settings as settings_table
-from sharpmin.theory._cells import QUANTITIES
+from sharpmin.theory._statements.atlas import QUANTITIES
 
 from . import _view
 from ._render import render
@@ -17,7 +17,7 @@ from .figures import draw
 
 if TYPE_CHECKING:
     from sharpmin.theory import Verdict
-    from sharpmin.theory._examine import Examination
+    from sharpmin.theory._examine.examine import Examination
 
 T = TypeVar("T")
 OPENING = "trajectories"

@@ -6,20 +6,20 @@ plans need only the standard library; the rest needs `pip install 'sharpmin[lab]
 """
 
 from . import _theorems as _theorems  # registers the statements
-from ._examine import Examination, examine
-from ._hinge import Hinge, HingeProblem
-from ._lr import InverseTime
-from ._measure import Measured, measure_settings
-from ._oracle import Oracle, samples
-from ._own import own
-from ._plan import Plan, plan
-from ._problem import Problem
+from ._examine.examine import Examination, examine
+from ._plan.plan import Plan, plan
 from ._problems import problems
-from ._settings import Setting, settings
-from ._simulate import simulate
-from ._theorem import CLAIMS, Cell, Theorem
-from ._theorem import registered as theorems
-from ._verify import Verdict, verify
+from ._problems.hinge import Hinge, HingeProblem
+from ._problems.own import own
+from ._problems.problem import Problem
+from ._simulation.lr import InverseTime
+from ._simulation.oracle import Oracle, samples
+from ._simulation.simulate import simulate
+from ._statements.measure import Measured, measure_settings
+from ._statements.settings import Setting, settings
+from ._statements.theorem import CLAIMS, Cell, Theorem
+from ._statements.theorem import registered as theorems
+from ._statements.verify import Verdict, verify
 
 __all__ = [
     "CLAIMS",

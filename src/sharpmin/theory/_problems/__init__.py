@@ -1,21 +1,21 @@
 """Worst cases and test functions. A new one is one file here, made from `templates/problem.py`, and one import line below."""
 
 from . import (
-    _digits,
-    _e1,
-    _e2,
-    _e3,
-    _e4,
-    _e5,
-    _logcosh,
-    _pl_trap,
-    _product,
-    _quadratic,
-    _trap,
-    _trap_lipschitz,
-    _trap_smooth,
-    _us,
+    digits,
+    e1,
+    e2,
+    e3,
+    e4,
+    e5,
+    logcosh,
+    pl_trap,
+    product,
+    quadratic,
+    trap,
+    trap_lipschitz,
+    trap_smooth,
+    us,
 )
-from ._registry import problems
+from .registry import problems
 
 __all__ = ["problems"]

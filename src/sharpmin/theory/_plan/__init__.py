@@ -1,0 +1,1 @@
+"""The statements turned around: what they promise for given constants, and what to change for a wanted accuracy."""

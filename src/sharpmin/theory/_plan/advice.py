@@ -1,0 +1,151 @@
+"""What to change for a wanted accuracy: each change with the number that follows from the same bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from .._statements.theorem import registered
+from .evaluate import Inputs, Outcome, evaluate, floor
+
+MOST_STEPS = 10**15  # what needs more is no advice
+
+
+@dataclass(frozen=True)
+class Advice:
+    """One change, and the bound after it.
+
+    Attributes:
+        change: "rho", "steps", "rho and steps", "switch", "radius" or "oracle".
+        rho: the radius after the change; the strength of USAM for radius "unnormalised".
+        steps: the horizon after the change.
+        radius: the radius rule after the change.
+        oracle: the oracle after the change.
+        bound: what the statement then says.
+        id: the statement.
+        text: one line.
+        switch: the step from which on rho is 0, for change "switch"; else None.
+    """
+
+    change: str
+    rho: float
+    steps: int
+    radius: str
+    oracle: str
+    bound: float
+    id: str
+    text: str
+    switch: int | None = None
+
+
+def advise(inputs: Inputs, target: float) -> tuple[Advice, ...]:
+    """Changes that bring the bound to `target` or below; an alternative counts only if it bounds the same quantity."""
+    here = evaluate(inputs)
+    wanted = replace(inputs, quantity=here.rule.quantity)
+    return tuple(_changes(wanted, here, target))
+
+
+def _changes(inputs: Inputs, here: Outcome, target: float) -> Iterator[Advice]:
+    stays = floor(here.rule, inputs, here.lr)
+    rho = _largest_rho(inputs, target)
+    if rho is not None:
+        smaller = replace(inputs, rho=rho)
+        times = f", {inputs.rho / rho:.3g} times smaller" if rho else ""
+        yield _advice("rho", smaller, f"rho = {rho:.4g}{times}, at the same number of steps")
+    steps = _fewest_steps(inputs, target)
+    if steps is not None:
+        yield _advice("steps", replace(inputs, steps=steps), f"{steps} steps at the same rho")
+    if rho is None and steps is None and stays > 0:
+        both = _rho_then_steps(inputs, target)
+        if both is not None:
+            text = f"rho = {both.rho:.4g} and {both.steps} steps: rho alone leaves the rest, steps alone leave {stays:.4g}"
+            yield _advice("rho and steps", both, text)
+    yield from _late_switch(inputs, here, target)
+    for change, other, words in _alternatives(inputs):
+        try:
+            fewest = _fewest_steps(other, target)
+        except ValueError:
+            continue  # no statement about this quantity there
+        if fewest is not None:
+            horizon = "the same number of" if fewest == inputs.steps else str(fewest)
+            yield _advice(change, replace(other, steps=fewest), f"{words}: {horizon} steps")
+
+
+def _alternatives(inputs: Inputs) -> Iterator[tuple[str, Inputs, str]]:
+    """Other radii and the other oracle, with the settings that the theory suggests; the step size is chosen anew."""
+    plain = replace(inputs, lr=None, c=None, clip=None)
+    half = 1 / (2 * inputs.beta)
+    others = (
+        ("decaying", replace(plain, radius="decaying"), "rho decaying from the same start"),
+        ("capped", replace(plain, radius="capped", c=half), f"rho capped at {half:.4g} ||g||"),
+        ("clipped", replace(plain, radius="clipped", clip=0.5), "the difference of the gradients clipped at 0.5 ||g||"),
+        ("unnormalised", replace(plain, radius="unnormalised", rho=half), f"no normalisation, rho = {half:.4g}"),
+    )
+    for name, other, words in others:
+        if name != inputs.radius:
+            yield "radius", other, words
+    if inputs.oracle == "m-sam":
+        yield "oracle", replace(plain, oracle="n-sam", radius=inputs.radius, c=inputs.c, clip=inputs.clip), "n-SAM"
+
+
+def _late_switch(inputs: Inputs, here: Outcome, target: float) -> Iterator[Advice]:
+    """The latest step at which rho may become 0, where r3 speaks: constant rho, full gradients, the mean squared gradient."""
+    r3 = registered().get("r3")
+    if r3 is None or (inputs.oracle, inputs.radius, here.rule.quantity) != ("exact", "constant", "squared-gradient"):
+        return
+    k = {"beta": inputs.beta, "rho": inputs.rho, "steps": inputs.steps, "delta": inputs.delta, "lr": inputs.lr}
+    if r3.bound(**k, switch=1) > target:
+        return
+    switch = _first(lambda step: r3.bound(**k, switch=step + 1) > target or step >= inputs.steps, 1) or 1
+    text = f"rho = 0 from step {switch} on, at the same number of steps"
+    yield Advice("switch", inputs.rho, inputs.steps, "constant", "exact", r3.bound(**k, switch=switch), "r3", text, switch)
+
+
+def _advice(change: str, after: Inputs, text: str) -> Advice:
+    outcome = evaluate(after)
+    return Advice(change, after.rho, after.steps, after.radius, after.oracle, outcome.bound, outcome.rule.id, text)
+
+
+def _reaches(inputs: Inputs, target: float) -> bool:
+    return evaluate(inputs).bound <= target
+
+
+def _largest_rho(inputs: Inputs, target: float) -> float | None:
+    """The largest rho below the given one that reaches the target, to 1e-6; None if rho = 0 does not."""
+    if not _reaches(replace(inputs, rho=0.0), target):
+        return None
+    low, high = 0.0, inputs.rho
+    for _ in range(60):
+        middle = (low + high) / 2 if low == 0.0 else math.sqrt(low * high)
+        low, high = (middle, high) if _reaches(replace(inputs, rho=middle), target) else (low, middle)
+        if low and high / low < 1 + 1e-6:
+            break
+    return low
+
+
+def _fewest_steps(inputs: Inputs, target: float) -> int | None:
+    """The fewest steps, not below the given ones, that reach the target; None beyond `MOST_STEPS`."""
+    return _first(lambda steps: _reaches(replace(inputs, steps=steps), target), inputs.steps)
+
+
+def _first(holds: Callable[[int], bool], start: int) -> int | None:
+    """The least integer from `start` on at which a monotone condition holds."""
+    low, high = start - 1, start
+    while not holds(high):
+        low, high = high, 2 * high
+        if high > MOST_STEPS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle, high)
+    return high
+
+
+def _rho_then_steps(inputs: Inputs, target: float) -> Inputs | None:
+    """The rho that leaves half the target as the floor, and the steps that it then takes."""
+    rho = _largest_rho(replace(inputs, steps=MOST_STEPS), target / 2)
+    if not rho:
+        return None
+    steps = _fewest_steps(replace(inputs, rho=rho), target)
+    return None if steps is None else replace(inputs, rho=rho, steps=steps)

@@ -1,0 +1,243 @@
+"""`plan`: what the theory promises for a run that is still to come, and what to change if that is not enough."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+from sharpmin.core.rho import RhoSchedule, finite
+
+from .._simulation.lr import LRSchedule
+from .._statements.assume import no_none, numbers, require, within_floats
+from .._statements.atlas import CASES, ORACLES, QUANTITIES, RADII, SETTINGS, known
+from .advice import Advice, advise
+from .evaluate import Inputs, evaluate, floor, schedule, terms
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the bounds say about a run; prints as a table.
+
+    Attributes:
+        setting: what is known of f.
+        oracle: which gradients a step sees.
+        radius: how rho is applied.
+        quantity: what `bound` bounds; in words `QUANTITIES[quantity]`.
+        step_size: a number, or a schedule called with the step.
+        rho: the radius as training and `simulate` take it.
+        clip: theta of the clipped difference, or None.
+        steps: T.
+        bound: on `quantity` after T steps.
+        trivial: what is known before the first step: Delta, 2 beta Delta for squared gradients, R^2 for distances,
+            (Delta^(1/2) + rho (beta/2)^(1/2))^2 for the gap at the perturbed point.
+        floor: what stays of the bound as steps -> inf.
+        terms: what the start, the radius and the noise contribute.
+        dominant: the largest of them.
+        ids: the statement behind the bound, then those that show a floor cannot be avoided.
+        vacuous: whether the bound is no better than `trivial`.
+        accuracy: what was asked for, or None.
+        enough: whether the bound reaches it; None without one.
+        advice: what to change to reach the accuracy, or, for a vacuous bound without one, to say anything.
+        note: what else a reader should know.
+    """
+
+    setting: str
+    oracle: str
+    radius: str
+    quantity: str
+    step_size: float | LRSchedule
+    rho: RhoSchedule
+    clip: float | None
+    steps: int
+    bound: float
+    trivial: float
+    floor: float
+    terms: dict[str, float]
+    dominant: str
+    ids: tuple[str, ...]
+    vacuous: bool
+    accuracy: float | None
+    enough: bool | None
+    advice: tuple[Advice, ...]
+    note: str
+
+    def record(self) -> dict[str, Any]:
+        """The plan as JSON-ready values; a schedule prints as its constructor, inf and nan become None."""
+        row = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: _plain(value) for name, value in row.items()}
+
+    def __str__(self) -> str:
+        target = "to reach it" if self.accuracy is not None else "to say something"
+        lines = [f"{self.oracle}, {self.setting}, {self.radius} radius, {self.steps} steps"]
+        lines += [f"  {name:<9}  {text}" for name, text in self._rows()]
+        lines += [f"  {target}: {item.text} ({item.bound:.4g}, {item.id})" for item in self.advice]
+        if not self.advice and (self.vacuous or self.enough is False):
+            lines.append(f"  {target}: nothing that these bounds know of")
+        return "\n".join(lines)
+
+    def _rows(self) -> Iterator[tuple[str, str]]:
+        yield "step size", f"{self.step_size:.4g}" if isinstance(self.step_size, float) else str(self.step_size)
+        yield "rho", f"{self.rho}" + (f", difference clipped at {self.clip:g} ||g||" if self.clip is not None else "")
+        words = QUANTITIES[self.quantity]
+        words = words.replace("E ", "") if self.oracle == "exact" else words
+        yield "bound", f"{words} <= {self.bound:.4g}  ({self.ids[0]})"
+        parts = ", ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
+        yield "made of", f"{parts}; most is {self.dominant}"
+        evidence = f"; a floor is unavoidable: {', '.join(self.ids[1:])}" if len(self.ids) > 1 else ""
+        yield "floor", f"{self.floor:.4g} as steps -> inf{evidence}"
+        if self.vacuous:
+            yield "vacuous", f"no better than {self.trivial:.4g}, which is known before the first step"
+        if self.note:
+            yield "note", self.note
+        if self.accuracy is not None:
+            yield "accuracy", f"{self.accuracy:g} is {'reached' if self.enough else 'not reached'}"
+
+
+def plan(
+    *,
+    setting: str,
+    oracle: str = "m-sam",
+    radius: str = "constant",
+    beta: float,
+    mu: float | None = None,
+    sigma: float | None = None,
+    rho: float,
+    steps: int,
+    delta: float,
+    distance: float | None = None,
+    beta_component: float | None = None,
+    lr: float | None = None,
+    c: float | None = None,
+    clip: float | None = None,
+    quantity: str | None = None,
+    accuracy: float | None = None,
+) -> Plan:
+    """The step size, the bound and the floor of a run, and which statements say so.
+
+    Args:
+        setting: "strongly-convex", "convex", "pl" or "nonconvex".
+        oracle: "exact" (full gradients), "m-sam" (the same sample in both passes, as practised) or "n-sam" (independent).
+        radius: "constant", "decaying", "unnormalised" (rho ||g||), "capped" (min(rho, c ||g||)) or "clipped" (the difference
+            of the two gradients, at most `clip` ||g||).
+        beta: smoothness of f.
+        mu: strong convexity, or the PL constant; needed for "strongly-convex" and "pl".
+        sigma: root mean square of the gradient noise; needed for "m-sam" and "n-sam".
+        rho: the radius; its first value where it decays, the factor of ||g|| where it is unnormalised.
+        steps: T.
+        delta: f(x0) - f*.
+        distance: ||x0 - x*||; opens the bounds that start from it.
+        beta_component: smoothness of the samples, for m-SAM; the root mean square over draws will do. Default beta.
+        lr: a step size; default is the prescribed one, or the one with the smallest bound.
+        c: the cap of "capped"; default 1/(2 beta).
+        clip: theta of "clipped"; default 0.5.
+        quantity: what to bound, where statements bound several things: a key of `QUANTITIES`.
+        accuracy: what the bound should reach; asks for advice.
+
+    Returns:
+        A `Plan`; `print(plan(...))` reads as a table.
+
+    Raises:
+        TypeError: for a wrong kind, such as a schedule for rho.
+        ValueError: where no statement applies, a constant is missing, or a number would be beyond floating point; the message
+            says which. Also at a minimizer (delta or distance 0), where the best step size is 0.
+
+    >>> k = {"beta": 1.0, "mu": 0.1, "sigma": 0.1, "rho": 0.05, "steps": 10_000, "delta": 1.0}
+    >>> p = plan(setting="strongly-convex", oracle="m-sam", **k)
+    >>> p.ids[0], round(p.bound, 5), round(p.floor, 5), p.dominant
+    ('t6', 0.01363, 0.0125, 'radius')
+    >>> plan(setting="strongly-convex", oracle="m-sam", accuracy=1e-3, **k).advice[0].text
+    'rho = 0.008571, 5.83 times smaller, at the same number of steps'
+    """
+    inputs = _inputs(locals())
+    if accuracy is not None:
+        accuracy = finite(accuracy, "accuracy", "plan", low=0, strict=True)
+    return within_floats("plan", vars(inputs), lambda: _planned(inputs, accuracy))
+
+
+def _planned(inputs: Inputs, accuracy: float | None) -> Plan:
+    outcome = evaluate(inputs)
+    rule, case = outcome.rule, CASES[inputs.oracle, inputs.setting, inputs.radius]
+    trivial = inputs.trivial(rule.quantity)
+    vacuous = outcome.bound >= trivial > 0
+    target = accuracy if accuracy is not None else trivial * (1 - 1e-9) if vacuous else None
+    parts = terms(rule, inputs, outcome.lr)
+    return Plan(
+        setting=inputs.setting,
+        oracle=inputs.oracle,
+        radius=inputs.radius,
+        quantity=rule.quantity,
+        step_size=outcome.lr,
+        rho=schedule(rule, inputs),
+        clip=inputs.clip,
+        steps=inputs.steps,
+        bound=outcome.bound,
+        trivial=trivial,
+        floor=floor(rule, inputs, outcome.lr),
+        terms=parts,
+        dominant=max(parts, key=lambda name: parts[name]),
+        ids=(rule.id, *(known(case.evidence) if case.all_the_way is False else ())),
+        vacuous=vacuous,
+        accuracy=accuracy,
+        enough=None if accuracy is None else outcome.bound <= accuracy,
+        advice=() if target is None or outcome.bound <= target else advise(inputs, target),
+        note=case.note,
+    )
+
+
+_CHOICES = {"setting": SETTINGS, "oracle": ORACLES, "radius": RADII, "quantity": QUANTITIES}
+
+
+def _inputs(given: dict[str, Any]) -> Inputs:
+    """Everything checked by name, with the defaults of the radius put in."""
+    for name, choices in _CHOICES.items():
+        if given[name] not in choices and (name, given[name]) != ("quantity", None):
+            raise ValueError(f"plan: {name}={given[name]!r} must be one of {', '.join(choices)}")
+    if callable(given["rho"]):
+        raise TypeError(f"plan: rho={given['rho']!r} is a schedule; give a number, and radius= for how it is applied")
+    no_none("plan", inspect.signature(plan), given)
+    given = given | numbers("plan", {k: v for k, v in given.items() if k not in ("clip", "accuracy", "quantity")})
+    setting, oracle, radius = given["setting"], given["oracle"], given["radius"]
+    if setting in ("strongly-convex", "pl") and given["mu"] is None:
+        raise ValueError(f"plan: setting={setting!r} needs mu=, the constant of strong convexity or of PL")
+    given["sigma"] = _sigma(oracle, given["sigma"])
+    for name, home in (("c", "capped"), ("clip", "clipped")):
+        require(
+            given[name] is None or radius == home,
+            "plan",
+            f"{name}={given[name]!r} belongs to radius={home!r}, not to {radius!r}",
+        )
+    if radius == "clipped":
+        given["clip"] = _theta(given["clip"])
+    if radius == "capped" and given["c"] is None:
+        given["c"] = 1 / (2 * given["beta"])
+    return Inputs(**{name: given[name] for name in Inputs.__dataclass_fields__})
+
+
+def _sigma(oracle: str, sigma: float | None) -> float:
+    if oracle != "exact" and sigma is None:
+        raise ValueError(f"plan: oracle={oracle!r} needs sigma=, the root mean square of the gradient noise")
+    if oracle == "exact" and sigma:
+        raise ValueError(f"plan: sigma={sigma:g} with oracle='exact'; full gradients have no noise: 'm-sam' or 'n-sam'")
+    return sigma or 0.0
+
+
+def _theta(clip: Any) -> float:
+    """The clip of "clipped", by default a half."""
+    theta = 0.5 if clip is None else finite(clip, "clip", "plan", low=0, strict=True)
+    require(theta < 1, "plan", f"clip={theta!r} (theta) must be in (0, 1)")
+    return theta
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, Advice):
+        return _plain(asdict(value))
+    return str(value) if is_dataclass(value) else value

@@ -1,0 +1,197 @@
+"""A statement as an object: what is assumed, the bound, the step size, and the check that could refute it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from sharpmin.core.reference import SI_YUN_2023, Reference
+
+from .assume import no_none, numbers, within_floats
+
+Kind = Literal["upper", "lower", "tight", "limit", "numeric", "measured"]
+Relation = Literal["<=", ">=", "==", "<"]
+Formula = Callable[..., float]
+
+CLAIMS = {
+    "P1": "deterministic, strongly convex: the tight global rate is 1/T^2 up to logarithms",
+    "P2": "deterministic, convex: converges",
+    "P3": "deterministic, nonconvex: an additive O(rho^2) that is unavoidable",
+    "P4": "stochastic, strongly convex: an inevitable additive O(rho^2)",
+    "P5": "stochastic, convex: the same",
+    "P6": "stochastic, nonconvex: the same",
+    "P7": "all differs with decaying rho or without normalisation",
+}
+"""What the abstract of Si & Yun (NeurIPS 2023, arXiv:2306.09850) claims, for smooth functions."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One confrontation of a bound with a run: `measured relation bound`.
+
+    Attributes:
+        instance: the function, the method and the numbers, in words.
+        measured: what the run gave; the mean over seeds where it is random.
+        relation: how it must relate to `bound`; "<" has to be decided, by four standard errors.
+        bound: what the statement says.
+        error: the standard error of `measured`; four of them are granted, or demanded for "<".
+        trivial: what was known before the first step; a `<=` bound no smaller than that is vacuous.
+        tolerance: the relative rounding that is granted.
+        resolution: the absolute rounding of `measured`, where it is a difference of function values.
+    """
+
+    instance: str
+    measured: float
+    relation: Relation
+    bound: float
+    error: float = 0.0
+    trivial: float | None = None
+    tolerance: float = 1e-9
+    resolution: float = 0.0
+
+    @property
+    def slack(self) -> float:
+        """What is granted for noise and rounding."""
+        return 4 * self.error + self.tolerance * abs(self.bound) + self.resolution
+
+    @property
+    def room(self) -> float:
+        """How much further off the run may be before the statement is refuted, relative to the bound; negative if it is."""
+        excess = {
+            "<=": self.measured - self.bound,
+            ">=": self.bound - self.measured,
+            "==": abs(self.measured - self.bound),
+            "<": self.measured - self.bound + 2 * self.slack,
+        }[self.relation]
+        return (self.slack - excess) / max(abs(self.bound), 1e-300)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the run is compatible with the bound; a nan never is."""
+        return self.room > 0 if self.relation == "<" else self.room >= 0
+
+    @property
+    def vacuous(self) -> bool:
+        """Whether the bound says no more than its value at T = 0, or lies below the rounding of what is measured."""
+        if self.relation != "<=":
+            return False
+        return (self.trivial is not None and self.bound >= self.trivial) or 0 < self.bound <= self.resolution
+
+    @property
+    def ratio(self) -> float:
+        """Measured over bound; 1 for 0 over 0."""
+        if self.bound == 0:
+            return 1.0 if self.measured == 0 else float("inf")
+        return self.measured / self.bound
+
+
+@dataclass(frozen=True)
+class Theorem:
+    """One statement.
+
+    Attributes:
+        id: its name in tables and on the command line.
+        title: one line.
+        claims: the claims P1 ... P7 of the abstract that it executes.
+        kind: upper, lower, tight (attained), limit (as lr -> 0), numeric (no proof) or measured (an observation).
+        statement: assumptions, inequality, where attained, what it means for training, source; the module docstring.
+        formula: the bound, a function of keywords.
+        check: runs the statement on its instances and families; gets the theorem (perhaps a mutant) and `quick`.
+        prescribed: the step size, a function of keywords; None if the statement prescribes none.
+        closed: a closed form that the bound at the prescribed step size implies, no smaller than it.
+        mutants: wrong versions of `formula`, by name; the check has to refute every one.
+        applies: the id of the statement of which this is an application to data; its mutants are that statement's.
+        references: the papers.
+    """
+
+    id: str
+    title: str
+    claims: tuple[str, ...]
+    kind: Kind
+    statement: str
+    formula: Formula
+    check: Callable[[Theorem, bool], Iterable[Cell]]
+    prescribed: Callable[..., Any] | None = None
+    closed: Formula | None = None
+    mutants: Mapping[str, Formula] = field(default_factory=dict)
+    applies: str = ""
+    references: tuple[Reference, ...] = (SI_YUN_2023,)
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"{self.id}: kind={self.kind!r} must be one of {', '.join(get_args(Kind))}")
+        unknown = [claim for claim in self.claims if claim not in CLAIMS]
+        if unknown or not self.claims:
+            raise ValueError(f"{self.id}: claims={self.claims!r} must name claims among {', '.join(CLAIMS)}")
+
+    def bound(self, **keywords: Any) -> float:
+        """The right-hand side, at the given or the prescribed step size.
+
+        Raises:
+            TypeError: for a missing or unknown keyword; the message lists what the statement takes.
+            ValueError: for a value outside the assumptions, or a result that no float can hold.
+        """
+        return float(_call(self.formula, self.id, "bound", keywords))
+
+    def step_size(self, **keywords: Any) -> Any:
+        """The prescribed step size: a float, or a schedule called with the step.
+
+        Raises:
+            TypeError: for a missing or unknown keyword.
+            ValueError: for a value outside the assumptions, or if the statement prescribes none.
+        """
+        if self.prescribed is None:
+            raise ValueError(f"{self.id} prescribes no step size; see theorems()[{self.id!r}].statement for the range of lr")
+        return _call(self.prescribed, self.id, "step_size", keywords)
+
+    def closed_form(self, **keywords: Any) -> float:
+        """The closed form at the prescribed step size; raises as `bound` does, or `ValueError` if there is none."""
+        if self.closed is None:
+            raise ValueError(f"{self.id} has no closed form; call bound()")
+        return float(_call(self.closed, self.id, "closed_form", keywords))
+
+    def __repr__(self) -> str:
+        return f"<Theorem {self.id}: {self.title} ({self.kind}; {', '.join(self.claims)})>"
+
+
+def _call(function: Callable[..., Any], owner: str, name: str, keywords: Mapping[str, Any]) -> Any:
+    signature = inspect.signature(function)
+    try:
+        bound = signature.bind(**keywords)
+    except TypeError as error:
+        raise TypeError(f"{owner}.{name}: {error}; it takes {str(signature).split(' ->', maxsplit=1)[0]}") from None
+    bound.apply_defaults()
+    takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values())
+    given: Mapping[str, Any] = keywords if takes_any else bound.arguments  # a mutant takes any
+    schedules = given if takes_any else {k for k, p in signature.parameters.items() if "RhoSchedule" in str(p.annotation)}
+    no_none(owner, signature, given)
+    checked = numbers(owner, given, schedules)
+    return within_floats(f"{owner}.{name}", checked, lambda: function(**checked))
+
+
+def scaled(formula: Formula, factor: float) -> Formula:
+    """A mutant: the bound times `factor`."""
+    return lambda **keywords: factor * formula(**keywords)
+
+
+def without(formula: Formula, **changes: Any) -> Formula:
+    """A mutant: the bound with some keywords replaced, such as `rho=0.0` to drop the rho term."""
+    return lambda **keywords: formula(**{**keywords, **changes})
+
+
+_THEOREMS: dict[str, Theorem] = {}
+
+
+def register(theorem: Theorem) -> Theorem:
+    """Add a statement to `theorems()`; a second one with the same id is refused."""
+    if theorem.id in _THEOREMS:
+        raise ValueError(f"a theorem with id {theorem.id!r} exists already; choose another id")
+    _THEOREMS[theorem.id] = theorem
+    return theorem
+
+
+def registered() -> dict[str, Theorem]:
+    """All statements by id, ordered by the first claim that they execute."""
+    return dict(sorted(_THEOREMS.items(), key=lambda item: item[1].claims[0]))

@@ -1,0 +1,117 @@
+"""Confront a statement with runs: `verify`."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sharpmin.core.jsonable import jsonable
+
+from .theorem import Cell, Theorem, registered
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of one statement's check.
+
+    Attributes:
+        id: of the statement.
+        claim: the claims of the abstract that it executes.
+        kind: see `Theorem`.
+        measured: at the cell that comes closest to refuting the statement, or does.
+        bound: at the same cell.
+        ratio: measured / bound.
+        holds: whether every cell holds.
+        vacuous: whether every cell's bound says no more than its value at T = 0.
+        n_cells: how many confrontations there were.
+        standard_error: of `measured`; 0 where nothing is random.
+        relation: how measured must relate to bound.
+        instance: that cell in words.
+        title: of the statement.
+        seconds: what the check took.
+        quick: whether it ran on fewer functions, seeds and steps.
+    """
+
+    id: str
+    claim: list[str]
+    kind: str
+    measured: float
+    bound: float
+    ratio: float
+    holds: bool
+    vacuous: bool
+    n_cells: int
+    standard_error: float
+    relation: str
+    instance: str
+    title: str
+    seconds: float
+    quick: bool = False
+
+    def record(self) -> dict[str, Any]:
+        """The verdict as JSON-ready values; numbers that are not finite become None."""
+        whole: dict[str, Any] = jsonable(asdict(self))
+        return whole
+
+
+def verify(theorem: str | Theorem, *, quick: bool = False) -> Verdict:
+    """Run the statement on its instances and families.
+
+    Args:
+        theorem: an id of `theorems()`, or a `Theorem`, such as a mutant that has to be refuted.
+        quick: fewer functions, seeds and steps.
+
+    Returns:
+        A verdict; a stochastic `<=` cell holds if measured - 4 standard errors <= bound, and so on.
+
+    Raises:
+        ValueError: for an unknown id; the message names the nearest ones.
+
+    >>> verify("c1", quick=True).holds
+    True
+    """
+    chosen = theorem if isinstance(theorem, Theorem) else find(theorem)
+    begin = time.perf_counter()
+    cells = list(chosen.check(chosen, quick))
+    return judge(chosen, cells, time.perf_counter() - begin, quick=quick)
+
+
+def find(name: str) -> Theorem:
+    """The statement with this id, or a `ValueError` that names the nearest ones."""
+    known = registered()
+    if name not in known:
+        near = difflib.get_close_matches(str(name).lower(), known, cutoff=0.3) or list(known)
+        raise ValueError(f"no statement {name!r}; nearest: {', '.join(near)}")
+    return known[name]
+
+
+def judge(theorem: Theorem, cells: list[Cell], seconds: float = 0.0, *, quick: bool = False) -> Verdict:
+    """Sum up the cells: any failure is the verdict; else the one with the least room, vacuous ones aside, speaks for all.
+
+    Raises:
+        RuntimeError: if there is no cell, since such a check could not fail.
+    """
+    if not cells:
+        raise RuntimeError(f"{theorem.id}: the check made no cell, so it proves nothing")
+    failed = [cell for cell in cells if not cell.holds]
+    telling = [cell for cell in cells if not cell.vacuous] or cells
+    shown = failed[0] if failed else min(telling, key=lambda cell: round(cell.room, 9))
+    return Verdict(
+        id=theorem.id,
+        claim=list(theorem.claims),
+        kind=theorem.kind,
+        measured=shown.measured,
+        bound=shown.bound,
+        ratio=shown.ratio,
+        holds=not failed,
+        vacuous=all(cell.vacuous for cell in cells),
+        n_cells=len(cells),
+        standard_error=shown.error,
+        relation=shown.relation,
+        instance=shown.instance,
+        title=theorem.title,
+        seconds=seconds,
+        quick=quick,
+    )

@@ -1,0 +1,114 @@
+"""D3. With rho^2 proportional to lr stochastic SAM goes all the way on PL functions, at the rate 1/T.
+
+**Assumptions.** As T6: f is beta-smooth and PL(mu), unbiased gradients of variance at most sigma^2 at the points visited, for
+m-SAM samples of smoothness beta_component. lr_t = 2/(mu (t + t0)), t0 = 2 beta/mu, and rho_t^2 = rho0^2 beta lr_t.
+
+**Statement.** With A = beta^3 rho0^2 + beta V, V = sigma^2 (n-SAM) or (sigma + beta_component rho0)^2 (m-SAM),
+
+    E f(x_T) - f* <= Delta (t0-1)(t0-2)/((T+t0-1)(T+t0-2)) + 2 A T/(mu^2 (T+t0-1)(T+t0-2));
+
+for m-SAM beta_component^2 beta takes the place of beta^3 where beta_component exceeds beta.
+
+**Where it is nearly attained.** On a quadratic at T = 1: half. A third of the noise term as T grows: the power is right.
+
+**For training.** The natural scaling is rho ~ sqrt(lr): `ProportionalToLR(rho, lr, power=0.5)`. Then constant rho's floor is
+gone, and an ordinary decay of lr does both.
+
+**Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from sharpmin.core.extras import optional
+from sharpmin.core.rho import ProportionalToLR
+
+from .._problems import problems
+from .._simulation.lr import InverseTime
+from .._simulation.simulate import simulate
+from .._statements.noise import smoothness, variance
+from .._statements.random_problems import random_problems
+from .._statements.theorem import Cell, Theorem, register, without
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = optional("numpy", extra="lab")
+
+
+def step_size(*, beta: float, mu: float) -> InverseTime:
+    """lr_t = 2/(mu (t + 2 beta/mu))."""
+    return InverseTime(mu, 2 * beta / mu)
+
+
+def radius(*, beta: float, rho0: float) -> ProportionalToLR:
+    """rho_t = rho0 sqrt(beta lr_t); rho0 at the first step, where lr = 1/beta."""
+    return ProportionalToLR(rho0, lr=1 / beta, power=0.5)
+
+
+def bound(
+    *,
+    beta: float,
+    mu: float,
+    sigma: float,
+    rho0: float,
+    steps: int,
+    delta: float,
+    oracle: str = "m-sam",
+    beta_component: float | None = None,
+) -> float:
+    """[Delta (t0-1)(t0-2) + 2 A T/mu^2]/((T+t0-1)(T+t0-2))."""
+    v, s = variance(beta, sigma, rho0, oracle, beta_component), smoothness(beta, oracle, beta_component)
+    t0, a = 2 * beta / mu, s**2 * beta * rho0**2 + beta * v
+    return (delta * (t0 - 1) * (t0 - 2) + 2 * a * steps / mu**2) / ((steps + t0 - 1) * (steps + t0 - 2))
+
+
+def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
+    """Noisy families, strongly convex and PL; quadratics with kappa = 1, without noise at T = 1, with noise at large T."""
+    horizons = (1, 10, 100, 1000)
+    for method in ("m-sam", "n-sam"):
+        for kind in ("strongly-convex", "nonconvex"):
+            for trial in random_problems(kind, quick=quick, seeds=32, settings=1):
+                f, delta, rho0 = trial.problem, trial.gap(), float(trial.rho[0])
+                if f.pl <= 0:
+                    continue
+                lr, rho = step_size(beta=f.beta, mu=f.pl), radius(beta=f.beta, rho0=rho0)
+                run = trial.run(method, max(horizons), lr=lr, rho=rho, record=horizons, means=False)
+                k = {"beta": f.beta, "mu": f.pl, "sigma": f.sigma, "oracle": method, "beta_component": f.beta_batch}
+                for steps, value in zip(horizons, run.value.values, strict=True):
+                    limit = theorem.bound(rho0=rho0, steps=steps, delta=float(delta[0]), **k)
+                    gaps = value - f.f_star
+                    yield from trial.compare(f"{method}, T {steps}", gaps, lambda limit=limit, **_: limit, delta)
+    beta, lanes = 2.0, 2000
+    for rho0, c in ((0.01, 0.0), (0.5, 1.0)):
+        f = problems()["e3"](p=0.5, rho=rho0, beta=beta, c=c) if c else problems()["quadratic"](curvatures=[beta])
+        lr, rho, seeds = step_size(beta=beta, mu=beta), radius(beta=beta, rho0=rho0), np.arange(lanes if c else 2)
+        run = simulate(f, method="n-sam", lr=lr, rho=rho, steps=1000, x0=0.3, seeds=seeds, record=(1, 1000), means=False)
+        for steps, gaps in zip((1, 1000), run.value.values - f.f_star, strict=True):
+            k = {"beta": beta, "mu": beta, "sigma": f.sigma, "rho0": rho0, "delta": beta * 0.3**2 / 2, "oracle": "n-sam"}
+            error = float(gaps.std(ddof=1) / math.sqrt(len(gaps)))
+            where = f"quadratic samples, sigma {f.sigma:g}, rho0 {rho0:g}, n-sam, T {steps}"
+            yield Cell(where, float(gaps.mean()), "<=", theorem.bound(steps=steps, **k), error)
+
+
+D3 = register(
+    Theorem(
+        id="d3",
+        title="stochastic SAM, PL, rho^2 ~ lr ~ 1/t: O(1/T), all the way",
+        claims=("P7",),
+        kind="upper",
+        statement=__doc__,
+        formula=bound,
+        prescribed=step_size,
+        check=check,
+        mutants={
+            "no rho term": without(bound, rho0=0.0),
+            "rho0^3 for rho0^2": lambda **k: bound(**{**k, "rho0": k["rho0"] ** 1.5}),
+            "T^2 for T": lambda **k: bound(**k) / k["steps"],
+            "a quarter": lambda **k: bound(**k) / 4,
+        },
+    )
+)

@@ -1,0 +1,135 @@
+"""T1. Deterministic SAM on a strongly convex function converges at O~(1/T^2), although rho is constant.
+
+**Assumptions.** f is mu-strongly convex and beta-smooth; 0 < lr < 1/beta.
+
+**Statement.** With tau = beta^2 lr rho / (2 (1 - beta lr)) and F = max{tau^2/(2 mu), beta^3 lr^2 rho^2/2},
+
+    f(x_T) - f* <= max{ (1 - 2 mu lr (1 - beta lr/2))^T Delta, F }.
+
+Every step with ||grad f|| >= tau is as good as a step of gradient descent: what rho spoils lives in a ball that shrinks
+with lr. The prescribed step size lr = min{1/(2 beta), (2/(3 mu T)) max{1, log(mu^3 Delta T^2/(beta^4 rho^2))}} balances
+the two terms and gives, with Lg = max{1, log(...)},
+
+    f(x_T) - f* <= max{ exp(-3 mu T/(4 beta)) Delta, (2/9) beta^4 rho^2 Lg^2/(mu^3 T^2), beta^4 rho^2/(mu^3 T^2) }.
+
+**Where it is attained.** Both terms at T = 1 and kappa = 1, on a quadratic: the first for rho -> 0, the second for a start
+close to 0. For long T the two-cycle of a quadratic (C1) reaches 1/4 of F up to kappa = 4 as lr -> 0, 1/kappa beyond; T2 shows
+that the power of T cannot be improved. A factor kappa between T1 and T2 is open.
+
+**For training.** Without noise, a smaller learning rate is enough: rho need not decay.
+
+**Source.** Derived here; matches claim P1 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+from .._problems import problems
+from .._simulation.simulate import simulate
+from .._statements.assume import over, step_below
+from .._statements.random_problems import random_problems
+from .._statements.theorem import Cell, Theorem, register, scaled, without
+
+
+def floor(beta: float, mu: float, rho: float, lr: float) -> float:
+    """F, the gap below which the effect of rho may keep the iterates."""
+    tau = beta**2 * lr * rho / (2 * (1 - beta * lr))
+    return max(tau**2 / (2 * mu), beta**3 * lr**2 * rho**2 / 2)
+
+
+def rate(beta: float, mu: float, steps: int, delta: float, lr: float) -> float:
+    """The term that forgets the start."""
+    return (1 - 2 * mu * lr * (1 - beta * lr / 2)) ** steps * delta
+
+
+def log_term(beta: float, mu: float, rho: float, steps: int, delta: float) -> float:
+    """Lg = max{1, log(mu^3 Delta T^2/(beta^4 rho^2))}: inf at rho = 0, 1 at Delta = 0."""
+    if delta == 0:
+        return 1.0
+    return max(1.0, math.log(over(mu**3 * delta * steps**2, beta**4 * rho**2) or 1.0))
+
+
+def step_size(*, beta: float, mu: float, rho: float, steps: int, delta: float) -> float:
+    """min{1/(2 beta), 2 Lg/(3 mu T)}."""
+    return min(1 / (2 * beta), 2 / (3 * mu * steps) * log_term(beta, mu, rho, steps, delta))
+
+
+def bound(*, beta: float, mu: float, rho: float, steps: int, delta: float, lr: float | None = None) -> float:
+    """max{rate, F} at lr, by default the prescribed one."""
+    lr = step_size(beta=beta, mu=mu, rho=rho, steps=steps, delta=delta) if lr is None else lr
+    step_below("t1", lr, 1 / beta, "1/beta", strict=True)
+    return max(rate(beta, mu, steps, delta, lr), floor(beta, mu, rho, lr))
+
+
+def closed_form(*, beta: float, mu: float, rho: float, steps: int, delta: float) -> float:
+    """The three terms at the prescribed step size."""
+    start = math.exp(-3 * mu * steps / (4 * beta)) * delta
+    unit = beta**4 * rho**2 / (mu**3 * steps**2)
+    if unit == 0:
+        return start
+    return max(start, 2 / 9 * unit * log_term(beta, mu, rho, steps, delta) ** 2, unit)
+
+
+def slower_in_lr(*, beta: float, mu: float, rho: float, steps: int, delta: float, lr: float | None = None) -> float:
+    """A mutant: F with one power of lr too many."""
+    lr = step_size(beta=beta, mu=mu, rho=rho, steps=steps, delta=delta) if lr is None else lr
+    return max(rate(beta, mu, steps, delta, lr), lr * floor(beta, mu, rho, lr))
+
+
+def first_term_scaled(factor: float, *, lr: float | None = None, **k: float) -> float:
+    """A mutant: the term that forgets the start, times `factor`."""
+    steps = int(k.pop("steps"))
+    lr = step_size(**k, steps=steps) if lr is None else lr
+    return max(factor * rate(k["beta"], k["mu"], steps, k["delta"], lr), floor(k["beta"], k["mu"], k["rho"], lr))
+
+
+def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
+    """Families at random lr; the prescribed step size; the two-cycle, started on it."""
+    for trial in random_problems("strongly-convex", quick=quick, top=0.95):
+        f = trial.problem
+        yield from trial.final_gaps("sam", partial(theorem.bound, beta=f.beta, mu=f.mu))
+    lam, quadratic = 1.0, problems()["quadratic"](curvatures=[1.0])
+    cases = {
+        "two-cycle": (0.1, 0.05, 1000, 0.1 * 0.05 / 1.95),  # rho, lr, T, x0
+        "one step from nearly 0": (1.0, 0.3, 1, 1e-9),
+        "one step of gradient descent": (1e-9, 0.3, 1, 1.0),
+    }
+    for where, (rho, lr, steps, x0) in cases.items():
+        run = simulate(quadratic, method="sam", lr=lr, rho=rho, steps=steps, x0=x0, means=False)
+        limit = theorem.bound(beta=lam, mu=lam, rho=rho, steps=steps, delta=x0**2 / 2, lr=lr)
+        yield Cell(f"quadratic, kappa 1, {where}, lr {lr}", float(quadratic.gap(run.x_final.values)[0]), "<=", limit)
+    for steps in (100, 1000, 10_000):
+        k = {"beta": lam, "mu": lam / 2, "rho": 0.5, "steps": steps, "delta": 0.5}
+        run = simulate(quadratic, method="sam", lr=theorem.step_size(**k), rho=0.5, steps=steps, x0=1.0, means=False)
+        yield Cell(
+            f"curvature beta, prescribed lr, T {steps}",
+            float(quadratic.gap(run.x_final.values)[0]),
+            "<=",
+            theorem.bound(**k),
+            trivial=0.5,
+        )
+
+
+T1 = register(
+    Theorem(
+        id="t1",
+        title="SAM, strongly convex: O~(1/T^2) with constant rho",
+        claims=("P1",),
+        kind="upper",
+        statement=__doc__,
+        formula=bound,
+        prescribed=step_size,
+        closed=closed_form,
+        check=check,
+        mutants={
+            "1 % lower, first term": lambda **k: first_term_scaled(0.99, **k),
+            "1 % lower": scaled(bound, 0.99),
+            "no rho term": without(bound, rho=0.0),
+            "rho^3 for rho^2": lambda **k: bound(**{**k, "rho": k["rho"] ** 1.5}),
+            "lr^3 for lr^2": slower_in_lr,
+        },
+    )
+)

@@ -1,0 +1,75 @@
+"""T3. Deterministic SAM on convex functions converges, on average over the iterates.
+
+**Assumptions.** f is convex and beta-smooth; 0 < lr <= 1/beta.
+
+**Statement.** f(x+) <= f(x) - (lr/2) u^2 + beta^3 lr^2 rho^2/2 with u = ||grad f(x)||, hence
+
+    mean_{t<T} u_t^2 <= 2 Delta/(lr T) + beta^3 lr rho^2.
+
+With lr = min{1/beta, sqrt(2 Delta/(beta^3 rho^2 T))}: mean u_t^2 <= 2 beta Delta/T + 2 sqrt(2 Delta beta^3 rho^2/T).
+
+**Where it is attained.** At lr = 1/beta on a quadratic of curvature beta, started on its two-cycle (C1), as T grows.
+
+**For training.** On convex functions the effect of rho is multiplied by lr: a smaller lr removes it.
+
+**Source.** Derived here; matches claim P2 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+
+from .._problems import problems
+from .._simulation.simulate import simulate
+from .._statements.assume import over, step_below
+from .._statements.random_problems import random_problems
+from .._statements.theorem import Cell, Theorem, register, scaled, without
+
+
+def step_size(*, beta: float, rho: float, steps: int, delta: float) -> float:
+    """min{1/beta, sqrt(2 Delta/(beta^3 rho^2 T))}; 0 where Delta is, since then every step size is right."""
+    return min(1 / beta, math.sqrt(over(2 * delta, beta**3 * rho**2 * steps)))
+
+
+def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None = None) -> float:
+    """2 Delta/(lr T) + beta^3 lr rho^2."""
+    lr = step_size(beta=beta, rho=rho, steps=steps, delta=delta) if lr is None else lr
+    step_below("t3", lr, 1 / beta, "1/beta", strict=False)
+    return (2 * delta / (lr * steps) if delta else 0.0) + beta**3 * lr * rho**2
+
+
+def closed_form(*, beta: float, rho: float, steps: int, delta: float) -> float:
+    """2 beta Delta/T + 2 sqrt(2 Delta beta^3 rho^2/T)."""
+    return 2 * beta * delta / steps + 2 * math.sqrt(2 * delta * beta**3 * rho**2 / steps)
+
+
+def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
+    """Families; the two-cycle at lr = 1/beta, where the bound is attained."""
+    for trial in random_problems("convex", quick=quick):
+        yield from trial.mean_squares("sam", partial(theorem.bound, beta=trial.problem.beta))
+    beta, rho, steps = 2.0, 0.3, 1000
+    f = problems()["quadratic"](curvatures=[beta])
+    run = simulate(f, method="sam", lr=1 / beta, rho=rho, steps=steps, x0=rho)
+    limit = theorem.bound(beta=beta, rho=rho, steps=steps, delta=beta * rho**2 / 2, lr=1 / beta)
+    yield Cell(f"two-cycle, lr 1/beta, T {steps}", float(run.mean_square_gradient[0]), "<=", limit)
+    k = {"beta": beta, "rho": rho, "steps": steps, "delta": 1.0}
+    run = simulate(f, method="sam", lr=theorem.step_size(**k), rho=rho, steps=steps, x0=1.0)
+    yield Cell("quadratic, prescribed lr", float(run.mean_square_gradient[0]), "<=", theorem.bound(**k), trivial=2 * beta)
+
+
+T3 = register(
+    Theorem(
+        id="t3",
+        title="SAM, convex: the mean squared gradient converges",
+        claims=("P2",),
+        kind="upper",
+        statement=__doc__,
+        formula=bound,
+        prescribed=step_size,
+        closed=closed_form,
+        check=check,
+        mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
+    )
+)

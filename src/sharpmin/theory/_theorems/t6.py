@@ -1,0 +1,127 @@
+"""T6. Stochastic SAM on strongly convex or PL functions converges to a gap of beta^2 rho^2/(2 mu), plus noise.
+
+**Assumptions.** f is beta-smooth and PL(mu); unbiased gradients with E ||grad l(x; xi) - grad f(x)||^2 <= sigma^2 at the points
+visited; 0 < lr <= 1/beta; rho constant. For m-SAM also ||grad l(x; xi) - grad l(y; xi)|| <= beta_xi ||x - y|| with
+(E beta_xi^2)^(1/2) <= beta_component (default beta); where it exceeds beta it takes the place of beta in the middle term.
+
+**Statement.** With V = sigma^2 (n-SAM) or (sigma + beta_component rho)^2 (m-SAM),
+
+    E f(x_T) - f* <= (1 - lr mu)^T Delta + beta^2 rho^2/(2 mu) + beta lr V/(2 mu),
+
+by default at lr = min{1/beta, max{1, log(2 mu^2 Delta T/(beta V))}/(mu T)}.
+
+**Where it is attained.** n-SAM on quadratic samples (E3, p = 1/2) at kappa = 1, lr = 1/beta.
+
+**For training.** The middle term is the floor of constant rho: no step size, batch size or horizon removes it.
+
+**Source.** Derived here; matches claim P4 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from sharpmin.core.extras import optional
+
+from .._problems import problems
+from .._simulation.simulate import simulate
+from .._statements.assume import over, step_below
+from .._statements.noise import smoothness, variance
+from .._statements.random_problems import random_problems
+from .._statements.theorem import Cell, Theorem, register, scaled, without
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = optional("numpy", extra="lab")
+
+
+def step_size(
+    *,
+    beta: float,
+    mu: float,
+    sigma: float,
+    rho: float,
+    steps: int,
+    delta: float,
+    oracle: str = "m-sam",
+    beta_component: float | None = None,
+) -> float:
+    """min{1/beta, max{1, log(2 mu^2 Delta T/(beta V))}/(mu T)}; 1/beta without noise."""
+    v = variance(beta, sigma, rho, oracle, beta_component)
+    ratio = over(2 * mu**2 * delta * steps, beta * v)
+    return min(1 / beta, max(1.0, math.log(ratio) if ratio else 1.0) / (mu * steps))
+
+
+def bound(
+    *,
+    beta: float,
+    mu: float,
+    sigma: float,
+    rho: float,
+    steps: int,
+    delta: float,
+    oracle: str = "m-sam",
+    lr: float | None = None,
+    beta_component: float | None = None,
+) -> float:
+    """(1 - lr mu)^T Delta + beta^2 rho^2/(2 mu) + beta lr V/(2 mu)."""
+    v, s = variance(beta, sigma, rho, oracle, beta_component), smoothness(beta, oracle, beta_component)
+    if lr is None:
+        k = {"oracle": oracle, "beta_component": beta_component}
+        lr = step_size(beta=beta, mu=mu, sigma=sigma, rho=rho, steps=steps, delta=delta, **k)  # type: ignore[arg-type]
+    step_below("t6", lr, 1 / beta, "1/beta", strict=False)
+    return (1 - lr * mu) ** steps * delta + s**2 * rho**2 / (2 * mu) + beta * lr * v / (2 * mu)
+
+
+def naive(*, beta_component: float | None = None, **k: Any) -> float:
+    """A mutant: the smoothness of f in place of the samples'."""
+    return bound(**k)
+
+
+def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
+    """Noisy families for m- and n-SAM; E1; n-SAM at lr = 1/beta, kappa = 1, where it is an equality."""
+    for method in ("m-sam", "n-sam"):
+        for trial in chain(
+            *(random_problems(kind, quick=quick, seeds=32, settings=4) for kind in ("strongly-convex", "nonconvex"))
+        ):
+            f = trial.problem
+            if f.pl > 0:
+                k = {"sigma": f.sigma, "oracle": method, "beta_component": f.beta_batch}
+                yield from trial.final_gaps(method, partial(theorem.bound, beta=f.beta, mu=f.pl, **k))
+    e1, c, steps = problems()["e1"](beta=1.0, mu=0.1, rho=1.0), 3.065625, 20_000
+    run = simulate(e1, method="m-sam", lr=0.01, rho=1.0, steps=steps, x0=c, seeds=range(8), means=False)
+    k = {"sigma": e1.sigma, "rho": 1.0, "steps": steps, "delta": 0.1 * c**2 / 2, "lr": 0.01}
+    limit = theorem.bound(beta=e1.beta, mu=0.1, beta_component=e1.beta_component, **k)
+    yield Cell("e1, m-sam, lr 0.01, in the middle of its trap", float(e1.gap(run.x_final.values).max()), "<=", limit)
+    beta, rho, c, lanes = 2.0, 1.0, 10.0, 40_000
+    for spread in (0.0, c):
+        if spread:
+            f, method, seeds = problems()["e3"](p=0.5, rho=rho, beta=beta, c=spread), "n-sam", np.arange(lanes)
+        else:
+            f, method, seeds = problems()["quadratic"](curvatures=[beta]), "sam", np.arange(2)
+        run = simulate(f, method=method, lr=1 / beta, rho=rho, steps=3, x0=1.7, seeds=seeds, means=False)
+        gaps = f.gap(run.x_final.values)
+        k = {"sigma": f.sigma, "rho": rho, "steps": 3, "delta": beta * 1.7**2 / 2, "oracle": "n-sam", "lr": 1 / beta}
+        error = float(gaps.std(ddof=1) / math.sqrt(len(gaps)))
+        where = f"quadratic samples, sigma {f.sigma:g}, kappa 1, lr 1/beta"
+        yield Cell(where, float(gaps.mean()), "<=", theorem.bound(beta=beta, mu=beta, **k), error)
+
+
+T6 = register(
+    Theorem(
+        id="t6",
+        title="stochastic SAM, strongly convex or PL: a gap of beta^2 rho^2/(2 mu)",
+        claims=("P4",),
+        kind="upper",
+        statement=__doc__,
+        formula=bound,
+        prescribed=step_size,
+        check=check,
+        mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0), "f's smoothness for m-SAM": naive},
+    )
+)

@@ -1,0 +1,84 @@
+"""T7. n-SAM, which climbs with an independent sample, has a floor of beta rho^2/2 on convex functions, without kappa.
+
+**Assumptions.** f is convex and beta-smooth; unbiased gradients of variance at most sigma^2 at the points visited; the descent
+sample is independent of the ascent sample; 0 < lr < 1/beta, to be given. Nothing is assumed of the samples' smoothness.
+
+**Statement.** With R = ||x0 - x*|| and y_t the perturbed points,
+
+    mean_{t<T} E[f(y_t) - f*] <= R^2/(2 lr T) + beta rho^2/(2 (1 - beta lr)) + lr sigma^2/2.
+
+**Where it is attained.** E3 with p = 1/2: E f(y) - f* -> beta rho^2/2 as lr -> 0.
+
+**For training.** A better ascent direction (an independent or larger ascent batch) trades the beta^2 rho^2/(2 mu) of T6 for
+beta rho^2/2: better by the condition number.
+
+**Source.** Derived here; matches claim P5 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sharpmin.core.extras import optional
+
+from .._problems import problems
+from .._problems.hinge import HingeProblem
+from .._problems.problem import Problem
+from .._simulation.simulate import simulate
+from .._statements.assume import step_below
+from .._statements.random_problems import random_problems
+from .._statements.theorem import Cell, Theorem, register, scaled, without
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .._problems.problem import Array
+else:
+    np = optional("numpy", extra="lab")
+
+
+def bound(*, beta: float, sigma: float, rho: float, steps: int, distance: float, lr: float) -> float:
+    """R^2/(2 lr T) + beta rho^2/(2 (1 - beta lr)) + lr sigma^2/2."""
+    step_below("t7", lr, 1 / beta, "1/beta", strict=True)
+    return distance**2 / (2 * lr * steps) + beta * rho**2 / (2 * (1 - beta * lr)) + lr * sigma**2 / 2
+
+
+def distances(f: Problem, x: Array) -> Array:
+    """||x - x*|| to the nearest minimizer."""
+    if not isinstance(f, HingeProblem):
+        return f.norm(x)  # quadratics and log-cosh are minimal at 0
+    least, most = f.minimizers[0], f.minimizers[-1]
+    return np.asarray(np.maximum(0.0, np.maximum(least - x, x - most)))
+
+
+def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
+    """Noisy convex families; E3 with p = 1/2 at lr = 0.002, where the floor is attained to 0.3 %."""
+    for trial in random_problems("convex", quick=quick, top=0.9, seeds=32, settings=4):
+        f, away = trial.problem, distances(trial.problem, trial.x0)
+        for steps in (10, 300):
+            gaps = trial.run("n-sam", steps).mean_perturbed_gap.values
+            at = partial(theorem.bound, beta=f.beta, sigma=f.sigma, steps=steps)
+            yield from trial.compare(f"n-sam, T {steps}", gaps, at, f.beta * (away + trial.rho) ** 2 / 2, distance=away)
+    lanes, lr, steps = 64, 0.002, 5000
+    f = problems()["e3"](p=0.5, rho=1.0, c=1.0)
+    gaps = simulate(f, method="n-sam", lr=lr, rho=1.0, steps=steps, x0=0.0, seeds=np.arange(lanes)).mean_perturbed_gap.values
+    limit = theorem.bound(beta=1.0, sigma=f.sigma, rho=1.0, steps=steps, distance=0.0, lr=lr)
+    error = float(gaps.std(ddof=1) / math.sqrt(lanes))
+    yield Cell(f"e3, p 1/2, c 1, lr {lr}, T {steps}", float(gaps.mean()), "<=", limit, error)
+
+
+T7 = register(
+    Theorem(
+        id="t7",
+        title="n-SAM, convex: a floor of beta rho^2/2, without kappa",
+        claims=("P5",),
+        kind="upper",
+        statement=__doc__,
+        formula=bound,
+        check=check,
+        mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
+    )
+)

@@ -1,0 +1,74 @@
+"""U1. Without normalisation SAM has no floor: deterministic USAM goes all the way on smooth nonconvex functions.
+
+**Assumptions.** f is beta-smooth and bounded below; y = x + rho grad f(x) with beta rho < 1; 0 < lr <= 1/beta.
+
+**Statement.** mean_{t<T} ||grad f(x_t)||^2 <= 2 Delta/(lr T (1 - beta^2 rho^2))        (lr = 1/beta unless given).
+
+The difference of the two gradients of a step is at most beta rho ||grad f||: a relative error, not an absolute one.
+
+**Where it is attained.** On a quadratic of curvature beta at lr = 1/beta, as T grows.
+
+**For training.** Without normalisation, or with the radius capped at c ||g||, beta c < 1, the floor of T4 is gone.
+
+**Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from .._problems import problems
+from .._simulation.simulate import simulate
+from .._statements.assume import require, step_below
+from .._statements.random_problems import Trial, random_problems
+from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .t4 import step_size
+
+
+def shrink(beta: float, rho: float) -> float:
+    """1 - beta^2 rho^2, where beta rho < 1."""
+    require(beta * rho < 1, "u1", f"beta rho={beta * rho:g} must be below 1, so rho below 1/beta={1 / beta:g}")
+    return 1 - beta**2 * rho**2
+
+
+def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None = None) -> float:
+    """2 Delta/(lr T (1 - beta^2 rho^2))."""
+    lr = step_size(beta=beta) if lr is None else lr
+    step_below("u1", lr, 1 / beta, "1/beta", strict=False)
+    return 2 * delta / (lr * steps * shrink(beta, rho))
+
+
+def unnormalised(kind: str, quick: bool) -> Iterator[Trial]:
+    """Trials whose beta rho is spread over (0, 0.98)."""
+    for trial in random_problems(kind, quick=quick):
+        r = trial.rho / trial.rho.max() * 0.98
+        yield Trial(trial.problem, trial.x0, trial.lr, r / trial.problem.beta)
+
+
+def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
+    """Families; the quadratic at lr = 1/beta, where the bound is attained."""
+    for trial in unnormalised("nonconvex", quick):
+        yield from trial.mean_squares("usam", partial(theorem.bound, beta=trial.problem.beta))
+    beta, r, steps = 2.0, 0.6, 100
+    f = problems()["quadratic"](curvatures=[beta])
+    run = simulate(f, method="usam", lr=1 / beta, rho=r / beta, steps=steps, x0=1.0)
+    limit = theorem.bound(beta=beta, rho=r / beta, steps=steps, delta=beta / 2)
+    yield Cell(
+        f"quadratic, beta rho {r}, lr 1/beta", float(run.mean_square_gradient[0]), "<=", limit, trivial=2 * beta * beta / 2
+    )
+
+
+U1 = register(
+    Theorem(
+        id="u1",
+        title="USAM, nonconvex: all the way, if beta rho < 1",
+        claims=("P7",),
+        kind="upper",
+        statement=__doc__,
+        formula=bound,
+        prescribed=step_size,
+        check=check,
+        mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
+    )
+)
