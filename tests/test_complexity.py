@@ -8,13 +8,8 @@ from radon.visitors import ComplexityVisitor
 SOURCE = Path(__file__).parents[1] / "src" / "sharpmin"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST, LINES = 15, 300
-COMPILED = {
-    f"theory/_simulation/kernel{name}"
-    for name in (".py: hinge_steps", "_whole.py: two_steps", "_quadratic.py: quadratic_steps")
-}
-    f"theory/_simulation/kernel{name}"
-    for name in (".py: hinge_steps", "_whole.py: two_steps", "_quadratic.py: quadratic_steps")
-}
+KERNELS = (".py: hinge_steps", "_whole.py: two_steps", "_quadratic.py: quadratic_steps")
+COMPILED = {f"theory/_simulation/kernel{name}" for name in KERNELS}
 """Loops that are written out so that they compile to SIMD."""
 
 
