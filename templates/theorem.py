@@ -12,7 +12,7 @@
 """
 
 # Copy to src/sharpmin/theory/_theorems/x1.py and add `x1` to the import in that folder's __init__.py. The table of
-# `sharpmin reproduce`, the contract tests and the teeth follow; tests/theory/test_bounds.py asks for golden numbers.
+# `sharpmin reproduce`, `plan`, the table of settings and the tests follow from what `Theorem` says below.
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ from functools import partial
 from sharpmin.theory._problems import problems
 from sharpmin.theory._simulation.simulate import simulate
 from sharpmin.theory._statements.assume import step_below
+from sharpmin.theory._statements.cell import Cell
 from sharpmin.theory._statements.random_problems import random_problems
-from sharpmin.theory._statements.theorem import Cell, Theorem, register, scaled, without
+from sharpmin.theory._statements.situation import Place, Rule
+from sharpmin.theory._statements.theorem import Theorem, register, scaled, without
 
 
 def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float) -> float:
@@ -51,6 +53,11 @@ X1 = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"beta": 1.0, "rho": 0.5, "steps": 1000, "delta": 1.0, "lr": 0.5},
+        golden=(({}, 0.004 + 0.25),),  # changes to the example, and the bound as recomputed by hand
+        attained=True,
+        rule=Rule("squared-gradient", "2 Delta/(lr T) + beta^2 rho^2"),  # upper bounds only
+        places=(Place("exact", "nonconvex", "constant"),),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )
 )

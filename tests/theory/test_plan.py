@@ -1,5 +1,6 @@
 """plan against the statements that it quotes: the same numbers, terms that add up, floors that are limits, working advice."""
 
+import inspect
 import json
 import math
 
@@ -9,29 +10,20 @@ from hypothesis import strategies as st
 
 from sharpmin.core.rho import Capped, Constant, InverseSqrt, ProportionalToLR, Unnormalized
 from sharpmin.theory import InverseTime, plan, theorems
-from sharpmin.theory._statements.atlas import CASES, ORACLES, QUANTITIES, RADII, RULES, SETTINGS, known
+from sharpmin.theory._statements.atlas import atlas
+from sharpmin.theory._statements.situation import ORACLES, QUANTITIES, RADII, SETTINGS
+
+CASES = atlas()
+RULES = {name: theorem.rule for name, theorem in theorems().items() if theorem.rule and not theorem.applies}
 
 T = theorems()
 K = {"beta": 1.5, "mu": 0.1, "rho": 0.2, "steps": 5000, "delta": 1.0, "distance": 2.0}
-
-# How every statement is called, written down here once more, by hand.
-TAKES = {
-    "t1": "beta mu rho steps delta lr", "t1d": "beta mu rho steps delta", "t3": "beta rho steps delta lr",
-    "t3b": "beta rho steps delta lr", "t4": "beta rho steps delta lr", "t4pl": "beta mu rho steps delta lr",
-    "t5": "beta sigma rho steps delta oracle lr", "t6": "beta mu sigma rho steps delta oracle lr",
-    "t7": "beta sigma rho steps distance lr", "t8": "beta mu sigma rho steps distance lr",
-    "u1": "beta rho steps delta lr", "u1pl": "beta mu rho steps delta lr", "u2": "beta rho steps delta lr",
-    "u2sc": "beta mu rho steps delta lr", "us": "beta sigma rho steps delta lr", "us-m": "beta sigma rho steps delta lr",
-    "d1": "beta rho steps delta lr", "d2": "beta sigma rho steps delta oracle lr",
-    "d3": "beta mu sigma rho0 steps delta oracle", "r1": "beta c steps delta lr", "r2": "beta clip steps delta lr",
-    "r2pl": "beta mu clip steps delta lr",
-}  # fmt: skip
 
 
 def situations():
     """Every cell with every quantity that one of its registered statements bounds."""
     for (oracle, setting, radius), case in CASES.items():
-        for quantity in dict.fromkeys(RULES[name].quantity for name in known(case.rules)):
+        for quantity in dict.fromkeys(RULES[name].quantity for name in case.rules):
             yield oracle, setting, radius, quantity
 
 
@@ -49,16 +41,18 @@ def by_hand(p, sigma, k):
     values = {**k, "sigma": sigma or 0.0, "rho0": k["rho"], "lr": p.step_size, "clip": p.clip}
     values["oracle"] = "n-sam" if p.oracle == "exact" else p.oracle
     values["c"] = getattr(p.rho, "c", None)
-    if name in ("d1", "d2"):
+    if RULES[name].schedule == "inverse-sqrt":
         values["rho"] = InverseSqrt(k["rho"])
-    bound = T[name].bound(**{key: values[key] for key in TAKES[name].split()})
-    return bound / k["steps"] if name == "d1" else bound
+    bound = T[name].bound(
+        **{key: values[key] for key in inspect.signature(T[name].formula).parameters if values.get(key) is not None}
+    )
+    return bound / k["steps"] if RULES[name].per_step else bound
 
 
 def test_the_map_has_60_cells_and_only_known_rules():
     assert len(CASES) == 60
     assert CASES.keys() == {(o, s, r) for o in ORACLES for s in SETTINGS for r in RADII}
-    assert {name for case in CASES.values() for name in case.rules} == RULES.keys() == TAKES.keys()
+    assert {name for case in CASES.values() for name in case.rules} == RULES.keys()
     assert {rule.quantity for rule in RULES.values()} == QUANTITIES.keys()
 
 
@@ -205,7 +199,7 @@ STANDS = {"t3", "t3b", "t5", "t7", "t8", "us", "us-m", "d2"}  # their step size 
 def test_at_a_minimizer_no_step_size_is_0(situation):
     k = {**K, "delta": 0.0, "distance": 0.0}
     oracle, setting, radius, quantity = situation
-    rules = [name for name in known(CASES[oracle, setting, radius].rules) if RULES[name].quantity == quantity]
+    rules = [name for name in CASES[oracle, setting, radius].rules if RULES[name].quantity == quantity]
     if STANDS.issuperset(rules):
         with pytest.raises(ValueError, match="=0 says that x0 is a minimizer, so nothing has to be done"):
             planned(*situation, delta=0.0, distance=0.0)

@@ -8,8 +8,11 @@ from dataclasses import replace
 import pytest
 
 from sharpmin.theory import Verdict, measure_settings, plan, settings, theorems
-from sharpmin.theory._statements.atlas import CASES, RULES, decided
+from sharpmin.theory._statements.atlas import atlas, decided
 from sharpmin.theory._statements.measure import kinked
+
+CASES = atlas()
+RULES = {name: theorem.rule for name, theorem in theorems().items() if theorem.rule and not theorem.applies}
 
 T = theorems()
 ORACLES, SETTINGS = ("deterministic", "m-sam", "n-sam"), ("strongly-convex", "convex", "pl", "nonconvex")

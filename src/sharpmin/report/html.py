@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from sharpmin.theory import CLAIMS, measure_settings
 from sharpmin.theory import settings as settings_table
-from sharpmin.theory._statements.atlas import QUANTITIES
+from sharpmin.theory._statements.situation import QUANTITIES
 
 from . import _view
 from ._render import render

@@ -15,9 +15,10 @@ from ._problems.problem import Problem
 from ._simulation.lr import InverseTime
 from ._simulation.oracle import Oracle, samples
 from ._simulation.simulate import simulate
+from ._statements.cell import Cell
 from ._statements.measure import Measured, measure_settings
 from ._statements.settings import Setting, settings
-from ._statements.theorem import CLAIMS, Cell, Theorem
+from ._statements.theorem import CLAIMS, Theorem
 from ._statements.theorem import registered as theorems
 from ._statements.verify import Verdict, verify
 

@@ -16,7 +16,7 @@ from .._problems.hinge import HingeProblem
 from .._problems.problem import Problem
 from .._simulation.simulate import refuse_lanes, simulate
 from .._statements.assume import over
-from .._statements.atlas import ORACLES, QUANTITIES, RADII
+from .._statements.situation import ORACLES, QUANTITIES, RADII
 from .constants import Constant, constants, sample_draws
 
 if TYPE_CHECKING:

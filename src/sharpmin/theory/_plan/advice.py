@@ -47,7 +47,7 @@ def advise(inputs: Inputs, target: float) -> tuple[Advice, ...]:
 
 
 def _changes(inputs: Inputs, here: Outcome, target: float) -> Iterator[Advice]:
-    stays = floor(here.rule, inputs, here.lr)
+    stays = floor(here.theorem, inputs, here.lr)
     rho = _largest_rho(inputs, target)
     if rho is not None:
         smaller = replace(inputs, rho=rho)
@@ -104,7 +104,7 @@ def _late_switch(inputs: Inputs, here: Outcome, target: float) -> Iterator[Advic
 
 def _advice(change: str, after: Inputs, text: str) -> Advice:
     outcome = evaluate(after)
-    return Advice(change, after.rho, after.steps, after.radius, after.oracle, outcome.bound, outcome.rule.id, text)
+    return Advice(change, after.rho, after.steps, after.radius, after.oracle, outcome.bound, outcome.theorem.id, text)
 
 
 def _reaches(inputs: Inputs, target: float) -> bool:

@@ -10,12 +10,10 @@ from typing import Any
 from sharpmin.core.rho import Capped, Constant, InverseSqrt, ProportionalToLR, RhoSchedule, Unnormalized
 
 from .._simulation.lr import LRSchedule
-from .._statements.assume import within_floats
-from .._statements.atlas import CASES, RULES, Rule, known
-from .._statements.noise import smoothness, variance
+from .._statements.atlas import atlas
+from .._statements.situation import Rule
 from .._statements.theorem import Theorem, registered
 
-LONG = 1000  # beyond, the sum of rho^2/(t + 1) is taken from its asymptotic series, exact to rounding
 _TINY = 1e-200  # a step size that adds nothing to a bound that is continuous at lr = 0
 
 
@@ -48,11 +46,23 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A rule, the step size that it runs at, and its bound."""
+    """A statement, the step size that it runs at, and its bound."""
 
-    rule: Rule
+    theorem: Theorem
     lr: float | LRSchedule
     bound: float
+
+    @property
+    def rule(self) -> Rule:
+        """How the statement is used."""
+        return rule_of(self.theorem)
+
+
+def rule_of(theorem: Theorem) -> Rule:
+    """How an upper bound is used."""
+    if theorem.rule is None:
+        raise TypeError(f"{theorem.id} is no upper bound that plan could use")
+    return theorem.rule
 
 
 def evaluate(inputs: Inputs) -> Outcome:
@@ -61,62 +71,59 @@ def evaluate(inputs: Inputs) -> Outcome:
     Raises:
         ValueError: if no statement applies; the message gives every reason.
     """
-    case = CASES[inputs.oracle, inputs.setting, inputs.radius]
+    case = atlas()[inputs.oracle, inputs.setting, inputs.radius]
+    rules = [registered()[name] for name in case.rules]
     reasons, found = [], list[Outcome]()
-    for name in known(case.rules):
-        rule = RULES[name]
-        if inputs.quantity not in (None, rule.quantity) or (found and found[0].rule.quantity != rule.quantity):
+    for theorem in rules:
+        quantity = rule_of(theorem).quantity
+        if inputs.quantity not in (None, quantity) or (found and found[0].rule.quantity != quantity):
             continue
         try:
-            found.append(_attempt(rule, inputs))
+            found.append(_attempt(theorem, inputs))
         except ValueError as error:
             reasons.append(str(error))
     if found:
         return min(found, key=lambda outcome: outcome.bound)
     where = f"oracle={inputs.oracle!r}, setting={inputs.setting!r}, radius={inputs.radius!r}"
-    absent = [name for name in case.rules if name not in registered()]
-    if not reasons and inputs.quantity is not None and known(case.rules):
-        have = ", ".join(dict.fromkeys(repr(RULES[name].quantity) for name in known(case.rules)))
+    if not reasons and inputs.quantity is not None and rules:
+        have = ", ".join(dict.fromkeys(repr(rule_of(theorem).quantity) for theorem in rules))
         reasons = [f"none bounds quantity={inputs.quantity!r}; the quantities here are {have}"]
     elif not reasons:
-        reasons = [f"it would be {', '.join(absent)}, which this version lacks" if absent else case.note]
+        reasons = [case.note]
     raise ValueError(f"plan: no statement applies for {where}: {'; '.join(reasons)}")
 
 
-def bound_at(rule: Rule, inputs: Inputs, lr: float | LRSchedule) -> float:
+def bound_at(theorem: Theorem, inputs: Inputs, lr: float | LRSchedule) -> float:
     """The bound of the statement with these constants and this step size."""
-    theorem = registered()[rule.id]
-    if rule.schedule == "inverse-sqrt" and inputs.steps > LONG:
-        bound_at(rule, replace(inputs, steps=1), lr)  # refuses what the statement refuses
-        return within_floats(rule.id, vars(inputs), lambda: _long(rule, inputs, lr))
-    keywords = _keywords(theorem, rule, inputs)
+    keywords = _keywords(theorem, inputs)
     if "lr" in _parameters(theorem) and isinstance(lr, float):
         keywords["lr"] = lr
-    return theorem.bound(**keywords) / (inputs.steps if rule.per_step else 1)
+    return theorem.bound(**keywords) / (inputs.steps if rule_of(theorem).per_step else 1)
 
 
-def terms(rule: Rule, inputs: Inputs, lr: float | LRSchedule) -> dict[str, float]:
+def terms(theorem: Theorem, inputs: Inputs, lr: float | LRSchedule) -> dict[str, float]:
     """What the start, the radius and the noise contribute at this lr; their sum, or largest, is the bound.
 
     What has both sigma and rho in it counts as noise.
     """
     started = _at_optimum(inputs)
-    rest = bound_at(rule, started, lr)
-    if rule.maximum:
-        return {"start": bound_at(rule, replace(inputs, rho=0.0), lr), "radius": rest}
-    parts = {"start": bound_at(rule, inputs, lr) - rest, "radius": bound_at(rule, replace(started, sigma=0.0), lr)}
+    rest = bound_at(theorem, started, lr)
+    if rule_of(theorem).maximum:
+        return {"start": bound_at(theorem, replace(inputs, rho=0.0), lr), "radius": rest}
+    parts = {"start": bound_at(theorem, inputs, lr) - rest, "radius": bound_at(theorem, replace(started, sigma=0.0), lr)}
     if inputs.oracle != "exact":
         parts["noise"] = rest - parts["radius"]
     return parts
 
 
-def floor(rule: Rule, inputs: Inputs, lr: float | LRSchedule) -> float:
+def floor(theorem: Theorem, inputs: Inputs, lr: float | LRSchedule) -> float:
     """What stays of the bound as steps -> inf, with the step size that the statement then takes, or the given one."""
-    if rule.id == "d2" and inputs.lr is not None:  # sum rho_t^2/T -> 0; the noise at a constant lr stays
-        return inputs.beta * inputs.lr * variance(inputs.beta, inputs.sigma, inputs.rho, inputs.oracle, inputs.beta_component)
+    rule = rule_of(theorem)
+    if rule.floor is not None and inputs.lr is not None:
+        return float(rule.floor(**_keywords(theorem, inputs, rule.floor), lr=inputs.lr))
     if rule.schedule or not isinstance(lr, float):
         return 0.0
-    stays = bound_at(rule, _at_optimum(inputs), _TINY if rule.vanishing and inputs.lr is None else lr)
+    stays = bound_at(theorem, _at_optimum(inputs), _TINY if rule.vanishing and inputs.lr is None else lr)
     return stays if stays > math.sqrt(_TINY) else 0.0
 
 
@@ -137,43 +144,42 @@ def _at_optimum(inputs: Inputs) -> Inputs:
     return replace(inputs, delta=0.0, distance=None if inputs.distance is None else 0.0)
 
 
-def _attempt(rule: Rule, inputs: Inputs) -> Outcome:
-    theorem = registered()[rule.id]
+def _attempt(theorem: Theorem, inputs: Inputs) -> Outcome:
+    rule = rule_of(theorem)
     takes_lr, start = "lr" in _parameters(theorem), "distance" if "distance" in _parameters(theorem) else "delta"
     lr: float | LRSchedule
     if inputs.lr is not None:
         if not takes_lr:
-            raise ValueError(f"{rule.id}: it prescribes its step size; leave out lr={inputs.lr:g}")
+            raise ValueError(f"{theorem.id}: it prescribes its step size; leave out lr={inputs.lr:g}")
         lr = inputs.lr
     elif theorem.prescribed is not None:
-        lr = theorem.step_size(**_keywords(theorem, rule, inputs, theorem.prescribed))
+        lr = theorem.step_size(**_keywords(theorem, inputs, theorem.prescribed))
     elif rule.step:
-        lr = registered()[rule.step].step_size(**_keywords(registered()[rule.step], None, inputs, prescribed(rule.step)))
+        other = registered()[rule.step]
+        lr = other.step_size(**_keywords(other, inputs, other.prescribed))
     else:
-        lr = _best_lr(rule, inputs) if getattr(inputs, start) != 0 else 0.0
+        lr = _best_lr(theorem, inputs) if getattr(inputs, start) != 0 else 0.0
     if lr == 0:
         given = f"{start}={getattr(inputs, start):g}"
-        raise ValueError(f"{rule.id}: {given} says that x0 is a minimizer, so nothing has to be done and the step size is 0; "
-                         "give lr= to bound a run that moves all the same")  # fmt: skip
-    return Outcome(rule, lr, bound_at(rule, inputs, lr))
-
-
-def prescribed(name: str) -> Any:
-    """The step size formula of a statement."""
-    return registered()[name].prescribed
+        raise ValueError(
+            f"{theorem.id}: {given} says that x0 is a minimizer, so nothing has to be done and the step size is 0; give lr= to "
+            "bound a run that moves all the same"
+        )
+    return Outcome(theorem, lr, bound_at(theorem, inputs, lr))
 
 
 def _parameters(theorem: Theorem) -> Any:
     return inspect.signature(theorem.formula).parameters
 
 
-def _keywords(theorem: Theorem, rule: Rule | None, inputs: Inputs, function: Any = None) -> dict[str, Any]:
+def _keywords(theorem: Theorem, inputs: Inputs, function: Any = None) -> dict[str, Any]:
     """What the statement takes of what is known.
 
     Raises:
         ValueError: if it needs more.
     """
-    radius = InverseSqrt(inputs.rho) if rule is not None and rule.schedule == "inverse-sqrt" else inputs.rho
+    decays = rule_of(theorem).schedule == "inverse-sqrt" and function is None
+    radius = InverseSqrt(inputs.rho) if decays else inputs.rho
     pool = {
         "beta": inputs.beta, "mu": inputs.mu, "sigma": inputs.sigma, "rho": radius, "rho0": inputs.rho, "steps": inputs.steps,
         "delta": inputs.delta, "distance": inputs.distance, "beta_component": inputs.beta_component, "c": inputs.c,
@@ -186,7 +192,7 @@ def _keywords(theorem: Theorem, rule: Rule | None, inputs: Inputs, function: Any
     return {p.name: pool[p.name] for p in parameters if pool.get(p.name) is not None}
 
 
-def _best_lr(rule: Rule, inputs: Inputs) -> float:
+def _best_lr(theorem: Theorem, inputs: Inputs) -> float:
     """The lr in (0, 1/beta) with the smallest bound: golden section on log lr; the bounds have one minimum.
 
     Some statements hold for small lr only, so what they refuse counts as infinite.
@@ -195,7 +201,7 @@ def _best_lr(rule: Rule, inputs: Inputs) -> float:
 
     def value(log_lr: float) -> float:
         try:
-            return bound_at(rule, inputs, math.exp(log_lr))
+            return bound_at(theorem, inputs, math.exp(log_lr))
         except ValueError:
             return math.inf
 
@@ -212,18 +218,3 @@ def _best_lr(rule: Rule, inputs: Inputs) -> float:
             right = low + ratio * (high - low)
             at_right = value(right)
     return math.exp((low + high) / 2)
-
-
-def _long(rule: Rule, inputs: Inputs, lr: float | LRSchedule) -> float:
-    """d1 and d2 in constant time: sum_{t<T} 1/(t + 1) = log T + gamma + 1/(2T) - 1/(12 T^2) to 1e-14."""
-    if not isinstance(lr, float):
-        raise TypeError(f"{rule.id}: lr={lr!r} must be a number")
-    oracle = "n-sam" if inputs.oracle == "exact" else inputs.oracle
-    size = smoothness(inputs.beta, oracle, inputs.beta_component)
-    t = inputs.steps
-    harmonic = math.log(t) + 0.57721566490153286 + 1 / (2 * t) - 1 / (12 * t * t)
-    decayed = size**2 * inputs.rho**2 * harmonic / t
-    start = 2 * inputs.delta / (lr * t) if inputs.delta else 0.0
-    if rule.id == "d1":
-        return start + decayed
-    return start + decayed + inputs.beta * lr * variance(inputs.beta, inputs.sigma, inputs.rho, oracle, inputs.beta_component)

@@ -12,7 +12,8 @@ from sharpmin.core.rho import RhoSchedule, finite
 
 from .._simulation.lr import LRSchedule
 from .._statements.assume import no_none, numbers, require, within_floats
-from .._statements.atlas import CASES, ORACLES, QUANTITIES, RADII, SETTINGS, known
+from .._statements.atlas import atlas
+from .._statements.situation import ORACLES, QUANTITIES, RADII, SETTINGS
 from .advice import Advice, advise
 from .evaluate import Inputs, evaluate, floor, schedule, terms
 
@@ -159,11 +160,12 @@ def plan(
 
 def _planned(inputs: Inputs, accuracy: float | None) -> Plan:
     outcome = evaluate(inputs)
-    rule, case = outcome.rule, CASES[inputs.oracle, inputs.setting, inputs.radius]
+    theorem, rule = outcome.theorem, outcome.rule
+    case = atlas()[inputs.oracle, inputs.setting, inputs.radius]
     trivial = inputs.trivial(rule.quantity)
     vacuous = outcome.bound >= trivial > 0
     target = accuracy if accuracy is not None else trivial * (1 - 1e-9) if vacuous else None
-    parts = terms(rule, inputs, outcome.lr)
+    parts = terms(theorem, inputs, outcome.lr)
     return Plan(
         setting=inputs.setting,
         oracle=inputs.oracle,
@@ -175,10 +177,10 @@ def _planned(inputs: Inputs, accuracy: float | None) -> Plan:
         steps=inputs.steps,
         bound=outcome.bound,
         trivial=trivial,
-        floor=floor(rule, inputs, outcome.lr),
+        floor=floor(theorem, inputs, outcome.lr),
         terms=parts,
         dominant=max(parts, key=lambda name: parts[name]),
-        ids=(rule.id, *(known(case.evidence) if case.all_the_way is False else ())),
+        ids=(theorem.id, *(case.evidence if case.all_the_way is False else ())),
         vacuous=vacuous,
         accuracy=accuracy,
         enough=None if accuracy is None else outcome.bound <= accuracy,

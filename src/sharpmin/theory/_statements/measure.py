@@ -20,7 +20,7 @@ from .._problems import problems
 from .._problems.hinge import Hinge, HingeProblem
 from .._problems.problem import Problem
 from .._simulation.simulate import simulate
-from .atlas import CASES, decided, known
+from .atlas import atlas, decided
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,9 +63,9 @@ def measure_settings(*, quick: bool = False) -> dict[tuple[str, str, str], Measu
 
 def _cells(lanes: int) -> Iterator[tuple[tuple[str, str, str], Measured]]:
     stochastic = cache(_stochastic)
-    for key, case in CASES.items():
+    for key, case in atlas().items():
         oracle, setting, radius = key
-        if decided(case) or (case.all_the_way is False and known(case.evidence)) or (oracle, radius) == ("exact", "constant"):
+        if decided(case) or (case.all_the_way is False and case.evidence) or (oracle, radius) == ("exact", "constant"):
             continue
         yield key, _exact(setting, radius) if oracle == "exact" else stochastic(oracle, radius, lanes)
 

@@ -13,7 +13,7 @@ from .._problems.dense import DiagonalQuadratic, LogCosh, Noisy
 from .._problems.hinge import Hinge, HingeProblem
 from .._problems.problem import Problem
 from .._simulation.simulate import simulate
-from .theorem import Cell
+from .cell import Cell
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .atlas import CASES, RULES, Case, decided, known
+from .atlas import Case, atlas, decided
 from .measure import Measured
+from .theorem import registered
 from .verify import Verdict
 
 
@@ -53,12 +54,12 @@ def settings(
     (60, [('t6', False)])
     """
     by_id = {verdict.id: verdict for verdict in verdicts}
-    return tuple(_cell(key, case, by_id, (measured or {}).get(key)) for key, case in CASES.items())
+    return tuple(_cell(key, case, by_id, (measured or {}).get(key)) for key, case in atlas().items())
 
 
 def _cell(key: tuple[str, str, str], case: Case, verdicts: Mapping[str, Verdict], simulated: Measured | None) -> Setting:
     oracle, setting, radius = key
-    rules, evidence = known(case.rules), known(case.evidence)
+    rules, evidence = case.rules, case.evidence
     speaks = bool(evidence if case.all_the_way is False else rules) and case.all_the_way is not None
     notes = [case.note]
     value: float | None = None
@@ -83,13 +84,18 @@ def _cell(key: tuple[str, str, str], case: Case, verdicts: Mapping[str, Verdict]
         setting=setting,
         radius=radius,
         ids=(*rules, *evidence),
-        bound=RULES[rules[0]].formula if rules else "",
+        bound=_formula(rules),
         measured=value,
         ratio=ratio,
         all_the_way=answer,
         proved=decided(case),
         note="; ".join(note for note in notes if note),
     )
+
+
+def _formula(rules: tuple[str, ...]) -> str:
+    rule = registered()[rules[0]].rule if rules else None
+    return rule.formula if rule else ""
 
 
 def _closest(verdicts: list[Verdict]) -> Verdict | None:

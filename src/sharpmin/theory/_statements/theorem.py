@@ -10,9 +10,10 @@ from typing import Any, Literal, get_args
 from sharpmin.core.reference import SI_YUN_2023, Reference
 
 from .assume import no_none, numbers, within_floats
+from .cell import Cell
+from .situation import Place, Rule
 
 Kind = Literal["upper", "lower", "tight", "limit", "numeric", "measured"]
-Relation = Literal["<=", ">=", "==", "<"]
 Formula = Callable[..., float]
 
 CLAIMS = {
@@ -27,67 +28,7 @@ CLAIMS = {
 """What the abstract of Si & Yun (NeurIPS 2023, arXiv:2306.09850) claims, for smooth functions."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One confrontation of a bound with a run: `measured relation bound`.
-
-    Attributes:
-        instance: the function, the method and the numbers, in words.
-        measured: what the run gave; the mean over seeds where it is random.
-        relation: how it must relate to `bound`; "<" has to be decided, by four standard errors.
-        bound: what the statement says.
-        error: the standard error of `measured`; four of them are granted, or demanded for "<".
-        trivial: what was known before the first step; a `<=` bound no smaller than that is vacuous.
-        tolerance: the relative rounding that is granted.
-        resolution: the absolute rounding of `measured`, where it is a difference of function values.
-    """
-
-    instance: str
-    measured: float
-    relation: Relation
-    bound: float
-    error: float = 0.0
-    trivial: float | None = None
-    tolerance: float = 1e-9
-    resolution: float = 0.0
-
-    @property
-    def slack(self) -> float:
-        """What is granted for noise and rounding."""
-        return 4 * self.error + self.tolerance * abs(self.bound) + self.resolution
-
-    @property
-    def room(self) -> float:
-        """How much further off the run may be before the statement is refuted, relative to the bound; negative if it is."""
-        excess = {
-            "<=": self.measured - self.bound,
-            ">=": self.bound - self.measured,
-            "==": abs(self.measured - self.bound),
-            "<": self.measured - self.bound + 2 * self.slack,
-        }[self.relation]
-        return (self.slack - excess) / max(abs(self.bound), 1e-300)
-
-    @property
-    def holds(self) -> bool:
-        """Whether the run is compatible with the bound; a nan never is."""
-        return self.room > 0 if self.relation == "<" else self.room >= 0
-
-    @property
-    def vacuous(self) -> bool:
-        """Whether the bound says no more than its value at T = 0, or lies below the rounding of what is measured."""
-        if self.relation != "<=":
-            return False
-        return (self.trivial is not None and self.bound >= self.trivial) or 0 < self.bound <= self.resolution
-
-    @property
-    def ratio(self) -> float:
-        """Measured over bound; 1 for 0 over 0."""
-        if self.bound == 0:
-            return 1.0 if self.measured == 0 else float("inf")
-        return self.measured / self.bound
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Theorem:
     """One statement.
 
@@ -101,6 +42,11 @@ class Theorem:
         check: runs the statement on its instances and families; gets the theorem (perhaps a mutant) and `quick`.
         prescribed: the step size, a function of keywords; None if the statement prescribes none.
         closed: a closed form that the bound at the prescribed step size implies, no smaller than it.
+        example: one admissible call of `bound`.
+        golden: changes to the example, and what `bound` then gives, recomputed by hand from the statement.
+        attained: whether the check has an instance that attains the bound, so that 1 % less (or more) is refuted.
+        rule: for an upper bound, how `plan` uses it.
+        places: the situations of which it speaks; `plan` and `settings` ask.
         mutants: wrong versions of `formula`, by name; the check has to refute every one.
         applies: the id of the statement of which this is an application to data; its mutants are that statement's.
         references: the papers.
@@ -115,6 +61,11 @@ class Theorem:
     check: Callable[[Theorem, bool], Iterable[Cell]]
     prescribed: Callable[..., Any] | None = None
     closed: Formula | None = None
+    example: Mapping[str, Any] = field(default_factory=dict)
+    golden: tuple[tuple[Mapping[str, Any], float], ...] = ()
+    attained: bool = False
+    rule: Rule | None = None
+    places: tuple[Place, ...] = ()
     mutants: Mapping[str, Formula] = field(default_factory=dict)
     applies: str = ""
     references: tuple[Reference, ...] = (SI_YUN_2023,)

@@ -9,7 +9,8 @@ from typing import Any
 
 from sharpmin.core.jsonable import jsonable
 
-from .theorem import Cell, Theorem, registered
+from .cell import Cell
+from .theorem import Theorem, registered
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,9 @@ from collections.abc import Iterator
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import require
-from .._statements.theorem import Cell, Theorem, register, scaled
+from .._statements.cell import Cell
+from .._statements.situation import Place
+from .._statements.theorem import Theorem, register, scaled
 
 
 def bound(*, curvature: float, rho: float, lr: float) -> float:
@@ -54,6 +56,10 @@ C1 = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"curvature": 2.0, "rho": 0.7, "lr": 0.15},
+        golden=(({}, 2.0 * 0.123529411764706**2 / 2),),
+        attained=True,
+        places=(Place("exact", "strongly-convex", "constant", rank=1),),
         mutants={"1 % lower": scaled(bound, 0.99), "1 % higher": scaled(bound, 1.01)},
     )
 )

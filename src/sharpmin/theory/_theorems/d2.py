@@ -29,10 +29,12 @@ from sharpmin.core.rho import Constant, Cosine, InverseSqrt, RhoSchedule
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import step_below
+from .._statements.cell import Cell
 from .._statements.noise import smoothness, variance
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled
-from .d1 import radii
+from .._statements.situation import NOISY, Place, Rule
+from .._statements.theorem import Theorem, register, scaled
+from .d1 import powers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,9 +73,16 @@ def power_bound(
 ) -> float:
     """The bound with another power of the radii in the middle term; the statement has 2."""
     step_below("d2", lr, 1 / beta, "1/beta", strict=False)
-    r, s = radii("d2", rho, steps, lr), smoothness(beta, oracle, beta_component)
-    v = variance(beta, sigma, max(r), oracle, beta_component)
-    return 2 * delta / (lr * steps) + s**2 * math.fsum(x**power for x in r) / steps + beta * lr * v
+    (total, largest), s = powers("d2", rho, steps, lr, power), smoothness(beta, oracle, beta_component)
+    v = variance(beta, sigma, largest, oracle, beta_component)
+    return 2 * delta / (lr * steps) + s**2 * total / steps + beta * lr * v
+
+
+def floor(
+    *, beta: float, sigma: float, rho0: float, lr: float, oracle: str = "m-sam", beta_component: float | None = None
+) -> float:
+    """beta lr V: sum rho_t^2/T -> 0, and the noise at a constant lr stays."""
+    return beta * lr * variance(beta, sigma, rho0, oracle, beta_component)
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
@@ -106,6 +115,25 @@ D2 = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={**NOISY, "lr": 0.1},
+        golden=(
+            ({"oracle": "n-sam"}, 0.02 + 0.25 + 0.009),
+            ({"beta_component": 2.0}, 0.02 + 1.0 + 0.169),
+            ({"steps": 3, "rho": InverseSqrt(0.5)}, 2 / 0.3 + 0.25 / 3 * (11 / 6) + 0.064),
+        ),
+        attained=True,
+        rule=Rule(
+            "squared-gradient",
+            "2 Delta/(lr T) + beta lr V + (beta^2/T) sum rho_t^2",
+            vanishing=True,
+            schedule="inverse-sqrt",
+            step="t5",
+            floor=floor,
+        ),
+        places=(
+            Place("m-sam n-sam", "strongly-convex pl", "decaying", all_the_way=True, rank=1),
+            Place("m-sam n-sam", "convex nonconvex", "decaying", all_the_way=True),
+        ),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "no rho term": lambda **k: bound(**{**k, "rho": Constant(0.0)}),

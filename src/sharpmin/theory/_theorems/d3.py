@@ -29,9 +29,11 @@ from sharpmin.core.rho import ProportionalToLR
 from .._problems import problems
 from .._simulation.lr import InverseTime
 from .._simulation.simulate import simulate
+from .._statements.cell import Cell
 from .._statements.noise import smoothness, variance
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, without
+from .._statements.situation import Place, Rule
+from .._statements.theorem import Theorem, register, without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,6 +106,22 @@ D3 = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example={"beta": 1.0, "mu": 0.1, "sigma": 0.3, "rho0": 0.5, "steps": 10, "delta": 1.0},
+        golden=(
+            ({"oracle": "n-sam"}, (19 * 18 + 680) / (29 * 28)),
+            ({}, (19 * 18 + 1780) / (29 * 28)),
+            ({"beta_component": 2.0}, (19 * 18 + 5380) / (29 * 28)),
+        ),
+        rule=Rule(
+            "gap",
+            "(t0^2 Delta + 2 A T/mu^2)/T^2, A = beta^3 rho^2 + beta (sigma + beta rho)^2",
+            vanishing=True,
+            schedule="sqrt-lr",
+        ),
+        places=(
+            Place("exact", "strongly-convex pl", "decaying", all_the_way=True, note="d3 with one sample and sigma = 0"),
+            Place("m-sam n-sam", "strongly-convex pl", "decaying", all_the_way=True, note="rho^2 proportional to lr"),
+        ),
         mutants={
             "no rho term": without(bound, rho0=0.0),
             "rho0^3 for rho0^2": lambda **k: bound(**{**k, "rho0": k["rho0"] ** 1.5}),

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 from sharpmin.core.rho import ProportionalToLR
 
 from .._simulation.lr import InverseTime
-from .._statements.theorem import Cell, Theorem, register
+from .._statements.cell import Cell
+from .._statements.theorem import Theorem, register
 from .digits import digits, final_gap
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ DIGITS_DECAY = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"constant_gap": 1.0},
         mutants={"a twentieth": lambda **k: bound(**k) / 20},
     )
 )

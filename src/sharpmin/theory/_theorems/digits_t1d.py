@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from .._statements.theorem import Cell, Theorem, register
+from .._statements.cell import Cell
+from .._statements.theorem import Theorem, register
 from .digits import digits, final_gap
 from .t1d import T1D
 

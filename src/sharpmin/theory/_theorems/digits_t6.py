@@ -22,7 +22,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from .._statements.theorem import Cell, Theorem, register
+from .._statements.cell import Cell
+from .._statements.theorem import Theorem, register
 from .digits import digits, final_gap
 from .t6 import T6
 

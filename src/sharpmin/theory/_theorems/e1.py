@@ -24,7 +24,9 @@ from .._problems import problems
 from .._problems.e1 import e1_shape
 from .._simulation.simulate import simulate
 from .._statements.assume import require
-from .._statements.theorem import Cell, Theorem, register, scaled
+from .._statements.cell import Cell
+from .._statements.situation import Place
+from .._statements.theorem import Theorem, register, scaled
 
 
 def bound(
@@ -63,6 +65,10 @@ E1 = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"beta": 1.0, "mu": 0.1, "rho": 1.0},
+        golden=(({}, 0.1 * (3.065625 - 0.0625) ** 2 / 2),),
+        attained=True,
+        places=(Place("m-sam", "strongly-convex pl", "constant", all_the_way=False),),
         mutants={"1 % higher": scaled(bound, 1.01), "1 % lower": scaled(bound, 0.99)},
     )
 )

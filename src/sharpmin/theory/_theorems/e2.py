@@ -26,7 +26,9 @@ from sharpmin.core.extras import optional
 
 from .._problems import problems
 from .._simulation.simulate import simulate
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.cell import Cell
+from .._statements.situation import Place
+from .._statements.theorem import Theorem, register, scaled, without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +67,9 @@ E2 = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"beta": 1.0, "mu": 0.1, "rho": 1.0},
+        golden=(({}, 4.05),),
+        places=(Place("m-sam", "strongly-convex pl", "constant", all_the_way=False, rank=1),),
         mutants={
             "10 % lower": scaled(bound, 0.9),
             "10 % higher": scaled(bound, 1.1),

@@ -29,7 +29,9 @@ from sharpmin.core.extras import optional
 from .._problems import problems
 from .._problems.e3 import e3_spread
 from .._simulation.simulate import simulate
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.cell import Cell
+from .._statements.situation import Place
+from .._statements.theorem import Theorem, register, scaled, without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,6 +82,16 @@ E3 = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"p": 0.1, "rho": 1.0},
+        golden=(
+            ({}, 0.64),
+            ({"rho": 0.5, "beta": 2.0}, 0.64),
+        ),
+        places=(
+            Place("m-sam", "strongly-convex pl", "constant", all_the_way=False, rank=2),
+            Place("m-sam", "convex", "constant", all_the_way=False, rank=1),
+            Place("n-sam", "strongly-convex convex pl", "constant", all_the_way=False),
+        ),
         mutants={
             "5 % lower": scaled(bound, 0.95),
             "5 % higher": scaled(bound, 1.05),

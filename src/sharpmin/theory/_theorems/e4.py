@@ -24,7 +24,9 @@ from collections.abc import Iterator
 from .._problems import problems
 from .._problems.e4 import e4_conditions
 from .._simulation.simulate import simulate
-from .._statements.theorem import Cell, Theorem, register, scaled
+from .._statements.cell import Cell
+from .._statements.situation import Place
+from .._statements.theorem import Theorem, register, scaled
 
 
 def bound(*, beta: float, rho: float, d: float, lr: float | None = None) -> float:
@@ -58,6 +60,10 @@ E4 = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"beta": 1.0, "rho": 1.0, "d": 50.0},
+        golden=(({}, 22.39875),),
+        attained=True,
+        places=(Place("m-sam", "convex", "constant", all_the_way=False),),
         mutants={"1 % lower": scaled(bound, 0.99), "1 % higher": scaled(bound, 1.01)},
     )
 )

@@ -20,7 +20,9 @@ from .._problems import problems
 from .._problems.e5 import e5_conditions
 from .._simulation.simulate import simulate
 from .._statements.assume import step_below
-from .._statements.theorem import Cell, Theorem, register, scaled
+from .._statements.cell import Cell
+from .._statements.situation import Place
+from .._statements.theorem import Theorem, register, scaled
 
 
 def bound(*, theta: float, s: float, beta: float, rho: float, lr: float | None = None) -> float:
@@ -54,6 +56,10 @@ E5 = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"theta": 0.25, "s": 0.2, "beta": 2.0, "rho": 0.5},
+        golden=(({}, 0.09),),
+        attained=True,
+        places=(Place("m-sam n-sam", "nonconvex", "constant", all_the_way=False),),
         mutants={"1 % higher": scaled(bound, 1.01)},
     )
 )

@@ -28,7 +28,8 @@ from sharpmin.core.extras import optional
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import require
-from .._statements.theorem import Cell, Theorem, register, scaled
+from .._statements.cell import Cell
+from .._statements.theorem import Theorem, register, scaled
 from . import t1, t1d
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ P1_SLOPES = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"beta": 1.0, "mu": 0.5},
+        golden=(({}, -2.0),),
         mutants={"-1.9": scaled(bound, 0.95), "-2.1": scaled(bound, 1.05)},
     )
 )

@@ -24,7 +24,9 @@ from sharpmin.core.extras import optional
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import require
-from .._statements.theorem import Cell, Theorem, register, scaled
+from .._statements.cell import Cell
+from .._statements.situation import Place
+from .._statements.theorem import Theorem, register, scaled
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,6 +67,9 @@ PL_TRAP = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"mu": 1.0, "rho": 3.5},
+        golden=(({}, 6.5),),
+        places=(Place("exact", "pl", "constant", all_the_way=False),),
         mutants={"2 % higher": scaled(bound, 1.02)},
     )
 )

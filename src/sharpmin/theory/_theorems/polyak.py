@@ -24,7 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.cell import Cell
+from .._statements.theorem import Theorem, register, scaled, without
 
 
 def bound(*, curvature: float, rho: float) -> float:
@@ -72,6 +73,9 @@ POLYAK = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"curvature": 2.0, "rho": 0.5},
+        golden=(({}, 0.25),),
+        attained=True,
         mutants={"1 % lower": scaled(bound, 0.99), "1 % higher": scaled(bound, 1.01), "no rho term": without(bound, rho=0.0)},
     )
 )

@@ -24,8 +24,10 @@ from sharpmin.core.rho import Capped
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import require, step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import ANY, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 from .t4 import step_size
 
 
@@ -72,6 +74,19 @@ R1 = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example={"beta": 1.0, "c": 0.5, "steps": 1000, "delta": 1.0},
+        golden=(({"lr": 0.5}, 2 / 375),),
+        attained=True,
+        rule=Rule("squared-gradient", "2 Delta/(lr T (1 - beta^2 c^2))"),
+        places=(
+            Place(
+                "exact",
+                ANY,
+                "capped",
+                all_the_way=True,
+                note="beta c < 1; under PL the least gap is at most the mean over 2 mu",
+            ),
+        ),
         mutants={"1 % lower": scaled(bound, 0.99), "no c term": without(bound, c=0.0)},
     )
 )

@@ -26,8 +26,10 @@ from sharpmin.core.rho import finite
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import require, step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled
+from .._statements.situation import Place, Rule
+from .._statements.theorem import Theorem, register, scaled
 from .t4 import step_size
 
 THETAS = (0.1, 0.5, 0.9)
@@ -80,6 +82,14 @@ R2 = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example={"beta": 1.0, "clip": 0.5, "steps": 1000, "delta": 1.0},
+        golden=(({"lr": 0.5}, 2 / 375),),
+        attained=True,
+        rule=Rule("squared-gradient", "2 Delta/(lr T (1 - theta^2))"),
+        places=(
+            Place("exact", "strongly-convex pl", "clipped", all_the_way=True, rank=1),
+            Place("exact", "convex nonconvex", "clipped", all_the_way=True, note="needs no beta but for the step size"),
+        ),
         mutants={"1 % lower": scaled(bound, 0.99), "no theta term": lambda **k: bound(**k) * (1 - k["clip"] ** 2)},
     )
 )

@@ -22,8 +22,10 @@ from functools import partial
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled
+from .._statements.situation import Place, Rule
+from .._statements.theorem import Theorem, register, scaled
 from .r2 import THETAS, keep
 from .t4 import step_size
 
@@ -66,6 +68,11 @@ R2PL = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example={"beta": 1.0, "mu": 0.1, "clip": 0.5, "steps": 3, "delta": 1.0},
+        golden=(({}, 0.925**3),),
+        attained=True,
+        rule=Rule("gap", "(1 - lr mu (1 - theta^2))^T Delta"),
+        places=(Place("exact", "strongly-convex pl", "clipped", all_the_way=True, note="needs no beta but for the step size"),),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "no theta term": lambda **k: bound(**{**k, "clip": 1e-9}),

@@ -23,8 +23,10 @@ from sharpmin.core.rho import Until, positive_integer
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import CONVEX
+from .._statements.theorem import Theorem, register, scaled, without
 from .t4 import step_size
 
 
@@ -66,6 +68,12 @@ R3 = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example={**CONVEX, "switch": 10},
+        golden=(
+            ({}, 0.002 + 0.0025),
+            ({"switch": 2000}, 0.002 + 0.25),
+        ),
+        attained=True,
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "no rho term": without(bound, rho=0.0),

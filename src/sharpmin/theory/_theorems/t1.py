@@ -30,8 +30,10 @@ from functools import partial
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import over, step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import STRONG, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 
 
 def floor(beta: float, mu: float, rho: float, lr: float) -> float:
@@ -124,6 +126,22 @@ T1 = register(
         prescribed=step_size,
         closed=closed_form,
         check=check,
+        example=STRONG,
+        rule=Rule(
+            "gap",
+            "max{(1 - 2 mu lr (1 - beta lr/2))^T Delta, F}, F of order beta^4 lr^2 rho^2/mu",
+            vanishing=True,
+            maximum=True,
+        ),
+        places=(
+            Place(
+                "exact",
+                "strongly-convex",
+                "constant",
+                all_the_way=True,
+                note="at 1/T^2 with a decaying lr, no faster at constant lr",
+            ),
+        ),
         mutants={
             "1 % lower, first term": lambda **k: first_term_scaled(0.99, **k),
             "1 % lower": scaled(bound, 0.99),

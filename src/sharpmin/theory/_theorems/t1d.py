@@ -23,8 +23,10 @@ from functools import partial
 from .._problems import problems
 from .._simulation.lr import InverseTime
 from .._simulation.simulate import simulate
+from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import STRONG, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 
 
 def step_size(*, beta: float, mu: float) -> InverseTime:
@@ -70,6 +72,10 @@ T1D = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example=STRONG,
+        golden=(({"steps": 100}, max((40 / 140) ** 3, 2 * 0.25 / 1e-3 / 139**2)),),
+        rule=Rule("gap", "max{Delta (t0/(T + t0))^3, 2 beta^4 rho^2/(mu^3 (T - 1 + t0)^2)}", vanishing=True, maximum=True),
+        places=(Place("exact", "strongly-convex", "constant", all_the_way=True, rank=1),),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "no rho term": without(bound, rho=0.0),

@@ -25,7 +25,9 @@ from .._problems import problems
 from .._problems.hinge import HingeProblem
 from .._simulation.simulate import simulate
 from .._statements.assume import require
-from .._statements.theorem import Cell, Theorem, register, scaled
+from .._statements.cell import Cell
+from .._statements.situation import Place
+from .._statements.theorem import Theorem, register, scaled
 
 
 def bound(*, beta: float, mu: float, rho: float, steps: int, lr: float | None = None) -> float:
@@ -76,6 +78,10 @@ T2 = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"beta": 1.0, "mu": 0.1, "rho": 0.5, "steps": 1000},
+        golden=(({"beta": 2.0, "mu": 0.5, "steps": 10}, 8 * 0.25 / (8 * 0.25 * 100)),),
+        attained=True,
+        places=(Place("exact", "strongly-convex", "constant"),),
         mutants={"1 % higher": scaled(bound, 1.01), "T for T^2": partial(power_bound, power=1)},
     )
 )

@@ -24,8 +24,10 @@ from functools import partial
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import over, step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import CONVEX, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 
 
 def step_size(*, beta: float, rho: float, steps: int, delta: float) -> float:
@@ -70,6 +72,11 @@ T3 = register(
         prescribed=step_size,
         closed=closed_form,
         check=check,
+        example=CONVEX,
+        golden=(({"lr": 0.5}, 2 / (0.5 * 1000) + 0.5 * 0.25),),
+        attained=True,
+        rule=Rule("squared-gradient", "2 Delta/(lr T) + beta^3 lr rho^2", vanishing=True),
+        places=(Place("exact", "convex", "constant", all_the_way=True, note="a smaller lr removes the effect of rho"),),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )
 )

@@ -25,8 +25,10 @@ from functools import partial
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import over, step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import CONVEX, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 
 
 def step_size(*, beta: float, rho: float, steps: int, delta: float) -> float:
@@ -72,6 +74,13 @@ T3B = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example=CONVEX,
+        golden=(({"lr": 0.5}, max(0.25 * 0.25 / (4 * 0.25), 1 / (0.5 * 0.75 * 1000))),),
+        attained=True,
+        rule=Rule(
+            "least-squared-gradient", "max{beta^4 lr^2 rho^2/4, Delta/(lr T)}, up to 1 - beta lr", vanishing=True, maximum=True
+        ),
+        places=(Place("exact", "convex", "constant", all_the_way=True, rank=1),),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "1 % lower, second term": second_term_lower,

@@ -24,8 +24,10 @@ from functools import partial
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import CONVEX, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 
 
 def step_size(*, beta: float) -> float:
@@ -63,6 +65,11 @@ T4 = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example=CONVEX,
+        golden=(({}, 2 / 1000 + 0.25),),
+        attained=True,
+        rule=Rule("squared-gradient", "2 Delta/(lr T) + beta^2 rho^2"),
+        places=(Place("exact", "nonconvex", "constant", note="no step size helps"),),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )
 )

@@ -19,8 +19,10 @@ from functools import partial
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import STRONG, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 from .t4 import step_size
 
 
@@ -54,6 +56,11 @@ T4PL = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example=STRONG,
+        golden=(({"steps": 2}, 0.81 + 0.25 / 0.2),),
+        attained=True,
+        rule=Rule("gap", "(1 - lr mu)^T Delta + beta^2 rho^2/(2 mu)"),
+        places=(Place("exact", "pl", "constant", note="the trap is numeric"),),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )
 )

@@ -31,9 +31,11 @@ from sharpmin.core.extras import optional
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import over, step_below
+from .._statements.cell import Cell
 from .._statements.noise import smoothness, variance
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import CLIPPING, NOISY, UP_TO, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,6 +127,22 @@ T5 = register(
         prescribed=step_size,
         closed=closed_form,
         check=check,
+        example=NOISY,
+        golden=(
+            ({"oracle": "n-sam", "lr": 0.1}, 2 / 100 + 0.1 * 0.09 + 0.25),
+            ({"oracle": "m-sam", "lr": 0.1}, 2 / 100 + 0.1 * 0.64 + 0.25),
+            ({"oracle": "m-sam", "lr": 0.1, "beta_component": 2.0}, 2 / 100 + 0.1 * 1.69 + 1.0),
+            ({"oracle": "n-sam", "lr": 0.1, "beta_component": 2.0}, 2 / 100 + 0.1 * 0.09 + 0.25),
+        ),
+        attained=True,
+        rule=Rule("squared-gradient", "2 Delta/(lr T) + beta lr V + beta^2 rho^2", vanishing=True),
+        places=(
+            Place("m-sam", "convex", "constant", note="convexity does not help: e4 does not move at all"),
+            Place("m-sam n-sam", "nonconvex", "constant"),
+            Place("m-sam n-sam", "convex nonconvex", "capped", note=UP_TO),
+            Place("m-sam", "convex nonconvex", "clipped", note=CLIPPING),
+            Place("n-sam", "convex", "constant", rank=1),
+        ),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )
 )

@@ -30,9 +30,11 @@ from sharpmin.core.extras import optional
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import over, step_below
+from .._statements.cell import Cell
 from .._statements.noise import smoothness, variance
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import CLIPPING, NOISY, UP_TO, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,6 +124,17 @@ T6 = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example={**NOISY, "mu": 0.1},
+        golden=(({"oracle": "n-sam", "lr": 0.1, "steps": 2}, 0.99**2 + 0.25 / 0.2 + 0.1 * 0.09 / 0.2),),
+        attained=True,
+        rule=Rule("gap", "(1 - lr mu)^T Delta + beta lr V/(2 mu) + beta^2 rho^2/(2 mu)", vanishing=True),
+        places=(
+            Place("m-sam", "strongly-convex", "constant", note="for every lr, batch size and horizon"),
+            Place("m-sam n-sam", "pl", "constant"),
+            Place("m-sam n-sam", "strongly-convex pl", "capped", note=UP_TO),
+            Place("m-sam", "strongly-convex pl", "clipped", note=CLIPPING),
+            Place("n-sam", "strongly-convex", "constant", note="t7 and t8 have no kappa^2"),
+        ),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0), "f's smoothness for m-SAM": naive},
     )
 )

@@ -29,8 +29,10 @@ from .._problems.hinge import HingeProblem
 from .._problems.problem import Problem
 from .._simulation.simulate import simulate
 from .._statements.assume import step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,6 +81,14 @@ T7 = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"beta": 1.0, "sigma": 1.0, "rho": 1.0, "steps": 1000, "distance": 0.0, "lr": 0.002},
+        golden=(({}, 1 / (2 * 0.998) + 0.001),),
+        attained=True,
+        rule=Rule("perturbed-gap", "R^2/(2 lr T) + lr sigma^2/2 + beta rho^2/(2 (1 - beta lr))", vanishing=True),
+        places=(
+            Place("n-sam", "strongly-convex", "constant", rank=2),
+            Place("n-sam", "convex", "constant", note="t7 bounds f at the perturbed points, by beta rho^2/2"),
+        ),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )
 )

@@ -29,8 +29,10 @@ from sharpmin.core.extras import optional
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, without
+from .._statements.situation import Place, Rule
+from .._statements.theorem import Theorem, register, without
 from .t7 import distances
 
 if TYPE_CHECKING:
@@ -78,6 +80,12 @@ T8 = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"beta": 1.0, "mu": 0.1, "sigma": 0.3, "rho": 0.5, "steps": 2, "distance": 2.0, "lr": 0.5},
+        golden=(({}, 0.975**2 * 4 + 0.5 * 21 + 0.9),),
+        rule=Rule(
+            "squared-distance", "(1 - lr mu/2)^T R^2 + 2 lr sigma^2/mu + 2 rho^2 (1 + kappa/(1 - beta lr))", vanishing=True
+        ),
+        places=(Place("n-sam", "strongly-convex", "constant", rank=1),),
         mutants={
             "no rho term": without(bound, rho=0.0),
             "rho^3 for rho^2": lambda **k: bound(**{**k, "rho": k["rho"] ** 1.5}),

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .._statements.theorem import Cell, Theorem, register, scaled
+from .._statements.cell import Cell
+from .._statements.situation import Place
+from .._statements.theorem import Theorem, register, scaled
 from .trap import bound, trapped
 
 
@@ -34,6 +36,9 @@ TRAP_LIPSCHITZ = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"theta": 0.125, "beta": 2.0, "rho": 0.5},
+        attained=True,
+        places=(Place("exact", "nonconvex", "constant", all_the_way=False, rank=2),),
         mutants={"1 % lower": scaled(bound, 0.99), "1 % higher": scaled(bound, 1.01)},
     )
 )

@@ -23,7 +23,9 @@ from .._problems import problems
 from .._simulation.lr import InverseTime
 from .._simulation.simulate import simulate
 from .._statements.assume import step_below
-from .._statements.theorem import Cell, Theorem, register, scaled
+from .._statements.cell import Cell
+from .._statements.situation import Place
+from .._statements.theorem import Theorem, register, scaled
 
 
 def bound(*, beta: float, rho: float, lr: float | None = None) -> float:
@@ -54,6 +56,10 @@ TRAP_SMOOTH = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"beta": 2.0, "rho": 0.5},
+        golden=(({}, 2 / (3 * math.pi)),),
+        attained=True,
+        places=(Place("exact", "nonconvex", "constant", all_the_way=False, rank=1),),
         mutants={"1 % lower": scaled(bound, 0.99), "1 % higher": scaled(bound, 1.01)},
     )
 )

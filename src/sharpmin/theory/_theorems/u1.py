@@ -21,8 +21,10 @@ from functools import partial
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import require, step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import Trial, random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import CONVEX, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 from .t4 import step_size
 
 
@@ -69,6 +71,14 @@ U1 = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example=CONVEX,
+        golden=(({"lr": 0.5}, 2 / (0.5 * 1000 * 0.75)),),
+        attained=True,
+        rule=Rule("squared-gradient", "2 Delta/(lr T (1 - beta^2 rho^2))"),
+        places=(
+            Place("exact", "convex", "unnormalised", all_the_way=True, rank=1),
+            Place("exact", "nonconvex", "unnormalised", all_the_way=True, note="beta rho < 1"),
+        ),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )
 )

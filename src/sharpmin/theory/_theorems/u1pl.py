@@ -19,7 +19,9 @@ from functools import partial
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import step_below
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.cell import Cell
+from .._statements.situation import STRONG, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 from .t4 import step_size
 from .u1 import shrink, unnormalised
 
@@ -58,6 +60,14 @@ U1PL = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example=STRONG,
+        golden=(({"steps": 3}, (1 - 0.1 * 0.75) ** 3),),
+        attained=True,
+        rule=Rule("gap", "(1 - lr mu (1 - beta^2 rho^2))^T Delta"),
+        places=(
+            Place("exact", "strongly-convex", "unnormalised", all_the_way=True, rank=1),
+            Place("exact", "pl", "unnormalised", all_the_way=True, note="beta rho < 1"),
+        ),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )
 )

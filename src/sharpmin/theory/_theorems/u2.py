@@ -26,8 +26,10 @@ from sharpmin.core.extras import optional
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import Trial, random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import CONVEX, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,6 +88,14 @@ U2 = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example=CONVEX,
+        golden=(
+            ({}, 1 / 480),
+            ({"lr": 0.5}, 1 / 375),
+        ),
+        attained=True,
+        rule=Rule("squared-gradient", "Delta/(lr (1 - beta lr/2) T)"),
+        places=(Place("exact", "convex", "unnormalised", all_the_way=True, note="u2 for any rho, u1 for beta rho < 1"),),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "lr at its limit without rho": without(bound, rho=0.0),

@@ -18,7 +18,9 @@ from functools import partial
 
 from .._problems import problems
 from .._simulation.simulate import simulate
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.cell import Cell
+from .._statements.situation import STRONG, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 from .u2 import descent, slowed, step_size
 
 
@@ -52,6 +54,13 @@ U2SC = register(
         formula=bound,
         prescribed=step_size,
         check=check,
+        example=STRONG,
+        golden=(({"steps": 2}, 0.904**2),),
+        attained=True,
+        rule=Rule("gap", "(1 - 2 mu lr (1 - beta lr/2))^T Delta"),
+        places=(
+            Place("exact", "strongly-convex", "unnormalised", all_the_way=True, note="u2sc for any rho, u1pl for beta rho < 1"),
+        ),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "lr at its limit without rho": without(bound, rho=0.0),

@@ -26,7 +26,9 @@ from sharpmin.core.extras import optional
 
 from .._problems import problems
 from .._simulation.simulate import simulate
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.cell import Cell
+from .._statements.situation import Place
+from .._statements.theorem import Theorem, register, scaled, without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,6 +74,13 @@ U3 = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"beta": 2.0, "rho": 0.5, "lr": 0.6},
+        golden=(({}, 1.4),),
+        attained=True,
+        places=(
+            Place("exact", "strongly-convex", "unnormalised", rank=1),
+            Place("exact", "convex", "unnormalised"),
+        ),
         mutants={"1 % lower": scaled(bound, 0.99), "1 % higher": scaled(bound, 1.01), "no rho term": without(bound, rho=0.0)},
     )
 )

@@ -22,8 +22,10 @@ from functools import partial
 
 from .._problems import problems
 from .._simulation.simulate import simulate
+from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled
+from .._statements.situation import STRONG, Place
+from .._statements.theorem import Theorem, register, scaled
 
 
 def bound(*, beta: float, mu: float, rho: float, lr: float, steps: int, delta: float) -> float:
@@ -67,6 +69,10 @@ U4 = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={**STRONG, "lr": 0.8},
+        golden=(({"steps": 1}, 0.839056),),
+        attained=True,
+        places=(Place("exact", "strongly-convex", "unnormalised"),),
         mutants={"1 % lower": scaled(bound, 0.99), "1 % higher": scaled(bound, 1.01)},
     )
 )

@@ -29,8 +29,10 @@ from sharpmin.core.extras import optional
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import require, step_below
+from .._statements.cell import Cell
 from .._statements.random_problems import Trial, random_problems
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.situation import ANY, NOISY, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,6 +85,11 @@ US = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={**NOISY, "lr": 0.1},
+        golden=(({}, (0.02 + 0.35 * 0.09) / 0.75),),
+        attained=True,
+        rule=Rule("squared-gradient", "[2 Delta/(lr T) + (r^2 + beta lr) sigma^2]/(1 - r^2), r = beta rho", vanishing=True),
+        places=(Place("n-sam", ANY, "unnormalised", note="that something stays is measured, not proved; beta rho < 1"),),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "no rho term": without(bound, rho=0.0),

@@ -28,7 +28,9 @@ from sharpmin.core.rho import finite
 
 from .._problems import problems
 from .._simulation.simulate import simulate
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.cell import Cell
+from .._statements.situation import ANY, Place
+from .._statements.theorem import Theorem, register, scaled, without
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +68,13 @@ US_LIMIT = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"h1": 1.0, "h2": 0.2, "rho": 0.5},
+        golden=(
+            ({}, 1.28 / 1.72),
+            ({"rho": 1.0}, 1.76 / 2.24),
+        ),
+        attained=True,
+        places=(Place("m-sam", ANY, "unnormalised", all_the_way=False),),
         mutants={
             "no rho term": without(bound, rho=0.0),
             "1 % lower": scaled(bound, 0.99),

@@ -23,7 +23,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from .._statements.assume import require, step_below
-from .._statements.theorem import Cell, Theorem, register, scaled, without
+from .._statements.cell import Cell
+from .._statements.situation import ANY, NOISY, Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
 from .us import noisy, samples
 
 
@@ -64,6 +66,17 @@ US_M = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={**NOISY, "lr": 0.1},
+        golden=(
+            ({}, (0.02 + 0.7 * 0.09) / 0.7),
+            ({"beta_component": 1.5}, (0.02 + (0.5625 + 0.2 * 3.0625) * 0.09) / 0.325),
+        ),
+        rule=Rule(
+            "squared-gradient",
+            "[2 Delta/(lr T) + (r^2 + 2 beta lr (1 + r)^2) sigma^2]/(1 - r^2 - 2 r^2 beta lr)",
+            vanishing=True,
+        ),
+        places=(Place("m-sam", ANY, "unnormalised", note="samples of unequal curvature move the limit; beta rho < 1"),),
         mutants={"no rho term": without(bound, rho=0.0), "51 % lower": scaled(bound, 0.49)},
     )
 )

@@ -27,7 +27,8 @@ from sharpmin.core.rho import Tail, positive_integer
 from .._problems import problems
 from .._simulation.simulate import simulate
 from .._statements.assume import step_below
-from .._statements.theorem import Cell, Theorem, register, scaled
+from .._statements.cell import Cell
+from .._statements.theorem import Theorem, register, scaled
 
 
 def bound(*, theta: float, beta: float, rho: float, switch: int = 1, lr: float | None = None) -> float:
@@ -75,6 +76,9 @@ WARM_START = register(
         statement=__doc__,
         formula=bound,
         check=check,
+        example={"theta": 0.125, "beta": 2.0, "rho": 0.5, "switch": 5},
+        golden=(({}, 0.75),),
+        attained=True,
         mutants={"1 % lower": scaled(bound, 0.99), "1 % higher": scaled(bound, 1.01)},
     )
 )

@@ -1,0 +1,85 @@
+"""A situation is an oracle, a setting and a radius; what a statement says about some, and how its bound is used there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal, get_args
+
+OracleName = Literal["exact", "m-sam", "n-sam"]
+SettingName = Literal["strongly-convex", "convex", "pl", "nonconvex"]
+Radius = Literal["constant", "decaying", "unnormalised", "capped", "clipped"]
+Quantity = Literal["gap", "squared-gradient", "least-squared-gradient", "perturbed-gap", "squared-distance"]
+
+ORACLES: tuple[str, ...] = get_args(OracleName)
+SETTINGS: tuple[str, ...] = get_args(SettingName)
+RADII: tuple[str, ...] = get_args(Radius)
+QUANTITIES: dict[str, str] = {
+    "gap": "E f(x_T) - f*",
+    "squared-gradient": "mean over t < T of E ||grad f(x_t)||^2",
+    "least-squared-gradient": "min over t < T of ||grad f(x_t)||^2",
+    "perturbed-gap": "mean over t < T of E f(y_t) - f*",
+    "squared-distance": "E ||x_T - x*||^2",
+}
+
+ANY = " ".join(SETTINGS)
+"""All settings."""
+
+CONVEX: Mapping[str, Any] = {"beta": 1.0, "rho": 0.5, "steps": 1000, "delta": 1.0}
+STRONG: Mapping[str, Any] = {**CONVEX, "mu": 0.1}
+NOISY: Mapping[str, Any] = {**CONVEX, "sigma": 0.3}
+"""Constants for examples; what many statements take."""
+
+UP_TO = "the upper bound needs only radii of at most rho; that something stays is measured, not proved"
+CLIPPING = "clipping only shortens the difference of the gradients, so the bound of constant rho holds; the rest is measured"
+"""What is said of radii that some statements cover as well."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How an upper bound is used by `plan`.
+
+    Attributes:
+        quantity: what is bounded; a key of `QUANTITIES`.
+        formula: the bound as short text.
+        vanishing: whether the step size tends to 0 as T grows, if none is given.
+        maximum: whether the bound is the largest of its terms, not their sum.
+        schedule: "inverse-sqrt" or "sqrt-lr" where the radius decays: rho/sqrt(t+1), or rho (beta lr_t)^(1/2).
+        per_step: whether the statement bounds the sum over t < T, so that the mean is its T-th part.
+        step: the statement whose step size is taken, where this one prescribes none; empty: the lr with the smallest bound.
+        floor: what stays as T -> inf at a given lr, a function of keywords, where that is not the bound at the optimum.
+    """
+
+    quantity: Quantity
+    formula: str
+    vanishing: bool = False
+    maximum: bool = False
+    schedule: str = ""
+    per_step: bool = False
+    step: str = ""
+    floor: Callable[..., float] | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Situations of which a statement speaks: all combinations of an oracle, a setting and a radius.
+
+    Attributes:
+        oracles, settings, radii: names with blanks between them.
+        all_the_way: True where the statement proves that the method converges to the optimum, or to stationarity; False where
+            it proves that it cannot; None where it does not decide.
+        rank: 0 for the statement that is asked first, or named first; the others follow.
+        note: what a reader should know.
+    """
+
+    oracles: str
+    settings: str
+    radii: str
+    all_the_way: bool | None = None
+    rank: int = 0
+    note: str = ""
+
+    def situations(self) -> Iterator[tuple[str, str, str]]:
+        """(oracle, setting, radius), one after the other."""
+        return product(self.oracles.split(), self.settings.split(), self.radii.split())
