@@ -55,7 +55,7 @@ def draw(data: Datasets) -> tuple[Plate, ...]:
             "rates",
             "The rate 1/T², between its bounds",
             "The gap falls along the slope −2 that the upper bounds T1 and T1d promise and the lower bound T2 enforces for a "
-            "constant step size; the room between them grows with κ = β/μ, and how much of it is needed is open.",
+            "constant step size on one-dimensional functions; the room between them grows with κ = β/μ, and functions of the plane fill it.",
             ("P1",),
             tuple((f"κ = {r.kappa:g}", rate(r)) for r in data.rates),
             (*MEASURED.values(), UPPER, LOWER),
