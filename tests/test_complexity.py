@@ -12,9 +12,6 @@ COMPILED = {
     f"theory/_simulation/kernel{name}"
     for name in (".py: hinge_steps", "_whole.py: two_steps", "_quadratic.py: quadratic_steps")
 }
-    f"theory/_simulation/kernel{name}"
-    for name in (".py: hinge_steps", "_whole.py: two_steps", "_quadratic.py: quadratic_steps")
-}
 """Loops that are written out so that they compile to SIMD."""
 
 

@@ -67,6 +67,10 @@ ATTAINED = [
     "r2",
     "r2pl",
     "r3",
+    "d3",
+    "t2k",
+    "kappa2",
+    "wedge",
 ]
 
 

@@ -61,6 +61,9 @@ EXAMPLES = {
     "digits-t6-n": {**NOISY, "mu": 0.1},
     "digits-t6-vacuous": {**NOISY, "mu": 0.1},
     "digits-decay": {"constant_gap": 1.0},
+    "t2k": {"beta": 1.0, "mu": 0.125, "rho": 0.5, "steps": 100},
+    "kappa2": {"beta": 1.0, "mu": 0.01, "rho": 1.0, "lr": 0.05},
+    "wedge": {"beta": 1.0, "mu": 0.1, "rho": 1.0, "lr": 0.01, "slope": 0.61},
 }
 
 GOLDEN = [
@@ -115,6 +118,9 @@ GOLDEN = [
     ("r2pl", EXAMPLES["r2pl"], 0.925**3),
     ("r3", EXAMPLES["r3"], 0.002 + 0.0025),
     ("r3", {**EXAMPLES["r3"], "switch": 2000}, 0.002 + 0.25),
+    ("t2k", EXAMPLES["t2k"], 81 / 3200 * 0.25 * 512 / 1e4),
+    ("kappa2", EXAMPLES["kappa2"], 0.006440625),
+    ("kappa2", {"beta": 2.0, "mu": 0.02, "rho": 3.0, "lr": 0.025}, 0.006440625 * 18),
     ("t1d", {**STRONG, "steps": 100}, max((40 / 140) ** 3, 2 * 0.25 / 1e-3 / 139**2)),
 ]
 
@@ -251,6 +257,12 @@ CONDITIONS = [
     ("r2pl", {**EXAMPLES["r2pl"], "lr": 1.01}, "at most 1/beta"),
     ("r3", {**EXAMPLES["r3"], "switch": 0}, "switch=0"),
     ("r3", {**EXAMPLES["r3"], "lr": 1.01}, "at most 1/beta"),
+    ("t2k", {**EXAMPLES["t2k"], "mu": 0.13}, "at least 8"),
+    ("t2k", {**EXAMPLES["t2k"], "steps": 63}, r"at least \(beta/mu\)\^2=64"),
+    ("t2k", {**EXAMPLES["t2k"], "lr": 2.0}, "below 2/beta"),
+    ("kappa2", {**EXAMPLES["kappa2"], "mu": 0.25, "lr": 0.25}, "beta/mu=4 must exceed 13/3"),
+    ("kappa2", {**EXAMPLES["kappa2"], "mu": 0.125, "lr": 1.5 / 8**0.5}, "lr=0.53033 must be at most 0.197878"),
+    ("wedge", {**EXAMPLES["wedge"], "lr": 2.1}, "has no such cycle"),
 ]
 
 

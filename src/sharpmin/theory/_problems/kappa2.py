@@ -21,7 +21,7 @@ E, THETA = (0.6, 0.8), 0.75
 
 @problem("kappa2")
 def kappa2(*, beta: float, mu: float, rho: float, lr: float) -> Pieces:
-    """The function of statement KAPPA2: SAM with this lr and rho jumps between (0, lr beta rho theta e_2/2) and its mirror image.
+    """The function of statement KAPPA2: SAM with this lr and rho jumps between two points of the plane for ever.
 
     In units beta = rho = 1, with e = (3/5, 4/5), theta = 3/4, q = lr theta/2 and L = 1 - mu, it is mu ||z||^2/2 plus the Moreau
     envelope (of parameter 1/L) of the maximum of four lines. They belong to the points of the cycle and to where SAM looks:
@@ -57,7 +57,7 @@ def feasible(owner: str, beta: float, mu: float, lr: float) -> None:
 def largest_lr(kappa: float) -> float:
     """The largest beta lr for which the function exists: 0 up to kappa = 13/3, at least 1/(2 sqrt kappa) from kappa = 8 on.
 
-    With m = kappa^(-1/2) and t = theta beta lr/(2 m) it is where `room` vanishes: 3 - 13 m^2 = (10 m + 16 m^3) t + (9 + 16 m^2) t^2.
+    With m = kappa^(-1/2) and t = theta beta lr/(2 m), `room` vanishes there: 3 - 13 m^2 = (10 m + 16 m^3) t + (9 + 16 m^2) t^2.
 
     >>> round(largest_lr(100.0), 6), largest_lr(4.0)
     (0.135208, 0.0)
@@ -81,8 +81,8 @@ def gap(mu: float, lr: float, e: tuple[float, float] = E, theta: float = THETA) 
 def worst_shape(mu: float) -> tuple[tuple[float, float], float]:
     """The e and theta with the largest gap as lr -> 0, at beta = rho = 1.
 
-    There e_1^2 mu = e_2^2 (theta - mu)(1 - theta), so the gap over lr^2/(8 mu) is theta^2 - mu (1 - mu) theta/(1 + mu - theta), and
-    its derivative falls through 0 where 2 theta (1 + mu - theta)^2 = mu (1 - mu^2).
+    There e_1^2 mu = e_2^2 (theta - mu)(1 - theta), so the gap over lr^2/(8 mu) is theta^2 - mu (1 - mu) theta/(1 + mu - theta),
+    whose derivative falls through 0 where 2 theta (1 + mu - theta)^2 = mu (1 - mu^2).
     """
     low, high = (1 + mu) / 3, 1.0
     for _ in range(60):

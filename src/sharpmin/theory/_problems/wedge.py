@@ -24,15 +24,18 @@ def cycle(owner: str, *, beta: float, mu: float, rho: float, lr: float, slope: f
     r = rho/||grad f|| there solves cos^2 a/(beta (1 + r beta)) + sin^2 a/(mu (1 + r mu)) = lr/2.
 
     Raises:
-        ValueError: unless lr is below 2 cos^2 a/beta + 2 sin^2 a/mu, beyond which there is no such cycle.
+        TypeError: unless slope is a number.
+        ValueError: unless slope > 0 and lr is below 2 cos^2 a/beta + 2 sin^2 a/mu, beyond which there is no such cycle.
     """
-    angle = math.atan(slope * mu / beta)
+    angle = math.atan(finite(slope, "slope", owner, low=0, strict=True) * mu / beta)
     across, along = math.cos(angle), math.sin(angle)
 
     def excess(r: float) -> float:
         return across**2 / (beta * (1 + r * beta)) + along**2 / (mu * (1 + r * mu)) - lr / 2
 
-    require(excess(0.0) > 0, owner, f"lr={lr:g} must be below {2 * excess(0.0) + lr:g}; beyond, this function has no such cycle")
+    require(
+        excess(0.0) > 0, owner, f"lr={lr:g} must be below {2 * excess(0.0) + lr:g}; beyond, this function has no such cycle"
+    )
     low, high = 0.0, 1 / beta
     while excess(high) > 0:
         low, high = high, 2 * high
@@ -62,7 +65,6 @@ def wedge(*, beta: float, mu: float, rho: float, lr: float, slope: float) -> Pie
            [-1. ,  0. ]])
     """
     numbers("wedge", {"beta": beta, "mu": mu, "rho": rho, "lr": lr})
-    slope = finite(slope, "slope", "wedge", low=0, strict=True)
     require(rho > 0, "wedge", f"rho={rho:g} must be > 0; with rho = 0 there is no cycle")
     cycle("wedge", beta=beta, mu=mu, rho=rho, lr=lr, slope=slope)
     angle = math.atan(slope * mu / beta)
@@ -76,4 +78,3 @@ def wedge(*, beta: float, mu: float, rho: float, lr: float, slope: float) -> Pie
     for k, hill in enumerate((*(np.outer(n, n) for n in normals), np.zeros((2, 2)), np.eye(2))):
         slopes[k, :, :2] += (beta - mu) * hill
     return Pieces("wedge", conditions, slopes, np.zeros(4), float(beta), float(mu))
-

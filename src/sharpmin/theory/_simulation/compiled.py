@@ -1,7 +1,8 @@
 """The compiled engine: turns a run into arrays for the kernels, chunk by chunk, tiles spread over threads.
 
-It takes 1-D hinge problems, and exact steps on diagonal quadratics and on `Pieces`, with radii of the form min(a_t, c_t n), which is what
-every schedule of `sharpmin.rho` gives, however nested, but for a norm of a norm. Everything else is the reference's.
+It takes 1-D hinge problems, and exact steps on diagonal quadratics and on `Pieces`, with radii of the form
+min(a_t, c_t n), which is what every schedule of `sharpmin.rho` gives, however nested, but for a norm of a norm. Everything
+else is the reference's.
 """
 
 from __future__ import annotations

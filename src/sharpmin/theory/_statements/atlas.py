@@ -113,7 +113,15 @@ _OPEN = "two independent samples differ by their noise, not by rho, so no statem
 
 # oracle, settings, radius, rules, evidence, all the way, note
 _ROWS: tuple[tuple[str, str, str, str, str, bool | None, str], ...] = (
-    ("exact", "strongly-convex", "constant", "t1 t1d", "t2 t2k c1 kappa2 wedge", True, "at 1/T^2 with a decaying lr, no faster at constant lr"),
+    (
+        "exact",
+        "strongly-convex",
+        "constant",
+        "t1 t1d",
+        "t2 t2k c1 kappa2 wedge",
+        True,
+        "at 1/T^2 with a decaying lr, no faster at constant lr",
+    ),
     ("exact", "convex", "constant", "t3 t3b", "", True, "a smaller lr removes the effect of rho"),
     ("exact", "pl", "constant", "t4pl", "pl-trap", False, "the trap is numeric"),
     ("exact", "nonconvex", "constant", "t4", "trap trap-smooth trap-lipschitz", False, "no step size helps"),

@@ -9,8 +9,8 @@ m-SAM samples of smoothness beta_component. lr_t = 2/(mu (t + t0)), t0 = 2 beta/
 
 for m-SAM beta_component^2 beta takes the place of beta^3 where beta_component exceeds beta.
 
-**Where it is nearly attained.** At T = 1 from the optimum, on quadratic samples of curvature beta: the share 1 - 1/(2 kappa), .995
-at kappa = 101. A third of the noise term as T grows: the power is right.
+**Where it is nearly attained.** At T = 1 from the optimum, on quadratic samples of curvature beta: the share
+1 - 1/(2 kappa), .995 at kappa = 101. A third of the noise term as T grows: the power is right.
 
 **For training.** The natural scaling is rho ~ sqrt(lr): `ProportionalToLR(rho, lr, power=0.5)`. Then constant rho's floor is
 gone, and an ordinary decay of lr does both.
@@ -68,7 +68,7 @@ def bound(
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
-    """Noisy families, strongly convex and PL; quadratics with kappa = 1, without noise at T = 1, with noise at large T; one step of kappa = 101."""
+    """Noisy families, strongly convex and PL; quadratics with kappa 1, without and with noise; a step with kappa 101."""
     horizons = (1, 10, 100, 1000)
     for method in ("m-sam", "n-sam"):
         for kind in ("strongly-convex", "nonconvex"):

@@ -3,14 +3,15 @@
 **Assumptions.** kappa = beta/mu > 13/3, constant rho, a constant lr up to a limit (`problems()["kappa2"]` refuses more), which
 is at least 1/(2 beta sqrt(kappa)) from kappa = 8 on.
 
-**Statement.** There is a mu-strongly convex, beta-smooth function of the plane, `problems()["kappa2"]`, on which SAM jumps for
-ever between the points x_+- = (0, +-(3/10) beta lr rho), with
+**Statement.** There is a mu-strongly convex, beta-smooth function of the plane, `problems()["kappa2"]`, on which SAM jumps
+for ever between the points x_+- = (0, +-(3/10) beta lr rho), with
 
     f(x_+-) - f* = (81 kappa + 144) beta^3 lr^2 rho^2/3200.
 
 It is one of a family: for a unit vector e, e_1, e_2 > 0, and theta in (0, 1) the same construction gives the gap
-(theta^2/8) (e_1^2 kappa + e_2^2) beta^3 lr^2 rho^2. With q = theta beta lr/2 and m = mu/beta a function of the class through its
-points exists if and only if e_1^2 (m + q)^2/m <= e_2^2 (theta - m - q)(1 + q - theta). Here e = (3/5, 4/5), theta = 3/4.
+(theta^2/8) (e_1^2 kappa + e_2^2) beta^3 lr^2 rho^2. With q = theta beta lr/2 and m = mu/beta a function of the class
+through its points exists if and only if e_1^2 (m + q)^2/m <= e_2^2 (theta - m - q)(1 + q - theta). Here e = (3/5, 4/5)
+and theta = 3/4.
 
 **Where it is attained.** Everywhere: the statement is an equality. As lr -> 0 the largest gap of the family, divided by the F of
 T1, is .329, .417, .593, .751, .914, .972, .997 at kappa = 4, 10, 30, 100, 1e3, 1e4, 1e6: F is sharp, constant 1.
@@ -32,7 +33,7 @@ from typing import TYPE_CHECKING
 from sharpmin.core.extras import optional
 
 from .._problems import problems
-from .._problems.kappa2 import E, THETA, feasible, gap, worst_shape
+from .._problems.kappa2 import THETA, E, feasible, gap, worst_shape
 from .._simulation.simulate import simulate
 from .._statements.theorem import Cell, Theorem, register, scaled
 
@@ -65,7 +66,7 @@ def supremum(kappa: float) -> float:
 def kept(
     f: Problem, point: tuple[float, float], limit: float, *, lr: float, rho: float, share: float, where: str
 ) -> Iterator[Cell]:
-    """SAM from a point of the cycle; and from four points around it, at a share of its height, until they are back to rounding."""
+    """SAM from a point of the cycle, and from four around it at a share of its height, until they are back to rounding."""
     circle = np.array([[1.0, 1.0], [-1.0, 1.0], [-1.0, -1.0], [1.0, -1.0]]) / math.sqrt(2)
     starts = {"on the cycle": np.array([point]), "around it": np.array(point) + share * point[1] * circle}
     for (place, x0), steps in zip(starts.items(), (2000, round(21 / (lr * f.mu))), strict=True):

@@ -38,7 +38,9 @@ def bound(*, beta: float, mu: float, rho: float, steps: int, lr: float | None = 
     """(81/3200) beta^4 rho^2/(mu^3 T^2), for every lr in (0, 2/beta)."""
     kappa = beta / mu
     require(kappa >= 8 * (1 - 1e-12), "t2k", f"beta/mu={kappa:g} must be at least 8; t2 holds for every kappa")
-    require(steps >= kappa**2 * (1 - 1e-12), "t2k", f"steps={steps} must be at least (beta/mu)^2={kappa**2:g}; t2 holds from 2 on")
+    require(
+        steps >= kappa**2 * (1 - 1e-12), "t2k", f"steps={steps} must be at least (beta/mu)^2={kappa**2:g}; t2 holds from 2 on"
+    )
     require(lr is None or lr < 2 / beta, "t2k", f"lr={lr} must be below 2/beta={2 / beta:g}")
     return power_bound(beta=beta, mu=mu, rho=rho, steps=steps, power=2)
 
