@@ -105,9 +105,7 @@ def test_rates_lie_between_their_bounds(data, plates):
 def test_shares_of_the_floor_are_those_of_the_statements(data, plates):
     (_, shares), (_, path) = plates["kappa"].panels
     drawn, bound = curves(shares), {name: theorems()[name].bound for name in ("c1", "kappa2")}
-    for kappa, quadratic, wedge, high, most in zip(
-        drawn["KAPPA2"][0][0], *(drawn[name][0][1] for name in drawn), strict=True
-    ):
+    for kappa, quadratic, wedge, high, most in zip(drawn["KAPPA2"][0][0], *(drawn[name][0][1] for name in drawn), strict=True):
         mu, lr = 1 / kappa, 0.1 / kappa
         floor = max((lr / (2 * (1 - lr))) ** 2 / (2 * mu), lr**2 / 2)
         assert quadratic == pytest.approx(bound["c1"](curvature=1.0, rho=1.0, lr=lr) / floor, rel=1e-6)

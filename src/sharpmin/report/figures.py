@@ -64,8 +64,8 @@ def draw(data: Datasets) -> tuple[Plate, ...]:
         Plate(
             "kappa",
             "The factor κ is real",
-            "On functions of the plane SAM is held on two-cycles whose gap is a fixed share of the floor F of T1, where that of "
-            "a quadratic falls like 1/κ; the best of them come arbitrarily close to F.",
+            "On functions of the plane SAM is held on two-cycles whose gap is a fixed share of the floor F of T1, where that "
+            "of a quadratic falls like 1/κ; the best of them come arbitrarily close to F.",
             ("P1",),
             (
                 ("The gap that stays, at β lr = 0.1/κ", kappa.shares(data.kappa.shares)),
