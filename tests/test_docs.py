@@ -10,6 +10,7 @@ PRINTED = {
     "bases.md": "20 20",
     "canon.md": "0.3",
     "cluster.md": "('seed',) 1",
+    "kappa.md": "0.006440625 0.006440625",
     "language-models.md": "2\n12\nTrue\n[2, 2]\nTrue\n12",
     "migration.md": "0.02",
     "parts.md": "1",

@@ -16,6 +16,7 @@ ARGUMENTS = {
     "e3": {"p": 0.1, "rho": 1.0},
     "e4": {"beta": 1.0, "rho": 1.0, "d": 3.0},
     "e5": {"theta": 0.25, "s": 0.1, "beta": 1.0, "rho": 1.0},
+    "kappa2": {"beta": 2.0, "mu": 0.1, "rho": 0.5, "lr": 0.05},
     "logcosh": {"beta": 1.0, "mu": 0.1, "dim": 3},
     "pl-trap": {"mu": 0.5, "rho": 1.0},
     "product": {},
@@ -24,6 +25,7 @@ ARGUMENTS = {
     "trap-lipschitz": {"theta": 0.125, "beta": 2.0, "rho": 0.5},
     "trap-smooth": {"beta": 2.0, "rho": 0.5},
     "us": {"h1": 1.0, "h2": 0.2},
+    "wedge": {"beta": 2.0, "mu": 0.1, "rho": 0.5, "lr": 0.01, "slope": 0.65},
 }
 
 
@@ -72,6 +74,6 @@ def test_descent_along_the_gradient(problem):
 
 def test_every_file_is_imported():
     source = Path(folder.__file__).read_text()
-    helpers = {"registry", "problem", "hinge", "own", "dense", "softmax", "curved"}
+    helpers = {"registry", "problem", "hinge", "own", "dense", "softmax", "curved", "pieces"}
     names = {path.stem for path in Path(folder.__file__).parent.glob("*.py") if path.stem != "__init__"} - helpers
     assert {name for name in names if not re.search(rf"\b{name}\b", source)} == set()

@@ -20,7 +20,7 @@ def report(tmp_path_factory, verdicts, plates, cells):
 def test_everything_is_drawn_and_nothing_overflows(visit, report, size, scheme):
     tab = visit(report, scheme, size)
     plots = tab.evaluate(PLOTS)
-    assert len(plots) == 16
+    assert len(plots) == 18
     for width, height, drawn in plots:
         assert 200 < width < size[0]
         assert 200 < height < 600

@@ -102,6 +102,24 @@ def test_rates_lie_between_their_bounds(data, plates):
         assert slope == pytest.approx(-2, rel=0.05)
 
 
+def test_shares_of_the_floor_are_those_of_the_statements(data, plates):
+    (_, shares), (_, path) = plates["kappa"].panels
+    drawn, bound = curves(shares), {name: theorems()[name].bound for name in ("c1", "kappa2")}
+    for kappa, quadratic, wedge, high, most in zip(drawn["KAPPA2"][0][0], *(drawn[name][0][1] for name in drawn), strict=True):
+        mu, lr = 1 / kappa, 0.1 / kappa
+        floor = max((lr / (2 * (1 - lr))) ** 2 / (2 * mu), lr**2 / 2)
+        assert quadratic == pytest.approx(bound["c1"](curvature=1.0, rho=1.0, lr=lr) / floor, rel=1e-6)
+        assert high == pytest.approx(bound["kappa2"](beta=1.0, mu=mu, rho=1.0, lr=lr) / floor, rel=1e-6)
+        assert quadratic < wedge < high < most < 1
+        assert wedge > 0.14  # a share that does not fall with kappa
+    ((x, y),), ((least, _),) = curves(path)["iterates"], curves(path)["minimum"]
+    f = problems()["kappa2"](beta=1.0, mu=1 / 30, rho=1.0, lr=0.09)
+    assert f.gap(np.array([[float(least[0]), 0.0]]))[0] == pytest.approx(0, abs=1e-15)
+    gaps = f.gap(np.stack([x, y], axis=1))
+    assert gaps.min() < gaps[-1] / 5  # it was close, and climbed
+    assert gaps[-1] == pytest.approx(bound["kappa2"](beta=1.0, mu=1 / 30, rho=1.0, lr=0.09), rel=0.01)
+
+
 def test_virtual_loss_is_the_integral_of_the_step(data, plates):
     """Its difference quotients are the mean directions of one step of the simulator, sample by sample."""
     for (_, figure), instance in zip(plates["virtual-loss"].panels, data.virtual, strict=True):

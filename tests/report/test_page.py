@@ -176,7 +176,7 @@ def test_page_is_pure(verdicts, plates, cells, full):
 def test_build_does_it_all(verdicts):
     text = build(verdicts, quick=True, note="a note")
     assert "a note" in text
-    assert text.count('class="plot"') == 16
+    assert text.count('class="plot"') == 18
     assert len(re.findall(r'<th scope="row">(?:deterministic|m-SAM|n-SAM)', text)) == 12
 
 

@@ -154,6 +154,12 @@ CONDITIONS = [
     ("r2pl", {**T["r2pl"].example, "lr": 1.01}, "at most 1/beta"),
     ("r3", {**T["r3"].example, "switch": 0}, "switch=0"),
     ("r3", {**T["r3"].example, "lr": 1.01}, "at most 1/beta"),
+    ("t2k", {**T["t2k"].example, "mu": 0.13}, "at least 8"),
+    ("t2k", {**T["t2k"].example, "steps": 63}, r"at least \(beta/mu\)\^2=64"),
+    ("t2k", {**T["t2k"].example, "lr": 2.0}, "below 2/beta"),
+    ("kappa2", {**T["kappa2"].example, "mu": 0.25, "lr": 0.25}, "beta/mu=4 must exceed 13/3"),
+    ("kappa2", {**T["kappa2"].example, "mu": 0.125, "lr": 1.5 / 8**0.5}, "lr=0.53033 must be at most 0.197878"),
+    ("wedge", {**T["wedge"].example, "lr": 2.1}, "has no such cycle"),
 ]
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from sharpmin import rho as schedules
-from sharpmin.theory import Hinge, HingeProblem, InverseTime, _compiled, problems, samples, simulate
+from sharpmin.theory import Hinge, HingeProblem, InverseTime, problems, samples, simulate
 from sharpmin.theory._problems.dense import LogCosh
+from sharpmin.theory._simulation import compiled as _compiled
 from sharpmin.theory._statements.random_problems import random_hinge
 
 P = problems()
@@ -129,7 +130,42 @@ class Mine(schedules.RhoSchedule):
         return 0.1 * info.dual_norm**0.5
 
 
+PIECES = {
+    "kappa2": P["kappa2"](beta=2.0, mu=0.1, rho=0.5, lr=0.05),
+    "wedge": P["wedge"](beta=2.0, mu=0.1, rho=0.5, lr=0.01, slope=0.65),
+}
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("method", ["gd", "sam", "usam"])
+@pytest.mark.parametrize("name", PIECES)
+def test_functions_of_the_plane_that_are_quadratic_on_cells(name, method, clip):
+    rng = np.random.default_rng(0)
+    x0 = rng.normal(size=(67, 2)) * 10.0 ** rng.uniform(-3, 1, (67, 1))
+    x0[3] = 0.0
+    k = {"lr": rng.uniform(0.01, 0.4, 67), "rho": rng.uniform(0, 1, 67), "steps": 20, "x0": x0, "record": [5]}
+    assert_same(*both(PIECES[name], method=method, clip=clip, **k))
+
+
+@pytest.mark.parametrize("rho", SCHEDULES, ids=repr)
+@pytest.mark.parametrize("name", PIECES)
+def test_cells_under_schedules(name, rho):
+    k = {"lr": InverseTime(0.4, 20.0), "rho": rho, "steps": 25, "x0": [1.0, -2.0]}
+    assert_same(*both(PIECES[name], method="sam", **k))
+
+
+def test_lanes_on_cells_are_spread_over_threads(monkeypatch):
+    monkeypatch.setattr(_compiled, "THREADS", 3)
+    monkeypatch.setattr(_compiled, "_WORTH_THREADS", 0)
+    x0 = np.random.default_rng(0).normal(size=(7, 2))
+    k = {"method": "sam", "lr": 0.1, "rho": 0.5, "steps": 50, "engine": "compiled"}
+    together = simulate(PIECES["wedge"], x0=x0, **k)
+    for lane in range(7):
+        np.testing.assert_array_equal(together.x_final[lane], simulate(PIECES["wedge"], x0=x0[lane], **k).x_final[0])
+
+
 REFERENCE_ONLY = [
+    (PIECES["wedge"], {"method": "m-sam", "x0": [1.0, 1.0]}),
     (LogCosh("log-cosh", 1, 1.0), {"method": "sam"}),
     (P["quadratic"](curvatures=[1.0, 2.0]), {"method": "m-sam", "x0": [1.0, 1.0]}),
     (HINGES["trap"], {"method": "sam", "rho": schedules.Unnormalized(schedules.Unnormalized(0.3))}),

@@ -12,6 +12,7 @@ from sharpmin.core.extras import optional
 from sharpmin.core.rho import InverseSqrt, ProportionalToLR
 from sharpmin.theory import InverseTime, problems, simulate, theorems
 
+from . import _kappa
 from ._virtual import Virtual, virtual
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Datasets:
     virtual: tuple[Virtual, ...]
     simulations: tuple[Simulation, ...]
     rates: tuple[Rate, ...]
+    kappa: _kappa.Kappa
     two_cycle: TwoCycle
     floors: tuple[Floor, ...]
     digits: Simulation
@@ -114,6 +116,7 @@ def compute(quick: bool = False) -> Datasets:
         virtual=virtual(),
         simulations=simulations(quick),
         rates=rates(quick),
+        kappa=_kappa.compute(),
         two_cycle=two_cycle(),
         floors=floors(quick),
         digits=digits(quick),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
 
+from . import _kappa_figures as kappa
 from ._style import LOOKS, Key, Plate, figure, light, line, log_axis, note
 from ._virtual import Virtual
 from .datasets import CONSTANT, Datasets, Floor, Rate, Simulation, Trajectories, TwoCycle
@@ -55,10 +56,22 @@ def draw(data: Datasets) -> tuple[Plate, ...]:
             "rates",
             "The rate 1/T², between its bounds",
             "The gap falls along the slope −2 that the upper bounds T1 and T1d promise and the lower bound T2 enforces for a "
-            "constant step size; the room between them grows with κ = β/μ, and how much of it is needed is open.",
+            "constant step size; the room between them grows with κ = β/μ, and functions of the plane fill it.",
             ("P1",),
             tuple((f"κ = {r.kappa:g}", rate(r)) for r in data.rates),
             (*MEASURED.values(), UPPER, LOWER),
+        ),
+        Plate(
+            "kappa",
+            "The factor κ is real",
+            "On functions of the plane SAM is held on two-cycles whose gap is a fixed share of the floor F of T1, where that "
+            "of a quadratic falls like 1/κ; the best of them come arbitrarily close to F.",
+            ("P1",),
+            (
+                ("The gap that stays, at β lr = 0.1/κ", kappa.shares(data.kappa.shares)),
+                (f"KAPPA2, κ = {data.kappa.path.kappa:g}: the path to its two-cycle", kappa.path(data.kappa.path)),
+            ),
+            (*kappa.LOOKS.values(), kappa.SUPREMUM, kappa.POINTS, kappa.LOOKED, kappa.MINIMUM),
         ),
         Plate(
             "virtual-loss",

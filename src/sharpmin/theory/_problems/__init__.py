@@ -7,6 +7,7 @@ from . import (
     e3,
     e4,
     e5,
+    kappa2,
     logcosh,
     pl_trap,
     product,
@@ -15,6 +16,7 @@ from . import (
     trap_lipschitz,
     trap_smooth,
     us,
+    wedge,
 )
 from .registry import problems
 

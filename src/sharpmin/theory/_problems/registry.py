@@ -52,7 +52,7 @@ def problems() -> dict[str, Callable[..., Problem]]:
     """All problem factories by name.
 
     >>> sorted(problems())  # doctest: +NORMALIZE_WHITESPACE
-    ['digits', 'e1', 'e2', 'e3', 'e4', 'e5', 'logcosh', 'pl-trap', 'product', 'quadratic', 'trap', 'trap-lipschitz',
-     'trap-smooth', 'us']
+    ['digits', 'e1', 'e2', 'e3', 'e4', 'e5', 'kappa2', 'logcosh', 'pl-trap', 'product', 'quadratic', 'trap', 'trap-lipschitz',
+     'trap-smooth', 'us', 'wedge']
     """
     return dict(sorted(_PROBLEMS.items()))

@@ -1,7 +1,8 @@
 """The compiled engine: turns a run into arrays for the kernels, chunk by chunk, tiles spread over threads.
 
-It takes 1-D hinge problems and exact steps on diagonal quadratics, with radii of the form min(a_t, c_t n), which is what
-every schedule of `sharpmin.rho` gives, however nested, but for a norm of a norm. Everything else is the reference's.
+It takes 1-D hinge problems, and exact steps on diagonal quadratics and on `Pieces`, with radii of the form
+min(a_t, c_t n), which is what every schedule of `sharpmin.rho` gives, however nested, but for a norm of a norm. Everything
+else is the reference's.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sharpmin.core.rho import Capped, RhoSchedule, StepInfo, Unnormalized
 
 from .._problems.dense import DiagonalQuadratic
 from .._problems.hinge import Hinge, HingeProblem
+from .._problems.pieces import Pieces
 from .oracle import Oracle, lane_keys
 from .run import Outcome, Run
 
@@ -27,11 +29,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .._problems.problem import Array
-    from . import jit, kernel, kernel_quadratic, kernel_whole
+    from . import jit, kernel, kernel_pieces, kernel_quadratic, kernel_whole
 else:
     np = optional("numpy", extra="lab")
     jit = optional("sharpmin.theory._simulation.jit", extra="lab")  # numba is imported when something is simulated
     kernel = optional("sharpmin.theory._simulation.kernel", extra="lab")
+    kernel_pieces = optional("sharpmin.theory._simulation.kernel_pieces", extra="lab")
     kernel_quadratic = optional("sharpmin.theory._simulation.kernel_quadratic", extra="lab")
     kernel_whole = optional("sharpmin.theory._simulation.kernel_whole", extra="lab")
 
@@ -45,9 +48,8 @@ def supports(run: Run) -> bool:
     """Whether the compiled engine can take this run."""
     if not jit.AVAILABLE:
         return False
-    known = isinstance(run.problem, HingeProblem) or (
-        isinstance(run.problem, DiagonalQuadratic) and run.method.oracle is Oracle.EXACT and run.problem.dim <= 64
-    )
+    exact = isinstance(run.problem, Pieces) or (isinstance(run.problem, DiagonalQuadratic) and run.problem.dim <= 64)
+    known = isinstance(run.problem, HingeProblem) or (exact and run.method.oracle is Oracle.EXACT)
     if not isinstance(run.rho, RhoSchedule):
         return known
     one_lr = callable(run.lr) or bool((run.lr == run.lr[0]).all())
@@ -73,8 +75,9 @@ def _sees_norm(rho: Any) -> bool:
 def run_compiled(run: Run) -> Outcome:
     """All steps of all lanes."""
     out, lanes = Outcome.begin(run), len(run.x0)
-    tiles = -(-lanes // jit.TILE)
-    x = _padded(run.x0, tiles)
+    width = _width(run.problem)
+    tiles = -(-lanes // width)
+    x = _padded(run.x0, tiles * width)
     sums, least = np.zeros((2, len(x))), np.full(len(x), np.inf)
     advance = _engine(run, tiles, x, sums, least)
     marks = sorted({*run.record, *range(0, run.steps, CHUNK), run.steps})
@@ -89,10 +92,10 @@ def run_compiled(run: Run) -> Outcome:
 
 def _engine(run: Run, tiles: int, x: Array, sums: Array, least: Array) -> Callable[[int, int], None]:
     """A function that takes the steps begin ... end - 1 of every lane."""
-    ones = np.ones(len(x))
-    lr = ones if callable(run.lr) else _padded(run.lr, tiles)
-    scale = ones if isinstance(run.rho, RhoSchedule) else _padded(run.rho, tiles)
-    keys = lane_keys(_padded(run.seeds, tiles))
+    ones, width = np.ones(len(x)), _width(run.problem)
+    lr = ones if callable(run.lr) else _padded(run.lr, len(x))
+    scale = ones if isinstance(run.rho, RhoSchedule) else _padded(run.rho, len(x))
+    keys = lane_keys(_padded(run.seeds, len(x)))
     problem, clip = run.problem, -1.0 if run.clip is None else run.clip
     oracle = {Oracle.EXACT: jit.EXACT, Oracle.M_SAM: jit.SAME, Oracle.N_SAM: jit.INDEPENDENT}[run.method.oracle]
     ascent = {None: jit.NONE, "unit": jit.UNIT, "raw": jit.RAW}[run.method.ascent]
@@ -105,8 +108,10 @@ def _engine(run: Run, tiles: int, x: Array, sums: Array, least: Array) -> Callab
             table = partial(_hinge_tiles, problem, begin, modes, clip)
         elif isinstance(problem, DiagonalQuadratic):
             table = partial(_quadratic_tiles, problem, modes, clip)
+        elif isinstance(problem, Pieces):
+            table = partial(_pieces_lanes, problem, modes, clip)
         busy = threads if len(x) * (end - begin) >= _WORTH_THREADS else 1
-        edges = [jit.TILE * (tiles * k // busy) for k in range(busy + 1)]
+        edges = [width * (tiles * k // busy) for k in range(busy + 1)]
         parts = [slice(low, high) for low, high in pairwise(edges)]
 
         def work(part: slice) -> None:
@@ -156,6 +161,20 @@ def _quadratic_tiles(problem: DiagonalQuadratic, modes: Any, clip: float, *lanes
     kernel_quadratic.quadratic_steps(x, lam, lr, scale, scale, lr_t, a_t, c_t, modes, clip, sums, least)
 
 
+def _pieces_lanes(problem: Pieces, modes: Any, clip: float, *lanes: Any) -> None:
+    x, _, lr, scale, lr_t, a_t, c_t, sums, least = lanes
+    _, ascent, kind, clipped, means = modes
+    scale = 0.0 * scale if ascent == jit.NONE else scale  # y = x + 0 g
+    modes = (ascent == jit.UNIT, kind, clipped, means)
+    parts = (problem.conditions, problem.slopes, problem.constants)
+    kernel_pieces.pieces_steps(x, *parts, lr, scale, scale, lr_t, a_t, c_t, modes, clip, sums, least)
+
+
+def _width(problem: Any) -> int:
+    """Lanes that go together: cells differ from lane to lane, so nothing is won by a tile of them."""
+    return 1 if isinstance(problem, Pieces) else jit.TILE
+
+
 def _schedules(run: Run, begin: int, end: int) -> tuple[Array, Array, Array, int]:
     """lr_t, a_t, c_t over the steps of a chunk, and how the radius follows from a and c."""
     steps = range(begin, end)
@@ -178,9 +197,9 @@ def _parts(rho: RhoSchedule, step: int, lr: float) -> tuple[float, float]:
     return math.inf if math.isnan(a) else a, float(rho(StepInfo(step, lr, _TINY))) / _TINY
 
 
-def _padded(values: Any, tiles: int) -> Any:
-    """Lanes up to a multiple of the tile; the last lane is repeated."""
-    missing = tiles * jit.TILE - len(values)
+def _padded(values: Any, lanes: int) -> Any:
+    """That many lanes, up to which the last one is repeated."""
+    missing = lanes - len(values)
     return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
 
 

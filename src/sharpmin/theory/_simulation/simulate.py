@@ -60,8 +60,8 @@ def simulate(
         record: steps in 0 ... T at which x_t and f(x_t) are kept.
         means: False leaves out the three statistics over t, which on data cost more than the step itself.
 
-        engine: "numpy" is the readable reference, which runs everything; "compiled" runs 1-D hinge problems and exact steps on
-            diagonal quadratics, twenty to fifty times faster on many lanes; "auto" takes the compiled one where it can.
+        engine: "numpy" is the readable reference, which runs everything; "compiled" runs 1-D hinge problems, and exact steps
+            on diagonal quadratics, kappa2 and wedge, twenty to fifty times faster on many lanes; "auto" takes it where it can.
 
     Returns:
         Dataset over `lane` (lr, rho, x0 and seeds broadcast to it): x_final; over t < T mean_square_gradient

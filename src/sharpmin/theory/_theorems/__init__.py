@@ -14,6 +14,7 @@ from . import (
     e3,
     e4,
     e5,
+    kappa2,
     p1_slopes,
     pl_trap,
     polyak,
@@ -24,6 +25,7 @@ from . import (
     t1,
     t1d,
     t2,
+    t2k,
     t3,
     t3b,
     t4,
@@ -45,4 +47,5 @@ from . import (
     us_limit,
     us_m,
     warm_start,
+    wedge,
 )

@@ -59,7 +59,7 @@ C1 = register(
         example={"curvature": 2.0, "rho": 0.7, "lr": 0.15},
         golden=(({}, 2.0 * 0.123529411764706**2 / 2),),
         attained=True,
-        places=(Place("exact", "strongly-convex", "constant", rank=1),),
+        places=(Place("exact", "strongly-convex", "constant", rank=2),),
         mutants={"1 % lower": scaled(bound, 0.99), "1 % higher": scaled(bound, 1.01)},
     )
 )

@@ -10,6 +10,7 @@ If lr >= 1/(mu T), take curvature beta and a start on its two-cycle (C1): the st
 mu and x0 = 3 rho + 2 kappa^1.5 rho/T: the step is too small. The instance depends on lr and T.
 
 **Where it is attained.** kappa = 1, T = 1000, lr = 1/(mu T): within 0.1 %. At T = 2 and lr just below 1/(2 mu), for kappa < 4.
+For kappa >= 8 and T >= kappa^2 there are functions of two variables that are slower by the factor kappa: T2' (id t2k).
 
 **For training.** The 1/T^2 of T1 is what constant rho costs; gradient descent is exponentially fast here.
 

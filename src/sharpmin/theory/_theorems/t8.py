@@ -10,7 +10,9 @@ smoothness. Beyond 1/beta it is false: on a quadratic at lr = 1.5/beta the two-c
 
 From 2 rho v - v^2 (1 - beta lr)/beta <= beta rho^2/(1 - beta lr), v = ||grad f(y)||.
 
-**Where it is nearly attained.** E3 with p = 0.1 keeps E x at -0.8 rho, so the power of rho is right: 0.15 of the floor.
+**Where it is nearly attained.** The noise term to a half, .476 at beta lr = .95: quadratic samples, kappa = 1, rho -> 0, long
+T, where E x^2 -> lr sigma^2/(mu (2 - mu lr)). E3 with p = 0.1 keeps E x at -0.8 rho, so the power of rho is right: 0.15 of
+the floor.
 
 **For training.** In distance the floor of n-SAM is kappa rho^2, where that of m-SAM, from T6, is kappa^2 rho^2.
 

@@ -7,6 +7,7 @@
     Delta max_{lam in [mu, beta]} (1 - lr lam (1 + rho lam))^(2T),    with the maximum at lam = mu or lam = beta.
 
 Numeric: no proof is known here. It agrees with the performance-estimation problem (a semidefinite program) in 398 cases.
+It is special to USAM: with the gradient normalised, functions of two variables are worse than every quadratic (KAPPA2, WEDGE).
 
 **Where it is attained.** On the quadratic of curvature mu or beta.
 

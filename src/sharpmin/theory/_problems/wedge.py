@@ -1,0 +1,80 @@
+"""WEDGE: a quadratic that is flat along a narrow wedge, with an attracting two-cycle of SAM across it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from sharpmin.core.extras import optional
+from sharpmin.core.rho import finite
+
+from .._statements.assume import numbers, require
+from .pieces import Pieces
+from .registry import problem
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = optional("numpy", extra="lab")
+
+
+def cycle(owner: str, *, beta: float, mu: float, rho: float, lr: float, slope: float) -> tuple[tuple[float, float], float]:
+    """The point (z_1, z_2) of the two-cycle (z_1, +-z_2), and its gap.
+
+    r = rho/||grad f|| there solves cos^2 a/(beta (1 + r beta)) + sin^2 a/(mu (1 + r mu)) = lr/2.
+
+    Raises:
+        TypeError: unless slope is a number.
+        ValueError: unless slope > 0 and lr is below 2 cos^2 a/beta + 2 sin^2 a/mu, beyond which there is no such cycle.
+    """
+    angle = math.atan(finite(slope, "slope", owner, low=0, strict=True) * mu / beta)
+    across, along = math.cos(angle), math.sin(angle)
+
+    def excess(r: float) -> float:
+        return across**2 / (beta * (1 + r * beta)) + along**2 / (mu * (1 + r * mu)) - lr / 2
+
+    require(
+        excess(0.0) > 0, owner, f"lr={lr:g} must be below {2 * excess(0.0) + lr:g}; beyond, this function has no such cycle"
+    )
+    low, high = 0.0, 1 / beta
+    while excess(high) > 0:
+        low, high = high, 2 * high
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    r = high
+    n, t = across / (beta * (1 + r * beta)), along / (mu * (1 + r * mu))  # up to a factor, z across and along the edge
+    factor = rho / (r * math.hypot(beta * n, mu * t))
+    point = factor * (t * across - n * along), factor * (n * across + t * along)
+    return point, factor**2 / 2 * (beta * n**2 + mu * t**2)
+
+
+@problem("wedge")
+def wedge(*, beta: float, mu: float, rho: float, lr: float, slope: float) -> Pieces:
+    """f(z) = mu ||z||^2/2 + (beta - mu)/2 dist(z, W)^2, W = {|z_2| <= tan(a) z_1}, tan a = slope mu/beta; f* = 0 at 0.
+
+    The function is mu-strongly convex and beta-smooth, and does not depend on rho and lr: they are asked for since the slope
+    that is worst does, and a slope for which they have no two-cycle is refused.
+
+    Raises:
+        TypeError: unless all are numbers.
+        ValueError: unless beta, mu, rho, lr, slope > 0 and lr is below 2 cos^2 a/beta + 2 sin^2 a/mu.
+
+    >>> wedge(beta=1.0, mu=0.1, rho=1.0, lr=0.01, slope=0.61).gradient(np.array([[1.0, 0.0], [-1.0, 0.0]]))
+    array([[ 0.1,  0. ],
+           [-1. ,  0. ]])
+    """
+    numbers("wedge", {"beta": beta, "mu": mu, "rho": rho, "lr": lr})
+    require(rho > 0, "wedge", f"rho={rho:g} must be > 0; with rho = 0 there is no cycle")
+    cycle("wedge", beta=beta, mu=mu, rho=rho, lr=lr, slope=slope)
+    angle = math.atan(slope * mu / beta)
+    c, s = math.cos(angle), math.sin(angle)
+    normals, edges = np.array([[-s, c], [-s, -c]]), np.array([[c, s], [c, -s]])
+    conditions = np.zeros((4, 2, 3))
+    conditions[:2, :, :2] = np.stack([normals, edges], axis=1)  # beyond an edge, and beside it
+    conditions[2, :, :2], conditions[3, :, :2] = -normals, -edges  # inside; behind the tip
+    slopes = np.zeros((4, 2, 3))
+    slopes[:, :, :2] = mu * np.eye(2)
+    for k, hill in enumerate((*(np.outer(n, n) for n in normals), np.zeros((2, 2)), np.eye(2))):
+        slopes[k, :, :2] += (beta - mu) * hill
+    return Pieces("wedge", conditions, slopes, np.zeros(4), float(beta), float(mu))
