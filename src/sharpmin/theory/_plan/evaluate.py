@@ -15,7 +15,7 @@ from .._simulation.lr import LRSchedule
 from .._statements.atlas import atlas
 from .._statements.situation import Rule
 from .._statements.theorem import Theorem, registered
-from .least import DECADES, least
+from .least import least
 
 _TINY = 1e-200  # a step size that adds nothing to a bound that is continuous at lr = 0
 
@@ -214,8 +214,7 @@ def _best_lr(theorem: Theorem, inputs: Inputs, *, moves: bool) -> float:
     if not moves:
         return prescribed
     best = least(value, 1 / inputs.beta)
-    smallest_tried = 10 ** (0.5 - DECADES) / inputs.beta
-    return best if best > smallest_tried and value(best) < value(prescribed) * (1 - 1e-9) else prescribed
+    return best if value(best) < min(value(prescribed), value(_TINY)) * (1 - 1e-9) else prescribed
 
 
 @cache

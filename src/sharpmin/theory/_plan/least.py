@@ -17,7 +17,7 @@ def least(value: Callable[[float], float], top: float) -> float:
 
     It is exact for a function that falls and then rises, as every registered bound does: there the minimum lies between the
     neighbours of the best power of ten. Any other function gets the smallest value around that power. `value` is inf where
-    a statement does not hold. If it rises throughout, the result is the last point, `top * 10**-DECADES`.
+    a statement does not hold.
     """
     grid = [top * 10.0**-k for k in range(DECADES + 1)]
     values = [value(point) for point in grid]
@@ -37,5 +37,4 @@ def least(value: Callable[[float], float], top: float) -> float:
             low, left, at_left = left, right, at_right
             right = low + _GOLDEN * (high - low)
             at_right = value(math.exp(right))
-    found = math.exp((low + high) / 2)
-    return found if value(found) < smallest else grid[best]
+    return min((grid[best], math.exp(left), math.exp(right)), key=value)

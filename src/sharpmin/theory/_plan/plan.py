@@ -98,7 +98,6 @@ class Plan:
         if self.accuracy is not None:
             yield "accuracy", f"{self.accuracy:g} is {'reached' if self.enough else 'not reached'}"
 
-
     def _words(self, quantity: str) -> str:
         words = QUANTITIES[quantity]
         return words.replace("E ", "") if self.oracle == "exact" else words
