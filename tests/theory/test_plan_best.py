@@ -1,4 +1,4 @@
-"""plan against a dense scan of the bounds: the best step size, decaying radii, other quantities; and runs at radii below rho."""
+"""plan against a dense scan of the bounds: best step size, decaying radii, other quantities; and runs at radii below rho."""
 
 import inspect
 import math
@@ -149,8 +149,8 @@ def test_nothing_is_advised_that_takes_longer_than_staying():
     advice = plan(**k, accuracy=1e-9).advice
     staying = next(item.steps for item in advice if item.change == "steps")
     assert 6e7 < staying < 8e7
-    assert {item.radius for item in advice} == {"constant", "decaying", "clipped", "unnormalised"}
-    assert max(item.steps for item in advice) == staying
+    assert [item.radius for item in advice] == ["constant", "unnormalised", "clipped"]  # decaying takes as long as staying
+    assert max(item.steps for item in advice[1:]) < 3e4
 
 
 def test_a_vacuous_bound_names_the_quantities_of_which_something_is_known():

@@ -43,12 +43,12 @@ class Advice:
 def advise(inputs: Inputs, target: float) -> tuple[Advice, ...]:
     """Changes that bring the bound to `target` or below.
 
-    An alternative counts only if it bounds the same quantity and needs no more steps than staying with oracle and radius.
+    An alternative counts only if it bounds the same quantity and needs fewer steps than staying with oracle and radius.
     """
     here = evaluate(inputs)
     wanted = replace(inputs, quantity=here.rule.quantity)
     staying = list(_staying(wanted, target))
-    most = min((item.steps for item in staying if item.change != "rho"), default=MOST_STEPS)
+    most = min((item.steps - 1 for item in staying if item.change != "rho"), default=MOST_STEPS)
     others = sorted(_others(wanted, target, most), key=lambda item: item.steps)
     return (*staying, *_late_switch(wanted, target), *others)
 
