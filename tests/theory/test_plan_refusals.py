@@ -34,7 +34,11 @@ BAD = [
     ({"accuracy": "high"}, TypeError, "accuracy='high'"),
     ({"oracle": "n-sam", "radius": "clipped"}, ValueError, "no statement applies .* differ by their noise"),
     ({"radius": "unnormalised", "rho": 1.0}, ValueError, "no statement applies .* must be below 1"),
-    ({"radius": "decaying", "lr": 0.1, "quantity": "gap"}, ValueError, "prescribes its step size; leave out lr"),
+    (
+        {"radius": "decaying", "lr": 1.5, "quantity": "gap"},
+        ValueError,
+        "prescribes its step size; leave out lr.*t6: lr=1.5 must",
+    ),
     ({"oracle": "n-sam", "quantity": "squared-distance", "setting": "strongly-convex"}, ValueError, "t8: it needs distance="),
 ]
 

@@ -22,7 +22,7 @@ def plan(
     delta: Annotated[Number, typer.Option(help="f(x0) - f*.")] = None,
     distance: Annotated[Number, typer.Option(help="||x0 - x*||.")] = None,
     beta_component: Annotated[Number, typer.Option(help="Smoothness of the samples, for m-sam; default beta.")] = None,
-    lr: Annotated[Number, typer.Option(help="A step size; default is what the statement prescribes.")] = None,
+    lr: Annotated[Number, typer.Option(help="A step size; default is the one with the smallest bound.")] = None,
     c: Annotated[Number, typer.Option(help="The cap of radius capped; default 1/(2 beta).")] = None,
     clip: Annotated[Number, typer.Option(help="theta of radius clipped, in (0, 1); default 0.5.")] = None,
     quantity: Annotated[str | None, typer.Option(help="What to bound, where there is a choice: see below.")] = None,

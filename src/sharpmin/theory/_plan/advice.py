@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from .._statements.theorem import registered
-from .evaluate import Inputs, Outcome, evaluate, floor
+from .._statements.atlas import atlas
+from .._statements.theorem import Theorem, registered
+from .evaluate import Inputs, Outcome, attempt, evaluate, floor, outcomes
 
 MOST_STEPS = 10**15  # what needs more is no advice
 
@@ -40,14 +41,20 @@ class Advice:
 
 
 def advise(inputs: Inputs, target: float) -> tuple[Advice, ...]:
-    """Changes that bring the bound to `target` or below; an alternative counts only if it bounds the same quantity."""
+    """Changes that bring the bound to `target` or below.
+
+    An alternative counts only if it bounds the same quantity and needs fewer steps than staying with oracle and radius.
+    """
     here = evaluate(inputs)
     wanted = replace(inputs, quantity=here.rule.quantity)
-    return tuple(_changes(wanted, here, target))
+    staying = list(_staying(wanted, target))
+    most = min((item.steps - 1 for item in staying if item.change != "rho"), default=MOST_STEPS)
+    others = sorted(_others(wanted, target, most), key=lambda item: item.steps)
+    return (*staying, *_late_switch(wanted, target), *others)
 
 
-def _changes(inputs: Inputs, here: Outcome, target: float) -> Iterator[Advice]:
-    stays = floor(here.theorem, inputs, here.lr)
+def _staying(inputs: Inputs, target: float) -> Iterator[Advice]:
+    """A smaller rho, more steps, or both where neither is enough."""
     rho = _largest_rho(inputs, target)
     if rho is not None:
         smaller = replace(inputs, rho=rho)
@@ -56,15 +63,19 @@ def _changes(inputs: Inputs, here: Outcome, target: float) -> Iterator[Advice]:
     steps = _fewest_steps(inputs, target)
     if steps is not None:
         yield _advice("steps", replace(inputs, steps=steps), f"{steps} steps at the same rho")
+    stays = floor(inputs, outcomes(inputs))
     if rho is None and steps is None and stays > 0:
         both = _rho_then_steps(inputs, target)
         if both is not None:
             text = f"rho = {both.rho:.4g} and {both.steps} steps: rho alone leaves the rest, steps alone leave {stays:.4g}"
             yield _advice("rho and steps", both, text)
-    yield from _late_switch(inputs, here, target)
+
+
+def _others(inputs: Inputs, target: float, most: int) -> Iterator[Advice]:
+    """Another radius or oracle, in at most so many steps."""
     for change, other, words in _alternatives(inputs):
         try:
-            fewest = _fewest_steps(other, target)
+            fewest = _fewest_steps(other, target, most)
         except ValueError:
             continue  # no statement about this quantity there
         if fewest is not None:
@@ -89,17 +100,20 @@ def _alternatives(inputs: Inputs) -> Iterator[tuple[str, Inputs, str]]:
         yield "oracle", replace(plain, oracle="n-sam", radius=inputs.radius, c=inputs.c, clip=inputs.clip), "n-SAM"
 
 
-def _late_switch(inputs: Inputs, here: Outcome, target: float) -> Iterator[Advice]:
-    """The latest step at which rho may become 0, where r3 speaks: constant rho, full gradients, the mean squared gradient."""
-    r3 = registered().get("r3")
-    if r3 is None or (inputs.oracle, inputs.radius, here.rule.quantity) != ("exact", "constant", "squared-gradient"):
-        return
-    k = {"beta": inputs.beta, "rho": inputs.rho, "steps": inputs.steps, "delta": inputs.delta, "lr": inputs.lr}
-    if r3.bound(**k, switch=1) > target:
-        return
-    switch = _first(lambda step: r3.bound(**k, switch=step + 1) > target or step >= inputs.steps, 1) or 1
-    text = f"rho = 0 from step {switch} on, at the same number of steps"
-    yield Advice("switch", inputs.rho, inputs.steps, "constant", "exact", r3.bound(**k, switch=switch), "r3", text, switch)
+def _late_switch(inputs: Inputs, target: float) -> Iterator[Advice]:
+    """The latest step at which rho may become 0, where a statement about such a switch bounds this quantity."""
+    for name in atlas()[inputs.oracle, inputs.setting, inputs.radius].switches:
+        theorem = registered()[name]
+
+        def at(step: int, theorem: Theorem = theorem) -> Outcome:
+            return attempt(theorem, replace(inputs, switch=step))
+
+        if theorem.rule is None or theorem.rule.quantity != inputs.quantity or at(1).bound > target:
+            continue
+        switch = _first(lambda step, at=at: step >= inputs.steps or at(step + 1).bound > target, 1) or 1
+        then = at(switch)
+        text = f"rho = 0 from step {switch} on, with lr = {then.lr:.4g}, at the same number of steps"
+        yield Advice("switch", inputs.rho, inputs.steps, inputs.radius, inputs.oracle, then.bound, name, text, switch)
 
 
 def _advice(change: str, after: Inputs, text: str) -> Advice:
@@ -124,18 +138,20 @@ def _largest_rho(inputs: Inputs, target: float) -> float | None:
     return low
 
 
-def _fewest_steps(inputs: Inputs, target: float) -> int | None:
-    """The fewest steps, not below the given ones, that reach the target; None beyond `MOST_STEPS`."""
-    return _first(lambda steps: _reaches(replace(inputs, steps=steps), target), inputs.steps)
+def _fewest_steps(inputs: Inputs, target: float, most: int = MOST_STEPS) -> int | None:
+    """The fewest steps, not below the given ones, that reach the target; None beyond `most`."""
+    if floor(inputs, outcomes(inputs)) > target:
+        return None
+    return _first(lambda steps: _reaches(replace(inputs, steps=steps), target), inputs.steps, most)
 
 
-def _first(holds: Callable[[int], bool], start: int) -> int | None:
-    """The least integer from `start` on at which a monotone condition holds."""
+def _first(holds: Callable[[int], bool], start: int, most: int = MOST_STEPS) -> int | None:
+    """The least integer from `start` to `most` at which a monotone condition holds."""
     low, high = start - 1, start
     while not holds(high):
-        low, high = high, 2 * high
-        if high > MOST_STEPS:
+        if high >= most:
             return None
+        low, high = high, min(2 * high, most)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if holds(middle) else (middle, high)

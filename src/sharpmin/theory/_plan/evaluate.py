@@ -1,10 +1,12 @@
-"""One bound for one situation: the step size, the terms and the floor, all taken from the statement itself."""
+"""The bounds of one situation: the step size, the terms and the floor, all taken from the statements themselves."""
 
 from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from sharpmin.core.rho import Capped, Constant, InverseSqrt, ProportionalToLR, RhoSchedule, Unnormalized
@@ -13,6 +15,7 @@ from .._simulation.lr import LRSchedule
 from .._statements.atlas import atlas
 from .._statements.situation import Rule
 from .._statements.theorem import Theorem, registered
+from .least import least
 
 _TINY = 1e-200  # a step size that adds nothing to a bound that is continuous at lr = 0
 
@@ -36,12 +39,14 @@ class Inputs:
     c: float | None
     clip: float | None
     quantity: str | None
+    switch: int | None = None
 
     def trivial(self, quantity: str) -> float:
         """What is known before the first step."""
+        if quantity.endswith("gradient"):
+            return 2 * self.beta * self.delta
         climbed = (math.sqrt(self.delta) + self.rho * math.sqrt(self.beta / 2)) ** 2  # f(y) - f* by smoothness
-        known_at_start = {"gap": self.delta, "perturbed-gap": climbed, "squared-distance": (self.distance or 0.0) ** 2}
-        return known_at_start.get(quantity, 2 * self.beta * self.delta)
+        return {"perturbed-gap": climbed, "squared-distance": (self.distance or 0.0) ** 2}.get(quantity, self.delta)
 
 
 @dataclass(frozen=True)
@@ -66,37 +71,51 @@ def rule_of(theorem: Theorem) -> Rule:
 
 
 def evaluate(inputs: Inputs) -> Outcome:
-    """The best bound among the statements about the quantity that the preferred one bounds.
+    """The smallest of the bounds on one quantity; raises as `outcomes` does."""
+    return min(outcomes(inputs), key=lambda outcome: outcome.bound)
+
+
+def outcomes(inputs: Inputs) -> list[Outcome]:
+    """What the statements say about the quantity that is asked for, by default the one that the preferred statement bounds.
 
     Raises:
         ValueError: if no statement applies; the message gives every reason.
     """
-    case = atlas()[inputs.oracle, inputs.setting, inputs.radius]
-    rules = [registered()[name] for name in case.rules]
+    rules = usable(inputs)
     reasons, found = [], list[Outcome]()
     for theorem in rules:
         quantity = rule_of(theorem).quantity
         if inputs.quantity not in (None, quantity) or (found and found[0].rule.quantity != quantity):
             continue
         try:
-            found.append(_attempt(theorem, inputs))
+            found.append(attempt(theorem, inputs))
         except ValueError as error:
             reasons.append(str(error))
     if found:
-        return min(found, key=lambda outcome: outcome.bound)
+        return found
     where = f"oracle={inputs.oracle!r}, setting={inputs.setting!r}, radius={inputs.radius!r}"
     if not reasons and inputs.quantity is not None and rules:
         have = ", ".join(dict.fromkeys(repr(rule_of(theorem).quantity) for theorem in rules))
         reasons = [f"none bounds quantity={inputs.quantity!r}; the quantities here are {have}"]
     elif not reasons:
-        reasons = [case.note]
+        reasons = [atlas()[inputs.oracle, inputs.setting, inputs.radius].note]
     raise ValueError(f"plan: no statement applies for {where}: {'; '.join(reasons)}")
+
+
+def usable(inputs: Inputs) -> list[Theorem]:
+    """The upper bounds that speak of the situation; where rho decays, also those of constant rho that hold up to rho."""
+    cases, there = atlas(), registered()
+    names = dict.fromkeys(cases[inputs.oracle, inputs.setting, inputs.radius].rules)
+    if inputs.radius == "decaying":
+        constant = cases[inputs.oracle, inputs.setting, "constant"].rules
+        names |= dict.fromkeys(name for name in constant if rule_of(there[name]).up_to_rho)
+    return [there[name] for name in names]
 
 
 def bound_at(theorem: Theorem, inputs: Inputs, lr: float | LRSchedule) -> float:
     """The bound of the statement with these constants and this step size."""
     keywords = _keywords(theorem, inputs)
-    if "lr" in _parameters(theorem) and isinstance(lr, float):
+    if "lr" in _parameters(theorem.formula) and isinstance(lr, float):
         keywords["lr"] = lr
     return theorem.bound(**keywords) / (inputs.steps if rule_of(theorem).per_step else 1)
 
@@ -116,9 +135,13 @@ def terms(theorem: Theorem, inputs: Inputs, lr: float | LRSchedule) -> dict[str,
     return parts
 
 
-def floor(theorem: Theorem, inputs: Inputs, lr: float | LRSchedule) -> float:
-    """What stays of the bound as steps -> inf, with the step size that the statement then takes, or the given one."""
-    rule = rule_of(theorem)
+def floor(inputs: Inputs, found: Sequence[Outcome]) -> float:
+    """What stays as steps -> inf of the smallest of the bounds, with the step size that each then takes, or the given one."""
+    return min(_floor(outcome, inputs) for outcome in found)
+
+
+def _floor(outcome: Outcome, inputs: Inputs) -> float:
+    theorem, rule, lr = outcome.theorem, outcome.rule, outcome.lr
     if rule.floor is not None and inputs.lr is not None:
         return float(rule.floor(**_keywords(theorem, inputs, rule.floor), lr=inputs.lr))
     if rule.schedule or not isinstance(lr, float):
@@ -129,10 +152,10 @@ def floor(theorem: Theorem, inputs: Inputs, lr: float | LRSchedule) -> float:
 
 def schedule(rule: Rule, inputs: Inputs) -> RhoSchedule:
     """The radius as training and the simulator take it."""
-    if rule.schedule == "inverse-sqrt":
-        return InverseSqrt(inputs.rho)
     if rule.schedule == "sqrt-lr":
         return ProportionalToLR(inputs.rho, lr=1 / inputs.beta, power=0.5)
+    if inputs.radius == "decaying":
+        return InverseSqrt(inputs.rho)
     if inputs.radius == "unnormalised":
         return Unnormalized(inputs.rho)
     if inputs.radius == "capped" and inputs.c is not None:
@@ -144,21 +167,23 @@ def _at_optimum(inputs: Inputs) -> Inputs:
     return replace(inputs, delta=0.0, distance=None if inputs.distance is None else 0.0)
 
 
-def _attempt(theorem: Theorem, inputs: Inputs) -> Outcome:
-    rule = rule_of(theorem)
-    takes_lr, start = "lr" in _parameters(theorem), "distance" if "distance" in _parameters(theorem) else "delta"
+def attempt(theorem: Theorem, inputs: Inputs) -> Outcome:
+    """The statement at the given step size, or at the one with the smallest bound.
+
+    Raises:
+        ValueError: where it does not hold, needs more constants, or says that x0 is a minimizer.
+    """
+    takes_lr = "lr" in _parameters(theorem.formula)
+    start = "distance" if "distance" in _parameters(theorem.formula) else "delta"
     lr: float | LRSchedule
     if inputs.lr is not None:
         if not takes_lr:
             raise ValueError(f"{theorem.id}: it prescribes its step size; leave out lr={inputs.lr:g}")
         lr = inputs.lr
-    elif theorem.prescribed is not None:
-        lr = theorem.step_size(**_keywords(theorem, inputs, theorem.prescribed))
-    elif rule.step:
-        other = registered()[rule.step]
-        lr = other.step_size(**_keywords(other, inputs, other.prescribed))
+    elif takes_lr:
+        lr = _best_lr(theorem, inputs, moves=getattr(inputs, start) != 0)
     else:
-        lr = _best_lr(theorem, inputs) if getattr(inputs, start) != 0 else 0.0
+        lr = theorem.step_size(**_keywords(theorem, inputs, theorem.prescribed))
     if lr == 0:
         given = f"{start}={getattr(inputs, start):g}"
         raise ValueError(
@@ -168,11 +193,36 @@ def _attempt(theorem: Theorem, inputs: Inputs) -> Outcome:
     return Outcome(theorem, lr, bound_at(theorem, inputs, lr))
 
 
-def _parameters(theorem: Theorem) -> Any:
-    return inspect.signature(theorem.formula).parameters
+def _best_lr(theorem: Theorem, inputs: Inputs, *, moves: bool) -> float:
+    """The lr in (0, 1/beta] with the smallest bound: the prescribed one unless another is better by more than rounding.
+
+    A bound that is smallest for lr -> 0 is no better than what is known before the first step. The prescribed lr is then kept.
+    Where none is prescribed, a start at the optimum makes it 0.
+    """
+    keywords = _keywords(theorem, inputs)
+
+    def value(lr: float) -> float:  # the inputs are checked, so the formula alone, which is ten times as fast as `bound`
+        try:
+            found: float = theorem.formula(**keywords, lr=lr)
+        except (ValueError, ArithmeticError):
+            return math.inf  # some statements hold for small lr only
+        return found if found < math.inf else math.inf  # nan, too
+
+    if theorem.prescribed is None:
+        return least(value, 1 / inputs.beta) if moves else 0.0
+    prescribed = float(theorem.step_size(**_keywords(theorem, inputs, theorem.prescribed)))
+    if not moves:
+        return prescribed
+    best = least(value, 1 / inputs.beta)
+    return best if value(best) < min(value(prescribed), value(_TINY)) * (1 - 1e-9) else prescribed
 
 
-def _keywords(theorem: Theorem, inputs: Inputs, function: Any = None) -> dict[str, Any]:
+@cache
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(function).parameters
+
+
+def _keywords(theorem: Theorem, inputs: Inputs, function: Callable[..., Any] | None = None) -> dict[str, Any]:
     """What the statement takes of what is known.
 
     Raises:
@@ -184,37 +234,10 @@ def _keywords(theorem: Theorem, inputs: Inputs, function: Any = None) -> dict[st
         "beta": inputs.beta, "mu": inputs.mu, "sigma": inputs.sigma, "rho": radius, "rho0": inputs.rho, "steps": inputs.steps,
         "delta": inputs.delta, "distance": inputs.distance, "beta_component": inputs.beta_component, "c": inputs.c,
         "clip": inputs.clip, "theta": inputs.clip, "oracle": "n-sam" if inputs.oracle == "exact" else inputs.oracle,
+        "switch": inputs.switch,
     }  # fmt: skip
-    parameters = inspect.signature(theorem.formula if function is None else function).parameters.values()
+    parameters = _parameters(theorem.formula if function is None else function).values()
     missing = [p.name for p in parameters if p.name != "lr" and p.default is p.empty and pool.get(p.name) is None]
     if missing:
         raise ValueError(f"{theorem.id}: it needs {', '.join(f'{name}=' for name in missing)}")
     return {p.name: pool[p.name] for p in parameters if pool.get(p.name) is not None}
-
-
-def _best_lr(theorem: Theorem, inputs: Inputs) -> float:
-    """The lr in (0, 1/beta) with the smallest bound: golden section on log lr; the bounds have one minimum.
-
-    Some statements hold for small lr only, so what they refuse counts as infinite.
-    """
-    ratio = (math.sqrt(5) - 1) / 2
-
-    def value(log_lr: float) -> float:
-        try:
-            return bound_at(theorem, inputs, math.exp(log_lr))
-        except ValueError:
-            return math.inf
-
-    low, high = math.log(1e-12 / inputs.beta), math.log((1 - 1e-9) / inputs.beta)
-    left, right = high - ratio * (high - low), low + ratio * (high - low)
-    at_left, at_right = value(left), value(right)
-    for _ in range(45):  # lr to 1e-7, so the bound to 1e-14
-        if at_left <= at_right:
-            high, right, at_right = right, left, at_left
-            left = high - ratio * (high - low)
-            at_left = value(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + ratio * (high - low)
-            at_right = value(right)
-    return math.exp((low + high) / 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
 from sharpmin.core.rho import RhoSchedule, finite
@@ -15,7 +15,7 @@ from .._statements.assume import no_none, numbers, require, within_floats
 from .._statements.atlas import atlas
 from .._statements.situation import ORACLES, QUANTITIES, RADII, SETTINGS
 from .advice import Advice, advise
-from .evaluate import Inputs, evaluate, floor, schedule, terms
+from .evaluate import Inputs, evaluate, floor, outcomes, rule_of, schedule, terms, usable
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ class Plan:
         enough: whether the bound reaches it; None without one.
         advice: what to change to reach the accuracy, or, for a vacuous bound without one, to say anything.
         note: what else a reader should know.
+        instead: where the bound is vacuous, the other quantities whose bounds are not, with these bounds.
     """
 
     setting: str
@@ -64,6 +65,7 @@ class Plan:
     enough: bool | None
     advice: tuple[Advice, ...]
     note: str
+    instead: dict[str, float]
 
     def record(self) -> dict[str, Any]:
         """The plan as JSON-ready values; a schedule prints as its constructor, inf and nan become None."""
@@ -82,19 +84,23 @@ class Plan:
     def _rows(self) -> Iterator[tuple[str, str]]:
         yield "step size", f"{self.step_size:.4g}" if isinstance(self.step_size, float) else str(self.step_size)
         yield "rho", f"{self.rho}" + (f", difference clipped at {self.clip:g} ||g||" if self.clip is not None else "")
-        words = QUANTITIES[self.quantity]
-        words = words.replace("E ", "") if self.oracle == "exact" else words
-        yield "bound", f"{words} <= {self.bound:.4g}  ({self.ids[0]})"
+        yield "bound", f"{self._words(self.quantity)} <= {self.bound:.4g}  ({self.ids[0]})"
         parts = ", ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
         yield "made of", f"{parts}; most is {self.dominant}"
         evidence = f"; a floor is unavoidable: {', '.join(self.ids[1:])}" if len(self.ids) > 1 else ""
         yield "floor", f"{self.floor:.4g} as steps -> inf{evidence}"
         if self.vacuous:
             yield "vacuous", f"no better than {self.trivial:.4g}, which is known before the first step"
+        for quantity, bound in self.instead.items():
+            yield "instead", f"{self._words(quantity)} <= {bound:.4g}: quantity={quantity!r} is not vacuous"
         if self.note:
             yield "note", self.note
         if self.accuracy is not None:
             yield "accuracy", f"{self.accuracy:g} is {'reached' if self.enough else 'not reached'}"
+
+    def _words(self, quantity: str) -> str:
+        words = QUANTITIES[quantity]
+        return words.replace("E ", "") if self.oracle == "exact" else words
 
 
 def plan(
@@ -131,7 +137,7 @@ def plan(
         delta: f(x0) - f*.
         distance: ||x0 - x*||; opens the bounds that start from it.
         beta_component: smoothness of the samples, for m-SAM; the root mean square over draws will do. Default beta.
-        lr: a step size; default is the prescribed one, or the one with the smallest bound.
+        lr: a step size; default is the one with the smallest bound.
         c: the cap of "capped"; default 1/(2 beta).
         clip: theta of "clipped"; default 0.5.
         quantity: what to bound, where statements bound several things: a key of `QUANTITIES`.
@@ -159,7 +165,8 @@ def plan(
 
 
 def _planned(inputs: Inputs, accuracy: float | None) -> Plan:
-    outcome = evaluate(inputs)
+    found = outcomes(inputs)
+    outcome = min(found, key=lambda outcome: outcome.bound)
     theorem, rule = outcome.theorem, outcome.rule
     case = atlas()[inputs.oracle, inputs.setting, inputs.radius]
     trivial = inputs.trivial(rule.quantity)
@@ -177,7 +184,7 @@ def _planned(inputs: Inputs, accuracy: float | None) -> Plan:
         steps=inputs.steps,
         bound=outcome.bound,
         trivial=trivial,
-        floor=floor(theorem, inputs, outcome.lr),
+        floor=floor(inputs, found),
         terms=parts,
         dominant=max(parts, key=lambda name: parts[name]),
         ids=(theorem.id, *(case.evidence if case.all_the_way is False else ())),
@@ -185,8 +192,20 @@ def _planned(inputs: Inputs, accuracy: float | None) -> Plan:
         accuracy=accuracy,
         enough=None if accuracy is None else outcome.bound <= accuracy,
         advice=() if target is None or outcome.bound <= target else advise(inputs, target),
-        note=case.note,
+        note=case.note if theorem.id in case.rules else f"{theorem.id} bounds constant rho, and any radii of at most rho",
+        instead=dict(_instead(inputs, rule.quantity)) if vacuous else {},
     )
+
+
+def _instead(inputs: Inputs, vacuous: str) -> Iterator[tuple[str, float]]:
+    """The other quantities of which a bound says something."""
+    for quantity in dict.fromkeys(rule_of(theorem).quantity for theorem in usable(inputs)):
+        try:
+            bound = evaluate(replace(inputs, quantity=quantity)).bound
+        except ValueError:
+            continue  # it needs a constant that is not known
+        if quantity != vacuous and bound < inputs.trivial(quantity):
+            yield quantity, bound
 
 
 _CHOICES = {"setting": SETTINGS, "oracle": ORACLES, "radius": RADII, "quantity": QUANTITIES}
@@ -215,7 +234,7 @@ def _inputs(given: dict[str, Any]) -> Inputs:
         given["clip"] = _theta(given["clip"])
     if radius == "capped" and given["c"] is None:
         given["c"] = 1 / (2 * given["beta"])
-    return Inputs(**{name: given[name] for name in Inputs.__dataclass_fields__})
+    return Inputs(**{name: given[name] for name in Inputs.__dataclass_fields__ if name in given})
 
 
 def _sigma(oracle: str, sigma: float | None) -> float:

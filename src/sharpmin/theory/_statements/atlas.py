@@ -5,7 +5,7 @@ A situation is an oracle, a setting and a radius; there are 3 x 4 x 5 = 60.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -20,12 +20,14 @@ class Case:
 
     Attributes:
         rules: ids of upper bounds, the preferred one first.
+        switches: ids of upper bounds for a switch to rho = 0.
         evidence: ids of lower bounds, limits and exact values.
         all_the_way: whether the method converges to the optimum (or to stationarity); None where no statement decides.
         note: what a reader should know.
     """
 
     rules: tuple[str, ...]
+    switches: tuple[str, ...]
     evidence: tuple[str, ...]
     all_the_way: bool | None
     note: str
@@ -53,14 +55,15 @@ def _atlas(theorems: tuple[Theorem, ...]) -> dict[tuple[str, str, str], Case]:
     return {key: _case(key, sorted(found, key=lambda pair: pair[1].rank)) for key, found in speak.items()}
 
 
-def _case(key: tuple[str, str, str], found: Iterable[tuple[Theorem, Place]]) -> Case:
-    rules = [(t, place) for t, place in found if t.rule]
+def _case(key: tuple[str, str, str], found: Sequence[tuple[Theorem, Place]]) -> Case:
+    rules = [(t, place) for t, place in found if t.rule and not t.rule.switch]
     evidence = [(t, place) for t, place in found if not t.rule]
     stays = any(place.all_the_way is False for _, place in evidence)
     goes = any(place.all_the_way for _, place in rules)
     notes = [place.note for _, place in (*rules, *evidence) if place.note]
     return Case(
         tuple(t.id for t, _ in rules),
+        tuple(t.id for t, _ in found if t.rule and t.rule.switch),
         tuple(t.id for t, _ in evidence),
         False if stays else True if goes else None,
         "; ".join(notes) if rules or evidence else _NOTHING.get((key[0], key[2]), ""),

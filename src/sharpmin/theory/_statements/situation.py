@@ -47,7 +47,8 @@ class Rule:
         maximum: whether the bound is the largest of its terms, not their sum.
         schedule: "inverse-sqrt" or "sqrt-lr" where the radius decays: rho/sqrt(t+1), or rho (beta lr_t)^(1/2).
         per_step: whether the statement bounds the sum over t < T, so that the mean is its T-th part.
-        step: the statement whose step size is taken, where this one prescribes none; empty: the lr with the smallest bound.
+        up_to_rho: whether the bound of constant rho also holds for any radii rho_t <= rho; `plan` uses it where rho decays.
+        switch: whether rho is 0 from the step `switch` on, a keyword of the bound; `plan` advises that step.
         floor: what stays as T -> inf at a given lr, a function of keywords, where that is not the bound at the optimum.
     """
 
@@ -57,7 +58,8 @@ class Rule:
     maximum: bool = False
     schedule: str = ""
     per_step: bool = False
-    step: str = ""
+    up_to_rho: bool = False
+    switch: bool = False
     floor: Callable[..., float] | None = None
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import partial
+from functools import cache, partial
 
 from sharpmin.core.rho import InverseSqrt, RhoSchedule, StepInfo, as_schedule
 
@@ -32,13 +32,13 @@ from .._statements.theorem import Theorem, register, scaled
 from .t4 import step_size
 
 LONG = 1000
-"""Beyond, the sum of rho^2/(t + 1) is taken from its asymptotic series, exact to rounding."""
+"""Beyond, the sum of 1/(t + 1) is taken from its asymptotic series, exact to rounding."""
 
 
 def powers(owner: str, rho: float | RhoSchedule, steps: int, lr: float, power: int = 2) -> tuple[float, float]:
     """The sum of rho_t^power over t < T, and the largest rho_t; refuses a schedule whose radius depends on the gradient."""
     schedule = as_schedule(rho, owner)
-    if isinstance(schedule, InverseSqrt) and power == 2 and steps > LONG:
+    if isinstance(schedule, InverseSqrt) and power == 2:
         return schedule.rho**2 * harmonic(steps), schedule.rho
     found = [float(schedule(StepInfo(t, lr, 0.0))) for t in range(steps)]
     blind = all(float(schedule(StepInfo(t, lr, 1e300))) == r for t, r in enumerate(found))
@@ -46,8 +46,16 @@ def powers(owner: str, rho: float | RhoSchedule, steps: int, lr: float, power: i
     return math.fsum(radius**power for radius in found), max(found)
 
 
+@cache
+def short(steps: int) -> float:
+    """sum_{t<T} 1/(t + 1), term by term."""
+    return math.fsum(1 / (t + 1) for t in range(steps))
+
+
 def harmonic(steps: int) -> float:
-    """sum_{t<T} 1/(t + 1) = log T + gamma + 1/(2T) - 1/(12 T^2), to 1e-14 beyond `LONG`."""
+    """sum_{t<T} 1/(t + 1); beyond `LONG` it is log T + gamma + 1/(2T) - 1/(12 T^2), to 1e-14."""
+    if steps <= LONG:
+        return short(steps)
     return math.log(steps) + 0.57721566490153286 + 1 / (2 * steps) - 1 / (12 * steps * steps)
 
 

@@ -127,7 +127,6 @@ D2 = register(
             "2 Delta/(lr T) + beta lr V + (beta^2/T) sum rho_t^2",
             vanishing=True,
             schedule="inverse-sqrt",
-            step="t5",
             floor=floor,
         ),
         places=(

@@ -25,7 +25,7 @@ from .._simulation.simulate import simulate
 from .._statements.assume import step_below
 from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
-from .._statements.situation import CONVEX
+from .._statements.situation import ANY, CONVEX, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
 from .t4 import step_size
 
@@ -74,6 +74,8 @@ R3 = register(
             ({"switch": 2000}, 0.002 + 0.25),
         ),
         attained=True,
+        rule=Rule("squared-gradient", "2 Delta/(lr T) + beta^2 rho^2 min(S, T)/T", switch=True),
+        places=(Place("exact", ANY, "constant"),),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "no rho term": without(bound, rho=0.0),

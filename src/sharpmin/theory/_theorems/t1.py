@@ -133,6 +133,7 @@ T1 = register(
             "max{(1 - 2 mu lr (1 - beta lr/2))^T Delta, F}, F of order beta^4 lr^2 rho^2/mu",
             vanishing=True,
             maximum=True,
+            up_to_rho=True,
         ),
         places=(
             Place(

@@ -75,7 +75,7 @@ T3 = register(
         example=CONVEX,
         golden=(({"lr": 0.5}, 2 / (0.5 * 1000) + 0.5 * 0.25),),
         attained=True,
-        rule=Rule("squared-gradient", "2 Delta/(lr T) + beta^3 lr rho^2", vanishing=True),
+        rule=Rule("squared-gradient", "2 Delta/(lr T) + beta^3 lr rho^2", vanishing=True, up_to_rho=True),
         places=(Place("exact", "convex", "constant", all_the_way=True, note="a smaller lr removes the effect of rho"),),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )

@@ -78,7 +78,11 @@ T3B = register(
         golden=(({"lr": 0.5}, max(0.25 * 0.25 / (4 * 0.25), 1 / (0.5 * 0.75 * 1000))),),
         attained=True,
         rule=Rule(
-            "least-squared-gradient", "max{beta^4 lr^2 rho^2/4, Delta/(lr T)}, up to 1 - beta lr", vanishing=True, maximum=True
+            "least-squared-gradient",
+            "max{beta^4 lr^2 rho^2/4, Delta/(lr T)}, up to 1 - beta lr",
+            vanishing=True,
+            maximum=True,
+            up_to_rho=True,
         ),
         places=(Place("exact", "convex", "constant", all_the_way=True, rank=1),),
         mutants={

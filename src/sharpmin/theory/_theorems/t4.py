@@ -68,7 +68,7 @@ T4 = register(
         example=CONVEX,
         golden=(({}, 2 / 1000 + 0.25),),
         attained=True,
-        rule=Rule("squared-gradient", "2 Delta/(lr T) + beta^2 rho^2"),
+        rule=Rule("squared-gradient", "2 Delta/(lr T) + beta^2 rho^2", up_to_rho=True),
         places=(Place("exact", "nonconvex", "constant", note="no step size helps"),),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )

@@ -135,7 +135,7 @@ T5 = register(
             ({"oracle": "n-sam", "lr": 0.1, "beta_component": 2.0}, 2 / 100 + 0.1 * 0.09 + 0.25),
         ),
         attained=True,
-        rule=Rule("squared-gradient", "2 Delta/(lr T) + beta lr V + beta^2 rho^2", vanishing=True),
+        rule=Rule("squared-gradient", "2 Delta/(lr T) + beta lr V + beta^2 rho^2", vanishing=True, up_to_rho=True),
         places=(
             Place("m-sam", "convex", "constant", note="convexity does not help: e4 does not move at all"),
             Place("m-sam n-sam", "nonconvex", "constant"),

@@ -127,7 +127,7 @@ T6 = register(
         example={**NOISY, "mu": 0.1},
         golden=(({"oracle": "n-sam", "lr": 0.1, "steps": 2}, 0.99**2 + 0.25 / 0.2 + 0.1 * 0.09 / 0.2),),
         attained=True,
-        rule=Rule("gap", "(1 - lr mu)^T Delta + beta lr V/(2 mu) + beta^2 rho^2/(2 mu)", vanishing=True),
+        rule=Rule("gap", "(1 - lr mu)^T Delta + beta lr V/(2 mu) + beta^2 rho^2/(2 mu)", vanishing=True, up_to_rho=True),
         places=(
             Place("m-sam", "strongly-convex", "constant", note="for every lr, batch size and horizon"),
             Place("m-sam n-sam", "pl", "constant"),

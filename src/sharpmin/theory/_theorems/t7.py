@@ -95,7 +95,9 @@ T7 = register(
         example={"beta": 1.0, "sigma": 1.0, "rho": 1.0, "steps": 1000, "distance": 0.0, "lr": 0.002},
         golden=(({}, 1 / (2 * 0.998) + 0.001),),
         attained=True,
-        rule=Rule("perturbed-gap", "R^2/(2 lr T) + lr sigma^2/2 + beta rho^2/(2 (1 - beta lr))", vanishing=True),
+        rule=Rule(
+            "perturbed-gap", "R^2/(2 lr T) + lr sigma^2/2 + beta rho^2/(2 (1 - beta lr))", vanishing=True, up_to_rho=True
+        ),
         places=(
             Place("n-sam", "strongly-convex", "constant", rank=2),
             Place("n-sam", "convex", "constant", note="t7 bounds f at the perturbed points, by beta rho^2/2"),

@@ -85,7 +85,10 @@ T8 = register(
         example={"beta": 1.0, "mu": 0.1, "sigma": 0.3, "rho": 0.5, "steps": 2, "distance": 2.0, "lr": 0.5},
         golden=(({}, 0.975**2 * 4 + 0.5 * 21 + 0.9),),
         rule=Rule(
-            "squared-distance", "(1 - lr mu/2)^T R^2 + 2 lr sigma^2/mu + 2 rho^2 (1 + kappa/(1 - beta lr))", vanishing=True
+            "squared-distance",
+            "(1 - lr mu/2)^T R^2 + 2 lr sigma^2/mu + 2 rho^2 (1 + kappa/(1 - beta lr))",
+            vanishing=True,
+            up_to_rho=True,
         ),
         places=(Place("n-sam", "strongly-convex", "constant", rank=1),),
         mutants={
