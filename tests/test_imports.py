@@ -15,7 +15,7 @@ import pytest
 import sharpmin
 
 HEAVY = {"numpy", "scipy", "xarray", "pandas", "sklearn", "threadpoolctl", "typer", "rich", "jinja2", "numba", "plotly"}
-HEAVY |= {"lightning", "torchmetrics", "transformers", "accelerate", "peft", "wandb", "mlflow", "dask", "distributed", "zarr"}
+HEAVY |= {"lightning", "torchmetrics", "transformers", "accelerate", "peft", "wandb", "mlflow", "dask", "distributed", "zarr", "clarabel"}
 
 
 def closure(name, found):
