@@ -28,7 +28,7 @@ SHARES = (1e-9, 1e-6, 1e-3, 0.01, 0.1, 0.3, 1.0)
 
 
 class Attained:
-    """The worst run so far. Everything here is in the user's units; `conditions` and norms are in units of `length` and `height`.
+    """The worst run so far, in the user's units; `conditions` and norms are in units of `length` and `height`.
 
     Attributes:
         problem: the function.

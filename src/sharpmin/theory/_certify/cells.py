@@ -16,9 +16,9 @@ Weights = list[dict[tuple[int, Powers], Fraction]]
 def weights(cell: Cell) -> Weights:
     """How multipliers at the corners of a cell and powers of u make up the coefficients of their products.
 
-    A multiplier is affine in each norm between its values at the 2^N corners; a condition is quadratic in each norm. Their product is
-    cubic in each, with 4^N Bernstein coefficients. Entry `a` of the result maps (corner, powers) to the weight with which the value
-    of the multiplier at the corner, times the coefficient of that power of u, enters Bernstein coefficient `a`.
+    A multiplier is affine in each norm between its values at the 2^N corners; a condition is quadratic in each norm. Their
+    product is cubic in each, with 4^N Bernstein coefficients. Entry `a` of the result maps (corner, powers) to the weight with
+    which the multiplier at the corner, times the coefficient of that power of u, enters Bernstein coefficient `a`.
     """
     axes = [_axis(low, high) for low, high in cell]
     result: Weights = []
@@ -47,7 +47,7 @@ def at(norms: tuple[Fraction, ...]) -> Weights:
 
 
 def _axis(low: Fraction, high: Fraction) -> dict[tuple[int, int, int], Fraction]:
-    """(coefficient of the cubic, end of the interval, power of u): weight; (1 - s) and s times 1, u or u^2 with s from 0 to 1."""
+    """(coefficient of the cubic, end of the interval, power of u): weight. The products are 1 - s or s times 1, u or u^2."""
     one = Fraction(1)
     quadratic = {0: (one, one, one), 1: (low, (low + high) / 2, high), 2: (low * low, low * high, high * high)}
     return {

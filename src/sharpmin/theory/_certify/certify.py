@@ -113,10 +113,10 @@ def certify(
     max over f, x0 of f(x_N) - f*,      mu = beta / kappa,      any dimension
     gd  x+ = x - lr grad f(x)        usam, sam  x+ = x - lr grad f(y),   y = x + rho g (usam), x + rho g / ||g|| (sam)
     ```
-    The upper end is proved: multipliers from a semidefinite solver are rounded to rationals and checked exactly, for every cell of
-    gradient norms, so no accuracy of a solver enters. The lower end is a run of `simulate` on a function whose interpolation
-    conditions were checked exactly; the run itself has the rounding of double precision. A float stands for the decimal number that
-    Python prints for it: 0.1 is 1/10.
+    The upper end is proved: multipliers from a semidefinite solver are rounded to rationals and checked exactly, for every cell
+    of gradient norms, so no accuracy of a solver enters. The lower end is a run of `simulate` on a function whose
+    interpolation conditions were checked exactly; the run itself has the rounding of double precision. A float stands for the
+    decimal number that Python prints for it: 0.1 is 1/10.
 
     Args:
         method: "gd", "usam" or "sam".

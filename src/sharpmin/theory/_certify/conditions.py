@@ -1,19 +1,18 @@
 """The worst case of N steps as a linear problem: what every run on a function of the class satisfies, in exact rationals.
 
-A run is described by the Gram matrix M of a few vectors and by the values F of f at x*, the iterates and the perturbed points
-(Drori & Teboulle, 2014). With x* = 0 and f* = 0, points and gradients are combinations of these vectors. A function of the class
-through them exists exactly if for all pairs i, j (Taylor, Hendrickx & Glineur, "Smooth strongly convex interpolation and exact
-worst-case performance of first-order methods", Math. Programming 2017, arXiv:1502.05666)
+A run is described by the Gram matrix M of a few vectors and by the values F of f at x*, the iterates and the perturbed
+points. With x* = 0 and f* = 0, points and gradients are combinations of these vectors. A function of the class through them
+exists exactly if for all pairs i, j (Taylor, Hendrickx & Glineur, "Smooth strongly convex interpolation and exact worst-case
+performance of first-order methods", Math. Programming 2017, arXiv:1502.05666), with d = x_i - x_j and h = g_i - g_j,
 
-    f_i >= f_j + <g_j, x_i - x_j> + [ ||g_i - g_j||^2 / beta + mu ||x_i - x_j||^2 - 2 (mu/beta) <g_i - g_j, x_i - x_j> ] / (2 (1 - mu/beta)).
+    f_i >= f_j + <g_j, d> + [ ||h||^2 / beta + mu ||d||^2 - 2 (mu/beta) <h, d> ] / (2 (1 - mu/beta)).
 
-Normalised ascent is written with a unit vector e_t and a number u_t = ||g_t||: g_t = u_t e_t. So the conditions are linear in (M, F),
-and their coefficients are polynomials in the norms u of degree at most 2 in each.
+Normalised ascent is written with a unit vector e_t and a number u_t = ||g_t||: g_t = u_t e_t. So the conditions are linear in
+(M, F), and their coefficients are polynomials in the norms u of degree at most 2 in each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import permutations
@@ -52,14 +51,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Conditions:
-    """All that a run satisfies. F is listed without f* = 0: x_0 ... x_N, then y_0 ... y_(N-1); `pairs[i, j]` is a row, -1 is x*.
+    """All that a run satisfies. F is listed without f* = 0: x_0 ... x_N, then y_0 ... y_(N-1).
 
     Attributes:
         setting: of what.
         size: of the Gram matrix.
         rows: the inequalities, the first of which is the start.
         units: the basis vectors of length 1.
-        pairs: which row compares which two points.
+        pairs: which row compares which two points; -1 is x*.
         points: the combinations that x*, x_0 ... x_N, y_0 ... y_(N-1) are.
         gradients: those that their gradients are.
     """

@@ -1,4 +1,4 @@
-"""Rational arithmetic makes a bound a proof: multipliers are rounded, balanced, and their matrices checked for definiteness exactly."""
+"""Rational arithmetic makes a bound a proof: rounded and balanced multipliers, whose matrices are checked for definiteness."""
 
 from __future__ import annotations
 
@@ -39,9 +39,7 @@ class Checker:
             corners.append(whole)
         return corners, [[round(value * 2**BITS) for value in row] for row in solution.units.tolist()]
 
-    def proved(
-        self, weights: Weights, corners: Sequence[Sequence[int]], units: Sequence[Sequence[int]]
-    ) -> Fraction | None:
+    def proved(self, weights: Weights, corners: Sequence[Sequence[int]], units: Sequence[Sequence[int]]) -> Fraction | None:
         """The same for multipliers in units of 2^-BITS.
 
         Raises:
@@ -62,14 +60,16 @@ class Checker:
                     matrix[i][j] += factor * amount
                 if not any(powers):
                     value += weight * sum(
-                        l * row.limit for l, row in zip(corners[corner], self.conditions.rows, strict=True) if row.limit
+                        multiplier * row.limit
+                        for multiplier, row in zip(corners[corner], self.conditions.rows, strict=True)
+                        if row.limit
                     )
             for k, amount in zip(self.conditions.units, free, strict=True):
                 matrix[k][k] += self.scale * common * amount
             if not positive_definite(matrix):
                 return None
             proved.append(value)
-        return max(proved) / 2**BITS
+        return max(proved) / (1 << BITS)
 
     def _unbalanced(self, corner: Sequence[int]) -> dict[int, int]:
         """What the multipliers leave of each value of f; only f(x_N) may remain, once."""

@@ -82,7 +82,7 @@ class Interpolant(Problem):
         return np.asarray(self.low * x + (self.high - self.low) * (x - nearest))
 
     def violation(self, mu: Fraction, beta: Fraction) -> Fraction:
-        """By how much the interpolation inequalities fail at most, in exact arithmetic on these very floats; at most 0 if none does."""
+        """By how much the interpolation inequalities fail at most, exactly, on these very floats; at most 0 if none does."""
         points, gradients = ([[Fraction(v) for v in row] for row in array.tolist()] for array in (self.points, self.gradients))
         values = [Fraction(v) for v in self.values.tolist()]
         worst = None

@@ -1,4 +1,4 @@
-"""Branch and bound over the gradient norms: cells that are proved below the best run found, or small enough, or out of budget."""
+"""Branch and bound over the gradient norms: the cell with the largest bound is halved until it is close to a run found."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A part of the box of all norms, and the proof, of this part or of one around it, that bounds it; None if none was found."""
+    """A part of the box of all norms, and what bounds it: a proof for this part or one around it; None if there is none."""
 
     cell: Cell
     proof: Proof | None
@@ -97,7 +97,7 @@ class Search:
         self.cells += 1
         table = weights(cell)
         for margin in MARGINS:
-            solution = self.upper.solve(table, self.low, margin)
+            solution = self.upper.solve(table, self.low, margin * max(1.0, self.low))
             if solution is None:
                 continue
             corners, units = self.checker.rounded(solution)

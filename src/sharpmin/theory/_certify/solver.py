@@ -1,4 +1,4 @@
-"""The dual problem on one cell, solved in floating point by an interior point method (Clarabel): multipliers to be checked exactly."""
+"""The dual problem on one cell, solved in floating point by Clarabel, an interior point method: multipliers, not yet proofs."""
 
 from __future__ import annotations
 
@@ -113,4 +113,5 @@ class Solver:
         gram = np.zeros((self.conditions.size,) * 2)
         for (i, j), value in zip(self.triangle, dual[-triangle:], strict=True):
             gram[i, j] = gram[j, i] = value / (1 if i == j else 2**0.5)
-        return Solution(x[:free].reshape(corners, rows), x[free:-1].reshape(grid, units), float(x[-1]), gram, -dual[: self.count])
+        multipliers, of_units = x[:free].reshape(corners, rows), x[free:-1].reshape(grid, units)
+        return Solution(multipliers, of_units, float(x[-1]), gram, -dual[: self.count])
