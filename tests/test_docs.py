@@ -9,6 +9,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 PRINTED = {
     "bases.md": "20 20",
     "canon.md": "0.3",
+    "certify.md": "True True\nTrue\nTrue",
     "cluster.md": "('seed',) 1",
     "kappa.md": "0.006440625 0.006440625",
     "language-models.md": "2\n12\nTrue\n[2, 2]\nTrue\n12",

@@ -6,6 +6,7 @@ plans need only the standard library; the rest needs `pip install 'sharpmin[lab]
 """
 
 from . import _theorems as _theorems  # registers the statements
+from ._certify.certify import Certificate, certify
 from ._examine.examine import Examination, examine
 from ._plan.plan import Plan, plan
 from ._problems import problems
@@ -25,6 +26,7 @@ from ._statements.verify import Verdict, verify
 __all__ = [
     "CLAIMS",
     "Cell",
+    "Certificate",
     "Examination",
     "Hinge",
     "HingeProblem",
@@ -36,6 +38,7 @@ __all__ = [
     "Setting",
     "Theorem",
     "Verdict",
+    "certify",
     "examine",
     "measure_settings",
     "own",

@@ -1,0 +1,162 @@
+"""The worst case of N steps as a linear problem: what every run on a function of the class satisfies, in exact rationals.
+
+A run is described by the Gram matrix M of a few vectors and by the values F of f at x*, the iterates and the perturbed
+points. With x* = 0 and f* = 0, points and gradients are combinations of these vectors. A function of the class through them
+exists exactly if for all pairs i, j (Taylor, Hendrickx & Glineur, "Smooth strongly convex interpolation and exact worst-case
+performance of first-order methods", Math. Programming 2017, arXiv:1502.05666), with d = x_i - x_j and h = g_i - g_j,
+
+    f_i >= f_j + <g_j, d> + [ ||h||^2 / beta + mu ||d||^2 - 2 (mu/beta) <h, d> ] / (2 (1 - mu/beta)).
+
+Normalised ascent is written with a unit vector e_t and a number u_t = ||g_t||: g_t = u_t e_t. So the conditions are linear in
+(M, F), and their coefficients are polynomials in the norms u of degree at most 2 in each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import permutations
+
+Powers = tuple[int, ...]
+Vector = dict[tuple[int, Powers], Fraction]  # (basis vector, powers of u): coefficient
+Gram = dict[tuple[int, int, Powers], Fraction]  # entry i <= j of a symmetric matrix that multiplies M
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A method with its numbers, exact: mu < beta, and the start has f(x0) - f* <= delta."""
+
+    method: str
+    steps: int
+    lr: Fraction
+    rho: Fraction
+    mu: Fraction
+    beta: Fraction
+    delta: Fraction
+
+    @property
+    def norms(self) -> int:
+        """How many gradient norms the conditions depend on."""
+        return self.steps if self.method == "sam" else 0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One condition: <gram, M> + sum of values times F <= limit; with equality for a unit vector, whose multiplier is free."""
+
+    gram: Gram
+    values: dict[int, int]
+    limit: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """All that a run satisfies. F is listed without f* = 0: x_0 ... x_N, then y_0 ... y_(N-1).
+
+    Attributes:
+        setting: of what.
+        size: of the Gram matrix.
+        rows: the inequalities, the first of which is the start.
+        units: the basis vectors of length 1.
+        pairs: which row compares which two points; -1 is x*.
+        points: the combinations that x*, x_0 ... x_N, y_0 ... y_(N-1) are.
+        gradients: those that their gradients are.
+    """
+
+    setting: Setting
+    size: int
+    rows: list[Row]
+    units: list[int]
+    pairs: dict[tuple[int, int], int]
+    points: list[Vector]
+    gradients: list[Vector]
+
+
+def plus(a: Vector, b: Vector, factor: Fraction = Fraction(1)) -> Vector:
+    """The combination a + factor b."""
+    total = dict(a)
+    for key, value in b.items():
+        total[key] = total.get(key, Fraction(0)) + factor * value
+    return total
+
+
+def inner(a: Vector, b: Vector) -> Gram:
+    """The inner product <a, b> as a symmetric matrix that multiplies M."""
+    total: Gram = {}
+    for (i, p), left in a.items():
+        for (j, q), right in b.items():
+            key = (min(i, j), max(i, j), tuple(k + m for k, m in zip(p, q, strict=True)))
+            total[key] = total.get(key, Fraction(0)) + (left * right if i == j else left * right / 2)
+    return total
+
+
+def combine(*terms: tuple[Fraction, Gram]) -> Gram:
+    """The sum of factor times matrix, without zeros."""
+    total: Gram = {}
+    for factor, gram in terms:
+        for key, value in gram.items():
+            total[key] = total.get(key, Fraction(0)) + factor * value
+    return {key: value for key, value in total.items() if value}
+
+
+def power_of_two(square: Fraction) -> Fraction:
+    """A number about the root: units in which the Gram matrix is of order 1.
+
+    >>> float(power_of_two(Fraction(200)))
+    8.0
+    """
+    return Fraction(2) ** ((square.numerator.bit_length() - square.denominator.bit_length()) // 2)
+
+
+def conditions(setting: Setting) -> Conditions:
+    """Write down the run and what it satisfies."""
+    s, steps, powers = setting, setting.steps, setting.norms
+    none = (0,) * powers
+    basis: list[int] = []
+
+    def fresh(power: Powers = none, scale: Fraction = Fraction(1)) -> Vector:
+        basis.append(len(basis))
+        return {(basis[-1], power): scale}
+
+    x = [fresh(scale=power_of_two(2 * s.delta / s.mu))]
+    slope = power_of_two(2 * s.delta * s.beta)
+    steep = slope + power_of_two((s.beta * s.rho) ** 2) if s.rho else slope
+    y: list[Vector] = []
+    g: list[Vector] = []
+    ascent: list[Vector] = []
+    units = []
+    for t in range(steps):
+        if s.method == "sam":
+            unit = fresh()
+            units.append(basis[-1])
+            g.append({(basis[-1], tuple(int(k == t) for k in range(powers))): Fraction(1)})
+            y.append(plus(x[t], unit, s.rho))
+        else:
+            g.append(fresh(scale=slope))
+            y.append(plus(x[t], g[t], s.rho))
+        ascent.append(g[t] if s.method == "gd" else fresh(scale=steep))
+        x.append(plus(x[t], ascent[t], -s.lr))
+    g.append(fresh(scale=slope))
+    points, gradients = [{}, *x], [{}, *g]
+    if s.method != "gd":
+        points, gradients = points + y, gradients + ascent
+    rows = [Row({}, {0: 1}, s.delta)]
+    pairs = {}
+    for i, j in permutations(range(-1, len(points) - 1), 2):
+        pairs[i, j] = len(rows)
+        values = {k: v for k, v in ((i, -1), (j, 1)) if k >= 0}
+        rows.append(Row(_difference(s, points, gradients, i + 1, j + 1), values))
+    return Conditions(setting, len(basis), rows, units, pairs, points, gradients)
+
+
+def _difference(s: Setting, points: list[Vector], gradients: list[Vector], i: int, j: int) -> Gram:
+    """What f_i - f_j is at least."""
+    dx, dg = plus(points[i], points[j], Fraction(-1)), plus(gradients[i], gradients[j], Fraction(-1))
+    ratio = s.mu / s.beta
+    factor = 1 / (2 * (1 - ratio))
+    return combine(
+        (Fraction(1), inner(gradients[j], dx)),
+        (factor / s.beta, inner(dg, dg)),
+        (factor * s.mu, inner(dx, dx)),
+        (-2 * factor * ratio, inner(dg, dx)),
+    )
