@@ -44,6 +44,9 @@ RANGES = {"beta": (0.1, 10.0), "kappa": (1.0, 100.0), "rho": (0.01, 10.0), "step
 """Where the hunt looks if nothing is said; a bound of a statement refuses what lies outside its conditions."""
 
 _WEAKEST = ("nonconvex", "pl", "convex", "strongly-convex")
+WITH_MU = ("strongly-convex", "pl")
+"""The assumptions that have mu."""
+
 _FIXES = {"capped": "c", "clipped": "clip", "switched": "switch"}
 
 
@@ -136,6 +139,8 @@ def conjecture(
 
 
 def _of_statement(theorem: Theorem, given: dict[str, Any], step_size: Any, ranges: dict[str, Any]) -> Conjecture:
+    if theorem.kind not in ("upper", "numeric"):
+        raise ValueError(f"refute: {theorem.id} is {theorem.kind}, no upper bound on a class; see verify({theorem.id!r})")
     original = registered().get(theorem.id)
     shipped = original is not None and original.formula is theorem.formula
     names = takes(original.formula if original is not None else theorem.formula)
@@ -167,7 +172,7 @@ def _of_statement(theorem: Theorem, given: dict[str, Any], step_size: Any, range
 
 
 def _checked(
-    bound: Callable[..., Any], name: str, id_: str, takes: tuple[str, ...], words: Mapping[str, Any], step_size: Any,
+    bound: Callable[..., Any], name: str, id_: str, names: tuple[str, ...], words: Mapping[str, Any], step_size: Any,
     ranges: Mapping[str, Any], *, per_step: bool, scheduled: bool | None = None,
 ) -> Conjecture:  # fmt: skip
     radius = words["radius"] or "constant"
@@ -177,8 +182,13 @@ def _checked(
     ):  # fmt: skip
         if value not in known:
             raise ValueError(f"refute: {what}={value!r} must be one of {', '.join(known)}")
+    if any(p.kind is p.VAR_KEYWORD for p in inspect.signature(bound).parameters.values()) and len(names) == len(CONSTANTS):
+        missing = {c for kind, c in _FIXES.items() if kind != radius} | (
+            set() if words["assumptions"] in WITH_MU else {"mu", "kappa"}
+        )
+        names = tuple(c for c in names if c not in missing)  # it takes anything, so it gets what there is
     made = Conjecture(
-        bound, name, id_, takes, words["method"], words["assumptions"], words["quantity"], radius, _ranges(ranges),
+        bound, name, id_, names, words["method"], words["assumptions"], words["quantity"], radius, _ranges(ranges),
         step_size, per_step, _scheduled(bound) if scheduled is None else scheduled,
     )  # fmt: skip
     _refuse(made)
@@ -187,9 +197,9 @@ def _checked(
 
 def _refuse(made: Conjecture) -> None:
     """What cannot be meant."""
-    for name, why in (("mu", "mu"), ("kappa", "mu")):
-        if name in made.takes and made.setting not in ("strongly-convex", "pl"):
-            raise ValueError(f"refute: {made.name} takes {name}, and {made.setting} functions have no {why}; assume "
+    for name in ("mu", "kappa"):
+        if name in made.takes and made.setting not in WITH_MU:
+            raise ValueError(f"refute: {made.name} takes {name}, and {made.setting} functions have no mu; assume "
                              "strongly-convex or pl")  # fmt: skip
     for radius, name in _FIXES.items():
         if name in made.takes and made.radius != radius:

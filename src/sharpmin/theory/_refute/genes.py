@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
-from sharpmin.core.rho import Capped, InverseSqrt, ProportionalToLR, Until
+from sharpmin.core.rho import Capped, InverseSqrt, ProportionalToLR, RhoSchedule, Until
 
+from .._problems.hinge import HingeProblem
 from .._problems.problem import Problem
 from .._simulation.run import METHODS
 from .conjecture import Conjecture, takes
@@ -39,8 +40,8 @@ class Reader:
         return np.asarray(low + (high - low) * self.many(1)[:, 0])
 
     def log(self, low: Any, high: Any) -> Array:
-        """One column, from low to high by factors; the ends are reached exactly."""
-        u = self.many(1)[:, 0]
+        """One column, from low to high by factors; a twentieth of all genes are at either end, exactly."""
+        u = np.clip((self.many(1)[:, 0] - 0.05) / 0.9, 0.0, 1.0)
         low, high = np.broadcast_to(low, u.shape), np.broadcast_to(high, u.shape)
         inner = low * (high / low) ** u
         return np.where(u <= 0, low, np.where(u >= 1, high, inner))
@@ -104,6 +105,8 @@ def radius_object(conjecture: Conjecture, constants: dict[str, Any]) -> Any:
     rho = constants["rho"]
     if METHODS[conjecture.method].ascent is None:
         return None
+    if isinstance(rho, RhoSchedule):  # the bound is told of the schedule itself
+        return rho
     return {
         "inverse-sqrt": lambda: InverseSqrt(rho),
         "sqrt-lr": lambda: ProportionalToLR(rho, lr=1 / constants["beta"], power=0.5),
@@ -117,7 +120,8 @@ def constants_of(conjecture: Conjecture, s: Settings, i: int, f: dict[str, float
     beta, mu = f["beta"], f["mu"]
     told: dict[str, Any] = {
         **f, "kappa": beta / mu if mu > 0 else np.inf, "rho": float(s.rho[i]), "rho0": float(s.rho[i]),
-        "steps": int(s.steps[i]), "lr": float(s.lr[i]), "oracle": str(conjecture.oracle).replace("exact", "n-sam"), "c": float(s.c[i]),
+        "steps": int(s.steps[i]), "lr": float(s.lr[i]), "c": float(s.c[i]),
+        "oracle": str(conjecture.oracle).replace("exact", "n-sam"),
         "clip": float(s.clip[i]), "switch": int(s.switch[i]),
     }  # fmt: skip
     if conjecture.scheduled:
@@ -137,8 +141,7 @@ def step_sizes(conjecture: Conjecture, constants: dict[str, Any]) -> Any:
 
 def distance(f: Problem, x0: Array, minimizer: Array) -> float:
     """||x0 - x*||, to the nearest minimizer that is known."""
-    nearest = getattr(f, "minimizers", None)
-    if not nearest:
+    if not isinstance(f, HingeProblem):
         return float(np.linalg.norm(np.ravel(x0) - np.ravel(minimizer)))
-    low, high, x = nearest[0], nearest[-1], float(np.ravel(x0)[0])
+    low, high, x = f.minimizers[0], f.minimizers[-1], float(np.ravel(x0)[0])
     return max(0.0, low - x, x - high)

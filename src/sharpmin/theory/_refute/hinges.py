@@ -15,9 +15,8 @@ from .population import Functions
 if TYPE_CHECKING:
     import numpy as np
 
-    from . import kernel
-
     from .._problems.problem import Array
+    from . import kernel
 else:
     np = optional("numpy", extra="lab")
     kernel = optional("sharpmin.theory._refute.kernel", extra="lab")
@@ -131,9 +130,7 @@ def _slopes(setting: str, beta: Array, mu: Array, u: Array) -> Array:
     return np.asarray(slopes)
 
 
-def known(
-    beta: Array, mu: Array, weights: Array, a: Array, b: Array, t: Array, c: Array, *, pl: bool = False
-) -> Hinges:
+def known(beta: Array, mu: Array, weights: Array, a: Array, b: Array, t: Array, c: Array, *, pl: bool = False) -> Hinges:
     """Hinges with all that is exact about them: f*, a minimizer, sigma, smoothness of the samples, PL."""
     slopes = np.cumsum(np.concatenate([b[:, :, None], c], axis=2), axis=2)
     mean, knots = slopes[:, -1], t.shape[1]

@@ -14,7 +14,7 @@ from sharpmin.runs import Row
 
 from .._simulation.oracle import Oracle
 from . import hinges, planar
-from .conjecture import Conjecture
+from .conjecture import WITH_MU, Conjecture
 from .evolve import maximize
 from .genes import COMMON, Reader, Settings, constants_of, radii_of, settings, step_sizes
 from .instance import Found, confirm, deterministic
@@ -83,6 +83,16 @@ def run(island: Island) -> Row:
     return {"id": island.id, "evaluations": evaluations, "found": None if found is None else record(found)}
 
 
+def probe(conjecture: Conjecture) -> None:
+    """Call the bound once, in the middle of the ranges: its mistakes are raised here, as they are."""
+    s = settings(conjecture, Reader(np.full((1, COMMON), 0.5)))
+    beta, mu = float(s.beta[0]), float(s.beta[0] / s.kappa[0])
+    numbers = {"beta": beta, "mu": mu, "delta": 1.0, "distance": 1.0, "sigma": 0.5, "beta_component": beta}
+    told = constants_of(conjecture, s, 0, numbers)
+    step_sizes(conjecture, told)
+    conjecture.limit(told)
+
+
 def record(found: Found) -> dict[str, Any]:
     """As JSON values."""
     constants = {name: v if isinstance(v, int | float | str) else repr(v) for name, v in found.constants.items()}
@@ -117,7 +127,7 @@ def fitness(conjecture: Conjecture, family: str, genes: Array) -> Array:
     s, f, x0 = decode(conjecture, family, genes)
     order = np.argsort(-s.steps, kind="stable")
     s, f, x0 = s.take(order), f.take(order), x0[order]
-    told, limits, lr = _limits(conjecture, s, f, x0)
+    limits, lr = _limits(conjecture, s, f, x0)
     speaks = np.isfinite(limits)
     out = np.full(len(limits), -np.inf)
     if speaks.any():
@@ -137,29 +147,29 @@ def method_on(conjecture: Conjecture, family: str) -> str:
     return conjecture.method if family == "paths" else deterministic(conjecture.method)
 
 
-def _limits(conjecture: Conjecture, s: Settings, f: Functions, x0: Array) -> tuple[list[dict[str, Any]], Array, Array]:
-    """Constants, bounds and step sizes of all lanes; nan where the bound, or the class, leaves a lane out."""
+def _limits(conjecture: Conjecture, s: Settings, f: Functions, x0: Array) -> tuple[Array, Array]:
+    """Bounds and step sizes of all lanes; nan where the bound, or the class, leaves a lane out."""
     delta = np.maximum(0.0, f.gap(x0[:, None])[:, 0])
     away = np.sqrt(((x0 - f.minimizer) ** 2).sum(axis=1))
     low, high = conjecture.ranges["kappa"]
-    limits, told = np.full(len(delta), np.nan), []
+    limits = np.full(len(delta), np.nan)
     lr = np.zeros((int(s.steps[0]), len(delta)))
     for i in range(len(delta)):
         beta, mu = float(f.beta[i]), claimed_mu(conjecture, float(f.beta[i]), float(f.mu[i]))
-        told.append(constants_of(conjecture, s, i, {
+        told = constants_of(conjecture, s, i, {
             "beta": beta, "mu": mu, "delta": float(delta[i]), "distance": float(away[i]), "sigma": float(f.sigma[i]),
             "beta_component": float(f.beta_component[i]),
-        }))  # fmt: skip
+        })  # fmt: skip
         if mu != 0 and not low * (1 - 1e-9) <= beta / mu <= high * (1 + 1e-9):
             continue
-        if mu == 0 and conjecture.setting in ("strongly-convex", "pl"):
+        if mu == 0 and conjecture.setting in WITH_MU:
             continue
-        rate = step_sizes(conjecture, told[i])
+        rate = step_sizes(conjecture, told)
         lr[:, i] = [rate(t) for t in range(len(lr))] if callable(rate) else rate
-        limit = conjecture.limit(told[i])
+        limit = conjecture.limit(told)
         if limit > _LEAST * f.resolution[i] and math.isfinite(float(lr[0, i])):
             limits[i] = limit
-    return told, limits, lr
+    return limits, lr
 
 
 def claimed_mu(conjecture: Conjecture, beta: float, mu: float) -> float:

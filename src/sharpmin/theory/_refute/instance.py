@@ -73,7 +73,7 @@ class Found:
 
 def deterministic(method: str) -> str:
     """The method on a function with one sample."""
-    return {"sgd": "gd"}.get(method, method.split("-")[-1])
+    return {"sgd": "gd"}.get(method, method.rsplit("-", maxsplit=1)[-1])
 
 
 def confirm(
@@ -123,7 +123,8 @@ def confirm(
         error = float(values.std(ddof=1) / math.sqrt(len(values)))
     if not math.isfinite(measured):
         return None
-    resolution = namespace["f"].resolution if "gap" in conjecture.quantity else 0.0
+    own = namespace["f"]  # cones and quadratics have f* = 0 and nothing that cancels
+    resolution = own.resolution if "gap" in conjecture.quantity and isinstance(own, HingeProblem) else 0.0
     text = "\n".join([head, *lines, *_limit(conjecture, told, limit), ""])
     return Found(measured, limit, error, resolution, family, told, text)
 

@@ -96,7 +96,8 @@ def descend(x: Any, g: Any, big: Any, lr: float, theta: float, size: float) -> N
 
 @entry
 def walk(
-    kind: int, rows: Any, x0: Any, minimizer: Any, lr: Any, radii: Any, caps: Any, raw: bool, clip: Any, steps: Any, quantity: int
+    kind: int, rows: Any, x0: Any, minimizer: Any, lr: Any, radii: Any, caps: Any, raw: bool, clip: Any, steps: Any,
+    quantity: int,
 ) -> Any:  # fmt: skip
     """One of `QUANTITIES` a lane.
 

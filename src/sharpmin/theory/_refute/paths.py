@@ -98,7 +98,9 @@ def _weights(problem: Problem) -> list[float]:
         return list(problem.probabilities)
     count = {Noisy: lambda: len(problem.offsets), OwnProblem: lambda: problem.samples}.get(type(problem))  # type: ignore[attr-defined]
     if count is None or problem.batch != 1:
-        raise TypeError(f"expect: the samples of {problem!r} cannot be listed; use a hinge problem or own(samples=), or simulate")
+        raise TypeError(
+            f"expect: the samples of {problem!r} cannot be listed; use a hinge problem or own(samples=), or simulate"
+        )
     return [1 / count()] * count()
 
 

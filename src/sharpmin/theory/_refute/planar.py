@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING
 
 from sharpmin.core.extras import optional
 
-from .conjecture import Conjecture
+from .conjecture import WITH_MU, Conjecture
 from .genes import Reader, Settings
 from .population import Functions
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from . import kernel
-
     from .._problems.problem import Array
+    from . import kernel
 else:
     np = optional("numpy", extra="lab")
     kernel = optional("sharpmin.theory._refute.kernel", extra="lab")
@@ -173,4 +172,4 @@ def decode_quadratics(conjecture: Conjecture, s: Settings, reader: Reader) -> tu
 
 
 def _has_mu(conjecture: Conjecture) -> bool:
-    return conjecture.setting in ("strongly-convex", "pl")
+    return conjecture.setting in WITH_MU

@@ -16,10 +16,9 @@ from .._simulation.run import METHODS, Method
 if TYPE_CHECKING:
     import numpy as np
 
+    from .._problems.problem import Array
     from .._simulation import jit
     from . import kernel
-
-    from .._problems.problem import Array
 else:
     np = optional("numpy", extra="lab")
     jit = optional("sharpmin.theory._simulation.jit", extra="lab")  # numba is imported when something is attacked
@@ -163,7 +162,7 @@ def _step(
 def _climb(how: Method, runs: Runs, t: int, g: Array, x: Array) -> tuple[Array, Array]:
     """y, and the radius, of shape (lanes, paths, 1)."""
     if how.ascent is None:
-        return x, np.zeros(g.shape[:2] + (1,))
+        return x, np.zeros((*g.shape[:2], 1))
     norms = np.sqrt(_squares(g))
     cap = runs.caps[: len(x), None]
     radius = np.minimum(runs.radii[t, : len(x), None], np.where(np.isinf(cap), np.inf, cap * norms))[..., None]

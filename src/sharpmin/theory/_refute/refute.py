@@ -17,9 +17,8 @@ from .._simulation.oracle import Oracle
 from .._statements.situation import QUANTITIES
 from .._statements.theorem import Theorem
 from .._statements.verify import find
-from . import hunt
 from .conjecture import Conjecture, conjecture
-from .hunt import FAMILIES, Island
+from .hunt import FAMILIES, Island, probe, recalled, record, run
 from .instance import Found
 
 ISLAND = 2000
@@ -68,7 +67,7 @@ class Refutation:
 
     def record(self) -> dict[str, Any]:
         """The result as JSON-ready values; numbers that are not finite become None."""
-        worst = None if self.worst is None else hunt.record(self.worst)
+        worst = None if self.worst is None else record(self.worst)
         whole: dict[str, Any] = jsonable({**vars(self), "worst": worst})
         return whole
 
@@ -76,11 +75,11 @@ class Refutation:
         word = "REFUTED" if self.refuted else "not refuted"
         head = f"{self.bound}: {QUANTITIES[self.quantity]}, {self.method}, {self.assumptions}: {word}"
         pace = f", {self.evaluations / self.seconds:,.0f} a second" if self.seconds > 1e-3 else ""
-        lines = [head, f"{self.evaluations:,} runs in {self.seconds:.1f} s{pace}" + "" if self.complete else ", time was up"]
         if self.worst is None:
             return "\n".join([head, "the bound refused every run: are the ranges within its conditions?"])
-        lines = [head, f"worst measured/bound {self.ratio:.6g}, from {self.worst.family}: {self.worst.measured:.9g} against {self.worst.bound:.9g}"
-                 + (f", standard error {self.worst.error:.2g}" if self.worst.error else "")]  # fmt: skip
+        noise = f", standard error {self.worst.error:.2g}" if self.worst.error else ""
+        numbers = f"{self.worst.measured:.9g} against {self.worst.bound:.9g}{noise}"
+        lines = [head, f"worst measured/bound {self.ratio:.6g}, from {self.worst.family}: {numbers}"]
         shown = ", ".join(f"{k}={v:.6g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.worst.constants.items())
         lines.append(f"at {shown}")
         lines.append("by family: " + ", ".join(f"{name} {ratio:.4g}" for name, ratio in self.per_family.items()))
@@ -151,25 +150,41 @@ def refute(
     >>> found.refuted, found.ratio > 2
     (True, True)
     """
-    claim = conjecture(
-        find(bound) if isinstance(bound, str) else bound, method=method, assumptions=assumptions, quantity=quantity,
-        radius=radius, step_size=step_size, kappa=kappa, lr_beta=lr_beta, rho=rho, steps=steps, beta=beta,
+    tasks = begin(
+        bound, method=method, assumptions=assumptions, quantity=quantity, radius=radius, step_size=step_size, kappa=kappa,
+        lr_beta=lr_beta, rho=rho, steps=steps, beta=beta, budget=budget, seed=seed, families=families,
     )  # fmt: skip
-    tasks, begin = islands(claim, budget, seed, families), time.perf_counter()
+    claim, start = tasks[0].conjecture, time.perf_counter()
     kept = None if store is None else Store(Path(store))
     rows = {} if kept is None else kept.known(tasks)
-    before, missing = len(rows), [task for task in tasks if task not in rows]
+    missing = [task for task in tasks if task not in rows]
     found = [*rows.values()]
-    with closing(compute(hunt.run, missing, workers=workers, scheduler=scheduler)) as fresh:
+    with closing(compute(run, missing, workers=workers, scheduler=scheduler)) as fresh:
         for row in fresh:
             found.append(row)
             if kept is not None:
                 kept.add(row)
             if progress is not None:
                 progress(len(found), len(tasks), max(_ratio(one) for one in found))
-            if seconds is not None and time.perf_counter() - begin > seconds:
+            if seconds is not None and time.perf_counter() - start > seconds:
                 break
-    return _result(claim, found, budget, time.perf_counter() - begin, len(found) == len(tasks))
+    return _result(claim, found, budget, time.perf_counter() - start, len(found) == len(tasks))
+
+
+def begin(
+    bound: Callable[..., Any] | Theorem | str, *, budget: int, seed: int, families: Sequence[str] = (), **claim: Any
+) -> list[Island]:
+    """Check everything, and call the bound once; the parts of the attack, in their order.
+
+    Raises:
+        TypeError, ValueError: as `refute`, and whatever the bound itself raises but for `ValueError`.
+    """
+    made = conjecture(find(bound) if isinstance(bound, str) else bound, **claim)
+    tasks = islands(made, budget, seed, families)
+    if not tasks:
+        raise ValueError("refute: budget=0 leaves nothing to do; families must have shipped then")
+    probe(made)
+    return tasks
 
 
 def islands(claim: Conjecture, budget: int, seed: int, families: Sequence[str] = ()) -> list[Island]:
@@ -199,12 +214,14 @@ def islands(claim: Conjecture, budget: int, seed: int, families: Sequence[str] =
 
 
 def _ratio(row: Row) -> float:
-    found = hunt.recalled(row)
+    found = recalled(row)
     return 0.0 if found is None else found.ratio
 
 
 def _result(claim: Conjecture, rows: Sequence[Row], budget: int, seconds: float, complete: bool) -> Refutation:
-    found = sorted(((row["id"]["family"], one) for row in rows if (one := hunt.recalled(row)) is not None), key=lambda p: -p[1].ratio)
+    found = sorted(
+        ((row["id"]["family"], one) for row in rows if (one := recalled(row)) is not None), key=lambda p: -p[1].ratio
+    )
     worst = found[0][1] if found else None
     best: dict[str, float] = {}
     for family, one in found:

@@ -13,8 +13,9 @@ from .._problems import problems
 from .._problems.hinge import HingeProblem
 from .._simulation.oracle import Oracle
 from .._simulation.simulate import simulate
-from .conjecture import Conjecture
-from .genes import Settings, constants_of, radius_object, radii_of, step_sizes
+from .conjecture import WITH_MU, Conjecture
+from .genes import Settings, constants_of, radii_of, radius_object, step_sizes
+from .hinges import known
 from .instance import PAIRS, Found, confirm, deterministic, function_constants
 from .population import Runs, measure
 
@@ -90,17 +91,17 @@ def _grid(conjecture: Conjecture, horizons: Sequence[float]) -> Iterator[tuple[f
 def _settings(conjecture: Conjecture, rows: Sequence[tuple[float, ...]]) -> Settings:
     beta, kappa, rho, lr, steps = (np.array(column) for column in zip(*rows, strict=True))
     steps = steps.astype(np.int64)
-    return Settings(beta, kappa, rho, lr / beta, steps, 0.5 / beta, 0.5 + 0 * beta, np.maximum(1, (steps * 0.8).astype(np.int64)))
+    return Settings(
+        beta, kappa, rho, lr / beta, steps, 0.5 / beta, 0.5 + 0 * beta, np.maximum(1, (steps * 0.8).astype(np.int64))
+    )
 
 
 def _steady(conjecture: Conjecture) -> Iterator[Found | None]:
     """Quadratics and traps, all in one run."""
-    from .hinges import known
-
     lanes: list[tuple[Case, tuple[float, ...], float]] = []
     for row in _grid(conjecture, (1, 2, 10, LONGEST)):
         beta, kappa, rho, lr, _ = row
-        mu = beta / kappa if conjecture.setting in ("strongly-convex", "pl") else 0.0
+        mu = beta / kappa if conjecture.setting in WITH_MU else 0.0
         cycle = lr * rho / max(2 - lr, 1e-3)
         starts = (cycle, 1e-9, rho, 3.0)
         cases = [Case.of("quadratic", starts, (beta, mu), curvatures=(lam,)) for lam in {beta, mu or beta}]
@@ -110,7 +111,8 @@ def _steady(conjecture: Conjecture) -> Iterator[Found | None]:
             ]
         lanes += [(case, row, x0) for case in cases for x0 in case.starts]
     s = _settings(conjecture, [row for _, row, _ in lanes])
-    f, x0 = known_of([case.build() for case, _, _ in lanes], s), np.array([[x] for _, _, x in lanes])
+    built = {case: case.build() for case, _, _ in lanes}
+    f, x0 = known_of([built[case] for case, _, _ in lanes], s), np.array([[x] for _, _, x in lanes])
     delta = np.maximum(0.0, f.gap(x0[:, None])[:, 0])
     limits, rates = np.full(len(lanes), np.nan), np.zeros((int(s.steps.max()), len(lanes)))
     for i, (case, _, start) in enumerate(lanes):
@@ -139,8 +141,6 @@ def _steady(conjecture: Conjecture) -> Iterator[Found | None]:
 
 def known_of(built: Sequence[HingeProblem], s: Settings) -> Any:
     """One deterministic problem a lane, as arrays."""
-    from .hinges import known
-
     width = max(2, *(len(f.mean.hinges) for f in built))
     t, c = np.zeros((len(built), width)), np.zeros((len(built), 2, width))
     a, b = np.zeros((len(built), 2)), np.zeros((len(built), 2))
@@ -162,7 +162,9 @@ def _random(conjecture: Conjecture) -> Iterator[Found | None]:
             groups.setdefault((case, rho), []).append(row)
     for (case, _), rows in groups.items():
         lanes = [(case.beta, case.beta / case.mu if case.mu else 1.0, *row[2:], x0) for row in rows for x0 in case.starts]
-        yield from _nearest(conjecture, case, _settings(conjecture, [lane[:-1] for lane in lanes]), [lane[-1] for lane in lanes])
+        yield from _nearest(
+            conjecture, case, _settings(conjecture, [lane[:-1] for lane in lanes]), [lane[-1] for lane in lanes]
+        )
 
 
 def _nearest(conjecture: Conjecture, case: Case, s: Settings, starts: list[float]) -> Iterator[Found | None]:
@@ -191,7 +193,7 @@ def _nearest(conjecture: Conjecture, case: Case, s: Settings, starts: list[float
 
 def _noisy_cases(conjecture: Conjecture, beta: float, kappa: float, rho: float) -> Iterator[Case]:
     """Within the assumptions; what rests on unequal samples claims their smoothness unless the bound takes it."""
-    has_mu = conjecture.setting in ("strongly-convex", "pl")
+    has_mu = conjecture.setting in WITH_MU
     mu = beta / kappa if has_mu else 0.0
     for p, radius, c in ((0.5, rho, rho), (0.5, 0.0, 1.0), (0.1, rho, None)):
         yield Case.of("e3", (0.0, -0.8 * rho), (beta, mu), p=p, rho=radius, beta=beta, c=c)
