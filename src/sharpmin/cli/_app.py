@@ -17,6 +17,7 @@ from ._diagnose import diagnose
 from ._interrupt import INTERRUPTED, Interrupted
 from ._list import list_all
 from ._plan import plan
+from ._refute import refute
 from ._reproduce import reproduce as run_reproduce
 from ._rho import rho
 from ._simulate import simulate
@@ -56,6 +57,7 @@ def reproduce(
 app.command("check")(check)
 app.command("simulate")(simulate)
 app.command("plan")(plan)
+app.command("refute")(refute)
 app.command("diagnose")(diagnose)
 app.command("list")(list_all)
 app.command("cite")(cite)

@@ -13,6 +13,8 @@ from ._problems import problems
 from ._problems.hinge import Hinge, HingeProblem
 from ._problems.own import own
 from ._problems.problem import Problem
+from ._refute.paths import expect
+from ._refute.refute import Refutation, refute
 from ._simulation.lr import InverseTime
 from ._simulation.oracle import Oracle, samples
 from ._simulation.simulate import simulate
@@ -35,15 +37,18 @@ __all__ = [
     "Oracle",
     "Plan",
     "Problem",
+    "Refutation",
     "Setting",
     "Theorem",
     "Verdict",
     "certify",
     "examine",
+    "expect",
     "measure_settings",
     "own",
     "plan",
     "problems",
+    "refute",
     "samples",
     "settings",
     "simulate",

@@ -1,0 +1,147 @@
+"""Numbers in [0, 1] as constants, schedules and lengths; evolution sees nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sharpmin.core.extras import optional
+from sharpmin.core.rho import Capped, InverseSqrt, ProportionalToLR, RhoSchedule, Until
+
+from .._problems.hinge import HingeProblem
+from .._problems.problem import Problem
+from .._simulation.run import METHODS
+from .conjecture import Conjecture, takes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .._problems.problem import Array
+else:
+    np = optional("numpy", extra="lab")
+
+COMMON = 8
+"""Genes that every lane has: beta, kappa, rho, lr, T, c, theta, S."""
+
+
+class Reader:
+    """Hands out the columns of a table of genes, one after the other; outside [0, 1] they count as its ends."""
+
+    def __init__(self, genes: Array):
+        self._genes, self._at = np.clip(genes, 0.0, 1.0), 0
+
+    def many(self, count: int) -> Array:
+        """So many columns, in [0, 1], shape (lanes, count)."""
+        self._at += count
+        return np.asarray(self._genes[:, self._at - count : self._at])
+
+    def linear(self, low: Any, high: Any) -> Array:
+        """One column, from low to high."""
+        return np.asarray(low + (high - low) * self.many(1)[:, 0])
+
+    def log(self, low: Any, high: Any) -> Array:
+        """One column, from low to high by factors; a twentieth of all genes are at either end, exactly."""
+        u = np.clip((self.many(1)[:, 0] - 0.05) / 0.9, 0.0, 1.0)
+        low, high = np.broadcast_to(low, u.shape), np.broadcast_to(high, u.shape)
+        inner = low * (high / low) ** u
+        return np.where(u <= 0, low, np.where(u >= 1, high, inner))
+
+    def signed(self) -> Array:
+        """One column from -10 to 10, most of it near 0."""
+        return np.asarray(np.sinh(6.0 * (self.many(1)[:, 0] - 0.5)))
+
+    def signed_many(self, count: int) -> Array:
+        """The same for so many columns."""
+        return np.asarray(np.sinh(6.0 * (self.many(count) - 0.5)))
+
+
+@dataclass
+class Settings:
+    """The constants of a run, one a lane."""
+
+    beta: Array
+    kappa: Array
+    rho: Array
+    lr: Array
+    steps: Any
+    c: Array
+    clip: Array
+    switch: Any
+
+    def take(self, lanes: Any) -> Settings:
+        """These lanes."""
+        return Settings(**{name: value[lanes] for name, value in vars(self).items()})
+
+
+def settings(conjecture: Conjecture, reader: Reader, longest: int | None = None) -> Settings:
+    """The common genes, within the ranges of the conjecture; T at most `longest`, where paths are enumerated."""
+    ranges = conjecture.ranges
+    beta = reader.log(*ranges["beta"])
+    kappa = reader.log(*ranges["kappa"])
+    rho = reader.log(*ranges["rho"])
+    lr = reader.log(*ranges["lr_beta"]) / beta
+    low, high = ranges["steps"]
+    high = high if longest is None else max(low, min(high, float(longest)))
+    steps = np.rint(reader.log(low, high)).astype(np.int64)
+    c, clip = reader.linear(0.01, 0.99) / beta, reader.linear(0.01, 0.99)
+    switch = np.maximum(1, np.rint(reader.many(1)[:, 0] * steps)).astype(np.int64)
+    return Settings(beta, kappa, rho, lr, steps, c, clip, switch)
+
+
+def radii_of(conjecture: Conjecture, s: Settings, lr: Array) -> tuple[Array, Array]:
+    """Radii and caps of `population.Runs`, for lr of shape (horizon, lanes)."""
+    t = np.arange(len(lr))[:, None]
+    shapes = {
+        "inverse-sqrt": lambda: s.rho / np.sqrt(t + 1.0), "sqrt-lr": lambda: s.rho * np.sqrt(s.beta * lr),
+        "switched": lambda: np.where(t < s.switch, s.rho, 0.0),
+    }  # fmt: skip
+    radii = shapes.get(conjecture.radius, lambda: s.rho)()
+    caps = s.c if conjecture.radius == "capped" else np.full(len(s.rho), np.inf)
+    return np.ascontiguousarray(np.broadcast_to(radii, lr.shape)), caps
+
+
+def radius_object(conjecture: Conjecture, constants: dict[str, Any]) -> Any:
+    """The same as `simulate` takes it: a number or a schedule; None where nothing is climbed."""
+    rho = constants["rho"]
+    if METHODS[conjecture.method].ascent is None:
+        return None
+    if isinstance(rho, RhoSchedule):  # the bound is told of the schedule itself
+        return rho
+    return {
+        "inverse-sqrt": lambda: InverseSqrt(rho),
+        "sqrt-lr": lambda: ProportionalToLR(rho, lr=1 / constants["beta"], power=0.5),
+        "capped": lambda: Capped(rho, c=constants["c"]),
+        "switched": lambda: Until(rho, stop=constants["switch"]),
+    }.get(conjecture.radius, lambda: rho)()
+
+
+def constants_of(conjecture: Conjecture, s: Settings, i: int, f: dict[str, float]) -> dict[str, Any]:
+    """What the bound is told of lane i, where `f` has what depends on the function and the start."""
+    beta, mu = f["beta"], f["mu"]
+    told: dict[str, Any] = {
+        **f, "kappa": beta / mu if mu > 0 else np.inf, "rho": float(s.rho[i]), "rho0": float(s.rho[i]),
+        "steps": int(s.steps[i]), "lr": float(s.lr[i]), "c": float(s.c[i]),
+        "oracle": str(conjecture.oracle).replace("exact", "n-sam"),
+        "clip": float(s.clip[i]), "switch": int(s.switch[i]),
+    }  # fmt: skip
+    if conjecture.scheduled:
+        told["rho"] = radius_object(conjecture, told)
+    return told
+
+
+def step_sizes(conjecture: Conjecture, constants: dict[str, Any]) -> Any:
+    """lr of a run: a number, or a schedule; nan where the prescription refuses these constants."""
+    if conjecture.step_size is None:
+        return constants["lr"]
+    try:
+        return conjecture.step_size(**{name: constants[name] for name in takes(conjecture.step_size)})
+    except (ValueError, ArithmeticError):
+        return np.nan
+
+
+def distance(f: Problem, x0: Array, minimizer: Array) -> float:
+    """||x0 - x*||, to the nearest minimizer that is known."""
+    if not isinstance(f, HingeProblem):
+        return float(np.linalg.norm(np.ravel(x0) - np.ravel(minimizer)))
+    low, high, x = f.minimizers[0], f.minimizers[-1], float(np.ravel(x0)[0])
+    return max(0.0, low - x, x - high)

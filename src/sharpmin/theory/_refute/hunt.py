@@ -1,0 +1,184 @@
+"""One island of a hunt: a family of functions, evolved against the bound; and the shipped instances."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sharpmin._version import __version__
+from sharpmin.core.extras import optional
+from sharpmin.core.jsonable import jsonable
+from sharpmin.runs import Row
+
+from .._simulation.oracle import Oracle
+from . import hinges, planar
+from .conjecture import WITH_MU, Conjecture
+from .evolve import maximize
+from .genes import COMMON, Reader, Settings, constants_of, radii_of, settings, step_sizes
+from .instance import Found, confirm, deterministic
+from .population import Functions, Runs, measure
+from .shipped import attack as attack_shipped
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .._problems.problem import Array
+else:
+    np = optional("numpy", extra="lab")
+
+FAMILIES = ("shipped", "hinges", "paths", "cones", "quadratics")
+"""The instances of the laboratory; piecewise linear derivatives; the same with two samples, all paths enumerated; pulls towards
+two cones in the plane; diagonal quadratics in three dimensions."""
+
+GENES = {
+    "hinges": hinges.GENES, "paths": hinges.GENES + hinges.NOISE_GENES, "cones": planar.CONE_GENES,
+    "quadratics": planar.QUADRATIC_GENES,
+}  # fmt: skip
+
+LONGEST = {"hinges": 64, "cones": 64, "quadratics": 64}
+"""T of evolved functions is at most this, for speed."""
+
+PATHS = {Oracle.M_SAM: 6, Oracle.N_SAM: 3}
+"""T where paths are enumerated: two samples make 64 paths at the most."""
+
+_LEAST = 1e6
+"""A bound has to be so many times the rounding of what is measured, or the ratio says nothing."""
+
+
+@dataclass(frozen=True)
+class Island:
+    """A part of a hunt that needs no other.
+
+    Attributes:
+        conjecture: what is attacked.
+        family: of `FAMILIES`.
+        seed: of the choices.
+        evaluations: how many, but for the last generation.
+    """
+
+    conjecture: Conjecture
+    family: str
+    seed: int
+    evaluations: int
+
+    @property
+    def id(self) -> dict[str, Any]:
+        """All that decides the result."""
+        own = {"family": self.family, "seed": self.seed, "evaluations": self.evaluations}
+        return self.conjecture.fingerprint() | own | {"sharpmin": __version__, "numpy": np.__version__}
+
+
+def run(island: Island) -> Row:
+    """The worst that the island found, confirmed through the public interface; JSON values."""
+    conjecture = island.conjecture
+    if island.family == "shipped":
+        found, evaluations = attack_shipped(conjecture)
+    else:
+        rng = np.random.default_rng([island.seed, FAMILIES.index(island.family)])
+        genes = COMMON + GENES[island.family]
+        best, _, evaluations = maximize(lambda table: fitness(conjecture, island.family, table), genes, island.evaluations, rng)
+        found = _confirmed(conjecture, island.family, best)
+    return {"id": island.id, "evaluations": evaluations, "found": None if found is None else record(found)}
+
+
+def probe(conjecture: Conjecture) -> None:
+    """Call the bound once, in the middle of the ranges: its mistakes are raised here, as they are."""
+    s = settings(conjecture, Reader(np.full((1, COMMON), 0.5)))
+    beta, mu = float(s.beta[0]), float(s.beta[0] / s.kappa[0])
+    numbers = {"beta": beta, "mu": mu, "delta": 1.0, "distance": 1.0, "sigma": 0.5, "beta_component": beta}
+    told = constants_of(conjecture, s, 0, numbers)
+    step_sizes(conjecture, told)
+    conjecture.limit(told)
+
+
+def record(found: Found) -> dict[str, Any]:
+    """As JSON values."""
+    constants = {name: v if isinstance(v, int | float | str) else repr(v) for name, v in found.constants.items()}
+    whole: dict[str, Any] = jsonable({**vars(found), "constants": constants})
+    return whole
+
+
+def recalled(row: Mapping[str, Any]) -> Found | None:
+    """What `record` wrote."""
+    return None if row["found"] is None else Found(**row["found"])
+
+
+def decode(conjecture: Conjecture, family: str, genes: Array) -> tuple[Settings, Any, Array]:
+    """Settings, functions and starts of a table of genes."""
+    reader = Reader(genes)
+    if family == "paths":
+        s = settings(conjecture, reader, PATHS[conjecture.oracle])
+        f, x0 = hinges.decode(conjecture, s, reader, noisy=True)
+        if conjecture.oracle is Oracle.M_SAM and "beta_component" not in conjecture.takes:
+            factor = np.maximum(1.0, f.steepest / s.beta)  # then beta is that of the samples, too
+            s.beta, s.lr, s.c = s.beta * factor, s.lr / factor, s.c / factor
+            f.beta = s.beta
+        return s, f, x0
+    s = settings(conjecture, reader, LONGEST[family])
+    if family == "hinges":
+        return s, *hinges.decode(conjecture, s, reader, noisy=False)
+    return s, *(planar.decode_cones if family == "cones" else planar.decode_quadratics)(conjecture, s, reader)
+
+
+def fitness(conjecture: Conjecture, family: str, genes: Array) -> Array:
+    """Measured over bound, a number for each row of genes; -inf where the statement does not speak."""
+    s, f, x0 = decode(conjecture, family, genes)
+    order = np.argsort(-s.steps, kind="stable")
+    s, f, x0 = s.take(order), f.take(order), x0[order]
+    limits, lr = _limits(conjecture, s, f, x0)
+    speaks = np.isfinite(limits)
+    out = np.full(len(limits), -np.inf)
+    if speaks.any():
+        s, f, x0, lr = s.take(speaks), f.take(speaks), x0[speaks], lr[:, speaks]
+        clip = s.clip if conjecture.radius == "clipped" else None
+        runs = Runs(method_on(conjecture, family), lr, *radii_of(conjecture, s, lr), clip, s.steps, x0)
+        values = measure(f, runs, conjecture.quantity)
+        surely = values - (f.resolution if "gap" in conjecture.quantity else 0.0)
+        out[speaks] = np.where(np.isfinite(surely), surely / limits[speaks], -np.inf)
+    back = np.empty_like(out)
+    back[order] = out
+    return back
+
+
+def method_on(conjecture: Conjecture, family: str) -> str:
+    """A function with one sample makes every method deterministic."""
+    return conjecture.method if family == "paths" else deterministic(conjecture.method)
+
+
+def _limits(conjecture: Conjecture, s: Settings, f: Functions, x0: Array) -> tuple[Array, Array]:
+    """Bounds and step sizes of all lanes; nan where the bound, or the class, leaves a lane out."""
+    delta = np.maximum(0.0, f.gap(x0[:, None])[:, 0])
+    away = np.sqrt(((x0 - f.minimizer) ** 2).sum(axis=1))
+    low, high = conjecture.ranges["kappa"]
+    limits = np.full(len(delta), np.nan)
+    lr = np.zeros((int(s.steps[0]), len(delta)))
+    for i in range(len(delta)):
+        beta, mu = float(f.beta[i]), claimed_mu(conjecture, float(f.beta[i]), float(f.mu[i]))
+        told = constants_of(conjecture, s, i, {
+            "beta": beta, "mu": mu, "delta": float(delta[i]), "distance": float(away[i]), "sigma": float(f.sigma[i]),
+            "beta_component": float(f.beta_component[i]),
+        })  # fmt: skip
+        if mu != 0 and not low * (1 - 1e-9) <= beta / mu <= high * (1 + 1e-9):
+            continue
+        if mu == 0 and conjecture.setting in WITH_MU:
+            continue
+        rate = step_sizes(conjecture, told)
+        lr[:, i] = [rate(t) for t in range(len(lr))] if callable(rate) else rate
+        limit = conjecture.limit(told)
+        if limit > _LEAST * f.resolution[i] and math.isfinite(float(lr[0, i])):
+            limits[i] = limit
+    return limits, lr
+
+
+def claimed_mu(conjecture: Conjecture, beta: float, mu: float) -> float:
+    """At most what f has, so that kappa is no smaller than its range allows."""
+    return min(mu, beta / conjecture.ranges["kappa"][0])
+
+
+def _confirmed(conjecture: Conjecture, family: str, genes: Array) -> Found | None:
+    s, f, x0 = decode(conjecture, family, genes[None])
+    beta = float(f.beta[0])
+    claims = {"beta": beta, "mu": claimed_mu(conjecture, beta, float(f.mu[0]))}
+    return confirm(conjecture, family, f.source(0), claims, s, 0, x0[0].tolist(), method_on(conjecture, family))

@@ -1,0 +1,164 @@
+"""What a hunt found, as source that rebuilds it with the public interface; its numbers are what that source gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sharpmin.core.extras import optional
+from sharpmin.core.rho import RhoSchedule
+
+from .._problems.hinge import HingeProblem
+from .._problems.problem import Problem
+from .._simulation.lr import InverseTime
+from .conjecture import Conjecture
+from .genes import constants_of, distance, radius_object, step_sizes
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = optional("numpy", extra="lab")
+
+PAIRS = {
+    "gap": "f.gap(run.x_final.values)",
+    "squared-gradient": "run.mean_square_gradient.values",
+    "least-squared-gradient": "run.min_square_gradient.values",
+    "perturbed-gap": "run.mean_perturbed_gap.values",
+    "squared-distance": "(run.x_final.values - f.minimizers[0]) ** 2",
+}
+"""Each quantity of a run of `simulate`, one a lane."""
+
+ERRORS = 5.0
+"""So many standard errors are granted to a mean over seeds."""
+
+ROUNDING = 1e-9
+"""The share of the bound that is granted for rounding."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One function, one start and one setting against the bound.
+
+    Attributes:
+        measured: the quantity; exact, but for `error`.
+        bound: at the constants of this run.
+        error: standard error of `measured`, where it is a mean over seeds; else 0.
+        resolution: the rounding of `measured`.
+        family: where it comes from.
+        constants: what the bound was told.
+        source: Python code that ends with `measured` and `limit`.
+    """
+
+    measured: float
+    bound: float
+    error: float
+    resolution: float
+    family: str
+    constants: Mapping[str, Any]
+    source: str
+
+    @property
+    def ratio(self) -> float:
+        """Measured over bound, less what is granted for noise."""
+        surely = self.measured - ERRORS * self.error - self.resolution
+        return surely / self.bound if self.bound > 0 else (math.inf if surely > self.bound else 0.0)
+
+    @property
+    def refutes(self) -> bool:
+        """Whether measured exceeds the bound by more than rounding and noise."""
+        return self.measured - ERRORS * self.error - self.resolution > self.bound + ROUNDING * abs(self.bound)
+
+
+def deterministic(method: str) -> str:
+    """The method on a function with one sample."""
+    return {"sgd": "gd"}.get(method, method.rsplit("-", maxsplit=1)[-1])
+
+
+def confirm(
+    conjecture: Conjecture, family: str, source: str, claims: Mapping[str, float], settings: Any, i: int, x0: list[float],
+    method: str, *, seeds: int = 0,
+) -> Found | None:  # fmt: skip
+    """Build the function from its source, run it, and take every constant from it.
+
+    Args:
+        conjecture: what is attacked.
+        family: for the record.
+        source: lines that end with `f = ...`.
+        claims: beta and mu, which f has or better.
+        settings: of all lanes.
+        i: the lane.
+        x0: its start.
+        method: of the run; that of the conjecture, or its deterministic form where f has one sample.
+        seeds: 0 for exact expectations; else so many runs are averaged.
+
+    Returns:
+        None where the bound refuses the constants, or the run has left the floating point numbers.
+    """
+    namespace: dict[str, Any] = {}
+    head = "from sharpmin import theory\n" + source
+    exec(compile(head, "<instance>", "exec"), namespace)
+    constants = constants_of(conjecture, settings, i, function_constants(conjecture, namespace["f"], x0, claims))
+    lr, rho = step_sizes(conjecture, constants), radius_object(conjecture, constants)
+    limit = conjecture.limit(constants)
+    if not math.isfinite(limit) or not (callable(lr) or math.isfinite(lr)):
+        return None
+    start = x0[0] if len(x0) == 1 else x0
+    told = {name: constants[name] for name in conjecture.takes}
+    call = f'f, method="{method}", lr={_lr(lr, constants["steps"])}, rho={rho!r}, steps={constants["steps"]}, x0={start!r}'
+    if conjecture.radius == "clipped":
+        call += f", clip={constants['clip']!r}"
+    if seeds:
+        lines = [f"run = theory.simulate({call}, seeds=range({seeds}))", f"values = {PAIRS[conjecture.quantity]}",
+                 "measured = float(values.mean())"]  # fmt: skip
+    else:
+        zero = "" if isinstance(namespace["f"], HingeProblem) else f", minimizer={[0.0] * len(x0)}"
+        lines = [f"run = theory.expect({call}{zero})", f'measured = run["{conjecture.quantity}"]']
+    head = _imports(rho, told) + head
+    exec(compile("\n".join([head, *lines]), "<instance>", "exec"), namespace)
+    measured, error = float(namespace["measured"]), 0.0
+    if seeds:
+        values = namespace["values"]
+        error = float(values.std(ddof=1) / math.sqrt(len(values)))
+    if not math.isfinite(measured):
+        return None
+    own = namespace["f"]  # cones and quadratics have f* = 0 and nothing that cancels
+    resolution = own.resolution if "gap" in conjecture.quantity and isinstance(own, HingeProblem) else 0.0
+    text = "\n".join([head, *lines, *_limit(conjecture, told, limit), ""])
+    return Found(measured, limit, error, resolution, family, told, text)
+
+
+def function_constants(conjecture: Conjecture, f: Problem, x0: list[float], claims: Mapping[str, float]) -> dict[str, float]:
+    """What depends on the function and the start."""
+    mu = claims["mu"]
+    if conjecture.setting == "pl" and isinstance(f, HingeProblem):
+        mu = min(mu, f.pl)
+    one = np.array([x0[0]]) if f.dim == 1 else np.array([x0])
+    return {
+        "beta": claims["beta"], "mu": mu, "delta": max(0.0, float(f.gap(one)[0])),
+        "distance": distance(f, np.array(x0), np.zeros(len(x0))), "sigma": f.sigma,
+        "beta_component": f.beta_batch,
+    }  # fmt: skip
+
+
+def _lr(lr: Any, steps: int) -> str:
+    """As code."""
+    if not callable(lr):
+        return repr(float(lr))
+    return f"theory.{lr!r}" if isinstance(lr, InverseTime) else f"{[float(lr(t)) for t in range(steps)]}.__getitem__"
+
+
+def _imports(rho: Any, told: Mapping[str, Any]) -> str:
+    names = sorted({type(v).__name__ for v in (rho, *told.values()) if isinstance(v, RhoSchedule)})
+    return f"from sharpmin.rho import {', '.join(names)}\n" if names else ""
+
+
+def _limit(conjecture: Conjecture, told: Mapping[str, Any], limit: float) -> list[str]:
+    constants = f"constants = {dict(told)!r}"
+    if conjecture.id:
+        share = ' / constants["steps"]' if conjecture.per_step else ""
+        line = f'limit = theory.theorems()["{conjecture.id}"].bound(**constants){share}'
+    else:
+        line = f"limit = {limit!r}  # {conjecture.name}(**constants)" + ", divided by T" * conjecture.per_step
+    return [constants, line]

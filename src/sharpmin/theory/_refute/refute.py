@@ -1,0 +1,232 @@
+"""`refute`: an upper bound attacked by shipped instances, evolved functions and enumerated sample paths."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sharpmin.core.jsonable import jsonable
+from sharpmin.runs import Row, Store, compute
+
+from .._simulation.oracle import Oracle
+from .._statements.situation import QUANTITIES
+from .._statements.theorem import Theorem
+from .._statements.verify import find
+from .conjecture import Conjecture, conjecture
+from .hunt import FAMILIES, Island, probe, recalled, record, run
+from .instance import Found
+
+ISLAND = 2000
+"""Evaluations of an island, about; each starts anew."""
+
+
+@dataclass(frozen=True)
+class Refutation:
+    """How an attack on an upper bound ended.
+
+    Attributes:
+        bound: its name.
+        method, assumptions, quantity: of the claim.
+        refuted: whether a run exceeds the bound by more than rounding (1e-9 of the bound) and noise (five standard errors).
+        ratio: the largest measured/bound, less noise and rounding; 0 if the bound spoke of no run.
+        worst: that run, with its constants.
+        per_family: the largest ratio of each family.
+        evaluations: runs compared with the bound.
+        seconds: what that took; finished parts of an earlier attack count 0.
+        budget: evaluations that were asked for.
+        complete: whether the budget was spent; else time was up.
+    """
+
+    bound: str
+    method: str
+    assumptions: str
+    quantity: str
+    refuted: bool
+    ratio: float
+    worst: Found | None
+    per_family: dict[str, float]
+    evaluations: int
+    seconds: float
+    budget: int
+    complete: bool
+
+    def code(self) -> str:
+        """Python source that rebuilds the worst run; it ends with `measured` and `limit`.
+
+        Raises:
+            ValueError: if there is no run.
+        """
+        if self.worst is None:
+            raise ValueError(f"refute: {self.bound} spoke of no run, so there is no code")
+        return self.worst.source
+
+    def record(self) -> dict[str, Any]:
+        """The result as JSON-ready values; numbers that are not finite become None."""
+        worst = None if self.worst is None else record(self.worst)
+        whole: dict[str, Any] = jsonable({**vars(self), "worst": worst})
+        return whole
+
+    def __str__(self) -> str:
+        word = "REFUTED" if self.refuted else "not refuted"
+        head = f"{self.bound}: {QUANTITIES[self.quantity]}, {self.method}, {self.assumptions}: {word}"
+        pace = f", {self.evaluations / self.seconds:,.0f} a second" if self.seconds > 1e-3 else ""
+        if self.worst is None:
+            return "\n".join([head, "the bound refused every run: are the ranges within its conditions?"])
+        noise = f", standard error {self.worst.error:.2g}" if self.worst.error else ""
+        numbers = f"{self.worst.measured:.9g} against {self.worst.bound:.9g}{noise}"
+        lines = [head, f"worst measured/bound {self.ratio:.6g}, from {self.worst.family}: {numbers}"]
+        shown = ", ".join(f"{k}={v:.6g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.worst.constants.items())
+        lines.append(f"at {shown}")
+        lines.append("by family: " + ", ".join(f"{name} {ratio:.4g}" for name, ratio in self.per_family.items()))
+        lines.append(f"{self.evaluations:,} runs in {self.seconds:.1f} s{pace}{'' if self.complete else '; time was up'}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Refutation of {self.bound}: {'refuted' if self.refuted else 'not refuted'}, worst ratio {self.ratio:.6g}>"
+
+
+def refute(
+    bound: Callable[..., Any] | Theorem | str,
+    *,
+    method: str | None = None,
+    assumptions: str | None = None,
+    quantity: str | None = None,
+    radius: str | None = None,
+    step_size: Callable[..., Any] | None = None,
+    kappa: Any = None,
+    lr_beta: Any = None,
+    rho: Any = None,
+    steps: Any = None,
+    beta: Any = None,
+    budget: int = 20_000,
+    seed: int = 0,
+    seconds: float | None = None,
+    families: Sequence[str] = (),
+    workers: int | None = None,
+    scheduler: str | None = None,
+    store: Path | str | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Refutation:
+    """Attack an upper bound: look for a function, a start and a setting within the assumptions that exceeds it.
+
+    Three attacks. The shipped instances, started where they are worst. Evolution (CMA-ES) over piecewise linear derivatives,
+    pulls towards cones in the plane, and diagonal quadratics; constants, T and start are among what evolves. For stochastic
+    methods, two samples and short runs besides, of which all sample paths are enumerated, so that expectations are exact.
+
+    Args:
+        bound: a function of named constants, such as `def bound(*, beta, rho, steps, delta, lr)`; see `CONSTANTS`. Where it
+            raises `ValueError` it does not speak, and nothing is compared. Or a statement, or its id; a statement brings
+            what is not given.
+        method: gd, sgd, sam, usam, m-sam, n-sam, m-usam or n-usam, as in `simulate`.
+        assumptions: strongly-convex, convex, pl or nonconvex; f is beta-smooth always.
+        quantity: gap, squared-gradient, least-squared-gradient, perturbed-gap or squared-distance.
+        radius: constant (default), inverse-sqrt, sqrt-lr, capped, clipped or switched.
+        step_size: a function of constants that gives lr, or a schedule of t; by default every lr of the range is claimed.
+        kappa: beta/mu, a number or a pair (low, high).
+        lr_beta: lr times beta, likewise.
+        rho: the radius, likewise.
+        steps: T, likewise.
+        beta: smoothness, likewise.
+        budget: how many runs evolution may evaluate; the same budget and seed give the same result.
+        seed: of evolution.
+        seconds: no new part is begun after so many; then the result depends on the machine.
+        families: of shipped, hinges, paths, cones and quadratics; by default all that apply.
+        workers, scheduler: where parts are computed, as in `sharpmin.runs.compute`; the function must then be one of a module.
+        store: a file for finished parts; the same call goes on from there.
+        progress: called with parts done, parts in all, and the worst ratio so far.
+
+    Raises:
+        TypeError: if the bound takes an unknown constant, or gives no number.
+        ValueError: for an unknown word, a wrong range, or what the assumptions do not have.
+
+    >>> def hopeful(*, beta, mu, steps, delta, lr):  # as if rho did not matter
+    ...     return (1 - mu * lr) ** steps * delta
+    >>> found = refute(hopeful, method="sam", assumptions="strongly-convex", quantity="gap", budget=500)
+    >>> found.refuted, found.ratio > 2
+    (True, True)
+    """
+    tasks = begin(
+        bound, method=method, assumptions=assumptions, quantity=quantity, radius=radius, step_size=step_size, kappa=kappa,
+        lr_beta=lr_beta, rho=rho, steps=steps, beta=beta, budget=budget, seed=seed, families=families,
+    )  # fmt: skip
+    claim, start = tasks[0].conjecture, time.perf_counter()
+    kept = None if store is None else Store(Path(store))
+    rows = {} if kept is None else kept.known(tasks)
+    missing = [task for task in tasks if task not in rows]
+    found = [*rows.values()]
+    with closing(compute(run, missing, workers=workers, scheduler=scheduler)) as fresh:
+        for row in fresh:
+            found.append(row)
+            if kept is not None:
+                kept.add(row)
+            if progress is not None:
+                progress(len(found), len(tasks), max(_ratio(one) for one in found))
+            if seconds is not None and time.perf_counter() - start > seconds:
+                break
+    return _result(claim, found, budget, time.perf_counter() - start, len(found) == len(tasks))
+
+
+def begin(
+    bound: Callable[..., Any] | Theorem | str, *, budget: int, seed: int, families: Sequence[str] = (), **claim: Any
+) -> list[Island]:
+    """Check everything, and call the bound once; the parts of the attack, in their order.
+
+    Raises:
+        TypeError, ValueError: as `refute`, and whatever the bound itself raises but for `ValueError`.
+    """
+    made = conjecture(find(bound) if isinstance(bound, str) else bound, **claim)
+    tasks = islands(made, budget, seed, families)
+    if not tasks:
+        raise ValueError("refute: budget=0 leaves nothing to do; families must have shipped then")
+    probe(made)
+    return tasks
+
+
+def islands(claim: Conjecture, budget: int, seed: int, families: Sequence[str] = ()) -> list[Island]:
+    """The parts of an attack, in the order in which they begin.
+
+    Raises:
+        TypeError: unless budget and seed are integers.
+        ValueError: if they are negative, or a family is unknown.
+    """
+    for name, value in (("budget", budget), ("seed", seed)):
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"refute: {name}={value!r} must be an integer >= 0")
+        if value < 0:
+            raise ValueError(f"refute: {name}={value} must be an integer >= 0")
+    exact = claim.oracle is Oracle.EXACT
+    for family in families:
+        if family not in FAMILIES or (family == "paths" and exact):
+            known = [name for name in FAMILIES if not (exact and name == "paths")]
+            raise ValueError(f"refute: family {family!r} must be one of {', '.join(known)}, with method={claim.method!r}")
+    chosen = [name for name in FAMILIES if name in families or (not families and not (exact and name == "paths"))]
+    tasks = [Island(claim, "shipped", 0, 0)] if "shipped" in chosen else []
+    evolved = [name for name in chosen if name != "shipped"]
+    if evolved and budget:
+        count = len(evolved) * max(1, math.ceil(budget / (ISLAND * len(evolved))))
+        tasks += [Island(claim, evolved[k % len(evolved)], seed * 10_000 + k, budget // count) for k in range(count)]
+    return tasks
+
+
+def _ratio(row: Row) -> float:
+    found = recalled(row)
+    return 0.0 if found is None else found.ratio
+
+
+def _result(claim: Conjecture, rows: Sequence[Row], budget: int, seconds: float, complete: bool) -> Refutation:
+    found = sorted(
+        ((row["id"]["family"], one) for row in rows if (one := recalled(row)) is not None), key=lambda p: -p[1].ratio
+    )
+    worst = found[0][1] if found else None
+    best: dict[str, float] = {}
+    for family, one in found:
+        best.setdefault(family, one.ratio)
+    return Refutation(
+        claim.name, claim.method, claim.setting, claim.quantity, any(one.refutes for _, one in found),
+        0.0 if worst is None else worst.ratio, worst, best, sum(row["evaluations"] for row in rows), seconds, budget, complete,
+    )  # fmt: skip

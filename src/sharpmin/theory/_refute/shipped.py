@@ -1,0 +1,209 @@
+"""The instances of the laboratory as an attack: each at a grid of settings, started where it is worst."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from sharpmin.core.extras import optional
+
+from .._problems import problems
+from .._problems.hinge import HingeProblem
+from .._simulation.oracle import Oracle
+from .._simulation.simulate import simulate
+from .conjecture import WITH_MU, Conjecture
+from .genes import Settings, constants_of, radii_of, radius_object, step_sizes
+from .hinges import known
+from .instance import PAIRS, Found, confirm, deterministic, function_constants
+from .population import Runs, measure
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = optional("numpy", extra="lab")
+
+LONGEST = 1000
+"""Steps of a deterministic run, at most."""
+
+NOISY_LONGEST = 300
+SEEDS = 400
+"""Runs that are averaged where something is random."""
+
+FEW = 16
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem by name, where it is started, and what is claimed of it."""
+
+    name: str
+    arguments: tuple[tuple[str, Any], ...]
+    starts: tuple[float, ...]
+    beta: float
+    mu: float
+
+    @classmethod
+    def of(cls, name: str, starts: Sequence[float], claims: tuple[float, float], **arguments: Any) -> Case:
+        """The same with keywords; the claims are beta and mu."""
+        return cls(name, tuple(arguments.items()), tuple(starts), *claims)
+
+    @property
+    def source(self) -> str:
+        """Code that builds it."""
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.arguments if value is not None)
+        return f'f = theory.problems()["{self.name}"]({arguments})'
+
+    def build(self) -> HingeProblem:
+        """The problem; all of these are sums of hinges."""
+        f = problems()[self.name](**dict(self.arguments))
+        if not isinstance(f, HingeProblem):
+            raise TypeError(f"{self.name} is no sum of hinges")
+        return f
+
+
+def attack(conjecture: Conjecture) -> tuple[Found | None, int]:
+    """The worst of the shipped instances, and how many runs that took."""
+    found = [*_steady(conjecture)]
+    if conjecture.oracle is not Oracle.EXACT:
+        found += _random(conjecture)
+    confirmed = [run for run in found if isinstance(run, Found)]
+    return max(confirmed, key=lambda run: run.ratio, default=None), len(found)
+
+
+def _picks(conjecture: Conjecture, name: str, wanted: Sequence[float]) -> list[float]:
+    """The wanted values that the range admits, and its ends."""
+    low, high = conjecture.ranges[name]
+    return sorted({min(max(value, low), high) for value in wanted})
+
+
+def _grid(conjecture: Conjecture, horizons: Sequence[float]) -> Iterator[tuple[float, ...]]:
+    """beta, kappa, rho, lr beta, T."""
+    low, high = conjecture.ranges["lr_beta"]
+    wanted = {
+        "beta": (1.0, 2.0), "kappa": (1.0, 4.0), "rho": (0.05, 0.5), "lr_beta": (low, 0.05, 0.3, 0.99 * high, high),
+        "steps": horizons,
+    }  # fmt: skip
+    return product(*(_picks(conjecture, name, values) for name, values in wanted.items()))
+
+
+def _settings(conjecture: Conjecture, rows: Sequence[tuple[float, ...]]) -> Settings:
+    beta, kappa, rho, lr, steps = (np.array(column) for column in zip(*rows, strict=True))
+    steps = steps.astype(np.int64)
+    return Settings(
+        beta, kappa, rho, lr / beta, steps, 0.5 / beta, 0.5 + 0 * beta, np.maximum(1, (steps * 0.8).astype(np.int64))
+    )
+
+
+def _steady(conjecture: Conjecture) -> Iterator[Found | None]:
+    """Quadratics and traps, all in one run."""
+    lanes: list[tuple[Case, tuple[float, ...], float]] = []
+    for row in _grid(conjecture, (1, 2, 10, LONGEST)):
+        beta, kappa, rho, lr, _ = row
+        mu = beta / kappa if conjecture.setting in WITH_MU else 0.0
+        cycle = lr * rho / max(2 - lr, 1e-3)
+        starts = (cycle, 1e-9, rho, 3.0)
+        cases = [Case.of("quadratic", starts, (beta, mu), curvatures=(lam,)) for lam in {beta, mu or beta}]
+        if conjecture.setting == "nonconvex":
+            cases += [
+                Case.of("trap", (0.0, 0.2 * rho), (beta, 0.0), theta=theta, beta=beta, rho=rho) for theta in (1e-3, 0.125)
+            ]
+        lanes += [(case, row, x0) for case in cases for x0 in case.starts]
+    s = _settings(conjecture, [row for _, row, _ in lanes])
+    built = {case: case.build() for case, _, _ in lanes}
+    f, x0 = known_of([built[case] for case, _, _ in lanes], s), np.array([[x] for _, _, x in lanes])
+    delta = np.maximum(0.0, f.gap(x0[:, None])[:, 0])
+    limits, rates = np.full(len(lanes), np.nan), np.zeros((int(s.steps.max()), len(lanes)))
+    for i, (case, _, start) in enumerate(lanes):
+        told = constants_of(conjecture, s, i, {
+            "beta": case.beta, "mu": case.mu, "delta": float(delta[i]), "distance": abs(start - float(f.minimizer[i, 0])),
+            "sigma": 0.0, "beta_component": case.beta,
+        })  # fmt: skip
+        rate = step_sizes(conjecture, told)
+        rates[:, i] = [rate(t) for t in range(len(rates))] if callable(rate) else rate
+        limits[i] = conjecture.limit(told)
+    order = np.argsort(-s.steps, kind="stable")
+    order = order[np.isfinite(limits[order]) & np.isfinite(rates[0, order])]
+    if not len(order):
+        return
+    s, lr = s.take(order), rates[:, order]
+    clip = s.clip if conjecture.radius == "clipped" else None
+    runs = Runs(deterministic(conjecture.method), lr, *radii_of(conjecture, s, lr), clip, s.steps, x0[order])
+    with np.errstate(all="ignore"):
+        ratios = measure(f.take(order), runs, conjecture.quantity) / limits[order]
+    worst = int(np.argmax(np.where(np.isfinite(ratios), ratios, -1.0)))
+    case, _, start = lanes[order[worst]]
+    claims = {"beta": case.beta, "mu": case.mu}
+    yield confirm(conjecture, "shipped", case.source, claims, s, worst, [start], deterministic(conjecture.method))
+    yield from [None] * (len(order) - 1)
+
+
+def known_of(built: Sequence[HingeProblem], s: Settings) -> Any:
+    """One deterministic problem a lane, as arrays."""
+    width = max(2, *(len(f.mean.hinges) for f in built))
+    t, c = np.zeros((len(built), width)), np.zeros((len(built), 2, width))
+    a, b = np.zeros((len(built), 2)), np.zeros((len(built), 2))
+    for i, f in enumerate(built):
+        knots = f.mean.knots()
+        t[i] = [*knots, *[(knots or [0.0])[-1]] * (width - len(knots))]
+        a[i], b[i] = f.mean.a, f.mean.b
+        c[i, :, : len(knots)] = [jump for _, jump in f.mean.hinges]
+    return known(s.beta, 0.0 * s.beta, np.ones((len(built), 1)), a, b, t, c)
+
+
+def _random(conjecture: Conjecture) -> Iterator[Found | None]:
+    """The stochastic instances, each with one radius: few runs of all settings, then many of the one nearest to the bound."""
+    groups: dict[tuple[Case, float], list[tuple[float, ...]]] = {}
+    first = _picks(conjecture, "beta", (1.0,))[0]
+    for row in _grid(conjecture, (NOISY_LONGEST,)):
+        beta, kappa, rho, *_ = row
+        for case in _noisy_cases(conjecture, beta, kappa, rho) if beta == first else ():
+            groups.setdefault((case, rho), []).append(row)
+    for (case, _), rows in groups.items():
+        lanes = [(case.beta, case.beta / case.mu if case.mu else 1.0, *row[2:], x0) for row in rows for x0 in case.starts]
+        yield from _nearest(
+            conjecture, case, _settings(conjecture, [lane[:-1] for lane in lanes]), [lane[-1] for lane in lanes]
+        )
+
+
+def _nearest(conjecture: Conjecture, case: Case, s: Settings, starts: list[float]) -> Iterator[Found | None]:
+    f, claims = case.build(), {"beta": case.beta, "mu": case.mu}
+    told = [
+        constants_of(conjecture, s, i, function_constants(conjecture, f, [x0], claims)) for i, x0 in enumerate(starts)
+    ]  # fmt: skip
+    limits, rates = np.array([conjecture.limit(one) for one in told]), [step_sizes(conjecture, one) for one in told]
+    fixed = not any(map(callable, rates))
+    lanes = [i for i in range(len(starts)) if np.isfinite(limits[i]) and (callable(rates[i]) or np.isfinite(rates[i]))]
+    best, at = 0.3, -1  # what is farther from the bound is not run again
+    for some in [lanes] if fixed and lanes else [[i] for i in lanes]:
+        run = simulate(
+            f, method=conjecture.method, lr=np.repeat([rates[i] for i in some], FEW) if fixed else rates[some[0]],
+            rho=radius_object(conjecture, told[some[0]]), steps=int(s.steps[0]), x0=np.repeat([starts[i] for i in some], FEW),
+            seeds=np.tile(np.arange(FEW), len(some)), clip=0.5 if conjecture.radius == "clipped" else None,
+        )  # fmt: skip
+        means = eval(PAIRS[conjecture.quantity], {"run": run, "f": f}).reshape(len(some), FEW).mean(axis=1)
+        ratios = np.nan_to_num(means / limits[some], nan=0.0)
+        if ratios.max() > best:
+            best, at = float(ratios.max()), some[int(ratios.argmax())]
+    yield from [None] * (len(lanes) * FEW)
+    if at >= 0:
+        yield confirm(conjecture, "shipped", case.source, claims, s, at, [starts[at]], conjecture.method, seeds=SEEDS)
+
+
+def _noisy_cases(conjecture: Conjecture, beta: float, kappa: float, rho: float) -> Iterator[Case]:
+    """Within the assumptions; what rests on unequal samples claims their smoothness unless the bound takes it."""
+    has_mu = conjecture.setting in WITH_MU
+    mu = beta / kappa if has_mu else 0.0
+    for p, radius, c in ((0.5, rho, rho), (0.5, 0.0, 1.0), (0.1, rho, None)):
+        yield Case.of("e3", (0.0, -0.8 * rho), (beta, mu), p=p, rho=radius, beta=beta, c=c)
+    least = beta / 10
+    top = least if "beta_component" in conjecture.takes else beta
+    low, high = conjecture.ranges["kappa"]
+    if conjecture.oracle is Oracle.M_SAM and (not has_mu or low <= top / least <= high):
+        yield Case.of("e1", (3.0 * rho,), (top, least if has_mu else 0.0), beta=beta, mu=least, rho=rho)
+    if conjecture.setting in ("convex", "nonconvex") and conjecture.oracle is Oracle.M_SAM:
+        yield Case.of("e4", (20 * rho,), (3 * beta, 0.0), beta=beta, rho=rho, d=20 * rho)
+    if conjecture.setting == "nonconvex":
+        yield Case.of("e5", (0.0,), (beta, 0.0), theta=0.01, s=0.005 * beta * rho, beta=beta, rho=rho)
+    yield Case.of("us", (0.7,), (beta, 0.2 * beta if has_mu else 0.0), h1=beta, h2=0.2 * beta)
