@@ -118,6 +118,7 @@ CONDITIONS = [
     ("t5", {**NOISY, "oracle": "both"}, "oracle='both'"),
     ("t6", {**NOISY, "mu": 0.1, "lr": 1.01}, "at most 1/beta"),
     ("t7", {**T["t7"].example, "lr": 1.0}, "below 1/beta"),
+    ("t7x", {**T["t7x"].example, "lr": 1.01}, "at most 1/beta"),
     ("e1", {**T["e1"].example, "mu": 0.5}, "2.3730"),
     ("e1", {**T["e1"].example, "lr": 20.0}, "below 2/mu"),
     ("e3", {**T["e3"].example, "c": 7.0}, "must exceed"),

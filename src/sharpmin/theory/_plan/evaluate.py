@@ -40,7 +40,8 @@ class Inputs:
     def trivial(self, quantity: str) -> float:
         """What is known before the first step."""
         climbed = (math.sqrt(self.delta) + self.rho * math.sqrt(self.beta / 2)) ** 2  # f(y) - f* by smoothness
-        known_at_start = {"gap": self.delta, "perturbed-gap": climbed, "squared-distance": (self.distance or 0.0) ** 2}
+        away = (self.distance or 0.0) ** 2
+        known_at_start = {"gap": self.delta, "mean-gap": self.delta, "perturbed-gap": climbed, "squared-distance": away}
         return known_at_start.get(quantity, 2 * self.beta * self.delta)
 
 
