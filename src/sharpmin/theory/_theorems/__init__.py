@@ -1,6 +1,7 @@
 """The statements. A new one is one file here, made from `templates/theorem.py`, and one import line below."""
 
 from . import (
+    any_rate,
     c1,
     d1,
     d2,
@@ -14,6 +15,7 @@ from . import (
     e3,
     e4,
     e5,
+    ema_cycle,
     p1_slopes,
     pl_trap,
     polyak,
