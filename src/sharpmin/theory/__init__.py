@@ -12,6 +12,7 @@ from ._problems import problems
 from ._problems.hinge import Hinge, HingeProblem
 from ._problems.own import own
 from ._problems.problem import Problem
+from ._simulation.attractors import Attractor, attractors
 from ._simulation.lr import InverseTime
 from ._simulation.oracle import Oracle, samples
 from ._simulation.simulate import simulate
@@ -24,6 +25,7 @@ from ._statements.verify import Verdict, verify
 
 __all__ = [
     "CLAIMS",
+    "Attractor",
     "Cell",
     "Examination",
     "Hinge",
@@ -36,6 +38,7 @@ __all__ = [
     "Setting",
     "Theorem",
     "Verdict",
+    "attractors",
     "examine",
     "measure_settings",
     "own",

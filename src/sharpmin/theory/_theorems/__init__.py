@@ -16,6 +16,7 @@ from . import (
     e4,
     e5,
     ema_cycle,
+    interpolation,
     p1_slopes,
     pl_trap,
     polyak,
