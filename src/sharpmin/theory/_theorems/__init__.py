@@ -47,6 +47,7 @@ from . import (
     u2sc,
     u3,
     u4,
+    unified,
     us,
     us_limit,
     us_m,
