@@ -14,6 +14,7 @@ from .run import METHODS, prepare
 
 if TYPE_CHECKING:
     import numpy as np
+    from numpy.typing import NDArray
 
     from .._problems.problem import Array
 else:
@@ -35,7 +36,7 @@ class Attractor:
     """
 
     points: Array
-    multipliers: Array
+    multipliers: NDArray[Any]
     gap: float
     gradient: float
 
