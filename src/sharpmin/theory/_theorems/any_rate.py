@@ -91,7 +91,7 @@ class Power:
 
     def __call__(self, step: int) -> float:
         """The step size at `step`."""
-        return self.lr / (step + 1) ** self.power
+        return self.lr / float((step + 1) ** self.power)
 
     def __repr__(self) -> str:
         return f"{self.lr:.3g}/(t + 1)^{self.power:g}"
@@ -122,7 +122,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Nonconvex families under pairs of schedules; a quadratic at lr 1/beta; the trap under a falling lr."""
     for trial in random_problems("nonconvex", quick=quick, settings=4):
         beta, r = trial.problem.beta, [float(v) for v in trial.rho]
-        pairs = [
+        pairs: list[Pair] = [
             (Power(1 / beta, 0.75), InverseSqrt(r[0])),
             (InverseTime(beta, 2.0), Cosine(r[1], steps=60)),
             (float(trial.lr[2]), Every(r[2], k=7)),

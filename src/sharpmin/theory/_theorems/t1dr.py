@@ -27,12 +27,13 @@ from sharpmin.core.extras import optional
 from sharpmin.core.rho import RhoSchedule
 
 from .._problems import problems
+from .._simulation.lr import LRSchedule
 from .._statements.cell import Cell
 from .._statements.random_problems import random_problems
 from .._statements.situation import STRONG, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
 from . import t1d
-from .t1r import largest, runs
+from .t1r import Rate, largest, runs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,19 +46,24 @@ def bound(*, beta: float, mu: float, rho: float | RhoSchedule, steps: int, delta
     return t1d.bound(beta=beta, mu=mu, rho=largest("t1dr", rho, steps), steps=steps, delta=delta)
 
 
+def over_lanes(lr: LRSchedule, lanes: int) -> Rate:
+    """The same on every lane."""
+    return lambda t: np.full(lanes, lr(t))
+
+
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families and quadratics of curvature beta, near T1d's instances, each under four ways to choose the radii."""
     for trial in random_problems("strongly-convex", quick=quick):
-        f, ones = trial.problem, np.ones(len(trial.rho))
+        f = trial.problem
         lr = t1d.step_size(beta=f.beta, mu=f.mu)
-        for label, steps, gap in runs(f, trial.x0, lambda t, lr=lr, ones=ones: lr(t) * ones, trial.rho, (1, 10, 50)):
+        for label, steps, gap in runs(f, trial.x0, over_lanes(lr, len(trial.rho)), trial.rho, (1, 10, 50)):
             at = partial(theorem.bound, beta=f.beta, mu=f.mu, steps=steps)
             yield from trial.compare(f"radii {label}, T {steps}", gap, lambda lr, at=at, **k: at(**k), trial.gap())
     quadratic = problems()["quadratic"](curvatures=[1.0])
     for kappa, rho, steps, x0 in ((1.0, 0.5, 1, 1e-9), (1.0, 0.05, 1000, 0.05), (2.0, 0.5, 1000, 0.5)):
         lr = t1d.step_size(beta=1.0, mu=1 / kappa)
         limit = theorem.bound(beta=1.0, mu=1 / kappa, rho=rho, steps=steps, delta=x0**2 / 2)
-        for label, _, gap in runs(quadratic, np.array([x0]), lambda t, lr=lr: np.array([lr(t)]), np.array([rho]), (steps,)):
+        for label, _, gap in runs(quadratic, np.array([x0]), over_lanes(lr, 1), np.array([rho]), (steps,)):
             where = f"curvature beta, kappa {kappa:g}, radii {label}, rho {rho:g}, T {steps}"
             yield Cell(where, float(gap[0]), "<=", limit)
 

@@ -57,6 +57,11 @@ def largest(owner: str, rho: float | RhoSchedule, steps: int) -> float:
     return powers(owner, rho, steps, 0.0)[1] if isinstance(rho, RhoSchedule) else rho
 
 
+def constantly(lr: Array) -> Rate:
+    """The same at every step."""
+    return lambda t: lr
+
+
 def step(f: Problem, x: Array, lr: Array, radius: Array) -> Array:
     """One step of every lane, with a radius of its own."""
     g = f.gradient(x)
@@ -92,12 +97,12 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     for trial in random_problems("strongly-convex", quick=quick, top=0.95):
         f = trial.problem
         at = partial(theorem.bound, beta=f.beta, mu=f.mu)
-        for label, steps, gap in runs(f, trial.x0, lambda t, lr=trial.lr: lr, trial.rho, (1, 10, 50)):
+        for label, steps, gap in runs(f, trial.x0, constantly(trial.lr), trial.rho, (1, 10, 50)):
             yield from trial.compare(f"radii {label}, T {steps}", gap, partial(at, steps=steps), trial.gap())
     quadratic = problems()["quadratic"](curvatures=[1.0])
     for rho, lr, x0, steps in ((1.0, 0.3, 1e-9, 1), (1e-9, 0.3, 1.0, 1), (0.1, 0.05, 0.1, 1000)):
         limit = theorem.bound(beta=1.0, mu=1.0, rho=rho, steps=steps, delta=x0**2 / 2, lr=lr)
-        for label, _, gap in runs(quadratic, np.array([x0]), lambda t, lr=lr: np.array([lr]), np.array([rho]), (steps,)):
+        for label, _, gap in runs(quadratic, np.array([x0]), constantly(np.array([lr])), np.array([rho]), (steps,)):
             yield Cell(f"quadratic, kappa 1, radii {label}, lr {lr}, rho {rho:g}, T {steps}", float(gap[0]), "<=", limit)
 
 
