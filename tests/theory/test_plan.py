@@ -205,7 +205,7 @@ def test_the_advice_brings_the_bound_to_the_accuracy(part, **drawn):
         assert after.bound <= accuracy * (1 + 1e-9)
 
 
-STANDS = {"t3", "t3b", "t5", "t7", "t8", "us", "us-m", "d2"}  # their step size falls with the distance still to go
+STANDS = {"t3", "t3b", "t5", "t7", "t7x", "t8", "us", "us-m", "d2"}  # their step size falls with the distance still to go
 
 
 @pytest.mark.parametrize("situation", ALL)

@@ -5,7 +5,7 @@ import pytest
 
 from sharpmin import rho as schedules
 from sharpmin.theory import Hinge, HingeProblem, problems, simulate, theorems
-from sharpmin.theory._theorems import _d3, _polyak, _t8
+from sharpmin.theory._theorems import d3, polyak, t8
 
 P, T = problems(), theorems()
 TRAP = P["trap"](theta=0.125, beta=2.0, rho=0.5)
@@ -36,7 +36,7 @@ def test_t8_is_false_beyond_one_over_beta(share):
     square = float(run.x_final[0]) ** 2
     assert square == pytest.approx(start**2)
     k = {"beta": beta, "mu": beta, "sigma": 0.0, "rho": rho, "steps": steps, "distance": start, "lr": lr}
-    assert _t8.right_hand_side(**k) < square
+    assert t8.right_hand_side(**k) < square
     assert 2 * rho**2 * (1 + 1 / abs(1 - share)) < square  # nor does an absolute value save it
     with pytest.raises(ValueError, match="below 1/beta"):
         T["t8"].bound(**k)
@@ -65,17 +65,17 @@ def test_d2_refuses_a_radius_that_follows_the_gradient():
 
 
 def test_d3_starts_at_the_radius_that_was_asked_for():
-    lr, radius = T["d3"].step_size(beta=2.0, mu=0.5), _d3.radius(beta=2.0, rho0=0.3)
+    lr, radius = T["d3"].step_size(beta=2.0, mu=0.5), d3.radius(beta=2.0, rho0=0.3)
     assert [radius(schedules.StepInfo(t, lr(t))) for t in (0, 8)] == pytest.approx([0.3, 0.3 / 2**0.5])
 
 
 @pytest.mark.parametrize("x", [0.1, -0.3, 0.5])
 def test_polyak_s_projected_step_is_zero_within_rho(x):
-    assert _polyak.step(3.0, 0.5, x, projected=True) == x
+    assert polyak.step(3.0, 0.5, x, projected=True) == x
 
 
 def test_polyak_stays_at_the_optimum():
-    assert [_polyak.step(3.0, 0.5, 0.0, projected=which) for which in (True, False)] == [0.0, 0.0]
+    assert [polyak.step(3.0, 0.5, 0.0, projected=which) for which in (True, False)] == [0.0, 0.0]
 
 
 def test_n_sam_is_not_held_where_m_sam_rests():

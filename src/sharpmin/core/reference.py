@@ -177,3 +177,19 @@ JI_2024 = Reference(
     2024,
     "NeurIPS",
 )
+KHANH_2024 = Reference(
+    "khanh2024fundamental",
+    ("Khanh, Pham Duy", "Luong, Hoang-Chau", "Mordukhovich, Boris S.", "Tran, Dat Ba"),
+    "Fundamental Convergence Analysis of Sharpness-Aware Minimization",
+    2024,
+    "NeurIPS",
+    "2401.08060",
+)
+SHIN_2025 = Reference(
+    "shin2025critical",
+    ("Shin, Sungbin", "Lee, Dongyeop", "Andriushchenko, Maksym", "Lee, Namhoon"),
+    "Critical Influence of Overparameterization on Sharpness-aware Minimization",
+    2025,
+    "UAI",
+    "2311.17539",
+)

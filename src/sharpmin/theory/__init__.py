@@ -15,6 +15,7 @@ from ._problems.own import own
 from ._problems.problem import Problem
 from ._refute.paths import expect
 from ._refute.refute import Refutation, refute
+from ._simulation.attractors import Attractor, attractors
 from ._simulation.lr import InverseTime
 from ._simulation.oracle import Oracle, samples
 from ._simulation.simulate import simulate
@@ -27,6 +28,7 @@ from ._statements.verify import Verdict, verify
 
 __all__ = [
     "CLAIMS",
+    "Attractor",
     "Cell",
     "Certificate",
     "Examination",
@@ -41,6 +43,7 @@ __all__ = [
     "Setting",
     "Theorem",
     "Verdict",
+    "attractors",
     "certify",
     "examine",
     "expect",

@@ -32,7 +32,7 @@ class Plan:
         clip: theta of the clipped difference, or None.
         steps: T.
         bound: on `quantity` after T steps.
-        trivial: what is known before the first step: Delta, 2 beta Delta for squared gradients, R^2 for distances,
+        trivial: what is known before the first step: Delta for gaps, 2 beta Delta for squared gradients, R^2 for distances,
             (Delta^(1/2) + rho (beta/2)^(1/2))^2 for the gap at the perturbed point.
         floor: what stays of the bound as steps -> inf.
         terms: what the start, the radius and the noise contribute.

@@ -10,13 +10,14 @@ from typing import Any, Literal, get_args
 OracleName = Literal["exact", "m-sam", "n-sam"]
 SettingName = Literal["strongly-convex", "convex", "pl", "nonconvex"]
 Radius = Literal["constant", "decaying", "unnormalised", "capped", "clipped"]
-Quantity = Literal["gap", "squared-gradient", "least-squared-gradient", "perturbed-gap", "squared-distance"]
+Quantity = Literal["gap", "mean-gap", "squared-gradient", "least-squared-gradient", "perturbed-gap", "squared-distance"]
 
 ORACLES: tuple[str, ...] = get_args(OracleName)
 SETTINGS: tuple[str, ...] = get_args(SettingName)
 RADII: tuple[str, ...] = get_args(Radius)
 QUANTITIES: dict[str, str] = {
     "gap": "E f(x_T) - f*",
+    "mean-gap": "mean over t < T of E f(x_t) - f*",
     "squared-gradient": "mean over t < T of E ||grad f(x_t)||^2",
     "least-squared-gradient": "min over t < T of ||grad f(x_t)||^2",
     "perturbed-gap": "mean over t < T of E f(y_t) - f*",

@@ -116,7 +116,7 @@ def _call(function: Callable[..., Any], owner: str, name: str, keywords: Mapping
     bound.apply_defaults()
     takes_any = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in signature.parameters.values())
     given: Mapping[str, Any] = keywords if takes_any else bound.arguments  # a mutant takes any
-    schedules = given if takes_any else {k for k, p in signature.parameters.items() if "RhoSchedule" in str(p.annotation)}
+    schedules = given if takes_any else {k for k, p in signature.parameters.items() if "Schedule" in str(p.annotation)}
     no_none(owner, signature, given)
     checked = numbers(owner, given, schedules)
     return within_floats(f"{owner}.{name}", checked, lambda: function(**checked))

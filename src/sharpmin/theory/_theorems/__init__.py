@@ -1,6 +1,7 @@
 """The statements. A new one is one file here, made from `templates/theorem.py`, and one import line below."""
 
 from . import (
+    any_rate,
     c1,
     d1,
     d2,
@@ -14,6 +15,8 @@ from . import (
     e3,
     e4,
     e5,
+    ema_cycle,
+    interpolation,
     kappa2,
     p1_slopes,
     pl_trap,
@@ -24,6 +27,8 @@ from . import (
     r3,
     t1,
     t1d,
+    t1dr,
+    t1r,
     t2,
     t2k,
     t3,
@@ -33,6 +38,7 @@ from . import (
     t5,
     t6,
     t7,
+    t7x,
     t8,
     trap,
     trap_lipschitz,
@@ -43,6 +49,7 @@ from . import (
     u2sc,
     u3,
     u4,
+    unified,
     us,
     us_limit,
     us_m,

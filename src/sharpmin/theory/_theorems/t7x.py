@@ -1,0 +1,112 @@
+"""T7X. n-SAM on convex functions, at the iterates: the same floor of beta rho^2/2 as at the perturbed points, and a larger lr.
+
+**Assumptions.** f is convex and beta-smooth; unbiased gradients of variance at most sigma^2 at the points visited; the descent
+sample is independent of the ascent sample; the perturbation is no longer than rho; 0 < lr <= 1/beta, to be given. Nothing is
+assumed of the samples' smoothness.
+
+**Statement.** With R = ||x0 - x*||,
+
+    mean_{t<T} E[f(x_t) - f*] <= R^2/(2 lr T) + beta rho^2/2 + lr sigma^2/2.
+
+Proof. Let v = grad f(y). Smoothness between x and y, and between y and x* with convexity, give
+f(x) - f* <= <v, x - x*> + beta rho^2/2 - ||v||^2/(2 beta). Given x and y the step has E||x+ - x*||^2 <= ||x - x*||^2
+- 2 lr <v, x - x*> + lr^2 (||v||^2 + sigma^2). Put the first into the second: since lr <= 1/beta, ||v||^2 drops out. Sum over t.
+
+With B the bound of T7, smoothness and Jensen alone would give (B^(1/2) + rho (beta/2)^(1/2))^2, which is larger: as lr -> 0
+its floor is 2 beta rho^2.
+
+**Where it is attained.** At T = 1, lr = 1/beta and rho, sigma -> 0, on a quadratic. E3 attains the floor as lr, then p -> 0:
+there E f(x) - f* -> (1 - 2p)^2 beta rho^2/2.
+
+**For training.** The average of n-SAM's iterates, whose gap is at most this mean, comes within beta rho^2/2 of the optimum.
+
+**Source.** Derived here; matches claim P5 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from sharpmin.core.extras import optional
+
+from .._problems import problems
+from .._problems.problem import Problem
+from .._simulation.simulate import simulate
+from .._statements.assume import step_below
+from .._statements.cell import Cell
+from .._statements.random_problems import random_problems
+from .._statements.situation import Place, Rule
+from .._statements.theorem import Theorem, register, scaled, without
+from .t7 import distances
+
+if TYPE_CHECKING:
+    import numpy as np
+    import xarray as xr
+
+    from .._problems.problem import Array
+else:
+    np = optional("numpy", extra="lab")
+
+
+def bound(*, beta: float, sigma: float, rho: float, steps: int, distance: float, lr: float) -> float:
+    """R^2/(2 lr T) + beta rho^2/2 + lr sigma^2/2."""
+    step_below("t7x", lr, 1 / beta, "1/beta", strict=False)
+    return distance**2 / (2 * lr * steps) + beta * rho**2 / 2 + lr * sigma**2 / 2
+
+
+def mean_gaps(f: Problem, run: xr.Dataset) -> Array:
+    """The mean over t < T of f(x_t) - f*, per lane, of a run that recorded every step."""
+    return np.asarray(run.value.values[:-1].mean(axis=0) - f.f_star)
+
+
+def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
+    """Noisy convex families, with lr up to 1/beta; E3 with skewed samples, from where it stays; one step on a quadratic."""
+    for trial in random_problems("convex", quick=quick, seeds=32, settings=4):
+        f, away = trial.problem, distances(trial.problem, trial.x0)
+        for steps in (10, 100):
+            gaps = mean_gaps(f, trial.run("n-sam", steps, record=range(steps + 1), means=False))
+            at = partial(theorem.bound, beta=f.beta, sigma=f.sigma, steps=steps)
+            yield from trial.compare(f"n-sam, T {steps}", gaps, at, trial.gap(), distance=away)
+    lanes, lr, steps = 64, 0.001, 4000
+    for rho in (1.0, 0.01):
+        f = problems()["e3"](p=0.1, rho=rho)  # of curvature 1, so f(x) - f* = ||grad f(x)||^2/2
+        run = simulate(f, method="n-sam", lr=lr, rho=rho, steps=steps, x0=-0.8 * rho, seeds=np.arange(lanes))
+        gaps = run.mean_square_gradient.values / 2
+        limit = theorem.bound(beta=1.0, sigma=f.sigma, rho=rho, steps=steps, distance=0.8 * rho, lr=lr)
+        error = float(gaps.std(ddof=1) / math.sqrt(lanes))
+        yield Cell(f"e3, p 0.1, rho {rho:g}, lr {lr}, T {steps}", float(gaps.mean()), "<=", limit, error)
+    for lr, rho in ((0.5, 1e-4), (0.25, 0.3)):
+        f = problems()["quadratic"](curvatures=[2.0])
+        run = simulate(f, method="n-sam", lr=lr, rho=rho, steps=1, x0=1.0, record=range(2))
+        limit = theorem.bound(beta=2.0, sigma=0.0, rho=rho, steps=1, distance=1.0, lr=lr)
+        yield Cell(f"quadratic, lr {lr}, rho {rho:g}, T 1", float(mean_gaps(f, run)[0]), "<=", limit)
+
+
+T7X = register(
+    Theorem(
+        id="t7x",
+        title="n-SAM, convex: a floor of beta rho^2/2 at the iterates",
+        claims=("P5",),
+        kind="upper",
+        statement=__doc__,
+        formula=bound,
+        check=check,
+        example={"beta": 1.0, "sigma": 1.0, "rho": 1.0, "steps": 1000, "distance": 2.0, "lr": 0.5},
+        golden=(({}, 0.004 + 0.5 + 0.25),),
+        attained=True,
+        rule=Rule("mean-gap", "R^2/(2 lr T) + lr sigma^2/2 + beta rho^2/2", vanishing=True),
+        places=(
+            Place("n-sam", "strongly-convex", "constant", rank=3, note="t7x bounds the mean gap, without kappa"),
+            Place("n-sam", "convex", "constant", rank=2, note="t7x bounds the mean gap at the iterates, by beta rho^2/2"),
+            Place("n-sam", "strongly-convex convex", "capped", rank=1),
+        ),
+        mutants={
+            "1 % lower": scaled(bound, 0.99),
+            "no rho term": without(bound, rho=0.0),
+            "rho^3 for rho^2": lambda **k: bound(**{**k, "rho": k["rho"] ** 1.5}),
+        },
+    )
+)

@@ -1,0 +1,200 @@
+"""UNIFIED. SAM between the normalised and the raw gradient, under noise that may grow with the gap and with the gradient.
+
+**Assumptions.** f is beta-smooth and bounded below, every sample's l(.; xi) is beta_c-smooth; lam in [0, 1];
+y = x + rho (1 - lam + lam/||g||) g, x+ = x - lr G, g and G the gradients of the same drawn sample at x and at y; the expected
+residual (A, B, C): E||g||^2 <= 2 A (f - f*) + B ||grad f||^2 + C at the points visited. A variance of at most sigma^2 is
+(0, 1, sigma^2). With r = beta_c rho and q = r^2 (1 + 2 beta lr)(1 - lam) + 2 beta lr, lr > 0 and rho are so small that q B < 1.
+
+**Statement.** With a = 1 + lr q A and S = sum_{t<T} a^(-t-1), which is T for A = 0,
+
+    min_{t<T} E||grad f(x_t)||^2 <= [ 2 Delta/(lr S) + q C + r^2 (1 + 2 beta lr) lam ] / (1 - q B).
+
+Proof. Let M = E||g||^2 and u = ||grad f(x)||. ||G - g|| <= r (1 - lam) ||g|| + r lam, so by convexity of the square
+E||G - g||^2 <= r^2 Q, Q = (1 - lam) M + lam, and E||G||^2 <= 2 M + 2 r^2 Q. With -<grad f(x), G - g> <= (u^2 + ||G - g||^2)/2,
+E f(x+) <= f(x) - (lr/2) u^2 + (lr/2) r^2 (1 + 2 beta lr) Q + beta lr^2 M. With the residual for M the gap d obeys
+E d+ <= a d - (lr/2)(1 - q B) u^2 + (lr/2) [q C + r^2 (1 + 2 beta lr) lam]. Divide by a^(t+1) and sum over t. For A = 0 all
+weights are equal, and the mean over t obeys the bound.
+
+**Where it is attained.** On TRAP with full gradients, (A, B, C) = (0, 1, 0), and lam = 1, as theta, lr -> 0 and lr T -> inf.
+
+**For training.** lam is how much of SAM's floor one keeps, r^2 lam. Noise has a floor of its own, r^2 (1 - lam) C: no lam is
+free of both.
+
+**Source.** Derived here; matches claim P6 of Si & Yun (NeurIPS 2023, arXiv:2306.09850) for lam = 1, and P7 for lam = 0. The
+unified radius and the expected residual are those of Oikonomou & Loizou (ICLR 2025, arXiv:2503.02225), of which the abstract
+only was read: their rates may differ.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from sharpmin.core.canon import CANON
+from sharpmin.core.extras import optional
+from sharpmin.core.reference import SI_YUN_2023
+from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo, real
+
+from .._problems import problems
+from .._simulation.simulate import simulate
+from .._statements.assume import require
+from .._statements.cell import Cell
+from .._statements.random_problems import Trial, random_problems
+from .._statements.theorem import Theorem, register, scaled, without
+
+if TYPE_CHECKING:
+    import numpy as np
+else:
+    np = optional("numpy", extra="lab")
+
+PAPER = next(paper for paper in CANON if paper.key == "oikonomou2025sharpness")
+
+
+@dataclass(frozen=True)
+class Blend(RhoSchedule):
+    """rho_t = rho ((1 - lam) n + lam) of the norm n: lam = 1 is SAM, lam = 0 is USAM.
+
+    >>> Blend(0.5, 0.25)(StepInfo(step=0, dual_norm=3.0))
+    1.25
+    """
+
+    rho: float
+    lam: float
+
+    def __call__(self, info: StepInfo) -> Scalar:
+        """The radius for the norm at hand."""
+        return self.rho * ((1 - self.lam) * info.dual_norm + self.lam)
+
+
+def residual_of(owner: str, residual: Any) -> tuple[float, float, float]:
+    """(A, B, C), checked.
+
+    Raises:
+        TypeError: unless they are three numbers.
+        ValueError: unless they are finite and >= 0.
+    """
+    if not isinstance(residual, (tuple, list)) or len(residual) != 3:
+        raise TypeError(f"{owner}: residual={residual!r} must be three numbers (A, B, C), such as (0.0, 1.0, sigma**2)")
+    if any(isinstance(v, bool) or not isinstance(v, Real) for v in residual):
+        raise TypeError(f"{owner}: residual={residual!r} must hold numbers only")
+    a, b, c = map(real, residual)
+    require(all(math.isfinite(v) and v >= 0 for v in (a, b, c)), owner, f"residual={residual!r} must be finite and >= 0")
+    return a, b, c
+
+
+def bound(
+    *,
+    beta: float,
+    rho: float,
+    steps: int,
+    delta: float,
+    lr: float,
+    lam: float,
+    residual: tuple[float, float, float],
+    beta_component: float | None = None,
+) -> float:
+    """[2 Delta/(lr S) + q C + r^2 (1 + 2 beta lr) lam]/(1 - q B)."""
+    a, b, c = residual_of("unified", residual)
+    if isinstance(lam, bool) or not isinstance(lam, Real):
+        raise TypeError(f"unified: lam={lam!r} must be a number")
+    require(0 <= lam <= 1, "unified", f"lam={lam:g} must be in [0, 1]")
+    smoothness = beta if beta_component is None else max(beta, beta_component)
+    size = (smoothness * rho) ** 2 * (1 + 2 * beta * lr)
+    q = size * (1 - lam) + 2 * beta * lr
+    require(q * b < 1, "unified", f"lr={lr:g} with rho={rho:g} and B={b:g} gives q B={q * b:g}, which must be below 1")
+    growth = lr * q * a
+    weights = -math.expm1(-steps * math.log1p(growth)) / growth if growth > 0 else steps
+    return (2 * delta / (lr * weights) + q * c + size * lam) / (1 - q * b)
+
+
+def settings(trial: Trial) -> Iterator[tuple[Trial, float]]:
+    """The settings of a trial one by one, since a schedule of the norm is one for all lanes, with lam; lr and rho in range."""
+    f = trial.problem
+    for i, lam in enumerate((0.0, 0.3, 0.7, 1.0)):
+        part = slice(i, i + 1)
+        rho = min(float(trial.rho[i]), 0.6 / f.beta_component) if lam < 1 else float(trial.rho[i])
+        yield Trial(f, trial.x0[part], trial.lr[part] * 0.2, np.array([rho]), trial.seeds), lam
+
+
+def without_variance(theorem: Theorem, lam: float) -> Cell:
+    """Convex quadratic samples of curvatures h: no variance bounds them, the residual (max h, 0, 2 max h f*) does."""
+    h, steps, lanes, lr, rho = (1.0, 0.2), 100, 200, 0.05, 0.5
+    f = problems()["us"](h1=h[0], h2=h[1])
+    run = simulate(
+        f,
+        method="m-sam",
+        lr=lr,
+        rho=Blend(rho, lam),
+        steps=steps,
+        x0=3.0,
+        seeds=np.arange(lanes),
+        record=range(steps),
+        means=False,
+    )
+    squares = f.gradient(run.x.values) ** 2  # over t and lanes
+    best = int(squares.mean(axis=1).argmin())
+    residual = (h[0], 0.0, 2 * h[0] * h[0] * h[1] / (h[0] + h[1]))
+    delta = float(f.gap(np.array([3.0]))[0])
+    limit = theorem.bound(
+        beta=f.beta, rho=rho, steps=steps, delta=delta, lr=lr, lam=lam, residual=residual, beta_component=f.beta_component
+    )
+    error = float(squares[best].std(ddof=1) / math.sqrt(lanes))
+    where = f"{f.name}: {Blend(rho, lam)}, residual {residual[0]:g}, 0, {residual[2]:.3g}, T {steps}"
+    return Cell(where, float(squares[best].mean()), "<=", limit, error, 2 * f.beta * delta)
+
+
+def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
+    """Noisy nonconvex families under four lam, the variance as residual; samples of unbounded variance; the trap."""
+    for trial in random_problems("nonconvex", quick=quick, seeds=32, settings=4):
+        f = trial.problem
+        for one, lam in settings(trial):
+            radius = Blend(float(one.rho[0]), lam)
+            squares = one.run("m-sam", 30, rho=radius).mean_square_gradient.values
+            at = partial(theorem.bound, beta=f.beta, steps=30, lam=lam, beta_component=f.beta_component)
+            known = 2 * f.beta * one.gap()
+            yield from one.compare(f"m, {radius}, T 30", squares, partial(at, residual=(0.0, 1.0, f.sigma**2)), known)
+    for lam in (0.0, 0.5):
+        yield without_variance(theorem, lam)
+    trap, lr, steps = problems()["trap"](theta=0.0005, beta=2.0, rho=0.5), 4e-4, 1_200_000
+    run = simulate(trap, method="sam", lr=lr, rho=0.5, steps=steps, x0=0.0)
+    limit = theorem.bound(
+        beta=2.0, rho=0.5, steps=steps, delta=float(trap.gap(np.zeros(1))[0]), lr=lr, lam=1.0, residual=(0.0, 1.0, 0.0)
+    )
+    yield Cell(f"trap, theta 0.0005, lam 1, lr {lr:g}, T {steps}", float(run.mean_square_gradient[0]), "<=", limit)
+
+
+UNIFIED = register(
+    Theorem(
+        id="unified",
+        title="SAM between normalised and raw, nonconvex, expected residual: floor r^2 lam",
+        claims=("P6", "P7"),
+        kind="upper",
+        statement=__doc__,
+        formula=bound,
+        check=check,
+        example={
+            "beta": 1.0,
+            "rho": 0.5,
+            "steps": 1000,
+            "delta": 1.0,
+            "lr": 0.05,
+            "lam": 0.5,
+            "residual": (0.0, 1.0, 0.0),
+        },
+        golden=(
+            ({"residual": (0.0, 1.0, 0.09)}, (0.04 + (0.1375 + 0.1) * 0.09 + 0.1375) / (1 - 0.2375)),
+            ({"residual": (2.0, 0.0, 0.0), "steps": 2}, 40 / (1 / 1.02375 + 1 / 1.02375**2) + 0.1375),
+        ),
+        attained=True,
+        mutants={
+            "1 % lower": scaled(bound, 0.99),
+            "no rho term": without(bound, rho=0.0),
+            "rho^4 for rho^2": lambda **k: bound(**{**k, "rho": min(k["rho"], k["rho"] ** 2)}),
+        },
+        references=(SI_YUN_2023, PAPER),
+    )
+)
