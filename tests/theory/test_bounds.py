@@ -140,6 +140,7 @@ CONDITIONS = [
     ("d1", {**CONVEX, "lr": 0.5}, "1/beta"),
     ("t1", {**STRONG, "steps": 0}, "steps=0"),
     ("t8", {**T["t8"].example, "lr": 1.0}, "below 1/beta"),
+    ("t8x", {**T["t8x"].example, "lr": 1.01}, "at most 1/beta"),
     ("e2", {**T["e2"].example, "mu": 1.5}, "mu <= beta"),
     ("e4", {**T["e4"].example, "d": 1.4}, "1.5 rho"),
     ("trap-smooth", {**T["trap-smooth"].example, "lr": 0.6}, "at most 1/beta"),

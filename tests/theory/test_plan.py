@@ -114,7 +114,7 @@ FLOORS = [
     ("m-sam", "strongly-convex", "constant", None, 1.5**2 * 0.04 / 0.2),
     ("m-sam", "convex", "constant", None, 1.5**2 * 0.04),
     ("n-sam", "convex", "constant", None, 1.5 * 0.04 / 2),
-    ("n-sam", "strongly-convex", "constant", "squared-distance", 2 * 0.04 * (1 + 15)),
+    ("n-sam", "strongly-convex", "constant", "squared-distance", 15 * 0.04),
     ("n-sam", "nonconvex", "unnormalised", None, 0.09 * 0.09 / (1 - 0.09)),
     ("m-sam", "pl", "unnormalised", None, 0.09 * 0.09 / (1 - 0.09)),
     ("m-sam", "pl", "decaying", None, 0.0),
@@ -205,7 +205,18 @@ def test_the_advice_brings_the_bound_to_the_accuracy(part, **drawn):
         assert after.bound <= accuracy * (1 + 1e-9)
 
 
-STANDS = {"t3", "t3b", "t5", "t7", "t7x", "t8", "us", "us-m", "d2"}  # their step size falls with the distance still to go
+STANDS = {
+    "t3",
+    "t3b",
+    "t5",
+    "t7",
+    "t7x",
+    "t8",
+    "t8x",
+    "us",
+    "us-m",
+    "d2",
+}  # their step size falls with the distance still to go
 
 
 @pytest.mark.parametrize("situation", ALL)

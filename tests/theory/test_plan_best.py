@@ -14,6 +14,7 @@ from sharpmin.theory._plan.least import DECADES, least
 from sharpmin.theory._statements.atlas import atlas
 from sharpmin.theory._statements.random_problems import random_problems
 from sharpmin.theory._theorems.t7 import distances
+from sharpmin.theory._theorems.t7x import mean_gaps
 
 from .test_plan import ALL, speak
 
@@ -188,6 +189,8 @@ def measured(quantity, f, run):
         return f.gap(run.x_final.values)
     if quantity == "squared-distance":
         return distances(f, run.x_final.values) ** 2
+    if quantity == "mean-gap":
+        return mean_gaps(f, run)
     names = {"squared-gradient": "mean_square_gradient", "least-squared-gradient": "min_square_gradient",
              "perturbed-gap": "mean_perturbed_gap"}  # fmt: skip
     return run[names[quantity]].values
@@ -201,7 +204,7 @@ def test_bounds_of_constant_rho_hold_for_smaller_radii(name, oracle, setting, ra
         f = trial.problem
         away, mu = distances(f, trial.x0), f.pl if setting == "pl" else f.mu
         own = {} if "lr" in inspect.signature(T[name].formula).parameters else {"lr": T[name].step_size(beta=f.beta, mu=mu)}
-        values = measured(T[name].rule.quantity, f, trial.run(ORACLES[oracle], steps, rho=radius, **own))
+        values = measured(T[name].rule.quantity, f, trial.run(ORACLES[oracle], steps, rho=radius, record=range(steps + 1), **own))
         mean, error = trial.average(values)
         for i, lr in enumerate(trial.lr):
             k = {"beta": f.beta, "mu": mu, "sigma": f.sigma, "rho": 0.7, "steps": steps,

@@ -40,6 +40,7 @@ from . import (
     t7,
     t7x,
     t8,
+    t8x,
     trap,
     trap_lipschitz,
     trap_smooth,

@@ -97,7 +97,7 @@ T7X = register(
         example={"beta": 1.0, "sigma": 1.0, "rho": 1.0, "steps": 1000, "distance": 2.0, "lr": 0.5},
         golden=(({}, 0.004 + 0.5 + 0.25),),
         attained=True,
-        rule=Rule("mean-gap", "R^2/(2 lr T) + lr sigma^2/2 + beta rho^2/2", vanishing=True),
+        rule=Rule("mean-gap", "R^2/(2 lr T) + lr sigma^2/2 + beta rho^2/2", vanishing=True, up_to_rho=True),
         places=(
             Place("n-sam", "strongly-convex", "constant", rank=3, note="t7x bounds the mean gap, without kappa"),
             Place("n-sam", "convex", "constant", rank=2, note="t7x bounds the mean gap at the iterates, by beta rho^2/2"),
