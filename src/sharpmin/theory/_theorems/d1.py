@@ -23,9 +23,9 @@ from functools import partial
 from sharpmin.core.rho import InverseSqrt, RhoSchedule, StepInfo, as_schedule
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import require
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import CONVEX, Place, Rule
 from .._statements.theorem import Theorem, register, scaled
@@ -69,9 +69,8 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     beta, steps = 2.0, 2000
     quadratic = problems()["quadratic"](curvatures=[beta])
     for radius in (0.3, InverseSqrt(0.3)):
-        run = simulate(quadratic, method="sam", lr=1 / beta, rho=radius, steps=steps, x0=1.0)
-        limit = theorem.bound(beta=beta, rho=radius, steps=steps, delta=beta / 2)
-        yield Cell(f"quadratic, rho {radius}, lr 1/beta, T {steps}", steps * float(run.mean_square_gradient[0]), "<=", limit)
+        k = {"beta": beta, "rho": radius, "steps": steps, "delta": beta / 2}
+        yield confront(theorem, f"quadratic, rho {radius}, lr 1/beta, T {steps}", quadratic, k, lr=1 / beta, x0=1.0)
 
 
 def power_bound(*, power: int, **keywords: float) -> float:

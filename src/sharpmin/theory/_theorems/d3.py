@@ -19,7 +19,6 @@ gone, and an ordinary decay of lr does both.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -28,8 +27,8 @@ from sharpmin.core.rho import ProportionalToLR
 
 from .._problems import problems
 from .._simulation.lr import InverseTime
-from .._simulation.simulate import simulate
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.noise import smoothness, variance
 from .._statements.random_problems import random_problems
 from .._statements.situation import Place, Rule
@@ -87,13 +86,12 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     beta, lanes = 2.0, 2000
     for rho0, c in ((0.01, 0.0), (0.5, 1.0)):
         f = problems()["e3"](p=0.5, rho=rho0, beta=beta, c=c) if c else problems()["quadratic"](curvatures=[beta])
-        lr, rho, seeds = step_size(beta=beta, mu=beta), radius(beta=beta, rho0=rho0), np.arange(lanes if c else 2)
-        run = simulate(f, method="n-sam", lr=lr, rho=rho, steps=1000, x0=0.3, seeds=seeds, record=(1, 1000), means=False)
-        for steps, gaps in zip((1, 1000), run.value.values - f.f_star, strict=True):
-            k = {"beta": beta, "mu": beta, "sigma": f.sigma, "rho0": rho0, "delta": beta * 0.3**2 / 2, "oracle": "n-sam"}
-            error = float(gaps.std(ddof=1) / math.sqrt(len(gaps)))
+        lr, rho = step_size(beta=beta, mu=beta), radius(beta=beta, rho0=rho0)
+        k = {"beta": beta, "mu": beta, "sigma": f.sigma, "rho0": rho0, "delta": beta * 0.3**2 / 2, "oracle": "n-sam"}
+        for steps in (1, 1000):
             where = f"quadratic samples, sigma {f.sigma:g}, rho0 {rho0:g}, n-sam, T {steps}"
-            yield Cell(where, float(gaps.mean()), "<=", theorem.bound(steps=steps, **k), error)
+            at = {**k, "steps": steps}
+            yield confront(theorem, where, f, at, method="n-sam", lr=lr, rho=rho, x0=0.3, seeds=lanes if c else None)
 
 
 D3 = register(

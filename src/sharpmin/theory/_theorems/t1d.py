@@ -22,8 +22,8 @@ from functools import partial
 
 from .._problems import problems
 from .._simulation.lr import InverseTime
-from .._simulation.simulate import simulate
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import STRONG, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -55,11 +55,9 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
             yield from trial.compare(f"sam, T {steps}", value - f.f_star, lambda lr, at=at, **k: at(**k), trial.gap())
     quadratic, long = problems()["quadratic"](curvatures=[1.0]), 10_000 if quick else 30_000
     for kappa, rho, steps, x0 in ((1.0, 0.5, long, 0.5), (2.0, 0.5, long, 0.5), (1.0, 0.05, long, 0.05), (1.0, 0.5, 1, 1e-9)):
-        lr = step_size(beta=1.0, mu=1 / kappa)
-        run = simulate(quadratic, method="sam", lr=lr, rho=rho, steps=steps, x0=x0, means=False)
-        limit = theorem.bound(beta=1.0, mu=1 / kappa, rho=rho, steps=steps, delta=x0**2 / 2)
+        k = {"beta": 1.0, "mu": 1 / kappa, "rho": rho, "steps": steps, "delta": x0**2 / 2}
         where = f"curvature beta, kappa {kappa:g}, rho {rho:g}, T {steps}, x0 {x0:g}"
-        yield Cell(where, float(quadratic.gap(run.x_final.values)[0]), "<=", limit)
+        yield confront(theorem, where, quadratic, k, lr=step_size(beta=1.0, mu=1 / kappa), x0=x0)
 
 
 T1D = register(

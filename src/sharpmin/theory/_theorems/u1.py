@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import require, step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import Trial, random_problems
 from .._statements.situation import CONVEX, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -54,11 +54,9 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
         yield from trial.mean_squares("usam", partial(theorem.bound, beta=trial.problem.beta))
     beta, r, steps = 2.0, 0.6, 100
     f = problems()["quadratic"](curvatures=[beta])
-    run = simulate(f, method="usam", lr=1 / beta, rho=r / beta, steps=steps, x0=1.0)
-    limit = theorem.bound(beta=beta, rho=r / beta, steps=steps, delta=beta / 2)
-    yield Cell(
-        f"quadratic, beta rho {r}, lr 1/beta", float(run.mean_square_gradient[0]), "<=", limit, trivial=2 * beta * beta / 2
-    )
+    k = {"beta": beta, "rho": r / beta, "steps": steps, "delta": beta / 2}
+    where = f"quadratic, beta rho {r}, lr 1/beta"
+    yield confront(theorem, where, f, k, method="usam", lr=1 / beta, x0=1.0, trivial=beta * beta)
 
 
 U1 = register(

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 from sharpmin.core.extras import optional
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import Trial, random_problems
 from .._statements.situation import CONVEX, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -71,11 +71,9 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     beta, steps = 2.0, 100
     f = problems()["quadratic"](curvatures=[beta])
     for r in (0.5, 5.0):
-        lr = theorem.step_size(beta=beta, rho=r / beta)
-        run = simulate(f, method="usam", lr=lr, rho=r / beta, steps=steps, x0=1.0)
-        limit = theorem.bound(beta=beta, rho=r / beta, steps=steps, delta=beta / 2)
+        lr, k = theorem.step_size(beta=beta, rho=r / beta), {"beta": beta, "rho": r / beta, "steps": steps, "delta": beta / 2}
         where = f"quadratic, beta rho {r:g}, lr at its limit, T {steps}"
-        yield Cell(where, float(run.mean_square_gradient[0]), "<=", limit, trivial=beta * beta)
+        yield confront(theorem, where, f, k, method="usam", lr=lr, x0=1.0, trivial=beta * beta)
 
 
 U2 = register(

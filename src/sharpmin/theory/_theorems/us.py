@@ -19,7 +19,6 @@ lr alone does not.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,9 +26,9 @@ from typing import TYPE_CHECKING
 from sharpmin.core.extras import optional
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import require, step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import Trial, random_problems
 from .._statements.situation import ANY, NOISY, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -57,14 +56,12 @@ def noisy(kind: str, quick: bool, top: float) -> Iterator[Trial]:
 
 def samples(theorem: Theorem, method: str, radii: tuple[float, ...]) -> Iterator[Cell]:
     """Quadratic samples of equal curvature at lr = 1/beta, from the optimum."""
-    beta, steps, lanes = 2.0, 1000, 1500
+    beta = 2.0
     f = problems()["e3"](p=0.5, rho=0.0, beta=beta, c=1.0)
     for r in radii:
-        run = simulate(f, method=method, lr=1 / beta, rho=r / beta, steps=steps, x0=0.0, seeds=np.arange(lanes))
-        squares = run.mean_square_gradient.values
-        limit = theorem.bound(beta=beta, sigma=f.sigma, rho=r / beta, steps=steps, delta=0.0, lr=1 / beta)
-        error = float(squares.std(ddof=1) / math.sqrt(lanes))
-        yield Cell(f"quadratic samples, {method}, beta rho {r:g}, lr 1/beta", float(squares.mean()), "<=", limit, error)
+        k = {"beta": beta, "sigma": f.sigma, "rho": r / beta, "steps": 1000, "delta": 0.0, "lr": 1 / beta}
+        where = f"quadratic samples, {method}, beta rho {r:g}, lr 1/beta"
+        yield confront(theorem, where, f, k, method=method, x0=0.0, seeds=1500)
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
