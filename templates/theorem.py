@@ -36,7 +36,7 @@ def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float) -> fl
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families, and the instance that attains the bound. Ask `theorem`, not `bound`: it may be a mutant."""
-    for trial in random_problems("nonconvex", quick=quick):
+    for trial in random_problems(theorem, "nonconvex", quick=quick):
         yield from trial.mean_squares("sam", partial(theorem.bound, beta=trial.problem.beta))
     f = problems()["quadratic"](curvatures=[2.0])
     k = {"beta": 2.0, "rho": 0.3, "steps": 1000, "delta": 0.09, "lr": 0.5}

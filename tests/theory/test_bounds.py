@@ -68,15 +68,22 @@ def test_zero_is_legal(name, zero):
     theorem = T[name]
     if zero not in theorem.example:
         return
-    try:
-        value = theorem.bound(**{**theorem.example, zero: 0.0})
-    except ValueError as error:
-        assert theorem.kind == "lower"
-        assert f"{zero}, " in str(error) or f"{zero} " in str(error)
-        assert "must be" in str(error)
+    keywords = {**theorem.example, zero: 0.0}
+    if theorem.kind == "lower" and zero == "rho" and refuses(theorem, keywords):
+        with pytest.raises(ValueError, match=r"must be .*rho"):
+            theorem.bound(**keywords)
         return
+    value = theorem.bound(**keywords)
     assert math.isfinite(value)
     assert value >= 0
+
+
+def refuses(theorem, keywords):
+    try:
+        theorem.bound(**keywords)
+    except ValueError:
+        return True
+    return False
 
 
 @pytest.mark.parametrize("name", [n for n in T if {"rho", "delta"} <= T[n].example.keys()])

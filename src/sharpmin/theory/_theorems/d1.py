@@ -59,7 +59,7 @@ def bound(*, beta: float, rho: float | RhoSchedule, steps: int, delta: float, lr
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Nonconvex families, and the quadratic that attains the bound, under a constant and a decaying radius."""
-    for trial in random_problems("nonconvex", quick=quick, settings=1):
+    for trial in random_problems(theorem, "nonconvex", quick=quick, settings=1):
         f, rho, steps = trial.problem, InverseSqrt(float(trial.rho[0])), 1000
         run = trial.run("sam", steps, lr=1 / f.beta, rho=rho)
         delta = float(trial.gap()[0])

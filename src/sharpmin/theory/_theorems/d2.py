@@ -88,7 +88,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy families under two decaying radii; quadratic samples at lr = 1/beta: E u_{t+1}^2 = sigma^2 + beta^2 rho_t^2."""
     for method in ("m-sam", "n-sam"):
         for kind, top in (("nonconvex", 0.3), ("convex", 1.0)):
-            for trial in random_problems(kind, quick=quick, seeds=32, settings=1, top=top):
+            for trial in random_problems(theorem, kind, quick=quick, seeds=32, settings=1, top=top):
                 f, steps, lr, delta = trial.problem, 300, float(trial.lr[0]), float(trial.gap()[0])
                 at = partial(theorem.bound, beta=f.beta, sigma=f.sigma, oracle=method, beta_component=f.beta_batch)
                 for rho in (InverseSqrt(float(trial.rho[0])), Cosine(float(trial.rho[0]), steps=steps)):

@@ -72,7 +72,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     horizons = (1, 10, 100, 1000)
     for method in ("m-sam", "n-sam"):
         for kind in ("strongly-convex", "nonconvex"):
-            for trial in random_problems(kind, quick=quick, seeds=32, settings=1):
+            for trial in random_problems(theorem, kind, quick=quick, seeds=32, settings=1):
                 f, delta, rho0 = trial.problem, trial.gap(), float(trial.rho[0])
                 if f.pl <= 0:
                     continue

@@ -41,7 +41,7 @@ def bound(*, beta: float, c: float, steps: int, delta: float, lr: float | None =
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the quadratic that attains the bound; TRAP, where constant rho stays at 0.75."""
-    for trial in random_problems("nonconvex", quick=quick, settings=4):
+    for trial in random_problems(theorem, "nonconvex", quick=quick, settings=4):
         f, delta = trial.problem, trial.gap()
         for fraction, rho, lr in zip((0.1, 0.5, 0.9, 0.98), trial.rho, trial.lr, strict=True):
             c = fraction / f.beta

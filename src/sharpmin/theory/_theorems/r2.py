@@ -51,7 +51,7 @@ def bound(*, beta: float, clip: float, steps: int, delta: float, lr: float | Non
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families, normalised and not; the quadratic that attains the bound; TRAP, where constant rho stays at 0.75."""
-    for trial in random_problems("nonconvex", quick=quick):
+    for trial in random_problems(theorem, "nonconvex", quick=quick):
         f, delta = trial.problem, trial.gap()
         for theta in THETAS:
             for method in ("sam", "usam"):

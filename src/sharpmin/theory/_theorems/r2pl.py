@@ -40,7 +40,7 @@ def bound(*, beta: float, mu: float, clip: float, steps: int, delta: float, lr: 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families, with exact PL constants; the quadratic that attains the bound."""
     for kind in ("strongly-convex", "nonconvex"):
-        for trial in random_problems(kind, quick=quick):
+        for trial in random_problems(theorem, kind, quick=quick):
             f, delta = trial.problem, trial.gap()
             if f.pl <= 0:
                 continue

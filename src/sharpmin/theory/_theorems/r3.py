@@ -39,7 +39,7 @@ def bound(*, beta: float, rho: float, switch: int, steps: int, delta: float, lr:
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the quadratic and TRAP(0.001), which attain the bound."""
-    for trial in random_problems("nonconvex", quick=quick, settings=3):
+    for trial in random_problems(theorem, "nonconvex", quick=quick, settings=3):
         f, delta = trial.problem, trial.gap()
         for lr, rho in zip(trial.lr, trial.rho, strict=True):
             for switch, steps in ((5, 10), (100, 300), (300, 300)):

@@ -90,7 +90,7 @@ def first_term_scaled(factor: float, *, lr: float | None = None, **k: float) -> 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families at random lr; the prescribed step size; the two-cycle, started on it."""
-    for trial in random_problems("strongly-convex", quick=quick, top=0.95):
+    for trial in random_problems(theorem, "strongly-convex", quick=quick, top=0.95):
         f = trial.problem
         yield from trial.final_gaps("sam", partial(theorem.bound, beta=f.beta, mu=f.mu))
     lam, quadratic = 1.0, problems()["quadratic"](curvatures=[1.0])

@@ -47,7 +47,7 @@ def power_bound(*, beta: float, mu: float, rho: float, steps: int, delta: float,
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; and the shrinking two-cycle on curvature beta."""
-    for trial in random_problems("strongly-convex", quick=quick):
+    for trial in random_problems(theorem, "strongly-convex", quick=quick):
         f = trial.problem
         run = trial.run("sam", 1000, lr=step_size(beta=f.beta, mu=f.mu), record=(10, 100, 1000), means=False)
         for steps, value in zip((10, 100, 1000), run.value.values, strict=True):

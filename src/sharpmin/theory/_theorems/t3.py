@@ -49,7 +49,7 @@ def closed_form(*, beta: float, rho: float, steps: int, delta: float) -> float:
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the two-cycle at lr = 1/beta, where the bound is attained."""
-    for trial in random_problems("convex", quick=quick):
+    for trial in random_problems(theorem, "convex", quick=quick):
         yield from trial.mean_squares("sam", partial(theorem.bound, beta=trial.problem.beta))
     beta, rho, steps = 2.0, 0.3, 1000
     f = problems()["quadratic"](curvatures=[beta])

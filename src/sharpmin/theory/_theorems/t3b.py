@@ -51,7 +51,7 @@ def second_term_lower(*, delta: float, **k: float) -> float:
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the two-cycle at beta lr = 0.005, where the floor is attained to 0.5 %."""
-    for trial in random_problems("convex", quick=quick, top=0.95):
+    for trial in random_problems(theorem, "convex", quick=quick, top=0.95):
         f = trial.problem
         for steps in (10, 300):
             least = trial.run("sam", steps).min_square_gradient.values

@@ -44,7 +44,7 @@ def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; TRAP(0.001) at its trapped point, for three step sizes."""
-    for trial in random_problems("nonconvex", quick=quick):
+    for trial in random_problems(theorem, "nonconvex", quick=quick):
         yield from trial.mean_squares("sam", partial(theorem.bound, beta=trial.problem.beta))
     beta, rho, steps = 2.0, 0.5, 10_000
     f = problems()["trap"](theta=0.001, beta=beta, rho=rho)

@@ -36,7 +36,7 @@ def bound(*, beta: float, mu: float, rho: float, steps: int, delta: float, lr: f
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families, with the exact PL constant of nonconvex hinge sums where it is positive; the quadratic that attains it."""
     for kind in ("strongly-convex", "nonconvex"):
-        for trial in random_problems(kind, quick=quick):
+        for trial in random_problems(theorem, kind, quick=quick):
             if trial.problem.pl > 0:
                 yield from trial.final_gaps("sam", partial(theorem.bound, beta=trial.problem.beta, mu=trial.problem.pl))
     beta, rho, steps = 2.0, 0.3, 100

@@ -96,7 +96,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy families for m- and n-SAM; E5 at little noise; E3 at lr = 1/beta, where x+ = xi' - rho sign(x - xi)."""
     for method in ("m-sam", "n-sam"):
         for kind in ("nonconvex", "convex"):
-            for trial in random_problems(kind, quick=quick, seeds=32, settings=4):
+            for trial in random_problems(theorem, kind, quick=quick, seeds=32, settings=4):
                 f = trial.problem
                 at = partial(theorem.bound, beta=f.beta, sigma=f.sigma, oracle=method, beta_component=f.beta_batch)
                 yield from trial.mean_squares(method, at)

@@ -89,7 +89,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy families for m- and n-SAM; E1; n-SAM at lr = 1/beta, kappa = 1, where it is an equality."""
     for method in ("m-sam", "n-sam"):
         for trial in chain(
-            *(random_problems(kind, quick=quick, seeds=32, settings=4) for kind in ("strongly-convex", "nonconvex"))
+            *(random_problems(theorem, kind, quick=quick, seeds=32, settings=4) for kind in ("strongly-convex", "nonconvex"))
         ):
             f = trial.problem
             if f.pl > 0:

@@ -46,7 +46,7 @@ def bound(*, beta: float, sigma: float, rho: float, steps: int, distance: float,
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy convex families; E3 with p = 1/2 at lr = 0.002, where the floor is attained to 0.3 %."""
-    for trial in random_problems("convex", quick=quick, top=0.9, seeds=32, settings=4):
+    for trial in random_problems(theorem, "convex", quick=quick, top=0.9, seeds=32, settings=4):
         f, away = trial.problem, distance(trial.problem, trial.x0)
         for steps in (10, 300):
             gaps = trial.run("n-sam", steps).mean_perturbed_gap.values

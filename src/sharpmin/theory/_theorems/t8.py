@@ -53,7 +53,7 @@ def right_hand_side(*, beta: float, mu: float, sigma: float, rho: float, steps: 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy strongly convex families; E3 with skewed samples, where n-SAM stays 0.8 rho away, at two radii."""
-    for trial in random_problems("strongly-convex", quick=quick, top=0.95, seeds=32, settings=4):
+    for trial in random_problems(theorem, "strongly-convex", quick=quick, top=0.95, seeds=32, settings=4):
         f, away = trial.problem, distance(trial.problem, trial.x0)
         for steps in (10, 100, 1000):
             squares = distance(f, trial.run("n-sam", steps, means=False).x_final.values) ** 2

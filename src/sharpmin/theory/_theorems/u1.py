@@ -41,16 +41,16 @@ def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None
     return 2 * delta / (lr * steps * shrink(beta, rho))
 
 
-def unnormalised(kind: str, quick: bool) -> Iterator[Trial]:
+def unnormalised(theorem: Theorem, kind: str, quick: bool) -> Iterator[Trial]:
     """Trials whose beta rho is spread over (0, 0.98)."""
-    for trial in random_problems(kind, quick=quick):
+    for trial in random_problems(theorem, kind, quick=quick):
         r = trial.rho / trial.rho.max() * 0.98
         yield Trial(trial.problem, trial.x0, trial.lr, r / trial.problem.beta)
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the quadratic at lr = 1/beta, where the bound is attained."""
-    for trial in unnormalised("nonconvex", quick):
+    for trial in unnormalised(theorem, "nonconvex", quick):
         yield from trial.mean_squares("usam", partial(theorem.bound, beta=trial.problem.beta))
     beta, r, steps = 2.0, 0.6, 100
     f = problems()["quadratic"](curvatures=[beta])

@@ -36,7 +36,7 @@ def bound(*, beta: float, mu: float, rho: float, steps: int, delta: float, lr: f
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families, with exact PL constants; the quadratic that attains the bound."""
     for kind in ("strongly-convex", "nonconvex"):
-        for trial in unnormalised(kind, quick):
+        for trial in unnormalised(theorem, kind, quick):
             if trial.problem.pl > 0:
                 yield from trial.final_gaps(
                     "usam", partial(theorem.bound, beta=trial.problem.beta, mu=trial.problem.pl), (10, 100)

@@ -55,9 +55,9 @@ def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None
     return delta / (descent("u2", beta, rho, lr)[1] * steps)
 
 
-def slowed(kind: str, quick: bool) -> Iterator[Trial]:
+def slowed(theorem: Theorem, kind: str, quick: bool) -> Iterator[Trial]:
     """Trials whose lr is spread up to its limit, which depends on rho; beta rho from 0 to 20."""
-    for trial in random_problems(kind, quick=quick):
+    for trial in random_problems(theorem, kind, quick=quick):
         beta = trial.problem.beta
         rho = trial.rho / trial.rho.max() * np.geomspace(0.5, 20.0, len(trial.rho)) / beta
         limits = np.array([step_size(beta=beta, rho=float(r)) for r in rho])
@@ -66,7 +66,7 @@ def slowed(kind: str, quick: bool) -> Iterator[Trial]:
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the quadratic with lr at its limit, where the bound is attained, for a small and a large rho."""
-    for trial in slowed("convex", quick):
+    for trial in slowed(theorem, "convex", quick):
         yield from trial.mean_squares("usam", partial(theorem.bound, beta=trial.problem.beta))
     beta, steps = 2.0, 100
     f = problems()["quadratic"](curvatures=[beta])

@@ -31,7 +31,7 @@ def bound(*, beta: float, mu: float, rho: float, steps: int, delta: float, lr: f
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the quadratic that attains the bound, for a small and a large rho."""
-    for trial in slowed("strongly-convex", quick):
+    for trial in slowed(theorem, "strongly-convex", quick):
         at = partial(theorem.bound, beta=trial.problem.beta, mu=trial.problem.mu)
         yield from trial.final_gaps("usam", at, (1, 10, 100))
     beta, steps = 2.0, 10

@@ -47,9 +47,9 @@ def bound(*, beta: float, sigma: float, rho: float, steps: int, delta: float, lr
     return (2 * delta / (lr * steps) + (r**2 + beta * lr) * sigma**2) / (1 - r**2)
 
 
-def noisy(kind: str, quick: bool, top: float) -> Iterator[Trial]:
+def noisy(theorem: Theorem, kind: str, quick: bool, top: float) -> Iterator[Trial]:
     """Noisy trials whose beta_component rho is spread over (0, top)."""
-    for trial in random_problems(kind, quick=quick, seeds=32, settings=4):
+    for trial in random_problems(theorem, kind, quick=quick, seeds=32, settings=4):
         r = trial.rho / trial.rho.max() * top
         yield Trial(trial.problem, trial.x0, trial.lr, r / trial.problem.beta_component, trial.seeds)
 
@@ -67,7 +67,7 @@ def samples(theorem: Theorem, method: str, radii: tuple[float, ...]) -> Iterator
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy families; the quadratic samples that attain the bound."""
     for kind in ("nonconvex", "convex"):
-        for trial in noisy(kind, quick, 0.95):
+        for trial in noisy(theorem, kind, quick, 0.95):
             f = trial.problem
             yield from trial.mean_squares("n-usam", partial(theorem.bound, beta=f.beta, sigma=f.sigma))
     yield from samples(theorem, "n-usam", (0.0, 0.3, 0.8))
