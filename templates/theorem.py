@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from sharpmin.theory._problems import problems
-from sharpmin.theory._simulation.simulate import simulate
 from sharpmin.theory._statements.assume import step_below
 from sharpmin.theory._statements.cell import Cell
+from sharpmin.theory._statements.confront import confront
 from sharpmin.theory._statements.random_problems import random_problems
 from sharpmin.theory._statements.situation import Place, Rule
 from sharpmin.theory._statements.theorem import Theorem, register, scaled, without
@@ -36,12 +36,11 @@ def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float) -> fl
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families, and the instance that attains the bound. Ask `theorem`, not `bound`: it may be a mutant."""
-    for trial in random_problems("nonconvex", quick=quick):
+    for trial in random_problems(theorem, "nonconvex", quick=quick):
         yield from trial.mean_squares("sam", partial(theorem.bound, beta=trial.problem.beta))
     f = problems()["quadratic"](curvatures=[2.0])
-    run = simulate(f, method="sam", lr=0.5, rho=0.3, steps=1000, x0=0.3)
-    limit = theorem.bound(beta=2.0, rho=0.3, steps=1000, delta=0.09, lr=0.5)
-    yield Cell("quadratic, lr 1/beta", float(run.mean_square_gradient[0]), "<=", limit)
+    k = {"beta": 2.0, "rho": 0.3, "steps": 1000, "delta": 0.09, "lr": 0.5}
+    yield confront(theorem, "quadratic, lr 1/beta", f, k, x0=0.3)
 
 
 X1 = register(

@@ -16,6 +16,8 @@ from sharpmin.core.rho import Capped, Constant, Cosine, Every, InverseSqrt, Prop
 from sharpmin.optim.variants import variants
 from sharpmin.theory import InverseTime, plan, problems, simulate, theorems
 
+from ..latex_by_hand import complaints
+
 TRAP = ["simulate", "trap", "--set", "theta=0.125", "--set", "beta=2", "--set", "rho=0.5"]
 TRAP_RUN = [*TRAP, "--lr", "0.25", "--rho", "0.5", "--steps", "400", "--x0", "0.2,-0.05"]
 PLAN = ["plan", "--beta", "1", "--mu", "0.1", "--sigma", "0.1", "--rho", "0.05", "--steps", "10000", "--delta", "1"]
@@ -194,6 +196,20 @@ def test_list_names_everything(capsys):
     assert trap["arguments"] == "theta, beta, rho"
     assert {row["name"]: row["when"] for row in rows["variants"]} == {name: v.when for name, v in variants().items()}
     assert all(row.get("title", row.get("what")) for entries in rows.values() for row in entries)
+
+
+def test_list_as_tables_for_papers(capsys):
+    rows = parsed(capsys, ["list"])
+    for kind, entries in rows.items():
+        latex = said(capsys, ["list", kind, "--latex"])
+        assert complaints(latex) == []
+        assert latex.count(" \\\\\n") == len(entries) + 1
+        head, rule, *body = said(capsys, ["list", kind, "--markdown"]).splitlines()
+        assert len(body) == len(entries)
+        assert {len(re.findall(r"(?<!\\)\|", line)) for line in (head, rule, *body)} == {len(entries[0]) + 1}
+    assert said(capsys, ["list", "--latex"]).count(r"\begin{tabular}") == len(rows)
+    assert main(["list", "--latex", "--json"]) == 2
+    assert capsys.readouterr().err == "sharpmin: list: give one of --json, --latex, --markdown\n"
 
 
 def test_cite(capsys):

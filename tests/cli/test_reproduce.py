@@ -44,6 +44,20 @@ def test_two_statements_end_to_end(tmp_path):
     assert sorted(p.name for p in (tmp_path / "new" / "out").iterdir()) == ["report.html", "verdicts.json"]
 
 
+def test_latex_for_a_paper(tmp_path, capsys):
+    out, tex = tmp_path / "out", tmp_path / "new" / "tex"
+    assert main(["reproduce", "--quick", "--out", str(out), "--tex", str(tex), *only("c1")]) == 0
+    assert {"main.tex", "statements.tex", "settings.tex", "references.bib", "figure-rates.tex"} <= {
+        p.name for p in tex.iterdir()
+    }
+    assert "c1" in (tex / "statements.tex").read_text()
+    assert sorted(p.name for p in out.iterdir()) == ["report.html", "verdicts.json"]
+    (tmp_path / "file").write_text("")
+    capsys.readouterr()
+    assert main(["reproduce", "--quick", "--out", str(out), "--tex", str(tmp_path / "file"), *only("c1")]) == 2
+    assert "cannot write to --tex" in capsys.readouterr().err
+
+
 def test_a_repeated_id_runs_once(tmp_path):
     assert main(["reproduce", "--quick", "--out", str(tmp_path), *only("c1", "c1")]) == 0
     assert len(verdicts(tmp_path)) == 1

@@ -12,9 +12,8 @@ from sharpmin.core.rho import Every, InverseSqrt
 from sharpmin.theory import plan, theorems
 from sharpmin.theory._plan.least import DECADES, least
 from sharpmin.theory._statements.atlas import atlas
+from sharpmin.theory._statements.confront import distance, statistic
 from sharpmin.theory._statements.random_problems import random_problems
-from sharpmin.theory._theorems.t7 import distances
-from sharpmin.theory._theorems.t7x import mean_gaps
 
 from .test_plan import ALL, speak
 
@@ -184,27 +183,17 @@ def test_every_bound_of_constant_rho_serves_a_decaying_one():
     assert set(UP_TO_RHO) == of_constant
 
 
-def measured(quantity, f, run):
-    if quantity == "gap":
-        return f.gap(run.x_final.values)
-    if quantity == "squared-distance":
-        return distances(f, run.x_final.values) ** 2
-    if quantity == "mean-gap":
-        return mean_gaps(f, run)
-    names = {"squared-gradient": "mean_square_gradient", "least-squared-gradient": "min_square_gradient",
-             "perturbed-gap": "mean_perturbed_gap"}  # fmt: skip
-    return run[names[quantity]].values
-
-
 @pytest.mark.parametrize(("name", "oracle", "setting"), UP_TO_RHO)
 @pytest.mark.parametrize("radius", [InverseSqrt(0.7), Every(0.7, k=3)])
 def test_bounds_of_constant_rho_hold_for_smaller_radii(name, oracle, setting, radius):
     kind, lanes, steps = {"pl": "strongly-convex"}.get(setting, setting), 1 if oracle == "exact" else 16, 60
-    for trial in random_problems(kind, quick=True, seeds=lanes, settings=3, top=0.9, seed=7):
+    for trial in random_problems(T[name], kind, quick=True, seeds=lanes, settings=3, top=0.9):
         f = trial.problem
-        away, mu = distances(f, trial.x0), f.pl if setting == "pl" else f.mu
+        away, mu = distance(f, trial.x0), f.pl if setting == "pl" else f.mu
         own = {} if "lr" in inspect.signature(T[name].formula).parameters else {"lr": T[name].step_size(beta=f.beta, mu=mu)}
-        values = measured(T[name].rule.quantity, f, trial.run(ORACLES[oracle], steps, rho=radius, record=range(steps + 1), **own))
+        values = statistic(
+            f, trial.run(ORACLES[oracle], steps, rho=radius, record=range(steps + 1), **own), T[name].rule.quantity
+        )
         mean, error = trial.average(values)
         for i, lr in enumerate(trial.lr):
             k = {"beta": f.beta, "mu": mu, "sigma": f.sigma, "rho": 0.7, "steps": steps,

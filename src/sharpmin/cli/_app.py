@@ -45,13 +45,14 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Where verdicts.json and report.html go.")] = Path("out"),
     quick: Annotated[bool, typer.Option("--quick", help="Fewer functions, seeds and steps.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="Only this statement; may be repeated.")] = None,
+    tex: Annotated[Path | None, typer.Option(help="Also write tables, figures and references as LaTeX to this folder.")] = None,
 ) -> None:
     """Confront every claim P1 to P7 with running code.
 
     Exit code 0: all hold. 1: a claim is refuted. 2: bad use. 130: Ctrl-C; what is finished stays. `sharpmin list
     theorems` names the statements.
     """
-    raise typer.Exit(run_reproduce(out, quick=quick, only=only or []))
+    raise typer.Exit(run_reproduce(out, quick=quick, only=only or [], tex=tex))
 
 
 app.command("check")(check)

@@ -8,12 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
+from sharpmin.core.latex import tabular
+
 KINDS = ("theorems", "problems", "variants")
 
 
 def list_all(
     kind: Annotated[str, typer.Argument(help="theorems, problems or variants; all three if left out.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="As tables for LaTeX, with the package booktabs.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As tables for Markdown.")] = False,
 ) -> None:
     """List the theorems (statements), problems and variants that there are; of a variant also when to use it.
 
@@ -21,9 +25,14 @@ def list_all(
     """
     if kind and kind not in KINDS:
         raise ValueError(f"list {kind!r}: give one of {', '.join(KINDS)}, or nothing for all")
+    if as_json + latex + markdown > 1:
+        raise ValueError("list: give one of --json, --latex, --markdown")
     chosen = {name: rows(name) for name in ((kind,) if kind else KINDS)}
     if as_json:
         typer.echo(json.dumps(chosen[kind] if kind else chosen, indent=2))
+        return
+    if latex or markdown:
+        typer.echo("\n".join((_latex if latex else _markdown)(entries) for entries in chosen.values()), nl=False)
         return
     from rich.table import Table
 
@@ -35,7 +44,7 @@ def list_all(
         for column in entries[0]:
             grid.add_column(column, no_wrap=column in ("id", "kind", "claims", "name"), overflow="fold")
         for entry in entries:
-            grid.add_row(*(", ".join(v) if isinstance(v, list) else str(v) for v in entry.values()))
+            grid.add_row(*_cells(entry))
         console.print(grid)
 
 
@@ -54,6 +63,22 @@ def rows(kind: str) -> list[dict[str, Any]]:
         {"name": n, "what": _first(v.build), "when": v.when, "papers": [paper.key for paper in v.references]}
         for n, v in entries
     ]
+
+
+def _cells(entry: dict[str, Any]) -> list[str]:
+    return [", ".join(v) if isinstance(v, list) else str(v) for v in entry.values()]
+
+
+def _latex(entries: list[dict[str, Any]]) -> str:
+    from sharpmin.report.tex import formula
+
+    heads = list(entries[0])
+    return tabular("l" * len(heads), heads, [[formula(cell) for cell in _cells(entry)] for entry in entries])
+
+
+def _markdown(entries: list[dict[str, Any]]) -> str:
+    rows = [list(entries[0]), ["---"] * len(entries[0]), *map(_cells, entries)]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in rows)
 
 
 def _first(function: Any) -> str:

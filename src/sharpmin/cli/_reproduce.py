@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sharpmin.report import build, page
+from sharpmin.report import build, page, papers, parts
 from sharpmin.theory import CLAIMS, Verdict, theorems, verify
 from sharpmin.theory._statements.verify import find
 
@@ -27,13 +27,14 @@ FILES = ("verdicts.json", "report.html")
 PART = "A part of the statements, as asked for with --only."
 
 
-def reproduce(out: Path, *, quick: bool, only: Sequence[str]) -> int:
+def reproduce(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None = None) -> int:
     """Verify the chosen statements and write what is known after each one.
 
     Args:
         out: the folder for `verdicts.json` and `report.html`; made if missing.
         quick: fewer functions, seeds and steps.
         only: ids, in any case; empty means all.
+        tex: a folder for the tables, figures and references as LaTeX; made if missing.
 
     Returns:
         0 if all hold, 1 if one is refuted.
@@ -44,7 +45,9 @@ def reproduce(out: Path, *, quick: bool, only: Sequence[str]) -> int:
         OSError: if `out` cannot be written; nothing has run then.
     """
     chosen = list(dict.fromkeys(find(name.lower()).id for name in only)) or list(theorems())
-    _writable(out)
+    _writable(out, "--out", FILES)
+    if tex is not None:
+        _writable(tex, "--tex", ())
     console, begin = Whole(), time.perf_counter()
     verdicts: list[Verdict] = []
     try:
@@ -54,7 +57,14 @@ def reproduce(out: Path, *, quick: bool, only: Sequence[str]) -> int:
                 verdicts.append(verify(name, quick=quick))
                 _save(out, verdicts, page(verdicts, CLAIMS, f"Running: {len(verdicts)} of {len(chosen)} statements."))
             counter.doing("report.html")
-            _save(out, verdicts, build(verdicts, quick=quick, note="" if len(chosen) == len(theorems()) else PART))
+            note = "" if len(chosen) == len(theorems()) else PART
+            if tex is None:
+                _save(out, verdicts, build(verdicts, quick=quick, note=note))
+            else:
+                figures, settings = parts(verdicts, quick=quick)
+                _save(out, verdicts, page(verdicts, CLAIMS, note, figures=figures, settings=settings))
+                for name, text in papers(verdicts, figures, settings).items():
+                    replace(tex / name, text)
     except KeyboardInterrupt:
         with _undisturbed():
             told = f"interrupted after {len(verdicts)} of {len(chosen)} statements"
@@ -108,7 +118,7 @@ def _undisturbed() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _writable(out: Path) -> None:
+def _writable(out: Path, option: str, files: Sequence[str]) -> None:
     """Make the folder and try it, before anything is computed."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -116,10 +126,11 @@ def _writable(out: Path) -> None:
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        raise OSError(f"cannot write to --out {out}: {error.strerror or error}; choose a folder that can be written") from None
-    for name in FILES:
+        told = f"cannot write to {option} {out}: {error.strerror or error}"
+        raise OSError(f"{told}; choose a folder that can be written") from None
+    for name in files:
         if (out / name).is_dir():
-            raise OSError(f"cannot write to --out {out}: {name} is a folder there; remove it or choose another folder")
+            raise OSError(f"cannot write to {option} {out}: {name} is a folder there; remove it or choose another folder")
 
 
 def _save(out: Path, verdicts: Sequence[Verdict], report: str) -> None:

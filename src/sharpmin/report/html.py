@@ -35,9 +35,17 @@ def build(
         note: a line on top, such as that the run was interrupted.
         settings: the cells of the settings table, see `page`; by default those of `theory.settings`, with simulations.
     """
+    figures, cells = parts(verdicts, quick=quick, settings=settings)
+    return page(verdicts, CLAIMS, note, figures=figures, settings=cells)
+
+
+def parts(
+    verdicts: Sequence[Verdict], *, quick: bool = False, settings: Sequence[_view.Setting] | None = None
+) -> tuple[tuple[Plate, ...], Sequence[_view.Setting]]:
+    """Figures and settings of a report, as `build` computes them."""
     if settings is None:
         settings = settings_table(verdicts, measure_settings(quick=quick))
-    return page(verdicts, CLAIMS, note, figures=draw(compute(quick)), settings=settings)
+    return draw(compute(quick)), settings
 
 
 def page(

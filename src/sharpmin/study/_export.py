@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
+from sharpmin.core.latex import escaped, tabular
+
 from ._estimate import Estimate
 from ._frontier import places
 from ._methods import title
@@ -38,21 +40,18 @@ def to_latex(rows: Rows) -> str:
     """A `tabular` that needs the package booktabs; methods on the frontier are bold."""
     lines, s = table(rows), setting(next(iter(rows)).data)
     where = places(rows, lines)
-    body: list[str] = []
+    body: list[list[str] | str] = []
     for noise in sorted({line.noise for line in lines}):
-        body.append(rf"\midrule \multicolumn{{8}}{{l}}{{{_noise(noise)}}} \\")
+        body.append(_noise(noise))
         for line in (line for line in lines if line.noise == noise):
-            name = _escaped(title(line.method, s))
+            name = escaped(title(line.method, s))
             if where[line.method, noise].beaten_by is None:
                 name = rf"\textbf{{{name}}}"
-            cells = (
+            body.append([
                 name, f"{line.passes:.2f}", f"{line.seconds:.2f}", f"{line.copies:g}", f"{line.lr:.3g}",
                 f"{line.rho:g}" if line.rho else "--", _number(line.accuracy), _number(line.gain),
-            )  # fmt: skip
-            body.append(" & ".join(cells) + r" \\")
-    heads = ("method", "passes", "time", "copies", "lr", r"$\rho$", r"accuracy, \%", "gain")
-    rules = [r"\begin{tabular}{lrrrrrrr}", r"\toprule", " & ".join(heads) + r" \\"]
-    return "\n".join([*rules, *body, r"\bottomrule", r"\end{tabular}", ""])
+            ])  # fmt: skip
+    return tabular("lrrrrrrr", ("method", "passes", "time", "copies", "lr", r"$\rho$", r"accuracy, \%", "gain"), body)
 
 
 def _number(value: Estimate) -> str:
@@ -60,11 +59,4 @@ def _number(value: Estimate) -> str:
 
 
 def _noise(noise: float) -> str:
-    return rf"{noise:.0%} of the labels drawn anew".replace("%", r"\%") if noise else "clean labels"
-
-
-def _escaped(text: str) -> str:
-    return "".join(_SPECIAL.get(character, character) for character in text)
-
-
-_SPECIAL: dict[str, str] = {"%": r"\%", "&": r"\&", "_": r"\_", "#": r"\#", "²": r"$^2$"}
+    return escaped(f"{noise:.0%} of the labels drawn anew") if noise else "clean labels"

@@ -108,9 +108,12 @@ def _late_switch(inputs: Inputs, target: float) -> Iterator[Advice]:
         def at(step: int, theorem: Theorem = theorem) -> Outcome:
             return attempt(theorem, replace(inputs, switch=step))
 
+        def too_late(step: int, at: Callable[[int], Outcome] = at) -> bool:
+            return step >= inputs.steps or at(step + 1).bound > target
+
         if theorem.rule is None or theorem.rule.quantity != inputs.quantity or at(1).bound > target:
             continue
-        switch = _first(lambda step, at=at: step >= inputs.steps or at(step + 1).bound > target, 1) or 1
+        switch = _first(too_late, 1) or 1
         then = at(switch)
         text = f"rho = 0 from step {switch} on, with lr = {then.lr:.4g}, at the same number of steps"
         yield Advice("switch", inputs.rho, inputs.steps, inputs.radius, inputs.oracle, then.bound, name, text, switch)

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
-from sharpmin.core.extras import optional
 from sharpmin.core.rho import finite
 
 from .._statements.assume import numbers, require
 from .pieces import Pieces
 from .registry import problem
-
-if TYPE_CHECKING:
-    import numpy as np
-else:
-    np = optional("numpy", extra="lab")
+from .wedge_shape import wedge_shape
 
 
 def cycle(owner: str, *, beta: float, mu: float, rho: float, lr: float, slope: float) -> tuple[tuple[float, float], float]:
@@ -67,14 +61,4 @@ def wedge(*, beta: float, mu: float, rho: float, lr: float, slope: float) -> Pie
     numbers("wedge", {"beta": beta, "mu": mu, "rho": rho, "lr": lr})
     require(rho > 0, "wedge", f"rho={rho:g} must be > 0; with rho = 0 there is no cycle")
     cycle("wedge", beta=beta, mu=mu, rho=rho, lr=lr, slope=slope)
-    angle = math.atan(slope * mu / beta)
-    c, s = math.cos(angle), math.sin(angle)
-    normals, edges = np.array([[-s, c], [-s, -c]]), np.array([[c, s], [c, -s]])
-    conditions = np.zeros((4, 2, 3))
-    conditions[:2, :, :2] = np.stack([normals, edges], axis=1)  # beyond an edge, and beside it
-    conditions[2, :, :2], conditions[3, :, :2] = -normals, -edges  # inside; behind the tip
-    slopes = np.zeros((4, 2, 3))
-    slopes[:, :, :2] = mu * np.eye(2)
-    for k, hill in enumerate((*(np.outer(n, n) for n in normals), np.zeros((2, 2)), np.eye(2))):
-        slopes[k, :, :2] += (beta - mu) * hill
-    return Pieces("wedge", conditions, slopes, np.zeros(4), float(beta), float(mu))
+    return wedge_shape(beta, mu, slope * mu / beta)

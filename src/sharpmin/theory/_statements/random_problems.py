@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +13,16 @@ from sharpmin.core.extras import optional
 from .._problems.dense import DiagonalQuadratic, LogCosh, Noisy
 from .._problems.hinge import Hinge, HingeProblem
 from .._problems.problem import Problem
+from .._problems.ridges import random_ridges
+from .._problems.wedge_shape import wedge_shape
 from .._simulation.simulate import simulate
 from .cell import Cell
+from .theorem import Theorem
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.random import Generator
+    from numpy.typing import NDArray
 
     from .._problems.problem import Array
 else:
@@ -92,41 +97,53 @@ class Trial:
 
 
 def random_problems(
-    kind: str, *, quick: bool, top: float = 1.0, seeds: int = 1, settings: int = 8, seed: int = 0
+    theorem: Theorem, kind: str, *, quick: bool, top: float = 1.0, seeds: int = 1, settings: int = 8
 ) -> Iterator[Trial]:
     """Random trials on a family.
 
     Args:
+        theorem: whose assumptions the trials meet; every statement gets functions of its own, its mutants the same ones.
         kind: "strongly-convex", "convex" or "nonconvex".
         quick: fewer functions.
         top: lr goes up to `top / beta`.
         seeds: more than 1 makes every problem noisy.
         settings: how many settings a problem gets.
-        seed: of the random choices.
     """
-    rng = np.random.default_rng(seed)
-    for problem in _family(kind, rng, 3 if quick else 12, noisy=seeds > 1):
-        shape = (settings,) if problem.dim == 1 else (settings, problem.dim)
+    rng = np.random.default_rng(zlib.crc32(theorem.id.encode()))
+    for i, problem in enumerate(_family(kind, rng, 3 if quick else 12, noisy=seeds > 1)):
         lr = np.exp(rng.uniform(np.log(0.02), np.log(top), settings)) / problem.beta
         lr[0] = top / problem.beta
-        yield Trial(problem, rng.normal(0.0, 2.0, shape), lr, np.exp(rng.uniform(np.log(0.01), np.log(3.0), settings)), seeds)
+        rho = np.exp(rng.uniform(np.log(0.01), np.log(3.0), settings))
+        near = (i + np.arange(settings)) % 2 == 1
+        yield Trial(problem, _starts(rng, problem, np.where(near, problem.beta * lr * rho, 2.0), near), lr, rho, seeds)
+
+
+def _starts(rng: Generator, problem: Problem, scale: Array, near: NDArray[np.bool_]) -> Array:
+    """Normal points around 0, or around a minimizer where `near`: there SAM cycles at the scale beta lr rho."""
+    if problem.dim > 1:
+        return rng.normal(size=(len(scale), problem.dim)) * scale[:, None]
+    least = problem.minimizers[0] if isinstance(problem, HingeProblem) else 0.0
+    return np.where(near, least, 0.0) + rng.normal(size=len(scale)) * scale
 
 
 def _family(kind: str, rng: Generator, count: int, *, noisy: bool) -> Iterator[Problem]:
+    """Hinge sums; beside them in turn quadratics and log-cosh, a wedge, ridges; beside nonconvex ones only ridges."""
     for i in range(count):
         beta = float(np.exp(rng.uniform(-1.0, 1.0)))
         low = {"strongly-convex": float(rng.uniform(0.02, 0.9)), "convex": 0.0, "nonconvex": -1.0}[kind] * beta
         yield random_hinge(rng, low, beta, noise=float(rng.uniform(0.1, 1.0)) if noisy else 0.0)
-        if kind == "nonconvex" or i % 3:
-            continue
-        curvatures = rng.uniform(low, beta, 4)
-        curvatures[:2] = max(low, 1e-6), beta
-        smooth: list[Problem] = [
-            DiagonalQuadratic(tuple(float(c) for c in curvatures)),
-            LogCosh("log-cosh", 3, beta, low),
-        ]
-        for problem in smooth:
+        for problem in _smooth(kind, rng, low, beta)[i % 3]:
             yield Noisy(problem, _offsets(rng, problem.dim)) if noisy else problem
+
+
+def _smooth(kind: str, rng: Generator, low: float, beta: float) -> tuple[list[Problem], ...]:
+    ridges = random_ridges(rng, low, beta)
+    if kind == "nonconvex":
+        return [], [], [ridges]
+    curvatures = rng.uniform(low, beta, 4)
+    curvatures[:2] = max(low, 1e-6), beta
+    wedge = wedge_shape(beta, low, max(low / beta, 0.02) * float(np.exp(rng.uniform(-1.0, 1.0))))
+    return [DiagonalQuadratic(tuple(float(c) for c in curvatures)), LogCosh("log-cosh", 3, beta, low)], [wedge], [ridges]
 
 
 def _offsets(rng: Generator, dim: int) -> tuple[tuple[float, ...], ...]:

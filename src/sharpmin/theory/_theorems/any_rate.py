@@ -120,7 +120,7 @@ def cells(theorem: Theorem, f: Problem, pairs: Sequence[Pair], x: Array, steps: 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Nonconvex families under pairs of schedules; a quadratic at lr 1/beta; the trap under a falling lr."""
-    for trial in random_problems("nonconvex", quick=quick, settings=4):
+    for trial in random_problems(theorem, "nonconvex", quick=quick, settings=4):
         beta, r = trial.problem.beta, [float(v) for v in trial.rho]
         pairs: list[Pair] = [
             (Power(1 / beta, 0.75), InverseSqrt(r[0])),

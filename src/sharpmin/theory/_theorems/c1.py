@@ -23,9 +23,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import require
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.situation import Place
 from .._statements.theorem import Theorem, register, scaled
 
@@ -41,10 +41,9 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     for curvatures, start in (([2.0], [0.7313]), ([2.0, 0.7, 0.1], [0.7313, 0.01, 0.01])):
         f = problems()["quadratic"](curvatures=curvatures)
         for s in (0.05, 0.3, 1.0, 1.9):
-            lr, rho = s / curvatures[0], 0.7
-            run = simulate(f, method="sam", lr=lr, rho=rho, steps=4000, x0=start[0] if f.dim == 1 else start, means=False)
-            gap, limit = float(f.gap(run.x_final.values)[0]), theorem.bound(curvature=curvatures[0], rho=rho, lr=lr)
-            yield Cell(f"quadratic in {f.dim} dimensions, lr lam {s:g}", gap, "==", limit)
+            k = {"curvature": curvatures[0], "rho": 0.7, "lr": s / curvatures[0]}
+            where, x0 = f"quadratic in {f.dim} dimensions, lr lam {s:g}", start[0] if f.dim == 1 else start
+            yield confront(theorem, where, f, k, steps=4000, x0=x0, relation="==")
 
 
 C1 = register(

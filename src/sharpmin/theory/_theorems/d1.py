@@ -23,9 +23,9 @@ from functools import cache, partial
 from sharpmin.core.rho import InverseSqrt, RhoSchedule, StepInfo, as_schedule
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import require
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import CONVEX, Place, Rule
 from .._statements.theorem import Theorem, register, scaled
@@ -67,7 +67,7 @@ def bound(*, beta: float, rho: float | RhoSchedule, steps: int, delta: float, lr
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Nonconvex families, and the quadratic that attains the bound, under a constant and a decaying radius."""
-    for trial in random_problems("nonconvex", quick=quick, settings=1):
+    for trial in random_problems(theorem, "nonconvex", quick=quick, settings=1):
         f, rho, steps = trial.problem, InverseSqrt(float(trial.rho[0])), 1000
         run = trial.run("sam", steps, lr=1 / f.beta, rho=rho)
         delta = float(trial.gap()[0])
@@ -77,9 +77,8 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     beta, steps = 2.0, 2000
     quadratic = problems()["quadratic"](curvatures=[beta])
     for radius in (0.3, InverseSqrt(0.3)):
-        run = simulate(quadratic, method="sam", lr=1 / beta, rho=radius, steps=steps, x0=1.0)
-        limit = theorem.bound(beta=beta, rho=radius, steps=steps, delta=beta / 2)
-        yield Cell(f"quadratic, rho {radius}, lr 1/beta, T {steps}", steps * float(run.mean_square_gradient[0]), "<=", limit)
+        k = {"beta": beta, "rho": radius, "steps": steps, "delta": beta / 2}
+        yield confront(theorem, f"quadratic, rho {radius}, lr 1/beta, T {steps}", quadratic, k, lr=1 / beta, x0=1.0)
 
 
 def power_bound(*, power: int, **keywords: float) -> float:

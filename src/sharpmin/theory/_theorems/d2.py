@@ -18,7 +18,6 @@ rho ~ T^(-1/4) give T^(-1/2), the rate of SGD. `rho` is a number or a schedule.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,9 +26,9 @@ from sharpmin.core.extras import optional
 from sharpmin.core.rho import Constant, Cosine, InverseSqrt, RhoSchedule
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.noise import smoothness, variance
 from .._statements.random_problems import random_problems
 from .._statements.situation import NOISY, Place, Rule
@@ -89,7 +88,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy families under two decaying radii; quadratic samples at lr = 1/beta: E u_{t+1}^2 = sigma^2 + beta^2 rho_t^2."""
     for method in ("m-sam", "n-sam"):
         for kind, top in (("nonconvex", 0.3), ("convex", 1.0)):
-            for trial in random_problems(kind, quick=quick, seeds=32, settings=1, top=top):
+            for trial in random_problems(theorem, kind, quick=quick, seeds=32, settings=1, top=top):
                 f, steps, lr, delta = trial.problem, 300, float(trial.lr[0]), float(trial.gap()[0])
                 at = partial(theorem.bound, beta=f.beta, sigma=f.sigma, oracle=method, beta_component=f.beta_batch)
                 for rho in (InverseSqrt(float(trial.rho[0])), Cosine(float(trial.rho[0]), steps=steps)):
@@ -97,13 +96,11 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
                     limit = at(rho=rho, steps=steps, delta=delta, lr=lr)
                     known = 2 * f.beta * trial.gap()
                     yield from trial.compare(f"{method}, {rho}, T {steps}", squares, lambda limit=limit, **_: limit, known)
-    beta, steps, lanes = 2.0, 400, 2000
+    beta, steps = 2.0, 400
     f, rho = problems()["e3"](p=0.5, rho=0.0, beta=beta, c=1.0), Cosine(1.5, steps=steps)
-    run = simulate(f, method="n-sam", lr=1 / beta, rho=rho, steps=steps, x0=0.0, seeds=np.arange(lanes))
-    squares = run.mean_square_gradient.values
     k = {"beta": beta, "sigma": f.sigma, "rho": rho, "steps": steps, "delta": 0.0, "lr": 1 / beta, "oracle": "n-sam"}
-    error = float(squares.std(ddof=1) / math.sqrt(lanes))
-    yield Cell(f"quadratic samples, n-sam, {rho}, lr 1/beta", float(squares.mean()), "<=", theorem.bound(**k), error)
+    where = f"quadratic samples, n-sam, {rho}, lr 1/beta"
+    yield confront(theorem, where, f, k, method="n-sam", x0=0.0, seeds=2000)
 
 
 D2 = register(

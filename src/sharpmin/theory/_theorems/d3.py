@@ -20,7 +20,6 @@ gone, and an ordinary decay of lr does both.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -29,8 +28,8 @@ from sharpmin.core.rho import ProportionalToLR
 
 from .._problems import problems
 from .._simulation.lr import InverseTime
-from .._simulation.simulate import simulate
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.noise import smoothness, variance
 from .._statements.random_problems import random_problems
 from .._statements.situation import Place, Rule
@@ -74,7 +73,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     horizons = (1, 10, 100, 1000)
     for method in ("m-sam", "n-sam"):
         for kind in ("strongly-convex", "nonconvex"):
-            for trial in random_problems(kind, quick=quick, seeds=32, settings=1):
+            for trial in random_problems(theorem, kind, quick=quick, seeds=32, settings=1):
                 f, delta, rho0 = trial.problem, trial.gap(), float(trial.rho[0])
                 if f.pl <= 0:
                     continue
@@ -88,20 +87,17 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     beta, lanes = 2.0, 2000
     for rho0, c in ((0.01, 0.0), (0.5, 1.0)):
         f = problems()["e3"](p=0.5, rho=rho0, beta=beta, c=c) if c else problems()["quadratic"](curvatures=[beta])
-        lr, rho, seeds = step_size(beta=beta, mu=beta), radius(beta=beta, rho0=rho0), np.arange(lanes if c else 2)
-        run = simulate(f, method="n-sam", lr=lr, rho=rho, steps=1000, x0=0.3, seeds=seeds, record=(1, 1000), means=False)
-        for steps, gaps in zip((1, 1000), run.value.values - f.f_star, strict=True):
-            k = {"beta": beta, "mu": beta, "sigma": f.sigma, "rho0": rho0, "delta": beta * 0.3**2 / 2, "oracle": "n-sam"}
-            error = float(gaps.std(ddof=1) / math.sqrt(len(gaps)))
+        lr, rho = step_size(beta=beta, mu=beta), radius(beta=beta, rho0=rho0)
+        k = {"beta": beta, "mu": beta, "sigma": f.sigma, "rho0": rho0, "delta": beta * 0.3**2 / 2, "oracle": "n-sam"}
+        for steps in (1, 1000):
             where = f"quadratic samples, sigma {f.sigma:g}, rho0 {rho0:g}, n-sam, T {steps}"
-            yield Cell(where, float(gaps.mean()), "<=", theorem.bound(steps=steps, **k), error)
+            at = {**k, "steps": steps}
+            yield confront(theorem, where, f, at, method="n-sam", lr=lr, rho=rho, x0=0.3, seeds=lanes if c else None)
     kappa, rho0, f = 101.0, 0.01, problems()["e3"](p=0.5, rho=0.01, beta=beta, c=1.0)
     lr, rho = step_size(beta=beta, mu=beta / kappa), radius(beta=beta, rho0=rho0)
-    run = simulate(f, method="n-sam", lr=lr, rho=rho, steps=1, x0=0.0, seeds=np.arange(lanes), means=False)
-    gaps = f.gap(run.x_final.values)
-    limit = theorem.bound(beta=beta, mu=beta / kappa, sigma=f.sigma, rho0=rho0, steps=1, delta=0.0, oracle="n-sam")
-    error = float(gaps.std(ddof=1) / math.sqrt(lanes))
-    yield Cell("quadratic samples, kappa 101, n-sam, T 1 from the optimum", float(gaps.mean()), "<=", limit, error)
+    k = {"beta": beta, "mu": beta / kappa, "sigma": f.sigma, "rho0": rho0, "steps": 1, "delta": 0.0, "oracle": "n-sam"}
+    where = "quadratic samples, kappa 101, n-sam, T 1 from the optimum"
+    yield confront(theorem, where, f, k, method="n-sam", lr=lr, rho=rho, x0=0.0, seeds=lanes)
 
 
 D3 = register(

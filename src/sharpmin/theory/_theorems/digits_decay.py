@@ -18,7 +18,6 @@ the steps are chaotic, and starts 1e-6 apart end in gaps that differ by a factor
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -26,6 +25,7 @@ from sharpmin.core.rho import ProportionalToLR
 
 from .._simulation.lr import InverseTime
 from .._statements.cell import Cell
+from .._statements.confront import standard_error
 from .._statements.theorem import Theorem, register
 from .digits import digits, final_gap
 
@@ -50,10 +50,9 @@ def paired(method: str, rho: float, seeds: range, steps: int = 10_000) -> tuple[
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """The paired comparison at rho_0 = 0.5."""
     constant, decaying = paired("m-sam", 0.5, range(4 if quick else 16))
-    error = float((constant - decaying).std(ddof=1)) / math.sqrt(len(constant))
     limit = theorem.bound(constant_gap=float(constant.mean()))
     where = f"digits, batch 32, m-sam, rho 0.5, decaying against constant, T 10000, {len(constant)} seeds"
-    yield Cell(where, float(decaying.mean()), "<", limit, error)
+    yield Cell(where, float(decaying.mean()), "<", limit, standard_error(constant - decaying))
 
 
 DIGITS_DECAY = register(

@@ -20,8 +20,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.theorem import Theorem, register
-from .digits import digits, final_gap
+from .digits import digits
 from .t1 import T1
 
 RHO = 0.05
@@ -31,12 +32,10 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """One run at the prescribed step size."""
     f, k = digits()
     steps = 1000 if quick else 10_000
-    lr = theorem.step_size(**k, rho=RHO, steps=steps)
-    gap = float(final_gap("sam", lr=lr, rho=RHO, steps=steps)[0])
-    limit = theorem.bound(**k, rho=RHO, steps=steps, lr=lr)
-    yield Cell(
-        f"digits, full batch, rho {RHO}, lr {lr:.3g}, T {steps}", gap, "<=", limit, trivial=k["delta"], resolution=f.resolution
-    )
+    at = {**k, "rho": RHO, "steps": steps}
+    lr = theorem.step_size(**at)
+    where = f"digits, full batch, rho {RHO}, lr {lr:.3g}, T {steps}"
+    yield confront(theorem, where, f, {**at, "lr": lr}, x0=[0.0] * f.dim, trivial=k["delta"])
 
 
 DIGITS_T1 = register(

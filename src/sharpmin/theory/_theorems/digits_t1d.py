@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.theorem import Theorem, register
-from .digits import digits, final_gap
+from .digits import digits
 from .t1d import T1D
 
 RHO = 0.05
@@ -28,10 +29,9 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """One run."""
     f, k = digits()
     steps = 1000 if quick else 10_000
-    lr = theorem.step_size(beta=k["beta"], mu=k["mu"])
-    gap = float(final_gap("sam", lr=lr, rho=RHO, steps=steps)[0])
-    limit = theorem.bound(**k, rho=RHO, steps=steps)
-    yield Cell(f"digits, full batch, rho {RHO}, T {steps}", gap, "<=", limit, trivial=k["delta"], resolution=f.resolution)
+    lr, at = theorem.step_size(beta=k["beta"], mu=k["mu"]), {**k, "rho": RHO, "steps": steps}
+    where = f"digits, full batch, rho {RHO}, T {steps}"
+    yield confront(theorem, where, f, at, lr=lr, x0=[0.0] * f.dim, trivial=k["delta"])
 
 
 DIGITS_T1D = register(

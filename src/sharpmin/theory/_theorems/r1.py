@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from sharpmin.core.rho import Capped
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import require, step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront, start_gap
 from .._statements.random_problems import random_problems
 from .._statements.situation import ANY, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -41,7 +41,7 @@ def bound(*, beta: float, c: float, steps: int, delta: float, lr: float | None =
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the quadratic that attains the bound; TRAP, where constant rho stays at 0.75."""
-    for trial in random_problems("nonconvex", quick=quick, settings=4):
+    for trial in random_problems(theorem, "nonconvex", quick=quick, settings=4):
         f, delta = trial.problem, trial.gap()
         for fraction, rho, lr in zip((0.1, 0.5, 0.9, 0.98), trial.rho, trial.lr, strict=True):
             c = fraction / f.beta
@@ -52,16 +52,16 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
                 for mean, limit, d in cells:
                     where = f"{f.name}: lr {lr:.3g}, rho {rho:.3g}, beta c {fraction:g}, T {steps}"
                     yield Cell(where, float(mean), "<=", limit, trivial=2 * f.beta * float(d), resolution=f.resolution)
-    beta, r, steps = 2.0, 0.6, 100
-    f = problems()["quadratic"](curvatures=[beta])
-    run = simulate(f, method="sam", lr=1 / beta, rho=Capped(5.0, c=r / beta), steps=steps, x0=1.0)
-    limit = theorem.bound(beta=beta, c=r / beta, steps=steps, delta=beta / 2)
-    yield Cell(f"quadratic, beta c {r}, lr 1/beta", float(run.mean_square_gradient[0]), "<=", limit, trivial=beta * beta)
-    trap, c, steps, start = problems()["trap"](theta=0.125, beta=beta, rho=0.5), 0.25, 4000, 0.2
-    run = simulate(trap, method="sam", lr=0.25, rho=Capped(0.5, c=c), steps=steps, x0=start)
-    delta0 = float(trap.gap(run.x_final.values * 0 + start)[0])
-    limit = theorem.bound(beta=beta, c=c, steps=steps, delta=delta0, lr=0.25)
-    yield Cell(f"trap, rho 0.5, c 0.25, T {steps}", float(run.mean_square_gradient[0]), "<=", limit, trivial=4 * delta0)
+    beta, r = 2.0, 0.6
+    quadratic, trap = problems()["quadratic"](curvatures=[beta]), problems()["trap"](theta=0.125, beta=beta, rho=0.5)
+    k = {"beta": beta, "c": r / beta, "steps": 100, "delta": beta / 2}
+    radius = Capped(5.0, c=r / beta)
+    yield confront(
+        theorem, f"quadratic, beta c {r}, lr 1/beta", quadratic, k, lr=1 / beta, rho=radius, x0=1.0, trivial=beta * beta
+    )
+    k = {"beta": beta, "c": 0.25, "steps": 4000, "delta": start_gap(trap, 0.2), "lr": 0.25}
+    where, radius = "trap, rho 0.5, c 0.25, T 4000", Capped(0.5, c=0.25)
+    yield confront(theorem, where, trap, k, rho=radius, x0=0.2, trivial=4 * k["delta"])
 
 
 R1 = register(

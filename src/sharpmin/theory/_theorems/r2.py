@@ -24,9 +24,9 @@ from functools import partial
 from sharpmin.core.rho import finite
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import require, step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront, start_gap
 from .._statements.random_problems import random_problems
 from .._statements.situation import Place, Rule
 from .._statements.theorem import Theorem, register, scaled
@@ -51,7 +51,7 @@ def bound(*, beta: float, clip: float, steps: int, delta: float, lr: float | Non
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families, normalised and not; the quadratic that attains the bound; TRAP, where constant rho stays at 0.75."""
-    for trial in random_problems("nonconvex", quick=quick):
+    for trial in random_problems(theorem, "nonconvex", quick=quick):
         f, delta = trial.problem, trial.gap()
         for theta in THETAS:
             for method in ("sam", "usam"):
@@ -60,16 +60,13 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
                     at = partial(theorem.bound, beta=f.beta, clip=theta, steps=steps)
                     where, squares = f"{method}, theta {theta:g}, T {steps}", run.mean_square_gradient.values
                     yield from trial.compare(where, squares, lambda rho, at=at, **k: at(**k), 2 * f.beta * delta)
-    beta, theta, steps = 2.0, 0.6, 100
-    f = problems()["quadratic"](curvatures=[beta])
-    run = simulate(f, method="sam", lr=1 / beta, rho=5.0, steps=steps, x0=1.0, clip=theta)
-    limit = theorem.bound(beta=beta, clip=theta, steps=steps, delta=beta / 2)
-    yield Cell(f"quadratic, theta {theta}, lr 1/beta", float(run.mean_square_gradient[0]), "<=", limit, trivial=beta * beta)
-    trap, steps, start = problems()["trap"](theta=0.125, beta=beta, rho=0.5), 4000, 0.2
-    run = simulate(trap, method="sam", lr=0.25, rho=0.5, steps=steps, x0=start, clip=0.5)
-    delta0 = float(trap.gap(run.x_final.values * 0 + start)[0])
-    limit = theorem.bound(beta=beta, clip=0.5, steps=steps, delta=delta0, lr=0.25)
-    yield Cell(f"trap, rho 0.5, theta 0.5, T {steps}", float(run.mean_square_gradient[0]), "<=", limit, trivial=4 * delta0)
+    beta, theta = 2.0, 0.6
+    quadratic, trap = problems()["quadratic"](curvatures=[beta]), problems()["trap"](theta=0.125, beta=beta, rho=0.5)
+    k = {"beta": beta, "clip": theta, "steps": 100, "delta": beta / 2}
+    where = f"quadratic, theta {theta}, lr 1/beta"
+    yield confront(theorem, where, quadratic, k, lr=1 / beta, rho=5.0, x0=1.0, trivial=beta * beta)
+    k = {"beta": beta, "clip": 0.5, "steps": 4000, "delta": start_gap(trap, 0.2), "lr": 0.25}
+    yield confront(theorem, "trap, rho 0.5, theta 0.5, T 4000", trap, k, rho=0.5, x0=0.2, trivial=4 * k["delta"])
 
 
 R2 = register(

@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import Place, Rule
 from .._statements.theorem import Theorem, register, scaled
@@ -40,7 +40,7 @@ def bound(*, beta: float, mu: float, clip: float, steps: int, delta: float, lr: 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families, with exact PL constants; the quadratic that attains the bound."""
     for kind in ("strongly-convex", "nonconvex"):
-        for trial in random_problems(kind, quick=quick):
+        for trial in random_problems(theorem, kind, quick=quick):
             f, delta = trial.problem, trial.gap()
             if f.pl <= 0:
                 continue
@@ -52,10 +52,9 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
                     yield from trial.compare(f"sam, theta {theta:g}, T {steps}", gaps, lambda rho, at=at, **k: at(**k), delta)
     beta, theta, steps = 2.0, 0.6, 10
     f = problems()["quadratic"](curvatures=[beta])
-    run = simulate(f, method="sam", lr=1 / beta, rho=5.0, steps=steps, x0=1.0, clip=theta, means=False)
-    limit = theorem.bound(beta=beta, mu=beta, clip=theta, steps=steps, delta=beta / 2)
+    k = {"beta": beta, "mu": beta, "clip": theta, "steps": steps, "delta": beta / 2}
     where = f"quadratic, kappa 1, theta {theta}, lr 1/beta, T {steps}"
-    yield Cell(where, float(f.gap(run.x_final.values)[0]), "<=", limit, trivial=beta / 2)
+    yield confront(theorem, where, f, k, lr=1 / beta, rho=5.0, x0=1.0, trivial=beta / 2)
 
 
 R2PL = register(

@@ -21,9 +21,9 @@ from collections.abc import Iterator
 from sharpmin.core.rho import Until, positive_integer
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront, start_gap
 from .._statements.random_problems import random_problems
 from .._statements.situation import ANY, CONVEX, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -39,7 +39,7 @@ def bound(*, beta: float, rho: float, switch: int, steps: int, delta: float, lr:
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the quadratic and TRAP(0.001), which attain the bound."""
-    for trial in random_problems("nonconvex", quick=quick, settings=3):
+    for trial in random_problems(theorem, "nonconvex", quick=quick, settings=3):
         f, delta = trial.problem, trial.gap()
         for lr, rho in zip(trial.lr, trial.rho, strict=True):
             for switch, steps in ((5, 10), (100, 300), (300, 300)):
@@ -50,12 +50,11 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
                     limit, trivial = theorem.bound(delta=float(d), **k), 2 * f.beta * float(d)
                     yield Cell(where, float(mean), "<=", limit, trivial=trivial, resolution=f.resolution)
     beta, rho, switch, steps = 2.0, 0.5, 10_000, 12_000
-    for name, start in (("quadratic", rho), ("trap", 0.0)):
-        f = problems()["trap"](theta=0.001, beta=beta, rho=rho) if name == "trap" else problems()[name](curvatures=[beta])
-        run = simulate(f, method="sam", lr=1 / beta, rho=Until(rho, stop=switch), steps=steps, x0=start)
-        delta0 = float(f.gap(run.x_final.values * 0 + start)[0])
-        limit = theorem.bound(beta=beta, rho=rho, switch=switch, steps=steps, delta=delta0)
-        yield Cell(f"{name}, lr 1/beta, S {switch}, T {steps}", float(run.mean_square_gradient[0]), "<=", limit)
+    quadratic, trap = problems()["quadratic"](curvatures=[beta]), problems()["trap"](theta=0.001, beta=beta, rho=rho)
+    for f, start in ((quadratic, rho), (trap, 0.0)):
+        k = {"beta": beta, "rho": rho, "switch": switch, "steps": steps, "delta": start_gap(f, start)}
+        where, radius = f"{f.name}, lr 1/beta, S {switch}, T {steps}", Until(rho, stop=switch)
+        yield confront(theorem, where, f, k, lr=1 / beta, rho=radius, x0=start, quantity="squared-gradient")
 
 
 R3 = register(

@@ -29,9 +29,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import over, step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import STRONG, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -91,7 +91,7 @@ def first_term_scaled(factor: float, *, lr: float | None = None, **k: float) -> 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families at random lr; the prescribed step size; the two-cycle, started on it."""
-    for trial in random_problems("strongly-convex", quick=quick, top=0.95):
+    for trial in random_problems(theorem, "strongly-convex", quick=quick, top=0.95):
         f = trial.problem
         yield from trial.final_gaps("sam", partial(theorem.bound, beta=f.beta, mu=f.mu))
     lam, quadratic = 1.0, problems()["quadratic"](curvatures=[1.0])
@@ -101,19 +101,12 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
         "one step of gradient descent": (1e-9, 0.3, 1, 1.0),
     }
     for where, (rho, lr, steps, x0) in cases.items():
-        run = simulate(quadratic, method="sam", lr=lr, rho=rho, steps=steps, x0=x0, means=False)
-        limit = theorem.bound(beta=lam, mu=lam, rho=rho, steps=steps, delta=x0**2 / 2, lr=lr)
-        yield Cell(f"quadratic, kappa 1, {where}, lr {lr}", float(quadratic.gap(run.x_final.values)[0]), "<=", limit)
+        k = {"beta": lam, "mu": lam, "rho": rho, "steps": steps, "delta": x0**2 / 2, "lr": lr}
+        yield confront(theorem, f"quadratic, kappa 1, {where}, lr {lr}", quadratic, k, x0=x0)
     for steps in (100, 1000, 10_000):
         k = {"beta": lam, "mu": lam / 2, "rho": 0.5, "steps": steps, "delta": 0.5}
-        run = simulate(quadratic, method="sam", lr=theorem.step_size(**k), rho=0.5, steps=steps, x0=1.0, means=False)
-        yield Cell(
-            f"curvature beta, prescribed lr, T {steps}",
-            float(quadratic.gap(run.x_final.values)[0]),
-            "<=",
-            theorem.bound(**k),
-            trivial=0.5,
-        )
+        where = f"curvature beta, prescribed lr, T {steps}"
+        yield confront(theorem, where, quadratic, k, lr=theorem.step_size(**k), x0=1.0, trivial=0.5)
 
 
 T1 = register(

@@ -23,8 +23,8 @@ from functools import partial
 
 from .._problems import problems
 from .._simulation.lr import InverseTime
-from .._simulation.simulate import simulate
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import STRONG, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -48,7 +48,7 @@ def power_bound(*, beta: float, mu: float, rho: float, steps: int, delta: float,
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; and the shrinking two-cycle on curvature beta."""
-    for trial in random_problems("strongly-convex", quick=quick):
+    for trial in random_problems(theorem, "strongly-convex", quick=quick):
         f = trial.problem
         run = trial.run("sam", 1000, lr=step_size(beta=f.beta, mu=f.mu), record=(10, 100, 1000), means=False)
         for steps, value in zip((10, 100, 1000), run.value.values, strict=True):
@@ -56,11 +56,9 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
             yield from trial.compare(f"sam, T {steps}", value - f.f_star, lambda lr, at=at, **k: at(**k), trial.gap())
     quadratic, long = problems()["quadratic"](curvatures=[1.0]), 10_000 if quick else 30_000
     for kappa, rho, steps, x0 in ((1.0, 0.5, long, 0.5), (2.0, 0.5, long, 0.5), (1.0, 0.05, long, 0.05), (1.0, 0.5, 1, 1e-9)):
-        lr = step_size(beta=1.0, mu=1 / kappa)
-        run = simulate(quadratic, method="sam", lr=lr, rho=rho, steps=steps, x0=x0, means=False)
-        limit = theorem.bound(beta=1.0, mu=1 / kappa, rho=rho, steps=steps, delta=x0**2 / 2)
+        k = {"beta": 1.0, "mu": 1 / kappa, "rho": rho, "steps": steps, "delta": x0**2 / 2}
         where = f"curvature beta, kappa {kappa:g}, rho {rho:g}, T {steps}, x0 {x0:g}"
-        yield Cell(where, float(quadratic.gap(run.x_final.values)[0]), "<=", limit)
+        yield confront(theorem, where, quadratic, k, lr=step_size(beta=1.0, mu=1 / kappa), x0=x0)
 
 
 T1D = register(

@@ -53,7 +53,7 @@ def over_lanes(lr: LRSchedule, lanes: int) -> Rate:
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families and quadratics of curvature beta, near T1d's instances, each under four ways to choose the radii."""
-    for trial in random_problems("strongly-convex", quick=quick):
+    for trial in random_problems(theorem, "strongly-convex", quick=quick):
         f = trial.problem
         lr = t1d.step_size(beta=f.beta, mu=f.mu)
         for label, steps, gap in runs(f, trial.x0, over_lanes(lr, len(trial.rho)), trial.rho, (1, 10, 50)):

@@ -94,7 +94,7 @@ def runs(f: Problem, x: Array, rate: Rate, rho: Array, horizons: tuple[int, ...]
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families at random lr, and a quadratic near T1's instances, each under four ways to choose the radii."""
-    for trial in random_problems("strongly-convex", quick=quick, top=0.95):
+    for trial in random_problems(theorem, "strongly-convex", quick=quick, top=0.95):
         f = trial.problem
         at = partial(theorem.bound, beta=f.beta, mu=f.mu)
         for label, steps, gap in runs(f, trial.x0, constantly(trial.lr), trial.rho, (1, 10, 50)):

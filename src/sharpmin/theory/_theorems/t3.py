@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import over, step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import CONVEX, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -49,16 +49,14 @@ def closed_form(*, beta: float, rho: float, steps: int, delta: float) -> float:
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the two-cycle at lr = 1/beta, where the bound is attained."""
-    for trial in random_problems("convex", quick=quick):
+    for trial in random_problems(theorem, "convex", quick=quick):
         yield from trial.mean_squares("sam", partial(theorem.bound, beta=trial.problem.beta))
     beta, rho, steps = 2.0, 0.3, 1000
     f = problems()["quadratic"](curvatures=[beta])
-    run = simulate(f, method="sam", lr=1 / beta, rho=rho, steps=steps, x0=rho)
-    limit = theorem.bound(beta=beta, rho=rho, steps=steps, delta=beta * rho**2 / 2, lr=1 / beta)
-    yield Cell(f"two-cycle, lr 1/beta, T {steps}", float(run.mean_square_gradient[0]), "<=", limit)
+    k = {"beta": beta, "rho": rho, "steps": steps, "delta": beta * rho**2 / 2, "lr": 1 / beta}
+    yield confront(theorem, f"two-cycle, lr 1/beta, T {steps}", f, k, x0=rho)
     k = {"beta": beta, "rho": rho, "steps": steps, "delta": 1.0}
-    run = simulate(f, method="sam", lr=theorem.step_size(**k), rho=rho, steps=steps, x0=1.0)
-    yield Cell("quadratic, prescribed lr", float(run.mean_square_gradient[0]), "<=", theorem.bound(**k), trivial=2 * beta)
+    yield confront(theorem, "quadratic, prescribed lr", f, k, lr=theorem.step_size(**k), x0=1.0, trivial=2 * beta)
 
 
 T3 = register(

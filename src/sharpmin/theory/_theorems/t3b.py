@@ -23,9 +23,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import over, step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import CONVEX, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -51,7 +51,7 @@ def second_term_lower(*, delta: float, **k: float) -> float:
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the two-cycle at beta lr = 0.005, where the floor is attained to 0.5 %."""
-    for trial in random_problems("convex", quick=quick, top=0.95):
+    for trial in random_problems(theorem, "convex", quick=quick, top=0.95):
         f = trial.problem
         for steps in (10, 300):
             least = trial.run("sam", steps).min_square_gradient.values
@@ -59,9 +59,8 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
             yield from trial.compare(f"sam, best of T {steps}", least, at, 2 * f.beta * trial.gap())
     beta, quadratic = 2.0, problems()["quadratic"](curvatures=[2.0])
     for s, rho, steps, start in ((0.005, 0.3, 1000, 0.005 * 0.3 / 1.995), (0.999, 1e-9, 1, 1.0)):
-        run = simulate(quadratic, method="sam", lr=s / beta, rho=rho, steps=steps, x0=start)
-        limit = theorem.bound(beta=beta, rho=rho, steps=steps, delta=beta * start**2 / 2, lr=s / beta)
-        yield Cell(f"quadratic, beta lr {s}, rho {rho:g}, T {steps}", float(run.min_square_gradient[0]), "<=", limit)
+        k = {"beta": beta, "rho": rho, "steps": steps, "delta": beta * start**2 / 2, "lr": s / beta}
+        yield confront(theorem, f"quadratic, beta lr {s}, rho {rho:g}, T {steps}", quadratic, k, x0=start)
 
 
 T3B = register(

@@ -22,9 +22,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront, start_gap
 from .._statements.random_problems import random_problems
 from .._statements.situation import CONVEX, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -44,15 +44,13 @@ def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; TRAP(0.001) at its trapped point, for three step sizes."""
-    for trial in random_problems("nonconvex", quick=quick):
+    for trial in random_problems(theorem, "nonconvex", quick=quick):
         yield from trial.mean_squares("sam", partial(theorem.bound, beta=trial.problem.beta))
     beta, rho, steps = 2.0, 0.5, 10_000
     f = problems()["trap"](theta=0.001, beta=beta, rho=rho)
-    lrs = [0.1 / beta, 0.5 / beta, 1 / beta]
-    run = simulate(f, method="sam", lr=lrs, rho=rho, steps=steps, x0=0.0)
-    for lr, mean in zip(lrs, run.mean_square_gradient.values, strict=True):
-        limit = theorem.bound(beta=beta, rho=rho, steps=steps, delta=float(f.gap(run.x_final.values[:1] * 0)[0]), lr=lr)
-        yield Cell(f"trap, theta 0.001, beta lr {lr * beta:g}, T {steps}", float(mean), "<=", limit)
+    for s in (0.1, 0.5, 1.0):
+        k = {"beta": beta, "rho": rho, "steps": steps, "delta": start_gap(f, 0.0), "lr": s / beta}
+        yield confront(theorem, f"trap, theta 0.001, beta lr {s:g}, T {steps}", f, k, x0=0.0)
 
 
 T4 = register(

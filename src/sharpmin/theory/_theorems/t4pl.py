@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import STRONG, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -36,14 +36,13 @@ def bound(*, beta: float, mu: float, rho: float, steps: int, delta: float, lr: f
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families, with the exact PL constant of nonconvex hinge sums where it is positive; the quadratic that attains it."""
     for kind in ("strongly-convex", "nonconvex"):
-        for trial in random_problems(kind, quick=quick):
+        for trial in random_problems(theorem, kind, quick=quick):
             if trial.problem.pl > 0:
                 yield from trial.final_gaps("sam", partial(theorem.bound, beta=trial.problem.beta, mu=trial.problem.pl))
     beta, rho, steps = 2.0, 0.3, 100
     f = problems()["quadratic"](curvatures=[beta])
-    run = simulate(f, method="sam", lr=1 / beta, rho=rho, steps=steps, x0=1.0, means=False)
-    limit = theorem.bound(beta=beta, mu=beta, rho=rho, steps=steps, delta=1.0)
-    yield Cell("quadratic, kappa 1, lr 1/beta", float(f.gap(run.x_final.values)[0]), "<=", limit)
+    k = {"beta": beta, "mu": beta, "rho": rho, "steps": steps, "delta": 1.0}
+    yield confront(theorem, "quadratic, kappa 1, lr 1/beta", f, k, lr=1 / beta, x0=1.0)
 
 
 T4PL = register(

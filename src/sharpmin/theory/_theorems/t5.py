@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Any
 from sharpmin.core.extras import optional
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import over, step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront, start_gap
 from .._statements.noise import smoothness, variance
 from .._statements.random_problems import random_problems
 from .._statements.situation import CLIPPING, NOISY, UP_TO, Place, Rule
@@ -96,24 +96,20 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy families for m- and n-SAM; E5 at little noise; E3 at lr = 1/beta, where x+ = xi' - rho sign(x - xi)."""
     for method in ("m-sam", "n-sam"):
         for kind in ("nonconvex", "convex"):
-            for trial in random_problems(kind, quick=quick, seeds=32, settings=4):
+            for trial in random_problems(theorem, kind, quick=quick, seeds=32, settings=4):
                 f = trial.problem
                 at = partial(theorem.bound, beta=f.beta, sigma=f.sigma, oracle=method, beta_component=f.beta_batch)
                 yield from trial.mean_squares(method, at)
         theta, s, steps = 0.002, 0.0005, 10_000
         trap = problems()["e5"](theta=theta, s=s, beta=1.0, rho=1.0)
         k: dict[str, Any] = {"beta": 1.0, "sigma": s, "rho": 1.0, "steps": steps, "oracle": method}
-        k["delta"] = float(trap.gap(np.zeros(1))[0])
-        run = simulate(trap, method=method, lr=theorem.step_size(**k), rho=1.0, steps=steps, x0=0.0, seeds=range(4))
-        where = f"e5, {method}, theta {theta}, s {s}, T {steps}"
-        yield Cell(where, float(run.mean_square_gradient.max()), "<=", theorem.bound(**k), trivial=2 * k["delta"])
-    beta, rho, lanes, steps = 2.0, 1.0, 400, 2000
+        k["delta"] = start_gap(trap, 0.0)
+        where, lr = f"e5, {method}, theta {theta}, s {s}, T {steps}", theorem.step_size(**k)
+        yield confront(theorem, where, trap, k, method=method, lr=lr, x0=0.0, seeds=4, worst=True, trivial=2 * k["delta"])
+    beta, rho = 2.0, 1.0
     samples = problems()["e3"](p=0.5, rho=rho, beta=beta, c=1.0)
-    run = simulate(samples, method="n-sam", lr=1 / beta, rho=rho, steps=steps, x0=0.0, seeds=np.arange(lanes))
-    squares = run.mean_square_gradient.values
-    limit = theorem.bound(beta=beta, sigma=samples.sigma, rho=rho, steps=steps, delta=0.0, oracle="n-sam", lr=1 / beta)
-    error = float(squares.std(ddof=1) / math.sqrt(lanes))
-    yield Cell("quadratic samples, n-sam, lr 1/beta", float(squares.mean()), "<=", limit, error)
+    k = {"beta": beta, "sigma": samples.sigma, "rho": rho, "steps": 2000, "delta": 0.0, "oracle": "n-sam", "lr": 1 / beta}
+    yield confront(theorem, "quadratic samples, n-sam, lr 1/beta", samples, k, method="n-sam", x0=0.0, seeds=400)
 
 
 T5 = register(

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING, Any
 from sharpmin.core.extras import optional
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import over, step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.noise import smoothness, variance
 from .._statements.random_problems import random_problems
 from .._statements.situation import CLIPPING, NOISY, UP_TO, Place, Rule
@@ -89,29 +89,24 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy families for m- and n-SAM; E1; n-SAM at lr = 1/beta, kappa = 1, where it is an equality."""
     for method in ("m-sam", "n-sam"):
         for trial in chain(
-            *(random_problems(kind, quick=quick, seeds=32, settings=4) for kind in ("strongly-convex", "nonconvex"))
+            *(random_problems(theorem, kind, quick=quick, seeds=32, settings=4) for kind in ("strongly-convex", "nonconvex"))
         ):
             f = trial.problem
             if f.pl > 0:
                 k = {"sigma": f.sigma, "oracle": method, "beta_component": f.beta_batch}
                 yield from trial.final_gaps(method, partial(theorem.bound, beta=f.beta, mu=f.pl, **k))
     e1, c, steps = problems()["e1"](beta=1.0, mu=0.1, rho=1.0), 3.065625, 20_000
-    run = simulate(e1, method="m-sam", lr=0.01, rho=1.0, steps=steps, x0=c, seeds=range(8), means=False)
     k = {"sigma": e1.sigma, "rho": 1.0, "steps": steps, "delta": 0.1 * c**2 / 2, "lr": 0.01}
-    limit = theorem.bound(beta=e1.beta, mu=0.1, beta_component=e1.beta_component, **k)
-    yield Cell("e1, m-sam, lr 0.01, in the middle of its trap", float(e1.gap(run.x_final.values).max()), "<=", limit)
-    beta, rho, c, lanes = 2.0, 1.0, 10.0, 40_000
-    for spread in (0.0, c):
-        if spread:
-            f, method, seeds = problems()["e3"](p=0.5, rho=rho, beta=beta, c=spread), "n-sam", np.arange(lanes)
-        else:
-            f, method, seeds = problems()["quadratic"](curvatures=[beta]), "sam", np.arange(2)
-        run = simulate(f, method=method, lr=1 / beta, rho=rho, steps=3, x0=1.7, seeds=seeds, means=False)
-        gaps = f.gap(run.x_final.values)
-        k = {"sigma": f.sigma, "rho": rho, "steps": 3, "delta": beta * 1.7**2 / 2, "oracle": "n-sam", "lr": 1 / beta}
-        error = float(gaps.std(ddof=1) / math.sqrt(len(gaps)))
+    k = {**k, "beta": e1.beta, "mu": 0.1, "beta_component": e1.beta_component}
+    where = "e1, m-sam, lr 0.01, in the middle of its trap"
+    yield confront(theorem, where, e1, k, method="m-sam", x0=c, seeds=8, worst=True)
+    beta, rho = 2.0, 1.0
+    samples = problems()["e3"](p=0.5, rho=rho, beta=beta, c=10.0)
+    for f, method, seeds in ((problems()["quadratic"](curvatures=[beta]), "sam", None), (samples, "n-sam", 40_000)):
+        k = {"beta": beta, "mu": beta, "sigma": f.sigma, "rho": rho, "steps": 3, "delta": beta * 1.7**2 / 2}
+        k = {**k, "oracle": "n-sam", "lr": 1 / beta}
         where = f"quadratic samples, sigma {f.sigma:g}, kappa 1, lr 1/beta"
-        yield Cell(where, float(gaps.mean()), "<=", theorem.bound(beta=beta, mu=beta, **k), error)
+        yield confront(theorem, where, f, k, method=method, x0=1.7, seeds=seeds)
 
 
 T6 = register(

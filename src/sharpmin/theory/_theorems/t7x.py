@@ -25,7 +25,6 @@ there E f(x) - f* -> (1 - 2p)^2 beta rho^2/2.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -33,20 +32,16 @@ from typing import TYPE_CHECKING
 from sharpmin.core.extras import optional
 
 from .._problems import problems
-from .._problems.problem import Problem
-from .._simulation.simulate import simulate
 from .._statements.assume import step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront, distance, statistic
 from .._statements.random_problems import random_problems
 from .._statements.situation import Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
-from .t7 import distances
 
 if TYPE_CHECKING:
     import numpy as np
-    import xarray as xr
 
-    from .._problems.problem import Array
 else:
     np = optional("numpy", extra="lab")
 
@@ -57,32 +52,22 @@ def bound(*, beta: float, sigma: float, rho: float, steps: int, distance: float,
     return distance**2 / (2 * lr * steps) + beta * rho**2 / 2 + lr * sigma**2 / 2
 
 
-def mean_gaps(f: Problem, run: xr.Dataset) -> Array:
-    """The mean over t < T of f(x_t) - f*, per lane, of a run that recorded every step."""
-    return np.asarray(run.value.values[:-1].mean(axis=0) - f.f_star)
-
-
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy convex families, with lr up to 1/beta; E3 with skewed samples, from where it stays; one step on a quadratic."""
-    for trial in random_problems("convex", quick=quick, seeds=32, settings=4):
-        f, away = trial.problem, distances(trial.problem, trial.x0)
+    for trial in random_problems(theorem, "convex", quick=quick, seeds=32, settings=4):
+        f, away = trial.problem, distance(trial.problem, trial.x0)
         for steps in (10, 100):
-            gaps = mean_gaps(f, trial.run("n-sam", steps, record=range(steps + 1), means=False))
+            gaps = statistic(f, trial.run("n-sam", steps, record=range(steps + 1), means=False), "mean-gap")
             at = partial(theorem.bound, beta=f.beta, sigma=f.sigma, steps=steps)
             yield from trial.compare(f"n-sam, T {steps}", gaps, at, trial.gap(), distance=away)
-    lanes, lr, steps = 64, 0.001, 4000
     for rho in (1.0, 0.01):
-        f = problems()["e3"](p=0.1, rho=rho)  # of curvature 1, so f(x) - f* = ||grad f(x)||^2/2
-        run = simulate(f, method="n-sam", lr=lr, rho=rho, steps=steps, x0=-0.8 * rho, seeds=np.arange(lanes))
-        gaps = run.mean_square_gradient.values / 2
-        limit = theorem.bound(beta=1.0, sigma=f.sigma, rho=rho, steps=steps, distance=0.8 * rho, lr=lr)
-        error = float(gaps.std(ddof=1) / math.sqrt(lanes))
-        yield Cell(f"e3, p 0.1, rho {rho:g}, lr {lr}, T {steps}", float(gaps.mean()), "<=", limit, error)
+        f = problems()["e3"](p=0.1, rho=rho)
+        k = {"beta": 1.0, "sigma": f.sigma, "rho": rho, "steps": 4000, "distance": 0.8 * rho, "lr": 0.001}
+        yield confront(theorem, f"e3, p 0.1, rho {rho:g}, lr 0.001, T 4000", f, k, method="n-sam", x0=-0.8 * rho, seeds=64)
     for lr, rho in ((0.5, 1e-4), (0.25, 0.3)):
+        k = {"beta": 2.0, "sigma": 0.0, "rho": rho, "steps": 1, "distance": 1.0, "lr": lr}
         f = problems()["quadratic"](curvatures=[2.0])
-        run = simulate(f, method="n-sam", lr=lr, rho=rho, steps=1, x0=1.0, record=range(2))
-        limit = theorem.bound(beta=2.0, sigma=0.0, rho=rho, steps=1, distance=1.0, lr=lr)
-        yield Cell(f"quadratic, lr {lr}, rho {rho:g}, T 1", float(mean_gaps(f, run)[0]), "<=", limit)
+        yield confront(theorem, f"quadratic, lr {lr}, rho {rho:g}, T 1", f, k, method="n-sam", x0=1.0)
 
 
 T7X = register(

@@ -21,7 +21,6 @@ the floor.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -29,13 +28,12 @@ from typing import TYPE_CHECKING
 from sharpmin.core.extras import optional
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront, distance
 from .._statements.random_problems import random_problems
 from .._statements.situation import Place, Rule
 from .._statements.theorem import Theorem, register, without
-from .t7 import distances
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,20 +55,16 @@ def right_hand_side(*, beta: float, mu: float, sigma: float, rho: float, steps: 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy strongly convex families; E3 with skewed samples, where n-SAM stays 0.8 rho away, at two radii."""
-    for trial in random_problems("strongly-convex", quick=quick, top=0.95, seeds=32, settings=4):
-        f, away = trial.problem, distances(trial.problem, trial.x0)
+    for trial in random_problems(theorem, "strongly-convex", quick=quick, top=0.95, seeds=32, settings=4):
+        f, away = trial.problem, distance(trial.problem, trial.x0)
         for steps in (10, 100, 1000):
-            squares = distances(f, trial.run("n-sam", steps, means=False).x_final.values) ** 2
+            squares = distance(f, trial.run("n-sam", steps, means=False).x_final.values) ** 2
             at = partial(theorem.bound, beta=f.beta, mu=f.mu, sigma=f.sigma, steps=steps)
             yield from trial.compare(f"n-sam, T {steps}", squares, at, away**2, distance=away)
-    lanes, lr, steps = 256, 0.001, 4000
     for rho in (1.0, 0.01):
         f = problems()["e3"](p=0.1, rho=rho)
-        run = simulate(f, method="n-sam", lr=lr, rho=rho, steps=steps, x0=0.0, seeds=np.arange(lanes), means=False)
-        squares = run.x_final.values**2
-        limit = theorem.bound(beta=1.0, mu=1.0, sigma=f.sigma, rho=rho, steps=steps, distance=0.0, lr=lr)
-        error = float(squares.std(ddof=1) / math.sqrt(lanes))
-        yield Cell(f"e3, p 0.1, rho {rho:g}, lr {lr}, T {steps}", float(squares.mean()), "<=", limit, error)
+        k = {"beta": 1.0, "mu": 1.0, "sigma": f.sigma, "rho": rho, "steps": 4000, "distance": 0.0, "lr": 0.001}
+        yield confront(theorem, f"e3, p 0.1, rho {rho:g}, lr 0.001, T 4000", f, k, method="n-sam", x0=0.0, seeds=256)
 
 
 T8 = register(

@@ -23,7 +23,6 @@ rho -> 0 on quadratic samples, where E x^2 is sigma^2/beta^2 after every step. W
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -31,13 +30,12 @@ from typing import TYPE_CHECKING
 from sharpmin.core.extras import optional
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront, distance
 from .._statements.random_problems import random_problems
 from .._statements.situation import Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
-from .t7 import distances
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,23 +51,20 @@ def bound(*, beta: float, mu: float, sigma: float, rho: float, steps: int, dista
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy strongly convex families, with lr up to 1/beta; the two-cycle and quadratic samples at lr = 1/beta, kappa = 1."""
-    for trial in random_problems("strongly-convex", quick=quick, seeds=32, settings=4):
-        f, away = trial.problem, distances(trial.problem, trial.x0)
+    for trial in random_problems(theorem, "strongly-convex", quick=quick, seeds=32, settings=4):
+        f, away = trial.problem, distance(trial.problem, trial.x0)
         for steps in (10, 100, 1000):
-            squares = distances(f, trial.run("n-sam", steps, means=False).x_final.values) ** 2
+            squares = distance(f, trial.run("n-sam", steps, means=False).x_final.values) ** 2
             at = partial(theorem.bound, beta=f.beta, mu=f.mu, sigma=f.sigma, steps=steps)
             yield from trial.compare(f"n-sam, T {steps}", squares, at, away**2, distance=away)
-    beta, rho, steps, lanes = 2.0, 0.3, 5, 40_000
+    beta, rho = 2.0, 0.3
+    k = {"beta": beta, "mu": beta, "sigma": 0.0, "rho": rho, "steps": 5, "distance": rho, "lr": 1 / beta}
     cycle = problems()["quadratic"](curvatures=[beta])
-    run = simulate(cycle, method="n-sam", lr=1 / beta, rho=rho, steps=steps, x0=rho, means=False)
-    limit = theorem.bound(beta=beta, mu=beta, sigma=0.0, rho=rho, steps=steps, distance=rho, lr=1 / beta)
-    yield Cell("two-cycle, kappa 1, lr 1/beta", float(run.x_final.values[0] ** 2), "<=", limit)
+    yield confront(theorem, "two-cycle, kappa 1, lr 1/beta", cycle, k, method="n-sam", x0=rho)
     f = problems()["e3"](p=0.5, rho=1e-6, beta=beta, c=1.0)
-    run = simulate(f, method="n-sam", lr=1 / beta, rho=1e-6, steps=steps, x0=0.0, seeds=np.arange(lanes), means=False)
-    squares = run.x_final.values**2
-    limit = theorem.bound(beta=beta, mu=beta, sigma=f.sigma, rho=1e-6, steps=steps, distance=0.0, lr=1 / beta)
-    error = float(squares.std(ddof=1) / math.sqrt(lanes))
-    yield Cell("quadratic samples, kappa 1, lr 1/beta, rho 1e-6", float(squares.mean()), "<=", limit, error)
+    k = {**k, "sigma": f.sigma, "rho": 1e-6, "distance": 0.0}
+    where = "quadratic samples, kappa 1, lr 1/beta, rho 1e-6"
+    yield confront(theorem, where, f, k, method="n-sam", x0=0.0, seeds=40_000)
 
 
 T8X = register(

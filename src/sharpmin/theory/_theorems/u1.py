@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import require, step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import Trial, random_problems
 from .._statements.situation import CONVEX, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -41,24 +41,22 @@ def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None
     return 2 * delta / (lr * steps * shrink(beta, rho))
 
 
-def unnormalised(kind: str, quick: bool) -> Iterator[Trial]:
+def unnormalised(theorem: Theorem, kind: str, quick: bool) -> Iterator[Trial]:
     """Trials whose beta rho is spread over (0, 0.98)."""
-    for trial in random_problems(kind, quick=quick):
+    for trial in random_problems(theorem, kind, quick=quick):
         r = trial.rho / trial.rho.max() * 0.98
         yield Trial(trial.problem, trial.x0, trial.lr, r / trial.problem.beta)
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the quadratic at lr = 1/beta, where the bound is attained."""
-    for trial in unnormalised("nonconvex", quick):
+    for trial in unnormalised(theorem, "nonconvex", quick):
         yield from trial.mean_squares("usam", partial(theorem.bound, beta=trial.problem.beta))
     beta, r, steps = 2.0, 0.6, 100
     f = problems()["quadratic"](curvatures=[beta])
-    run = simulate(f, method="usam", lr=1 / beta, rho=r / beta, steps=steps, x0=1.0)
-    limit = theorem.bound(beta=beta, rho=r / beta, steps=steps, delta=beta / 2)
-    yield Cell(
-        f"quadratic, beta rho {r}, lr 1/beta", float(run.mean_square_gradient[0]), "<=", limit, trivial=2 * beta * beta / 2
-    )
+    k = {"beta": beta, "rho": r / beta, "steps": steps, "delta": beta / 2}
+    where = f"quadratic, beta rho {r}, lr 1/beta"
+    yield confront(theorem, where, f, k, method="usam", lr=1 / beta, x0=1.0, trivial=beta * beta)
 
 
 U1 = register(

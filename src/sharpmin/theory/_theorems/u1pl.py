@@ -17,9 +17,9 @@ from collections.abc import Iterator
 from functools import partial
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.situation import STRONG, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
 from .t4 import step_size
@@ -36,18 +36,16 @@ def bound(*, beta: float, mu: float, rho: float, steps: int, delta: float, lr: f
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families, with exact PL constants; the quadratic that attains the bound."""
     for kind in ("strongly-convex", "nonconvex"):
-        for trial in unnormalised(kind, quick):
+        for trial in unnormalised(theorem, kind, quick):
             if trial.problem.pl > 0:
                 yield from trial.final_gaps(
                     "usam", partial(theorem.bound, beta=trial.problem.beta, mu=trial.problem.pl), (10, 100)
                 )
     beta, r, steps = 2.0, 0.6, 10
     f = problems()["quadratic"](curvatures=[beta])
-    run = simulate(f, method="usam", lr=1 / beta, rho=r / beta, steps=steps, x0=1.0, means=False)
-    limit = theorem.bound(beta=beta, mu=beta, rho=r / beta, steps=steps, delta=beta / 2)
-    yield Cell(
-        f"quadratic, kappa 1, beta rho {r}, lr 1/beta", float(f.gap(run.x_final.values)[0]), "<=", limit, trivial=beta / 2
-    )
+    k = {"beta": beta, "mu": beta, "rho": r / beta, "steps": steps, "delta": beta / 2}
+    where = f"quadratic, kappa 1, beta rho {r}, lr 1/beta"
+    yield confront(theorem, where, f, k, method="usam", lr=1 / beta, x0=1.0, trivial=beta / 2)
 
 
 U1PL = register(

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 from sharpmin.core.extras import optional
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import Trial, random_problems
 from .._statements.situation import CONVEX, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -55,9 +55,9 @@ def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None
     return delta / (descent("u2", beta, rho, lr)[1] * steps)
 
 
-def slowed(kind: str, quick: bool) -> Iterator[Trial]:
+def slowed(theorem: Theorem, kind: str, quick: bool) -> Iterator[Trial]:
     """Trials whose lr is spread up to its limit, which depends on rho; beta rho from 0 to 20."""
-    for trial in random_problems(kind, quick=quick):
+    for trial in random_problems(theorem, kind, quick=quick):
         beta = trial.problem.beta
         rho = trial.rho / trial.rho.max() * np.geomspace(0.5, 20.0, len(trial.rho)) / beta
         limits = np.array([step_size(beta=beta, rho=float(r)) for r in rho])
@@ -66,16 +66,14 @@ def slowed(kind: str, quick: bool) -> Iterator[Trial]:
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the quadratic with lr at its limit, where the bound is attained, for a small and a large rho."""
-    for trial in slowed("convex", quick):
+    for trial in slowed(theorem, "convex", quick):
         yield from trial.mean_squares("usam", partial(theorem.bound, beta=trial.problem.beta))
     beta, steps = 2.0, 100
     f = problems()["quadratic"](curvatures=[beta])
     for r in (0.5, 5.0):
-        lr = theorem.step_size(beta=beta, rho=r / beta)
-        run = simulate(f, method="usam", lr=lr, rho=r / beta, steps=steps, x0=1.0)
-        limit = theorem.bound(beta=beta, rho=r / beta, steps=steps, delta=beta / 2)
+        lr, k = theorem.step_size(beta=beta, rho=r / beta), {"beta": beta, "rho": r / beta, "steps": steps, "delta": beta / 2}
         where = f"quadratic, beta rho {r:g}, lr at its limit, T {steps}"
-        yield Cell(where, float(run.mean_square_gradient[0]), "<=", limit, trivial=beta * beta)
+        yield confront(theorem, where, f, k, method="usam", lr=lr, x0=1.0, trivial=beta * beta)
 
 
 U2 = register(

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.situation import STRONG, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
 from .u2 import descent, slowed, step_size
@@ -31,17 +31,16 @@ def bound(*, beta: float, mu: float, rho: float, steps: int, delta: float, lr: f
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the quadratic that attains the bound, for a small and a large rho."""
-    for trial in slowed("strongly-convex", quick):
+    for trial in slowed(theorem, "strongly-convex", quick):
         at = partial(theorem.bound, beta=trial.problem.beta, mu=trial.problem.mu)
         yield from trial.final_gaps("usam", at, (1, 10, 100))
     beta, steps = 2.0, 10
     f = problems()["quadratic"](curvatures=[beta])
     for r in (0.5, 5.0):
         lr = theorem.step_size(beta=beta, rho=r / beta)
-        run = simulate(f, method="usam", lr=lr, rho=r / beta, steps=steps, x0=1.0, means=False)
-        limit = theorem.bound(beta=beta, mu=beta, rho=r / beta, steps=steps, delta=beta / 2)
+        k = {"beta": beta, "mu": beta, "rho": r / beta, "steps": steps, "delta": beta / 2}
         where = f"quadratic, kappa 1, beta rho {r:g}, lr at its limit, T {steps}"
-        yield Cell(where, float(f.gap(run.x_final.values)[0]), "<=", limit, trivial=beta / 2)
+        yield confront(theorem, where, f, k, method="usam", lr=lr, x0=1.0, trivial=beta / 2)
 
 
 U2SC = register(

@@ -53,7 +53,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
             gaps.append(float(f.gap(run.x_final.values)[0]))
         limit = theorem.bound(beta=beta, mu=mu, rho=rho, lr=lr, steps=steps, delta=1.0)
         yield Cell(f"quadratics, beta {beta:g}, mu {mu:g}, rho {rho:g}, lr {lr:g}, T {steps}", max(gaps), "==", limit)
-    for trial in random_problems("strongly-convex", quick=quick, top=1.5):
+    for trial in random_problems(theorem, "strongly-convex", quick=quick, top=1.5):
         f = trial.problem
         for steps in (1, 3, 10):
             gaps_now = f.gap(trial.run("usam", steps, means=False).x_final.values)

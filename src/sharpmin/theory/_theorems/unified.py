@@ -149,7 +149,7 @@ def without_variance(theorem: Theorem, lam: float) -> Cell:
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy nonconvex families under four lam, the variance as residual; samples of unbounded variance; the trap."""
-    for trial in random_problems("nonconvex", quick=quick, seeds=32, settings=4):
+    for trial in random_problems(theorem, "nonconvex", quick=quick, seeds=32, settings=4):
         f = trial.problem
         for one, lam in settings(trial):
             radius = Blend(float(one.rho[0]), lam)

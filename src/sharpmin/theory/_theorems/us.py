@@ -19,7 +19,6 @@ lr alone does not.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,9 +26,9 @@ from typing import TYPE_CHECKING
 from sharpmin.core.extras import optional
 
 from .._problems import problems
-from .._simulation.simulate import simulate
 from .._statements.assume import require, step_below
 from .._statements.cell import Cell
+from .._statements.confront import confront
 from .._statements.random_problems import Trial, random_problems
 from .._statements.situation import ANY, NOISY, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
@@ -48,29 +47,27 @@ def bound(*, beta: float, sigma: float, rho: float, steps: int, delta: float, lr
     return (2 * delta / (lr * steps) + (r**2 + beta * lr) * sigma**2) / (1 - r**2)
 
 
-def noisy(kind: str, quick: bool, top: float) -> Iterator[Trial]:
+def noisy(theorem: Theorem, kind: str, quick: bool, top: float) -> Iterator[Trial]:
     """Noisy trials whose beta_component rho is spread over (0, top)."""
-    for trial in random_problems(kind, quick=quick, seeds=32, settings=4):
+    for trial in random_problems(theorem, kind, quick=quick, seeds=32, settings=4):
         r = trial.rho / trial.rho.max() * top
         yield Trial(trial.problem, trial.x0, trial.lr, r / trial.problem.beta_component, trial.seeds)
 
 
 def samples(theorem: Theorem, method: str, radii: tuple[float, ...]) -> Iterator[Cell]:
     """Quadratic samples of equal curvature at lr = 1/beta, from the optimum."""
-    beta, steps, lanes = 2.0, 1000, 1500
+    beta = 2.0
     f = problems()["e3"](p=0.5, rho=0.0, beta=beta, c=1.0)
     for r in radii:
-        run = simulate(f, method=method, lr=1 / beta, rho=r / beta, steps=steps, x0=0.0, seeds=np.arange(lanes))
-        squares = run.mean_square_gradient.values
-        limit = theorem.bound(beta=beta, sigma=f.sigma, rho=r / beta, steps=steps, delta=0.0, lr=1 / beta)
-        error = float(squares.std(ddof=1) / math.sqrt(lanes))
-        yield Cell(f"quadratic samples, {method}, beta rho {r:g}, lr 1/beta", float(squares.mean()), "<=", limit, error)
+        k = {"beta": beta, "sigma": f.sigma, "rho": r / beta, "steps": 1000, "delta": 0.0, "lr": 1 / beta}
+        where = f"quadratic samples, {method}, beta rho {r:g}, lr 1/beta"
+        yield confront(theorem, where, f, k, method=method, x0=0.0, seeds=1500)
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy families; the quadratic samples that attain the bound."""
     for kind in ("nonconvex", "convex"):
-        for trial in noisy(kind, quick, 0.95):
+        for trial in noisy(theorem, kind, quick, 0.95):
             f = trial.problem
             yield from trial.mean_squares("n-usam", partial(theorem.bound, beta=f.beta, sigma=f.sigma))
     yield from samples(theorem, "n-usam", (0.0, 0.3, 0.8))

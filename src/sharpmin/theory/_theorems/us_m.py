@@ -50,7 +50,7 @@ def bound(
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy families; quadratic samples of equal curvature."""
     for kind in ("nonconvex", "convex"):
-        for trial in noisy(kind, quick, 0.57):
+        for trial in noisy(theorem, kind, quick, 0.57):
             f = trial.problem
             at = partial(theorem.bound, beta=f.beta, sigma=f.sigma, beta_component=f.beta_component)
             yield from trial.mean_squares("m-usam", at)
