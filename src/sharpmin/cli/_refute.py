@@ -78,7 +78,8 @@ def _attack(bound: Any, where: Any, kept: Path | None, *, budget: int, seed: int
 
     from sharpmin import theory
     from sharpmin.runs import Store
-    from sharpmin.theory._refute.refute import begin, run
+    from sharpmin.theory._refute.hunt import run
+    from sharpmin.theory._refute.refute import begin
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "hunt.jsonl" if kept is None else kept

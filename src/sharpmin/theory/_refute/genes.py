@@ -44,7 +44,7 @@ class Reader:
         u = np.clip((self.many(1)[:, 0] - 0.05) / 0.9, 0.0, 1.0)
         low, high = np.broadcast_to(low, u.shape), np.broadcast_to(high, u.shape)
         inner = low * (high / low) ** u
-        return np.where(u <= 0, low, np.where(u >= 1, high, inner))
+        return np.asarray(np.where(u <= 0, low, np.where(u >= 1, high, inner)))
 
     def signed(self) -> Array:
         """One column from -10 to 10, most of it near 0."""
@@ -91,13 +91,15 @@ def settings(conjecture: Conjecture, reader: Reader, longest: int | None = None)
 def radii_of(conjecture: Conjecture, s: Settings, lr: Array) -> tuple[Array, Array]:
     """Radii and caps of `population.Runs`, for lr of shape (horizon, lanes)."""
     t = np.arange(len(lr))[:, None]
-    shapes = {
-        "inverse-sqrt": lambda: s.rho / np.sqrt(t + 1.0), "sqrt-lr": lambda: s.rho * np.sqrt(s.beta * lr),
-        "switched": lambda: np.where(t < s.switch, s.rho, 0.0),
-    }  # fmt: skip
-    radii = shapes.get(conjecture.radius, lambda: s.rho)()
+    radii = s.rho * np.ones_like(lr)
+    if conjecture.radius == "inverse-sqrt":
+        radii = s.rho / np.sqrt(t + 1.0) * np.ones_like(lr)
+    if conjecture.radius == "sqrt-lr":
+        radii = s.rho * np.sqrt(s.beta * lr)
+    if conjecture.radius == "switched":
+        radii = np.where(t < s.switch, s.rho, 0.0)
     caps = s.c if conjecture.radius == "capped" else np.full(len(s.rho), np.inf)
-    return np.ascontiguousarray(np.broadcast_to(radii, lr.shape)), caps
+    return np.ascontiguousarray(radii), caps
 
 
 def radius_object(conjecture: Conjecture, constants: dict[str, Any]) -> Any:
@@ -107,12 +109,13 @@ def radius_object(conjecture: Conjecture, constants: dict[str, Any]) -> Any:
         return None
     if isinstance(rho, RhoSchedule):  # the bound is told of the schedule itself
         return rho
-    return {
-        "inverse-sqrt": lambda: InverseSqrt(rho),
-        "sqrt-lr": lambda: ProportionalToLR(rho, lr=1 / constants["beta"], power=0.5),
-        "capped": lambda: Capped(rho, c=constants["c"]),
-        "switched": lambda: Until(rho, stop=constants["switch"]),
-    }.get(conjecture.radius, lambda: rho)()
+    if conjecture.radius == "inverse-sqrt":
+        return InverseSqrt(rho)
+    if conjecture.radius == "sqrt-lr":
+        return ProportionalToLR(rho, lr=1 / constants["beta"], power=0.5)
+    if conjecture.radius == "capped":
+        return Capped(rho, c=constants["c"])
+    return Until(rho, stop=constants["switch"]) if conjecture.radius == "switched" else rho
 
 
 def constants_of(conjecture: Conjecture, s: Settings, i: int, f: dict[str, float]) -> dict[str, Any]:

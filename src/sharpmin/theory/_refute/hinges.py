@@ -172,4 +172,4 @@ def _pl(f: Hinges, mean: Array, points: Array, gaps: Array, low: Array, high: Ar
     touches = (low <= x) & (x <= high) & (mean > 0)
     ends = np.where(touches, mean, np.inf)
     ends[:, [0, -1]] = np.minimum(ends[:, [0, -1]], np.where(mean[:, [0, -1]] > 0, mean[:, [0, -1]], 0.0))
-    return np.minimum(ratios.min(axis=1), ends.min(axis=1))
+    return np.asarray(np.minimum(ratios.min(axis=1), ends.min(axis=1)))

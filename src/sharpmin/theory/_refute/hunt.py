@@ -136,7 +136,8 @@ def fitness(conjecture: Conjecture, family: str, genes: Array) -> Array:
         runs = Runs(method_on(conjecture, family), lr, *radii_of(conjecture, s, lr), clip, s.steps, x0)
         values = measure(f, runs, conjecture.quantity)
         surely = values - (f.resolution if "gap" in conjecture.quantity else 0.0)
-        out[speaks] = np.where(np.isfinite(surely), surely / limits[speaks], -np.inf)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            out[speaks] = np.where(np.isfinite(surely), surely / limits[speaks], -np.inf)
     back = np.empty_like(out)
     back[order] = out
     return back
@@ -165,7 +166,7 @@ def _limits(conjecture: Conjecture, s: Settings, f: Functions, x0: Array) -> tup
         if mu == 0 and conjecture.setting in WITH_MU:
             continue
         rate = step_sizes(conjecture, told)
-        lr[:, i] = [rate(t) for t in range(len(lr))] if callable(rate) else rate
+        lr[: s.steps[i], i] = [rate(t) for t in range(s.steps[i])] if callable(rate) else rate
         limit = conjecture.limit(told)
         if limit > _LEAST * f.resolution[i] and math.isfinite(float(lr[0, i])):
             limits[i] = limit

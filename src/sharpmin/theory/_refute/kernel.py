@@ -22,7 +22,7 @@ def hinge_slope(row: Any, x: float) -> float:
         term = row[k + 1] * max(0.0, x - row[k])
         total += term
         size += abs(term)
-    return 0.0 if abs(total) < ROUNDING * size else total
+    return 0.0 if abs(total) < ROUNDING * size else float(total)
 
 
 @jit
@@ -61,9 +61,9 @@ def slope(kind: int, row: Any, x: Any, g: Any) -> float:
     """The gradient goes into g; returns f - f*."""
     if kind == HINGES:
         g[0] = hinge_slope(row, x[0])
-        return hinge_gap(row, x[0])
+        return float(hinge_gap(row, x[0]))
     if kind == CONES:
-        return cone_slope(row, x, g)
+        return float(cone_slope(row, x, g))
     f = 0.0
     for k in range(len(x)):
         g[k] = row[k] * x[k]

@@ -96,12 +96,16 @@ def _weights(problem: Problem) -> list[float]:
     """The probabilities of the samples."""
     if isinstance(problem, HingeProblem):
         return list(problem.probabilities)
-    count = {Noisy: lambda: len(problem.offsets), OwnProblem: lambda: problem.samples}.get(type(problem))  # type: ignore[attr-defined]
-    if count is None or problem.batch != 1:
+    count = 0
+    if isinstance(problem, Noisy):
+        count = len(problem.offsets)
+    if isinstance(problem, OwnProblem):
+        count = problem.samples
+    if not count or problem.batch != 1:
         raise TypeError(
             f"expect: the samples of {problem!r} cannot be listed; use a hinge problem or own(samples=), or simulate"
         )
-    return [1 / count()] * count()
+    return [1 / count] * count
 
 
 def _branches(run: Run, t: int, x: Array, weights: list[float]) -> Iterator[tuple[Any, Array, float]]:
@@ -143,7 +147,7 @@ def _merged(x: Array, w: Array) -> tuple[Array, Array]:
         return x, w
     unit = SAME * (float(np.abs(x).max()) or 1.0)
     _, first, where = np.unique(np.rint(x / unit), axis=0, return_index=True, return_inverse=True)
-    return x[first], np.bincount(where.ravel(), weights=w)
+    return x[first], np.asarray(np.bincount(where.ravel(), weights=w), dtype=np.float64)
 
 
 def _distances(problem: Problem, x: Array, minimizer: Any) -> Array | None:

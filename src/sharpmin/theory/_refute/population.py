@@ -116,7 +116,7 @@ def enumerate_paths(f: Functions, runs: Runs, quantity: str) -> Array:
                 f, x, w, active = f.take(slice(0, going)), x[:going], w[:going], going
             if not going:
                 break
-            g = f.gradient(x) if how.oracle is Oracle.EXACT or not (at_end or over_y) else None
+            g = f.gradient(x) if how.oracle is Oracle.EXACT or not (at_end or over_y) else x
             if not (at_end or over_y):
                 mean = (w * _squares(g)).sum(axis=1)
                 out[:going] = np.fmin(out[:going], mean) if least else out[:going] + mean / runs.steps[:going]
@@ -137,7 +137,7 @@ def _at_end(f: Functions, x: Array, quantity: str) -> Array:
 def _step(
     f: Functions, how: Method, runs: Runs, t: int, x: Array, w: Array, full: Any, over_y: bool
 ) -> tuple[Array, Array, Array]:  # fmt: skip
-    """The next points and their weights, and E f(y) - f* if asked for; `full` is the gradient at x where it is needed."""
+    """The next points and their weights, and E f(y) - f* if asked for; `full` is the gradient of f at x, for exact steps."""
     lr = runs.lr[t, : len(x), None, None]
     exact, independent = how.oracle is Oracle.EXACT, how.oracle is Oracle.N_SAM
     samples: list[int | None] = [None] if exact else list(range(f.weights.shape[1]))

@@ -82,7 +82,7 @@ def _grid(conjecture: Conjecture, horizons: Sequence[float]) -> Iterator[tuple[f
     """beta, kappa, rho, lr beta, T."""
     low, high = conjecture.ranges["lr_beta"]
     wanted = {
-        "beta": (1.0, 2.0), "kappa": (1.0, 4.0), "rho": (0.05, 0.5), "lr_beta": (low, 0.05, 0.3, 0.99 * high, high),
+        "beta": (1.0, 2.0), "kappa": (1.0, 4.0), "rho": (0.05, 0.5, 3.0), "lr_beta": (low, 0.05, 0.3, 0.99 * high, high),
         "steps": horizons,
     }  # fmt: skip
     return product(*(_picks(conjecture, name, values) for name, values in wanted.items()))
@@ -121,15 +121,15 @@ def _steady(conjecture: Conjecture) -> Iterator[Found | None]:
             "sigma": 0.0, "beta_component": case.beta,
         })  # fmt: skip
         rate = step_sizes(conjecture, told)
-        rates[:, i] = [rate(t) for t in range(len(rates))] if callable(rate) else rate
+        rates[: s.steps[i], i] = [rate(t) for t in range(s.steps[i])] if callable(rate) else rate
         limits[i] = conjecture.limit(told)
     order = np.argsort(-s.steps, kind="stable")
     order = order[np.isfinite(limits[order]) & np.isfinite(rates[0, order])]
     if not len(order):
         return
-    s, lr = s.take(order), rates[:, order]
+    s, some = s.take(order), rates[:, order]
     clip = s.clip if conjecture.radius == "clipped" else None
-    runs = Runs(deterministic(conjecture.method), lr, *radii_of(conjecture, s, lr), clip, s.steps, x0[order])
+    runs = Runs(deterministic(conjecture.method), some, *radii_of(conjecture, s, some), clip, s.steps, x0[order])
     with np.errstate(all="ignore"):
         ratios = measure(f.take(order), runs, conjecture.quantity) / limits[order]
     worst = int(np.argmax(np.where(np.isfinite(ratios), ratios, -1.0)))
