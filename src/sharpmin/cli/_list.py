@@ -34,13 +34,17 @@ def list_all(
     if latex or markdown:
         typer.echo("\n".join((_latex if latex else _markdown)(entries) for entries in chosen.values()), nl=False)
         return
+    _print(chosen, titled=not kind)
+
+
+def _print(chosen: dict[str, list[dict[str, Any]]], *, titled: bool) -> None:
     from rich.table import Table
 
     from ._console import Whole
 
     console = Whole()
     for name, entries in chosen.items():
-        grid = Table(box=None, pad_edge=False, title=None if kind else name, title_justify="left", header_style="bold")
+        grid = Table(box=None, pad_edge=False, title=name if titled else None, title_justify="left", header_style="bold")
         for column in entries[0]:
             grid.add_column(column, no_wrap=column in ("id", "kind", "claims", "name"), overflow="fold")
         for entry in entries:
