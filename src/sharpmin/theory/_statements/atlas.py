@@ -56,17 +56,15 @@ def _atlas(theorems: tuple[Theorem, ...]) -> dict[tuple[str, str, str], Case]:
 
 
 def _case(key: tuple[str, str, str], found: Sequence[tuple[Theorem, Place]]) -> Case:
-    switches = tuple(t.id for t, _ in found if t.rule and t.rule.switch)
-    rules = [(t, place) for t, place in found if t.rule and t.id not in switches]
-    evidence = [(t, place) for t, place in found if not t.rule]
-    notes = [place.note for _, place in (*rules, *evidence) if place.note]
-    return Case(
-        tuple(t.id for t, _ in rules),
-        switches,
-        tuple(t.id for t, _ in evidence),
-        _all_the_way([place for _, place in rules], [place for _, place in evidence]),
-        "; ".join(notes) if rules or evidence else _NOTHING.get((key[0], key[2]), ""),
-    )
+    spoken: dict[str, list[tuple[Theorem, Place]]] = {"rules": [], "switches": [], "evidence": []}
+    for theorem, place in found:
+        kind = "evidence" if theorem.rule is None else "switches" if theorem.rule.switch else "rules"
+        spoken[kind].append((theorem, place))
+    ids = {kind: tuple(theorem.id for theorem, _ in pairs) for kind, pairs in spoken.items()}
+    rules, evidence = ([place for _, place in spoken[kind]] for kind in ("rules", "evidence"))
+    places = (*rules, *evidence)
+    note = "; ".join(place.note for place in places if place.note) if places else _NOTHING.get((key[0], key[2]), "")
+    return Case(**ids, all_the_way=_all_the_way(rules, evidence), note=note)
 
 
 def _all_the_way(rules: Iterable[Place], evidence: Iterable[Place]) -> bool | None:
