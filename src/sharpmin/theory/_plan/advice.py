@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from .._statements.atlas import atlas
 from .._statements.theorem import Theorem, registered
-from .evaluate import Inputs, Outcome, attempt, evaluate, floor, outcomes
+from .evaluate import Inputs, Outcome, attempt, evaluate, floor, outcomes, rule_of
 
 MOST_STEPS = 10**15  # what needs more is no advice
 
@@ -104,19 +104,26 @@ def _late_switch(inputs: Inputs, target: float) -> Iterator[Advice]:
     """The latest step at which rho may become 0, where a statement about such a switch bounds this quantity."""
     for name in atlas()[inputs.oracle, inputs.setting, inputs.radius].switches:
         theorem = registered()[name]
-
-        def at(step: int, theorem: Theorem = theorem) -> Outcome:
-            return attempt(theorem, replace(inputs, switch=step))
-
-        def too_late(step: int, at: Callable[[int], Outcome] = at) -> bool:
-            return step >= inputs.steps or at(step + 1).bound > target
-
-        if theorem.rule is None or theorem.rule.quantity != inputs.quantity or at(1).bound > target:
+        if rule_of(theorem).quantity != inputs.quantity or _switched(theorem, inputs, 1).bound > target:
             continue
-        switch = _first(too_late, 1) or 1
-        then = at(switch)
-        text = f"rho = 0 from step {switch} on, with lr = {then.lr:.4g}, at the same number of steps"
+        switch = _latest_switch(theorem, inputs, target)
+        then = _switched(theorem, inputs, switch)
+        step_size = f"{then.lr:.4g}" if isinstance(then.lr, float) else then.lr
+        text = f"rho = 0 from step {switch} on, with lr = {step_size}, at the same number of steps"
         yield Advice("switch", inputs.rho, inputs.steps, inputs.radius, inputs.oracle, then.bound, name, text, switch)
+
+
+def _switched(theorem: Theorem, inputs: Inputs, switch: int) -> Outcome:
+    return attempt(theorem, replace(inputs, switch=switch))
+
+
+def _latest_switch(theorem: Theorem, inputs: Inputs, target: float) -> int:
+    """The last step from which rho = 0 reaches the target; step 1 is known to."""
+
+    def is_last(switch: int) -> bool:
+        return switch >= inputs.steps or _switched(theorem, inputs, switch + 1).bound > target
+
+    return _first(is_last, 1) or 1
 
 
 def _advice(change: str, after: Inputs, text: str) -> Advice:

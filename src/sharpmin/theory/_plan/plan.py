@@ -234,7 +234,7 @@ def _inputs(given: dict[str, Any]) -> Inputs:
         given["clip"] = _theta(given["clip"])
     if radius == "capped" and given["c"] is None:
         given["c"] = 1 / (2 * given["beta"])
-    return Inputs(**{name: given[name] for name in Inputs.__dataclass_fields__ if name in given})
+    return Inputs(**{name: given[name] for name in Inputs.__dataclass_fields__.keys() & given})
 
 
 def _sigma(oracle: str, sigma: float | None) -> float:

@@ -5,7 +5,7 @@ A situation is an oracle, a setting and a radius; there are 3 x 4 x 5 = 60.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -56,18 +56,21 @@ def _atlas(theorems: tuple[Theorem, ...]) -> dict[tuple[str, str, str], Case]:
 
 
 def _case(key: tuple[str, str, str], found: Sequence[tuple[Theorem, Place]]) -> Case:
-    rules = [(t, place) for t, place in found if t.rule and not t.rule.switch]
-    evidence = [(t, place) for t, place in found if not t.rule]
-    stays = any(place.all_the_way is False for _, place in evidence)
-    goes = any(place.all_the_way for _, place in rules)
-    notes = [place.note for _, place in (*rules, *evidence) if place.note]
-    return Case(
-        tuple(t.id for t, _ in rules),
-        tuple(t.id for t, _ in found if t.rule and t.rule.switch),
-        tuple(t.id for t, _ in evidence),
-        False if stays else True if goes else None,
-        "; ".join(notes) if rules or evidence else _NOTHING.get((key[0], key[2]), ""),
-    )
+    spoken: dict[str, list[tuple[Theorem, Place]]] = {"rules": [], "switches": [], "evidence": []}
+    for theorem, place in found:
+        kind = "evidence" if theorem.rule is None else "switches" if theorem.rule.switch else "rules"
+        spoken[kind].append((theorem, place))
+    ids = {kind: tuple(theorem.id for theorem, _ in pairs) for kind, pairs in spoken.items()}
+    rules, evidence = ([place for _, place in spoken[kind]] for kind in ("rules", "evidence"))
+    places = (*rules, *evidence)
+    note = "; ".join(place.note for place in places if place.note) if places else _NOTHING.get((key[0], key[2]), "")
+    return Case(**ids, all_the_way=_all_the_way(rules, evidence), note=note)
+
+
+def _all_the_way(rules: Iterable[Place], evidence: Iterable[Place]) -> bool | None:
+    if any(place.all_the_way is False for place in evidence):
+        return False
+    return True if any(place.all_the_way for place in rules) else None
 
 
 def decided(case: Case) -> bool:
