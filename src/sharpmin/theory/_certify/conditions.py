@@ -121,6 +121,9 @@ def conditions(setting: Setting) -> Conditions:
     x = [fresh(scale=power_of_two(2 * s.delta / s.mu))]
     slope = power_of_two(2 * s.delta * s.beta)
     steep = slope + power_of_two((s.beta * s.rho) ** 2) if s.rho else slope
+    growth = (
+        max(Fraction(1), power_of_two((s.lr * s.beta * (1 + s.rho * s.beta) - 1) ** 2)) if s.method == "usam" else Fraction(1)
+    )
     y: list[Vector] = []
     g: list[Vector] = []
     ascent: list[Vector] = []
@@ -132,11 +135,11 @@ def conditions(setting: Setting) -> Conditions:
             g.append({(basis[-1], tuple(int(k == t) for k in range(powers))): Fraction(1)})
             y.append(plus(x[t], unit, s.rho))
         else:
-            g.append(fresh(scale=slope))
+            g.append(fresh(scale=slope * growth**t))
             y.append(plus(x[t], g[t], s.rho))
-        ascent.append(g[t] if s.method == "gd" else fresh(scale=steep))
+        ascent.append(g[t] if s.method == "gd" else fresh(scale=steep * growth**t))
         x.append(plus(x[t], ascent[t], -s.lr))
-    g.append(fresh(scale=slope))
+    g.append(fresh(scale=slope * growth**steps))
     points, gradients = [{}, *x], [{}, *g]
     if s.method != "gd":
         points, gradients = points + y, gradients + ascent
