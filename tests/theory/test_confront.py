@@ -19,6 +19,7 @@ def by_hand(run, f, quantity):
     x = run.x_final.values
     return {
         "gap": f.gap(x),
+        "mean-gap": sum(f.gap(at) for at in run.x.values[:-1]) / (len(run.x) - 1),
         "squared-gradient": run.mean_square_gradient.values,
         "least-squared-gradient": run.min_square_gradient.values,
         "perturbed-gap": run.mean_perturbed_gap.values,
@@ -30,7 +31,7 @@ def by_hand(run, f, quantity):
 def test_the_mean_over_lanes_with_its_standard_error(quantity):
     f = problems()["e3"](p=0.5, rho=0.5, c=1.0)
     cell = confront(T["t5"], "here", f, NOISY, method="n-sam", x0=0.7, seeds=9, quantity=quantity, trivial=3.0)
-    run = simulate(f, method="n-sam", lr=0.1, rho=0.5, steps=40, x0=0.7, seeds=range(9))
+    run = simulate(f, method="n-sam", lr=0.1, rho=0.5, steps=40, x0=0.7, seeds=range(9), record=range(41))
     values = by_hand(run, f, quantity)
     assert cell.measured == pytest.approx(sum(values) / 9, rel=1e-14)
     assert cell.error == pytest.approx((sum((v - sum(values) / 9) ** 2 for v in values) / 8 / 9) ** 0.5, rel=1e-12)

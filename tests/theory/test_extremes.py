@@ -47,6 +47,8 @@ def test_a_result_beyond_floating_point_names_the_statement_and_the_numbers(name
 
 
 VALUES = st.sampled_from([1e-308, 1e-200, 1e-160, 0.4, 1.0, 1e160, 1e200, 1e308])
+STEPS = st.sampled_from([1, 10, 1000])
+KINDS = {"steps": STEPS, "switch": STEPS, "residual": st.tuples(VALUES, VALUES, VALUES)}
 
 
 @settings(max_examples=40)
@@ -59,7 +61,7 @@ def test_every_statement_gives_a_number_or_a_value_error(name, what, data):
         return
     public = {"formula": T[name].bound, "prescribed": T[name].step_size, "closed": T[name].closed_form}[what]
     keywords = {
-        p.name: data.draw(st.sampled_from([1, 10, 1000])) if p.name in ("steps", "switch") else data.draw(VALUES)
+        p.name: data.draw(KINDS.get(p.name, VALUES))
         for p in inspect.signature(function).parameters.values()
         if p.name != "oracle" and (p.default is p.empty or data.draw(st.booleans()))
     }
