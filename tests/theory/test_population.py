@@ -19,6 +19,7 @@ OF_SIMULATE = {
     "squared-gradient": lambda f, run: run.mean_square_gradient.values,
     "least-squared-gradient": lambda f, run: run.min_square_gradient.values,
     "perturbed-gap": lambda f, run: run.mean_perturbed_gap.values,
+    "mean-gap": lambda f, run: np.mean([f.gap(x) for x in run.x.values[:-1]], axis=0),
     "squared-distance": lambda f, run: f.norm(run.x_final.values) ** 2,  # the optimum of every strongly convex lane is 0
 }
 
@@ -67,7 +68,8 @@ def test_every_lane_is_what_simulate_gives(family, method, radius, quantity):
         )
         x0 = runs.x0[i, 0] if own.dim == 1 else runs.x0[i]
         clip = None if runs.clip is None else float(runs.clip[i])
-        run = simulate(own, method=method, lr=float(s.lr[i]), rho=rho, steps=int(s.steps[i]), x0=x0, clip=clip, engine="numpy")
+        k = {"lr": float(s.lr[i]), "rho": rho, "steps": int(s.steps[i]), "x0": x0, "clip": clip}
+        run = simulate(own, method=method, record=range(k["steps"] + 1), engine="numpy", **k)
         assert found[i] == pytest.approx(float(OF_SIMULATE[quantity](own, run)[0]), rel=1e-8, abs=1e3 * own.resolution)
 
 
@@ -109,7 +111,7 @@ def test_pl_constants_are_not_all_zero():
 
 
 @pytest.mark.parametrize("method", ["sgd", "m-sam", "n-sam", "m-usam", "n-usam"])
-@pytest.mark.parametrize("quantity", ["gap", "squared-gradient", "perturbed-gap", "squared-distance"])
+@pytest.mark.parametrize("quantity", ["gap", "mean-gap", "squared-gradient", "perturbed-gap", "squared-distance"])
 def test_paths_are_enumerated_as_expect_does(method, quantity):
     _, s, f, runs = population_of("paths", method)
     found = measure(f, runs, quantity)

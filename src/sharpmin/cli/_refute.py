@@ -45,8 +45,8 @@ def refute(
     """Look for a function that exceeds an upper bound: shipped instances, evolution, and all sample paths of short runs.
 
     The function takes constants by name, such as def bound(*, beta, mu, rho, steps, delta, lr), and raises ValueError where
-    it does not speak. Quantities: gap, squared-gradient, least-squared-gradient, perturbed-gap, squared-distance. A file is
-    run, so attack only files that you trust.
+    it does not speak. Quantities: gap, mean-gap, squared-gradient, least-squared-gradient, perturbed-gap, squared-distance.
+    A file is run, so attack only files that you trust.
 
     Exit code 0: not refuted. 1: refuted. 2: bad use. 130: Ctrl-C; with --store, what is finished stays.
 

@@ -23,12 +23,13 @@ else:
 
 PAIRS = {
     "gap": "f.gap(run.x_final.values)",
+    "mean-gap": "run.value.values[:-1].mean(axis=0) - f.f_star",
     "squared-gradient": "run.mean_square_gradient.values",
     "least-squared-gradient": "run.min_square_gradient.values",
     "perturbed-gap": "run.mean_perturbed_gap.values",
     "squared-distance": "(run.x_final.values - f.minimizers[0]) ** 2",
 }
-"""Each quantity of a run of `simulate`, one a lane."""
+"""Each quantity of a run of `simulate`, one a lane; the mean gap takes a run that recorded every step."""
 
 ERRORS = 5.0
 """So many standard errors are granted to a mean over seeds."""
@@ -110,7 +111,8 @@ def confirm(
     if conjecture.radius == "clipped":
         call += f", clip={constants['clip']!r}"
     if seeds:
-        lines = [f"run = theory.simulate({call}, seeds=range({seeds}))", f"values = {PAIRS[conjecture.quantity]}",
+        record = f", record=range({constants['steps'] + 1})" if conjecture.quantity == "mean-gap" else ""
+        lines = [f"run = theory.simulate({call}, seeds=range({seeds}){record})", f"values = {PAIRS[conjecture.quantity]}",
                  "measured = float(values.mean())"]  # fmt: skip
     else:
         zero = "" if isinstance(namespace["f"], HingeProblem) else f", minimizer={[0.0] * len(x0)}"

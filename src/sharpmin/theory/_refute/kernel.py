@@ -10,7 +10,7 @@ import numpy as np
 from .._simulation.jit import entry, jit
 
 HINGES, CONES, QUADRATICS = 0, 1, 2
-QUANTITIES = ("gap", "squared-distance", "squared-gradient", "least-squared-gradient", "perturbed-gap")
+QUANTITIES = ("gap", "squared-distance", "squared-gradient", "least-squared-gradient", "perturbed-gap", "mean-gap")
 ROUNDING = 8 * 2.0**-52  # that of `Hinge`
 
 
@@ -119,9 +119,9 @@ def walk(
         row, x, g, big, y = rows[i], x0[i].copy(), np.zeros(x0.shape[1]), np.zeros(x0.shape[1]), np.zeros(x0.shape[1])
         total, least = 0.0, np.inf
         for t in range(steps[i]):
-            slope(kind, row, x, g)
+            here = slope(kind, row, x, g)
             size = norm(g)
-            total += size * size if quantity != 4 else 0.0
+            total += here if quantity == 5 else size * size if quantity != 4 else 0.0
             least = min(least, size * size)
             radius = radii[t, i] if raw else min(radii[t, i], caps[i] * size)
             if radius == 0.0 or size == 0.0:

@@ -53,7 +53,8 @@ def expect(
 
     Returns:
         "gap": E f(x_T) - f*; "squared-gradient": mean over t < T of E ||grad f(x_t)||^2; "least-squared-gradient": min over
-        t < T of it; "perturbed-gap": mean over t < T of E f(y_t) - f*; and "squared-distance": E ||x_T - x*||^2.
+        t < T of it; "mean-gap" and "perturbed-gap": mean over t < T of E f(x_t) - f* and of E f(y_t) - f*; and
+        "squared-distance": E ||x_T - x*||^2.
 
     Raises:
         TypeError: for a problem whose samples cannot be listed.
@@ -70,11 +71,11 @@ def expect(
     exact = run.method.oracle is Oracle.EXACT
     weights = [1.0] if exact else _weights(problem)
     x, w = run.x0, np.ones(1)
-    squares, gaps, least = 0.0, 0.0, np.inf
+    squares, below, gaps, least = 0.0, 0.0, 0.0, np.inf
     with np.errstate(over="ignore", invalid="ignore"):
         for t in range(steps):
             mean = float(w @ problem.norm(problem.gradient(x)) ** 2)
-            squares, least = squares + mean, min(least, mean)
+            squares, least, below = squares + mean, min(least, mean), below + float(w @ problem.gap(x))
             points, masses = [], []
             for y, after, p in _branches(run, t, x, weights):
                 points.append(after)
@@ -86,7 +87,7 @@ def expect(
                 raise ValueError(f"expect: {len(x)} different points after {t + 1} of {steps} steps; give fewer steps, or "
                                  "simulate() with seeds")  # fmt: skip
         out = {"gap": float(w @ problem.gap(x)), "squared-gradient": squares / steps, "least-squared-gradient": least}
-        out["perturbed-gap"] = gaps / steps
+        out |= {"mean-gap": below / steps, "perturbed-gap": gaps / steps}
         if (away := _distances(problem, x, minimizer)) is not None:
             out["squared-distance"] = float(w @ away**2)
     return out

@@ -103,7 +103,8 @@ def measure(f: Functions, runs: Runs, quantity: str) -> Array:
 def enumerate_paths(f: Functions, runs: Runs, quantity: str) -> Array:
     """One of `QUANTITIES`, exactly: expectations are sums over all sample paths. Shape (lanes,)."""
     how, lanes = METHODS[runs.method], len(runs.x0)
-    at_end, over_y, least = quantity in ("gap", "squared-distance"), quantity == "perturbed-gap", quantity.startswith("least")
+    at_end, over_x, over_y = quantity in ("gap", "squared-distance"), quantity == "mean-gap", quantity == "perturbed-gap"
+    squares, least = quantity.endswith("gradient"), quantity.startswith("least")
     out = np.full(lanes, np.inf) if least else np.zeros(lanes)
     x, w, active = runs.x0[:, None, :], np.ones((lanes, 1)), lanes
     with np.errstate(all="ignore"):
@@ -116,8 +117,10 @@ def enumerate_paths(f: Functions, runs: Runs, quantity: str) -> Array:
                 f, x, w, active = f.take(slice(0, going)), x[:going], w[:going], going
             if not going:
                 break
-            g = f.gradient(x) if how.oracle is Oracle.EXACT or not (at_end or over_y) else x
-            if not (at_end or over_y):
+            g = f.gradient(x) if how.oracle is Oracle.EXACT or squares else x
+            if over_x:
+                out[:going] += (w * f.gap(x)).sum(axis=1) / runs.steps[:going]
+            if squares:
                 mean = (w * _squares(g)).sum(axis=1)
                 out[:going] = np.fmin(out[:going], mean) if least else out[:going] + mean / runs.steps[:going]
             x, w, seen = _step(f, how, runs, t, x, w, g, over_y)

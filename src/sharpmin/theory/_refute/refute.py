@@ -124,7 +124,7 @@ def refute(
             what is not given.
         method: gd, sgd, sam, usam, m-sam, n-sam, m-usam or n-usam, as in `simulate`.
         assumptions: strongly-convex, convex, pl or nonconvex; f is beta-smooth always.
-        quantity: gap, squared-gradient, least-squared-gradient, perturbed-gap or squared-distance.
+        quantity: gap, mean-gap, squared-gradient, least-squared-gradient, perturbed-gap or squared-distance.
         radius: constant (default), inverse-sqrt, sqrt-lr, capped, clipped or switched.
         step_size: a function of constants that gives lr, or a schedule of t; by default every lr of the range is claimed.
         kappa: beta/mu, a number or a pair (low, high).

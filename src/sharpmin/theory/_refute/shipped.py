@@ -177,12 +177,14 @@ def _nearest(conjecture: Conjecture, case: Case, s: Settings, starts: list[float
     lanes = [i for i in range(len(starts)) if np.isfinite(limits[i]) and (callable(rates[i]) or np.isfinite(rates[i]))]
     best, at = 0.3, -1  # what is farther from the bound is not run again
     for some in [lanes] if fixed and lanes else [[i] for i in lanes]:
-        run = simulate(
-            f, method=conjecture.method, lr=np.repeat([rates[i] for i in some], FEW) if fixed else rates[some[0]],
-            rho=radius_object(conjecture, told[some[0]]), steps=int(s.steps[0]), x0=np.repeat([starts[i] for i in some], FEW),
-            seeds=np.tile(np.arange(FEW), len(some)), clip=0.5 if conjecture.radius == "clipped" else None,
-        )  # fmt: skip
-        means = eval(PAIRS[conjecture.quantity], {"run": run, "f": f}).reshape(len(some), FEW).mean(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # a radius that is too large for the method
+            run = simulate(
+                f, method=conjecture.method, lr=np.repeat([rates[i] for i in some], FEW) if fixed else rates[some[0]],
+                rho=radius_object(conjecture, told[some[0]]), steps=int(s.steps[0]), x0=np.repeat([starts[i] for i in some], FEW),
+                record=range(int(s.steps[0]) + 1) if conjecture.quantity == "mean-gap" else (),
+                seeds=np.tile(np.arange(FEW), len(some)), clip=0.5 if conjecture.radius == "clipped" else None,
+            )  # fmt: skip
+            means = eval(PAIRS[conjecture.quantity], {"run": run, "f": f}).reshape(len(some), FEW).mean(axis=1)
         ratios = np.nan_to_num(means / limits[some], nan=0.0)
         if ratios.max() > best:
             best, at = float(ratios.max()), some[int(ratios.argmax())]
