@@ -72,6 +72,7 @@ for module in pkgutil.walk_packages(sharpmin.__path__, "sharpmin."):
         "_list",
         "_plan",
         "_progress",
+        "_refute",
         "_reproduce",
         "_rho",
         "_runs",

@@ -21,7 +21,7 @@ CLAIM = ["--method", "sam", "--assumptions", "strongly-convex", "--quantity", "g
 
 @pytest.fixture
 def file(tmp_path, request):
-    path = tmp_path / re.sub(r"\W", "_", request.node.name) + ".py"  # a module of its own
+    path = tmp_path / (re.sub(r"\W", "_", request.node.name) + ".py")  # a module of its own
     path.write_text(HOPEFUL)
     return path
 

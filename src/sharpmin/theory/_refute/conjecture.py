@@ -141,34 +141,36 @@ def conjecture(
 def _of_statement(theorem: Theorem, given: dict[str, Any], step_size: Any, ranges: dict[str, Any]) -> Conjecture:
     if theorem.kind not in ("upper", "numeric"):
         raise ValueError(f"refute: {theorem.id} is {theorem.kind}, no upper bound on a class; see verify({theorem.id!r})")
-    original = registered().get(theorem.id)
-    shipped = original is not None and original.formula is theorem.formula
-    names = takes(original.formula if original is not None else theorem.formula)
-    rule = theorem.rule
-    at = [situation for place in theorem.places for situation in place.situations()]
-    oracle = METHODS[given["method"]].oracle if given["method"] in METHODS else at[0][0] if at else "exact"
-    at = [situation for situation in at if situation[0] == oracle] or [(oracle, "", "constant")]
-    kind = at[0][2]
-    settings = [setting for _, setting, radius in at if radius == kind]
-    raw = "raw" if kind == "unnormalised" else "unit"
-    how = {"exact": "sam"}.get(oracle, oracle)
-    radii = {"unnormalised": "constant", "decaying": rule.schedule if rule else "inverse-sqrt"}
-    defaults = {
-        "method": how.replace("sam", "usam") if raw == "raw" else how,
-        "assumptions": next((s for s in _WEAKEST if s in settings), None),
-        "quantity": rule.quantity if rule else None,
-        "radius": radii.get(kind, kind),
-    }
-    words = {name: defaults[name] if value is None else value for name, value in given.items()}
+    original = registered().get(theorem.id, theorem)
+    shipped, names = original is theorem, takes(original.formula)
+    said = _said(theorem, given["method"])
+    words = {name: said[name] if value is None else value for name, value in given.items()}
     missing = [f"{name}=" for name, value in words.items() if value is None]
     if missing:
         raise ValueError(f"refute: {theorem.id} does not say what it bounds of whom; give {', '.join(missing)}")
     if step_size is None and "lr" not in names:
         step_size = theorem.prescribed
-    name = theorem.id if shipped else f"a formula for {theorem.id}"
-    per_step = bool(rule and rule.per_step)
-    return _checked(theorem.formula, name, theorem.id if shipped else "", names, words, step_size, ranges, per_step=per_step,
-                    scheduled=original is not None and _scheduled(original.formula))  # fmt: skip
+    per_step = bool(theorem.rule and theorem.rule.per_step)
+    return _checked(
+        theorem.formula, theorem.id if shipped else f"a formula for {theorem.id}", theorem.id if shipped else "", names, words,
+        step_size, ranges, per_step=per_step, scheduled=_scheduled(original.formula),
+    )  # fmt: skip
+
+
+def _said(theorem: Theorem, method: str | None) -> dict[str, str | None]:
+    """Method, assumptions, quantity and radius of a statement, for its first radius; None for what it does not say."""
+    at = [situation for place in theorem.places for situation in place.situations()]
+    oracle = METHODS[method].oracle if method in METHODS else at[0][0] if at else "exact"
+    kind = next((radius for name, _, radius in at if name == oracle), "constant")
+    settings = [setting for name, setting, radius in at if (name, radius) == (oracle, kind)]
+    name = "sam" if oracle == "exact" else str(oracle)
+    schedule = theorem.rule.schedule if theorem.rule else "inverse-sqrt"
+    return {
+        "method": name.replace("sam", "usam") if kind == "unnormalised" else name,
+        "assumptions": next((s for s in _WEAKEST if s in settings), None),
+        "quantity": theorem.rule.quantity if theorem.rule else None,
+        "radius": {"unnormalised": "constant", "decaying": schedule}.get(kind, kind),
+    }
 
 
 def _checked(
@@ -199,21 +201,26 @@ def _refuse(made: Conjecture) -> None:
     """What cannot be meant."""
     for name in ("mu", "kappa"):
         if name in made.takes and made.setting not in WITH_MU:
-            raise ValueError(f"refute: {made.name} takes {name}, and {made.setting} functions have no mu; assume "
-                             "strongly-convex or pl")  # fmt: skip
+            raise ValueError(
+                f"refute: {made.name} takes {name}, and {made.setting} functions have no mu; assume strongly-convex or pl"
+            )
     for radius, name in _FIXES.items():
         if name in made.takes and made.radius != radius:
             raise ValueError(f"refute: {made.name} takes {name}, which only radius={radius!r} has; given {made.radius!r}")
-    if made.quantity == "least-squared-gradient" and made.oracle is not Oracle.EXACT:
-        raise ValueError("refute: least-squared-gradient is of deterministic methods; take squared-gradient")
-    if made.quantity == "squared-distance" and made.setting != "strongly-convex":
-        raise ValueError("refute: squared-distance needs one minimizer: assume strongly-convex")
-    if METHODS[made.method].ascent is None and made.radius != "constant":
-        raise ValueError(f"refute: {made.method} has no radius, so radius={made.radius!r} says nothing; leave it out")
-    if made.radius == "clipped" and made.oracle is Oracle.N_SAM:
-        raise ValueError("refute: radius='clipped' needs one sample in both passes: take sam or m-sam")
-    if METHODS[made.method].ascent == "raw" and made.radius != "constant":
-        raise ValueError(f"refute: {made.method} takes radius='constant' only, given {made.radius!r}")
+    ascent, least = METHODS[made.method].ascent, made.quantity == "least-squared-gradient"
+    far = made.quantity == "squared-distance" and made.setting != "strongly-convex"
+    for wrong, why in (
+        (
+            least and made.oracle is not Oracle.EXACT,
+            "least-squared-gradient is of deterministic methods; take squared-gradient",
+        ),
+        (far, "squared-distance needs one minimizer: assume strongly-convex"),
+        (ascent is None and made.radius != "constant", f"{made.method} has no radius; leave out radius={made.radius!r}"),
+        (ascent == "raw" and made.radius != "constant", f"{made.method} takes radius='constant', given {made.radius!r}"),
+        (made.radius == "clipped" and made.oracle is Oracle.N_SAM, "radius='clipped' needs one sample in both passes"),
+    ):
+        if wrong:
+            raise ValueError(f"refute: {why}")
 
 
 def takes(bound: Callable[..., Any]) -> tuple[str, ...]:
@@ -243,19 +250,22 @@ def _ranges(given: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     for name, value in given.items():
         if name not in RANGES:
             raise TypeError(f"refute: unknown argument {name}=; the ranges are {', '.join(RANGES)}")
-        if value is None:
-            continue
-        pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
-        if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, Real) for v in pair):
-            raise TypeError(f"refute: {name}={value!r} must be a number, or a pair (low, high)")
-        low, high = float(pair[0]), float(pair[1])
-        least = 1.0 if name in ("kappa", "steps") else 0.0
-        if not (least <= low <= high < math.inf and low > 0):
-            raise ValueError(f"refute: {name}={value!r} must be {'at least 1' if least else 'above 0'}, low <= high")
-        if name == "steps" and (low != int(low) or high != int(high)):
-            raise ValueError(f"refute: steps={value!r} must be whole numbers")
-        ranges[name] = (low, high)
+        if value is not None:
+            ranges[name] = _pair(name, value)
     return ranges
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, Real) for v in pair):
+        raise TypeError(f"refute: {name}={value!r} must be a number, or a pair (low, high)")
+    low, high = float(pair[0]), float(pair[1])
+    least = 1.0 if name in ("kappa", "steps") else 0.0
+    if not (least <= low <= high < math.inf and low > 0):
+        raise ValueError(f"refute: {name}={value!r} must be {'at least 1' if least else 'above 0'}, low <= high")
+    if name == "steps" and (low != int(low) or high != int(high)):
+        raise ValueError(f"refute: steps={value!r} must be whole numbers")
+    return low, high
 
 
 def _digest(function: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,11 +13,12 @@ from sharpmin.runs import Row
 
 from .._simulation.oracle import Oracle
 from . import hinges, planar
-from .conjecture import WITH_MU, Conjecture
+from .conjecture import Conjecture
 from .evolve import maximize
 from .genes import COMMON, Reader, Settings, constants_of, radii_of, settings, step_sizes
 from .instance import Found, confirm, deterministic
-from .population import Functions, Runs, measure
+from .limits import claimed_mu, limits_of
+from .population import Runs, measure
 from .shipped import attack as attack_shipped
 
 if TYPE_CHECKING:
@@ -42,9 +42,6 @@ LONGEST = {"hinges": 64, "cones": 64, "quadratics": 64}
 
 PATHS = {Oracle.M_SAM: 6, Oracle.N_SAM: 3}
 """T where paths are enumerated: two samples make 64 paths at the most."""
-
-_LEAST = 1e6
-"""A bound has to be so many times the rounding of what is measured, or the ratio says nothing."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ def fitness(conjecture: Conjecture, family: str, genes: Array) -> Array:
     s, f, x0 = decode(conjecture, family, genes)
     order = np.argsort(-s.steps, kind="stable")
     s, f, x0 = s.take(order), f.take(order), x0[order]
-    limits, lr = _limits(conjecture, s, f, x0)
+    limits, lr = limits_of(conjecture, s, f, x0)
     speaks = np.isfinite(limits)
     out = np.full(len(limits), -np.inf)
     if speaks.any():
@@ -146,36 +143,6 @@ def fitness(conjecture: Conjecture, family: str, genes: Array) -> Array:
 def method_on(conjecture: Conjecture, family: str) -> str:
     """A function with one sample makes every method deterministic."""
     return conjecture.method if family == "paths" else deterministic(conjecture.method)
-
-
-def _limits(conjecture: Conjecture, s: Settings, f: Functions, x0: Array) -> tuple[Array, Array]:
-    """Bounds and step sizes of all lanes; nan where the bound, or the class, leaves a lane out."""
-    delta = np.maximum(0.0, f.gap(x0[:, None])[:, 0])
-    away = np.sqrt(((x0 - f.minimizer) ** 2).sum(axis=1))
-    low, high = conjecture.ranges["kappa"]
-    limits = np.full(len(delta), np.nan)
-    lr = np.zeros((int(s.steps[0]), len(delta)))
-    for i in range(len(delta)):
-        beta, mu = float(f.beta[i]), claimed_mu(conjecture, float(f.beta[i]), float(f.mu[i]))
-        told = constants_of(conjecture, s, i, {
-            "beta": beta, "mu": mu, "delta": float(delta[i]), "distance": float(away[i]), "sigma": float(f.sigma[i]),
-            "beta_component": float(f.beta_component[i]),
-        })  # fmt: skip
-        if mu != 0 and not low * (1 - 1e-9) <= beta / mu <= high * (1 + 1e-9):
-            continue
-        if mu == 0 and conjecture.setting in WITH_MU:
-            continue
-        rate = step_sizes(conjecture, told)
-        lr[: s.steps[i], i] = [rate(t) for t in range(s.steps[i])] if callable(rate) else rate
-        limit = conjecture.limit(told)
-        if limit > _LEAST * f.resolution[i] and math.isfinite(float(lr[0, i])):
-            limits[i] = limit
-    return limits, lr
-
-
-def claimed_mu(conjecture: Conjecture, beta: float, mu: float) -> float:
-    """At most what f has, so that kappa is no smaller than its range allows."""
-    return min(mu, beta / conjecture.ranges["kappa"][0])
 
 
 def _confirmed(conjecture: Conjecture, family: str, genes: Array) -> Found | None:

@@ -118,12 +118,13 @@ def confirm(
         zero = "" if isinstance(namespace["f"], HingeProblem) else f", minimizer={[0.0] * len(x0)}"
         lines = [f"run = theory.expect({call}{zero})", f'measured = run["{conjecture.quantity}"]']
     head = _imports(rho, told) + head
-    exec(compile("\n".join([head, *lines]), "<instance>", "exec"), namespace)
-    measured, error = float(namespace["measured"]), 0.0
-    if seeds:
-        values = namespace["values"]
-        error = float(values.std(ddof=1) / math.sqrt(len(values)))
-    if not math.isfinite(measured):
+    error = 0.0
+    with np.errstate(all="ignore"):  # a run may diverge
+        exec(compile("\n".join([head, *lines]), "<instance>", "exec"), namespace)
+        measured = float(namespace["measured"])
+        if seeds:
+            error = float(namespace["values"].std(ddof=1) / math.sqrt(seeds))
+    if not (math.isfinite(measured) and math.isfinite(error)):
         return None
     own = namespace["f"]  # cones and quadratics have f* = 0 and nothing that cancels
     resolution = own.resolution if "gap" in conjecture.quantity and isinstance(own, HingeProblem) else 0.0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
-import numpy as np
-
 from .._simulation.jit import entry, jit
+
+with suppress(ModuleNotFoundError):  # nothing is compiled then
+    import numpy as np
 
 HINGES, CONES, QUADRATICS = 0, 1, 2
 QUANTITIES = ("gap", "squared-distance", "squared-gradient", "least-squared-gradient", "perturbed-gap", "mean-gap")

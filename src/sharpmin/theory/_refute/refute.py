@@ -194,23 +194,28 @@ def islands(claim: Conjecture, budget: int, seed: int, families: Sequence[str] =
         TypeError: unless budget and seed are integers.
         ValueError: if they are negative, or a family is unknown.
     """
-    for name, value in (("budget", budget), ("seed", seed)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"refute: {name}={value!r} must be an integer >= 0")
-        if value < 0:
-            raise ValueError(f"refute: {name}={value} must be an integer >= 0")
-    exact = claim.oracle is Oracle.EXACT
-    for family in families:
-        if family not in FAMILIES or (family == "paths" and exact):
-            known = [name for name in FAMILIES if not (exact and name == "paths")]
-            raise ValueError(f"refute: family {family!r} must be one of {', '.join(known)}, with method={claim.method!r}")
-    chosen = [name for name in FAMILIES if name in families or (not families and not (exact and name == "paths"))]
-    tasks = [Island(claim, "shipped", 0, 0)] if "shipped" in chosen else []
-    evolved = [name for name in chosen if name != "shipped"]
-    if evolved and budget:
-        count = len(evolved) * max(1, math.ceil(budget / (ISLAND * len(evolved))))
-        tasks += [Island(claim, evolved[k % len(evolved)], seed * 10_000 + k, budget // count) for k in range(count)]
-    return tasks
+    _natural("budget", budget)
+    _natural("seed", seed)
+    chosen = _chosen(claim, families)
+    tasks = [Island(claim, name, 0, 0) for name in chosen if name == "shipped"]
+    evolved = [name for name in chosen if name != "shipped"] if budget else []
+    count = len(evolved) * max(1, math.ceil(budget / (ISLAND * max(1, len(evolved)))))
+    return tasks + [Island(claim, evolved[k % len(evolved)], seed * 10_000 + k, budget // count) for k in range(count)]
+
+
+def _chosen(claim: Conjecture, families: Sequence[str]) -> list[str]:
+    """The families that apply, or those of them that were asked for."""
+    known = [name for name in FAMILIES if name != "paths" or claim.oracle is not Oracle.EXACT]
+    if strange := [family for family in families if family not in known]:
+        raise ValueError(f"refute: family {strange[0]!r} must be one of {', '.join(known)}, with method={claim.method!r}")
+    return [name for name in known if not families or name in families]
+
+
+def _natural(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"refute: {name}={value!r} must be an integer >= 0")
+    if value < 0:
+        raise ValueError(f"refute: {name}={value} must be an integer >= 0")
 
 
 def _ratio(row: Row) -> float:

@@ -17,10 +17,13 @@ from .conjecture import WITH_MU, Conjecture
 from .genes import Settings, constants_of, radii_of, radius_object, step_sizes
 from .hinges import known
 from .instance import PAIRS, Found, confirm, deterministic, function_constants
+from .limits import limits_of
 from .population import Runs, measure
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from .._problems.problem import Array
 else:
     np = optional("numpy", extra="lab")
 
@@ -32,6 +35,12 @@ SEEDS = 400
 """Runs that are averaged where something is random."""
 
 FEW = 16
+
+NEAR = 0.3
+"""What is farther from the bound than this is not run again."""
+
+DIVERGES = 1e9
+"""A ratio from which on a run counts as diverging; its spread would leave the floating point numbers."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +91,8 @@ def _grid(conjecture: Conjecture, horizons: Sequence[float]) -> Iterator[tuple[f
     """beta, kappa, rho, lr beta, T."""
     low, high = conjecture.ranges["lr_beta"]
     wanted = {
-        "beta": (1.0, 2.0), "kappa": (1.0, 4.0), "rho": (0.05, 0.5, 3.0), "lr_beta": (low, 0.05, 0.3, 0.99 * high, high),
+        "beta": (1.0, 2.0), "kappa": (1.0, 4.0) if conjecture.setting in WITH_MU else (1.0,),
+        "rho": (0.05, 0.5, 3.0), "lr_beta": (low, 0.3, 0.99 * high, high),
         "steps": horizons,
     }  # fmt: skip
     return product(*(_picks(conjecture, name, values) for name, values in wanted.items()))
@@ -96,35 +106,29 @@ def _settings(conjecture: Conjecture, rows: Sequence[tuple[float, ...]]) -> Sett
     )
 
 
-def _steady(conjecture: Conjecture) -> Iterator[Found | None]:
-    """Quadratics and traps, all in one run."""
-    lanes: list[tuple[Case, tuple[float, ...], float]] = []
+def _lanes(conjecture: Conjecture) -> Iterator[tuple[Case, tuple[float, ...], float]]:
+    """Quadratics and traps with one sample: the case, its settings and its start."""
     for row in _grid(conjecture, (1, 2, 10, LONGEST)):
         beta, kappa, rho, lr, _ = row
         mu = beta / kappa if conjecture.setting in WITH_MU else 0.0
-        cycle = lr * rho / max(2 - lr, 1e-3)
-        starts = (cycle, 1e-9, rho, 3.0)
-        cases = [Case.of("quadratic", starts, (beta, mu), curvatures=(lam,)) for lam in {beta, mu or beta}]
+        starts = (lr * rho / max(2 - lr, 1e-3), 1e-9, rho, 3.0)  # the first is on the two-cycle
+        cases = [Case.of("quadratic", starts, (beta, mu), curvatures=(lam,)) for lam in sorted({beta, mu or beta})]
         if conjecture.setting == "nonconvex":
-            cases += [
-                Case.of("trap", (0.0, 0.2 * rho), (beta, 0.0), theta=theta, beta=beta, rho=rho) for theta in (1e-3, 0.125)
-            ]
-        lanes += [(case, row, x0) for case in cases for x0 in case.starts]
+            wells = [{"theta": theta, "beta": beta, "rho": rho} for theta in (1e-3, 0.125)]
+            cases += [Case.of("trap", (0.0, 0.2 * rho), (beta, 0.0), **well) for well in wells]
+        yield from ((case, row, x0) for case in cases for x0 in case.starts)
+
+
+def _steady(conjecture: Conjecture) -> Iterator[Found | None]:
+    """All of these in one run; the worst is confirmed."""
+    lanes = list(_lanes(conjecture))
     s = _settings(conjecture, [row for _, row, _ in lanes])
     built = {case: case.build() for case, _, _ in lanes}
     f, x0 = known_of([built[case] for case, _, _ in lanes], s), np.array([[x] for _, _, x in lanes])
-    delta = np.maximum(0.0, f.gap(x0[:, None])[:, 0])
-    limits, rates = np.full(len(lanes), np.nan), np.zeros((int(s.steps.max()), len(lanes)))
-    for i, (case, _, start) in enumerate(lanes):
-        told = constants_of(conjecture, s, i, {
-            "beta": case.beta, "mu": case.mu, "delta": float(delta[i]), "distance": abs(start - float(f.minimizer[i, 0])),
-            "sigma": 0.0, "beta_component": case.beta,
-        })  # fmt: skip
-        rate = step_sizes(conjecture, told)
-        rates[: s.steps[i], i] = [rate(t) for t in range(s.steps[i])] if callable(rate) else rate
-        limits[i] = conjecture.limit(told)
+    f.mu = np.array([case.mu for case, _, _ in lanes])
+    limits, rates = limits_of(conjecture, s, f, x0)
     order = np.argsort(-s.steps, kind="stable")
-    order = order[np.isfinite(limits[order]) & np.isfinite(rates[0, order])]
+    order = order[np.isfinite(limits[order])]
     if not len(order):
         return
     s, some = s.take(order), rates[:, order]
@@ -173,24 +177,32 @@ def _nearest(conjecture: Conjecture, case: Case, s: Settings, starts: list[float
         constants_of(conjecture, s, i, function_constants(conjecture, f, [x0], claims)) for i, x0 in enumerate(starts)
     ]  # fmt: skip
     limits, rates = np.array([conjecture.limit(one) for one in told]), [step_sizes(conjecture, one) for one in told]
-    fixed = not any(map(callable, rates))
     lanes = [i for i in range(len(starts)) if np.isfinite(limits[i]) and (callable(rates[i]) or np.isfinite(rates[i]))]
-    best, at = 0.3, -1  # what is farther from the bound is not run again
-    for some in [lanes] if fixed and lanes else [[i] for i in lanes]:
-        with np.errstate(over="ignore", invalid="ignore"):  # a radius that is too large for the method
-            run = simulate(
-                f, method=conjecture.method, lr=np.repeat([rates[i] for i in some], FEW) if fixed else rates[some[0]],
-                rho=radius_object(conjecture, told[some[0]]), steps=int(s.steps[0]), x0=np.repeat([starts[i] for i in some], FEW),
-                record=range(int(s.steps[0]) + 1) if conjecture.quantity == "mean-gap" else (),
-                seeds=np.tile(np.arange(FEW), len(some)), clip=0.5 if conjecture.radius == "clipped" else None,
-            )  # fmt: skip
-            means = eval(PAIRS[conjecture.quantity], {"run": run, "f": f}).reshape(len(some), FEW).mean(axis=1)
-        ratios = np.nan_to_num(means / limits[some], nan=0.0)
-        if ratios.max() > best:
-            best, at = float(ratios.max()), some[int(ratios.argmax())]
+    together = [lanes] if lanes and conjecture.step_size is None else [[i] for i in lanes]
+    ratios = np.zeros(len(starts))
+    for some in together:
+        ratios[some] = _few(conjecture, f, s, starts, some, [rates[i] for i in some], told[some[0]]) / limits[some]
+    ratios = np.where(ratios < DIVERGES, ratios, 0.0)
     yield from [None] * (len(lanes) * FEW)
-    if at >= 0:
+    if ratios.max() > NEAR:
+        at = int(ratios.argmax())
         yield confirm(conjecture, "shipped", case.source, claims, s, at, [starts[at]], conjecture.method, seeds=SEEDS)
+
+
+def _few(
+    conjecture: Conjecture, f: HingeProblem, s: Settings, starts: list[float], some: list[int], rates: list[Any],
+    told: dict[str, Any],
+) -> Array:  # fmt: skip
+    """The quantity of these lanes, each a mean over few seeds; with schedules there is one lane."""
+    run = simulate(
+        f, method=conjecture.method, lr=rates[0] if callable(rates[0]) else np.repeat(rates, FEW),
+        rho=radius_object(conjecture, told), steps=int(s.steps[0]), x0=np.repeat([starts[i] for i in some], FEW),
+        record=range(int(s.steps[0]) + 1) if conjecture.quantity == "mean-gap" else (),
+        seeds=np.tile(np.arange(FEW), len(some)), clip=told["clip"] if conjecture.radius == "clipped" else None,
+    )  # fmt: skip
+    with np.errstate(all="ignore"):
+        values = eval(PAIRS[conjecture.quantity], {"run": run, "f": f})
+        return np.asarray(values.reshape(len(some), FEW).mean(axis=1))
 
 
 def _noisy_cases(conjecture: Conjecture, beta: float, kappa: float, rho: float) -> Iterator[Case]:
