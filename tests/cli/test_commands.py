@@ -218,7 +218,7 @@ def test_cite(capsys):
     assert [paper["key"] for paper in parsed(capsys, ["cite", "sam"])] == ["foret2021sharpness"]
     keys = re.findall(r"@inproceedings{(\w+),", said(capsys, ["cite"]))
     papers = [p.key for entries in (theorems(), variants()) for entry in entries.values() for p in entry.references]
-    assert keys == [*dict.fromkeys(papers), *(paper.key for paper in CANON)]
+    assert keys == [*dict.fromkeys([*papers, *(paper.key for paper in CANON)])]
     assert said(capsys, ["cite", CANON[0].key, usam[0].key]) == f"{CANON[0].bibtex()}\n\n{usam[0].bibtex()}\n"
 
 

@@ -50,16 +50,9 @@ class Solver:
         n, rows = conditions.size, conditions.rows
         self.triangle = [(i, j) for j in range(n) for i in range(j + 1)]  # Clarabel's order: columns of the upper triangle
         position = {entry: k for k, entry in enumerate(self.triangle)}
-        powers = sorted({key[2] for row in rows for key in row.gram})
-        self.powers = {p: k for k, p in enumerate(powers)}
-        self.grams = np.zeros((len(rows), len(powers), len(self.triangle)))
+        self.powers = {p: k for k, p in enumerate(sorted({key[2] for row in rows for key in row.gram}))}
         self.count = 1 + max(k for row in rows for k in row.values)
-        self.balance = np.zeros((self.count, len(rows)))
-        for r, row in enumerate(rows):
-            for (i, j, p), value in row.gram.items():
-                self.grams[r, self.powers[p], position[i, j]] = float(value) * (1 if i == j else 2**0.5)
-            for k, sign in row.values.items():
-                self.balance[k, r] = sign
+        self.grams, self.balance = self._tables(position)
         self.limits = np.array([float(row.limit) - (slack if r else 0.0) for r, row in enumerate(rows)])
         self.goal = np.eye(self.count)[conditions.setting.steps]
         self.units = [position[i, i] for i in conditions.units]
@@ -67,6 +60,18 @@ class Solver:
         self.settings = clarabel.DefaultSettings()
         self.settings.verbose = False
         self.settings.max_threads = 1
+
+    def _tables(self, position: dict[tuple[int, int], int]) -> tuple[Array, Array]:
+        """The matrices A_k by power of the norms, and the coefficients of the values, row by row."""
+        rows = self.conditions.rows
+        grams = np.zeros((len(rows), len(self.powers), len(position)))
+        balance = np.zeros((self.count, len(rows)))
+        for r, row in enumerate(rows):
+            for (i, j, p), value in row.gram.items():
+                grams[r, self.powers[p], position[i, j]] = float(value) * (1 if i == j else 2**0.5)
+            for k, sign in row.values.items():
+                balance[k, r] = sign
+        return grams, balance
 
     def solve(self, weights: Weights, floor: float = 0.0, margin: float = 1e-9) -> Solution | None:
         """The best multipliers on a cell; None if the solver gives up. Bounds below `floor` are of no interest."""

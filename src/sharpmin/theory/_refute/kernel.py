@@ -96,6 +96,15 @@ def descend(x: Any, g: Any, big: Any, lr: float, theta: float, size: float) -> N
         x[k] -= lr * (g[k] + factor * (big[k] - g[k]) if theta >= 0 else big[k])
 
 
+@jit
+def apart(x: Any, minimizer: Any) -> float:
+    """||x - x*||^2."""
+    total = 0.0
+    for k in range(len(x)):
+        total += (x[k] - minimizer[k]) ** 2
+    return total
+
+
 @entry
 def walk(
     kind: int, rows: Any, x0: Any, minimizer: Any, lr: Any, radii: Any, caps: Any, raw: bool, clip: Any, steps: Any,
@@ -141,7 +150,5 @@ def walk(
         if quantity == 0:
             out[i] = slope(kind, row, x, g)
         if quantity == 1:
-            for k in range(len(x)):
-                y[k] = x[k] - minimizer[i, k]
-            out[i] = norm(y) ** 2
+            out[i] = apart(x, minimizer[i])
     return out
