@@ -97,7 +97,7 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting(
             "mnist1d", "a convolutional net on mnist1d", samples.mnist1d, nets.convolutions,
-            epochs=20, batch=100, lr=0.2, rho=0.05, seconds=0.0060,
+            epochs=10, batch=100, lr=0.2, rho=0.05, seconds=0.0060,
         ),
         Setting(
             "mnist-5k", "a convolutional net with BatchNorm on 5,000 digits of MNIST", samples.mnist_5k, nets.batchnorm,
@@ -105,7 +105,7 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting(
             "pydoc", "a transformer over the characters of Python's help texts", samples.pydoc, nets.Transformer,
-            epochs=6, batch=32, lr=0.024, rho=0.02, seconds=0.0150, base=adamw, base_name="AdamW", noises=(CLEAN,),
+            epochs=4, batch=32, lr=0.024, rho=0.02, seconds=0.0150, base=adamw, base_name="AdamW", noises=(CLEAN,),
         ),
         Setting(
             "breast-cancer", "softmax regression on breast-cancer", samples.breast_cancer, nets.softmax,
