@@ -237,5 +237,6 @@ def _result(claim: Conjecture, rows: Sequence[Row], computed: int, budget: int, 
         best.setdefault(family, one.ratio)
     return Refutation(
         claim.name, claim.method, claim.setting, claim.quantity, any(one.refutes for _, one in found),
-        0.0 if worst is None else worst.ratio, worst, best, sum(row["evaluations"] for row in rows), computed, seconds, budget, complete,
+        0.0 if worst is None else worst.ratio, worst, best, sum(row["evaluations"] for row in rows), computed, seconds,
+        budget, complete,
     )  # fmt: skip
