@@ -62,6 +62,18 @@ def test_finished_parts_are_kept(file, capsys, tmp_path):
     assert len(store.read_text().splitlines()) == 4
 
 
+@pytest.mark.parametrize(("kept", "words"), [(True, "0 of 4 parts are in "), (False, "nothing was kept")])
+def test_ctrl_c_says_what_is_kept(kept, words, file, capsys, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr("sharpmin.cli._runs.compute", interrupted)
+    store = ["--store", str(tmp_path / "hunt.jsonl")] if kept else []
+    assert main(["refute", f"{file}:hopeful", *CLAIM, *store]) == 130
+    assert words in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace as replace_in
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._files import replace, writable
+from ._interrupt import Interrupted
 from ._runs import Scheduler, Workers, complete, place
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ def refute(
 def _attack(bound: Any, where: Any, kept: Path | None, *, budget: int, seed: int, claim: dict[str, Any]) -> Any:
     """Compute the missing parts, with progress; then read the result from the finished ones."""
     import tempfile
+    import time
 
     from sharpmin import theory
     from sharpmin.runs import Store
@@ -84,8 +87,15 @@ def _attack(bound: Any, where: Any, kept: Path | None, *, budget: int, seed: int
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "hunt.jsonl" if kept is None else kept
         tasks = begin(bound, budget=budget, seed=seed, **claim)
-        complete("refute", run, tasks, Store(file), where, unit="parts")
-        return theory.refute(bound, budget=budget, seed=seed, store=file, **claim)
+        before, start = sum(row["evaluations"] for row in Store(file).known(tasks).values()), time.perf_counter()
+        try:
+            complete("refute", run, tasks, Store(file), where, unit="parts")
+        except Interrupted:
+            if kept is not None:
+                raise
+            raise Interrupted("interrupted; nothing was kept, which --store hunt.jsonl would do") from None
+        result = theory.refute(bound, budget=budget, seed=seed, store=file, **claim)
+        return replace_in(result, computed=result.evaluations - before, seconds=time.perf_counter() - start)
 
 
 def loaded(name: str) -> Callable[..., Any] | Theorem:

@@ -37,7 +37,8 @@ class Refutation:
         worst: that run, with its constants.
         per_family: the largest ratio of each family.
         evaluations: runs compared with the bound.
-        seconds: what that took; finished parts of an earlier attack count 0.
+        computed: those of this call; the others come from `store`.
+        seconds: what this call took.
         budget: evaluations that were asked for.
         complete: whether the budget was spent; else time was up.
     """
@@ -51,6 +52,7 @@ class Refutation:
     worst: Found | None
     per_family: dict[str, float]
     evaluations: int
+    computed: int
     seconds: float
     budget: int
     complete: bool
@@ -74,7 +76,7 @@ class Refutation:
     def __str__(self) -> str:
         word = "REFUTED" if self.refuted else "not refuted"
         head = f"{self.bound}: {QUANTITIES[self.quantity]}, {self.method}, {self.assumptions}: {word}"
-        pace = f", {self.evaluations / self.seconds:,.0f} a second" if self.seconds > 1e-3 else ""
+        pace = f", {self.computed / self.seconds:,.0f} a second" if self.computed else ""
         if self.worst is None:
             return "\n".join([head, "the bound refused every run: are the ranges within its conditions?"])
         noise = f", standard error {self.worst.error:.2g}" if self.worst.error else ""
@@ -159,6 +161,7 @@ def refute(
     rows = {} if kept is None else kept.known(tasks)
     missing = [task for task in tasks if task not in rows]
     found = [*rows.values()]
+    before = sum(row["evaluations"] for row in found)
     with closing(compute(run, missing, workers=workers, scheduler=scheduler)) as fresh:
         for row in fresh:
             found.append(row)
@@ -168,7 +171,8 @@ def refute(
                 progress(len(found), len(tasks), max(_ratio(one) for one in found))
             if seconds is not None and time.perf_counter() - start > seconds:
                 break
-    return _result(claim, found, budget, time.perf_counter() - start, len(found) == len(tasks))
+    computed = sum(row["evaluations"] for row in found) - before
+    return _result(claim, found, computed, budget, time.perf_counter() - start, len(found) == len(tasks))
 
 
 def begin(
@@ -223,7 +227,7 @@ def _ratio(row: Row) -> float:
     return 0.0 if found is None else found.ratio
 
 
-def _result(claim: Conjecture, rows: Sequence[Row], budget: int, seconds: float, complete: bool) -> Refutation:
+def _result(claim: Conjecture, rows: Sequence[Row], computed: int, budget: int, seconds: float, complete: bool) -> Refutation:
     found = sorted(
         ((row["id"]["family"], one) for row in rows if (one := recalled(row)) is not None), key=lambda p: -p[1].ratio
     )
@@ -233,5 +237,6 @@ def _result(claim: Conjecture, rows: Sequence[Row], budget: int, seconds: float,
         best.setdefault(family, one.ratio)
     return Refutation(
         claim.name, claim.method, claim.setting, claim.quantity, any(one.refutes for _, one in found),
-        0.0 if worst is None else worst.ratio, worst, best, sum(row["evaluations"] for row in rows), seconds, budget, complete,
+        0.0 if worst is None else worst.ratio, worst, best, sum(row["evaluations"] for row in rows), computed, seconds,
+        budget, complete,
     )  # fmt: skip
