@@ -27,8 +27,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sharpmin.theory import Problem, _compiled, problems, simulate
+from sharpmin.theory import Problem, problems, simulate
 from sharpmin.theory._problems.hinge import HingeProblem
+from sharpmin.theory._simulation import compiled
 
 Engine = Callable[[np.ndarray, int, float, float], list[np.ndarray]]
 """From x0, steps, lr, rho to x_T, or to x_T, the mean and the least of ||grad f(x_t)||^2 and the mean of f(y_t) - f*."""
@@ -243,7 +244,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    _compiled.THREADS = options.threads
+    compiled.THREADS = options.threads
     clock = time.process_time if options.threads == 1 else time.perf_counter
     with tempfile.TemporaryDirectory() as folder:
         for case, means in product(cases(), (True, False)):

@@ -10,7 +10,7 @@ import pytest
 from sharpmin import rho as schedules
 from sharpmin.theory import Hinge, HingeProblem, InverseTime, problems, samples, simulate
 from sharpmin.theory._problems.dense import LogCosh
-from sharpmin.theory._simulation import compiled as _compiled
+from sharpmin.theory._simulation import compiled
 from sharpmin.theory._statements.random_problems import random_hinge
 
 P = problems()
@@ -95,8 +95,8 @@ def test_zero_and_non_finite_lanes():
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_a_lane_is_the_same_in_any_company_and_on_any_number_of_threads(threads, monkeypatch):
-    monkeypatch.setattr(_compiled, "THREADS", threads)
-    monkeypatch.setattr(_compiled, "_WORTH_THREADS", 0)
+    monkeypatch.setattr(compiled, "THREADS", threads)
+    monkeypatch.setattr(compiled, "_WORTH_THREADS", 0)
     f, x0, seeds = HINGES["e1"], np.linspace(-3, 3, 300), np.arange(300)
     k = {"method": "n-sam", "lr": 0.2, "rho": 1.0, "steps": 50, "engine": "compiled"}
     together = simulate(f, x0=x0, seeds=seeds, **k)
@@ -109,7 +109,7 @@ def test_a_lane_is_the_same_in_any_company_and_on_any_number_of_threads(threads,
 def test_chunks_do_not_show(monkeypatch):
     k = {"method": "m-sam", "lr": 0.2, "rho": schedules.InverseSqrt(1.0), "steps": 100, "x0": [3.0], "seeds": [4]}
     whole = simulate(HINGES["e1"], engine="compiled", **k)
-    monkeypatch.setattr(_compiled, "CHUNK", 7)
+    monkeypatch.setattr(compiled, "CHUNK", 7)
     assert whole.identical(simulate(HINGES["e1"], engine="compiled", **k))
 
 
@@ -155,8 +155,8 @@ def test_cells_under_schedules(name, rho):
 
 
 def test_lanes_on_cells_are_spread_over_threads(monkeypatch):
-    monkeypatch.setattr(_compiled, "THREADS", 3)
-    monkeypatch.setattr(_compiled, "_WORTH_THREADS", 0)
+    monkeypatch.setattr(compiled, "THREADS", 3)
+    monkeypatch.setattr(compiled, "_WORTH_THREADS", 0)
     x0 = np.random.default_rng(0).normal(size=(7, 2))
     k = {"method": "sam", "lr": 0.1, "rho": 0.5, "steps": 50, "engine": "compiled"}
     together = simulate(PIECES["wedge"], x0=x0, **k)
@@ -196,6 +196,7 @@ def test_it_compiles_where_nothing_can_be_cached():
 import numba.core.caching as caching
 caching.CacheImpl._locator_classes = []
 from sharpmin.theory import problems, simulate
+from sharpmin.theory._simulation import compiled
 run = simulate(problems()["quadratic"](curvatures=[1.0]), method="gd", lr=0.5, steps=2, x0=1.0, engine="compiled")
 print(float(run.x_final[0]))
 """

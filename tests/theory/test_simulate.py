@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from sharpmin import rho as schedules
-from sharpmin.theory import InverseTime, _simulate, problems, samples, simulate
+from sharpmin.theory import InverseTime, problems, samples, simulate
 from sharpmin.theory._problems.dense import DiagonalQuadratic, Noisy
+from sharpmin.theory._simulation import simulate as module
 
 P = problems()
 METHODS = ["gd", "sgd", "sam", "usam", "m-sam", "n-sam", "m-usam", "n-usam"]
@@ -235,7 +236,7 @@ def test_memory_is_what_the_machine_says():
     if not meminfo.exists():
         pytest.skip("no /proc/meminfo")
     (total,) = (int(line.split()[1]) for line in meminfo.read_text().splitlines() if line.startswith("MemTotal:"))
-    assert _simulate._memory() == pytest.approx(total * 1024, rel=0.01)
+    assert module._memory() == pytest.approx(total * 1024, rel=0.01)
 
 
 @pytest.mark.parametrize("error", [AttributeError, ValueError, OSError])
@@ -243,6 +244,6 @@ def test_a_machine_that_does_not_say_has_8_gib(error, monkeypatch):
     def sysconf(name):
         raise error(name)
 
-    monkeypatch.setattr(_simulate.os, "sysconf", sysconf)
+    monkeypatch.setattr(module.os, "sysconf", sysconf)
     with pytest.raises(ValueError, match=rf"half of this machine's is 4 GiB.*at most {4 * 2**30 // (22 * 8)} lanes"):
         simulate(P["quadratic"](curvatures=[1.0]), method="gd", lr=0.1, steps=1, x0=1.0, seeds=range(10**9))

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from sharpmin.theory import Hinge, HingeProblem, _compiled, problems, samples, simulate
+from sharpmin.theory import Hinge, HingeProblem, problems, samples, simulate
+from sharpmin.theory._simulation import compiled
 
 P = problems()
 KINK = Hinge(0.0, 1.0, ((0.2, 0.7),))
@@ -113,7 +114,7 @@ def test_clipped(name, method):
 @pytest.mark.parametrize("chunk", [1, 7, 64])
 @pytest.mark.parametrize("name", ["a pair of hinges", "two samples, four knots"])
 def test_chunks_add_up(name, chunk, monkeypatch):
-    monkeypatch.setattr(_compiled, "CHUNK", chunk)
+    monkeypatch.setattr(compiled, "CHUNK", chunk)
     for method in ("sam", "m-sam", "n-sam"):
         check(ONE_D[name], method, [5], None, engine="compiled")
 

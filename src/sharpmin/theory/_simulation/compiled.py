@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from functools import partial
+from heapq import merge
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -80,8 +81,8 @@ def run_compiled(run: Run) -> Outcome:
     x = _padded(run.x0, tiles * width)
     sums, least = np.zeros((2, len(x))), np.full(len(x), np.inf)
     advance = _engine(run, tiles, x, sums, least)
-    marks = sorted({*run.record, *range(0, run.steps, CHUNK), run.steps})
-    for begin, end in zip(marks, [*marks[1:], run.steps], strict=True):
+    marks = merge(sorted(run.record), range(0, run.steps, CHUNK), (run.steps, run.steps))
+    for begin, end in pairwise(marks):
         if begin in run.record or begin == run.steps:
             out.kept[begin] = x[:lanes].copy()
         if begin < end:
