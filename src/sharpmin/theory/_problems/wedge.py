@@ -54,6 +54,7 @@ def wedge(*, beta: float, mu: float, rho: float, lr: float, slope: float) -> Pie
         TypeError: unless all are numbers.
         ValueError: unless beta, mu, rho, lr, slope > 0 and lr is below 2 cos^2 a/beta + 2 sin^2 a/mu.
 
+    >>> import numpy as np
     >>> wedge(beta=1.0, mu=0.1, rho=1.0, lr=0.01, slope=0.61).gradient(np.array([[1.0, 0.0], [-1.0, 0.0]]))
     array([[ 0.1,  0. ],
            [-1. ,  0. ]])
