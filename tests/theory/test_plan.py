@@ -58,7 +58,8 @@ def by_hand(p, sigma, k):
 def test_the_map_has_60_cells_and_only_known_rules():
     assert len(CASES) == 60
     assert CASES.keys() == {(o, s, r) for o in ORACLES for s in SETTINGS for r in RADII}
-    assert {name for case in CASES.values() for name in (*case.rules, *case.switches)} == RULES.keys()
+    named = {name for case in CASES.values() for name in (*case.rules, *case.switches, *case.residuals)}
+    assert named == RULES.keys()
     assert {name for case in CASES.values() for name in case.switches} == {name for name, rule in RULES.items() if rule.switch}
     assert {rule.quantity for rule in RULES.values()} == QUANTITIES.keys()
 

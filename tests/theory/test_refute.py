@@ -39,9 +39,11 @@ def why_not(theorem: Theorem) -> str:
     """The reason why a statement is not attacked; empty if it is."""
     if theorem.applies:
         return ON_DATA
+    if theorem.id in ELSEWHERE:
+        return ELSEWHERE[theorem.id]
     if theorem.rule or theorem.id in SAID:
         return ""
-    return ELSEWHERE.get(theorem.id, NO_UPPER_BOUND)
+    return NO_UPPER_BOUND
 
 
 ATTACKED = {t.id: t for t in theorems().values() if not why_not(t)}

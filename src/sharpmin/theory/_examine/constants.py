@@ -32,9 +32,10 @@ class Constant:
     """A claimed constant and the most extreme value that was found.
 
     Attributes:
-        name: "beta", "mu", "pl", "sigma", "f_star", "beta_component", "convex" or "gradient".
-        claimed: the number.
-        found: the most extreme value found: a lower bound on beta and sigma, an upper one on mu, pl and f*.
+        name: "beta", "mu", "pl", "sigma", "f_star", "beta_component", "convex", "gradient" or "residual".
+        claimed: the number; 1 for the residual.
+        found: the most extreme value found: a lower bound on beta and sigma, an upper one on mu, pl and f*;
+            for the residual, the largest share of the claimed bound on E ||grad l||^2.
         holds: whether it is compatible with the claim.
         points: where: a pair for beta, mu, beta_component and convex, a point for the others.
         text: the finding in words.
@@ -86,13 +87,14 @@ def _of_samples(problem: Problem, points: Array, reach: float, rng: Generator) -
     some = points[:: max(1, len(points) // 60)]
     full = problem.gradient(some)
     slopes = np.array([problem.sample_gradient(some, np.repeat(d[None], len(some), axis=0)) for d in draws])
-    squares = np.array([problem.norm(slope - full) ** 2 for slope in slopes])
-    mean = weights @ squares
-    error = 0.0 if exact else 4 * squares.std(axis=0, ddof=1) / math.sqrt(len(draws))
-    sizes = np.sqrt(np.maximum(mean - error, 0.0))
+    sizes = np.sqrt(_mean_square(problem, slopes - full, weights, exact))
     at = int(np.argmax(sizes))
     holds = bool(sizes[at] <= problem.sigma * (1 + 1e-6))
     yield _constant("sigma", problem.sigma, float(sizes[at]), holds, (some[at],), "(E ||grad l(x; xi) - grad f(x)||^2)^(1/2)")
+    if isinstance(problem, OwnProblem) and problem.claimed_residual is not None:
+        found, place = _share(problem, problem.claimed_residual, some, _mean_square(problem, slopes, weights, exact))
+        yield _constant("residual", 1.0, found, found <= 1 + 1e-6, (place,),
+                        "E ||grad l(x; xi)||^2/(2 A (f(x) - f*) + B ||grad f(x)||^2 + C)")  # fmt: skip
     steep: list[tuple[float, Any, Any]] = []
     few = points[:: max(1, len(points) // 20)]
     for draw in draws[:16] if exact else draws[:4]:
@@ -107,6 +109,24 @@ def _of_samples(problem: Problem, points: Array, reach: float, rng: Generator) -
     size, x, y = max(steep, key=lambda item: item[0])
     yield _extreme("beta_component", problem.beta_component, np.array([size]), x[None], y[None], upper=True,
                    what="||grad l(x; xi) - grad l(y; xi)||/||x - y||")  # fmt: skip
+
+
+def _mean_square(problem: Problem, rows: Array, weights: Any, exact: bool) -> Array:
+    """E ||row||^2 at every point; less four standard errors where the draws are not all there are."""
+    squares = np.array([problem.norm(row) ** 2 for row in rows])
+    error = 0.0 if exact else 4 * squares.std(axis=0, ddof=1) / math.sqrt(len(rows))
+    return np.asarray(np.maximum(weights @ squares - error, 0.0))
+
+
+def _share(problem: Problem, residual: tuple[float, float, float], points: Array, squares: Array) -> tuple[float, Any]:
+    """The largest E ||grad l||^2 as a share of what the residual allows, where it is more than rounding; and the point."""
+    a, b, c = residual
+    gaps = np.maximum(problem.gap(points), 0.0) + problem.resolution
+    allowed = 2 * a * gaps + b * problem.norm(problem.gradient(points)) ** 2 + c
+    shares = np.divide(squares, allowed, out=np.full(len(points), np.inf), where=allowed > 0)
+    shares = np.where(squares > 1e-16 * squares.max(), shares, 0.0)
+    at = int(np.argmax(shares))
+    return float(shares[at]), points[at]
 
 
 def sample_draws(problem: Problem) -> tuple[Any, Any, bool]:

@@ -28,7 +28,7 @@ else:
 
 _STATISTICS = {
     "squared-gradient": "mean_square_gradient",
-    "least-squared-gradient": "min_square_gradient",
+    "least-squared-gradient": "min_square_gradient",  # of each run, which is no larger in the mean
     "perturbed-gap": "mean_perturbed_gap",
 }
 
@@ -228,6 +228,9 @@ def _confront(problem: Problem, start: Array, rho: float, steps: int, seeds: int
 def _promise(problem: Problem, start: Array, oracle: str, radius: str, rho: float, steps: int) -> Plan:
     setting = setting_of(problem)
     mu = {"strongly-convex": problem.mu, "pl": problem.pl}.get(setting)
+    noise: dict[str, Any] = {} if oracle == "exact" else {"sigma": problem.sigma}
+    if oracle != "exact" and problem.sigma == math.inf and problem.residual is not None:
+        noise = {"residual": problem.residual}
     if radius == "unnormalised":
         rho = min(rho, over(1.0, 2 * problem.beta_component))
     return plan(
@@ -236,7 +239,7 @@ def _promise(problem: Problem, start: Array, oracle: str, radius: str, rho: floa
         radius=radius,
         beta=problem.beta,
         mu=mu,
-        sigma=None if oracle == "exact" else problem.sigma,
+        **noise,
         rho=rho,
         steps=steps,
         delta=max(0.0, float(problem.gap(start)[0])),

@@ -29,7 +29,7 @@ class Inputs:
     radius: str
     beta: float
     mu: float | None
-    sigma: float
+    sigma: float | None  # None where the noise is a residual
     rho: float
     steps: int
     delta: float
@@ -39,7 +39,12 @@ class Inputs:
     c: float | None
     clip: float | None
     quantity: str | None
+    residual: tuple[float, float, float] | None = None
     switch: int | None = None
+
+    def quiet(self) -> Inputs:
+        """The same without what the noise leaves at a stationary point."""
+        return replace(self, sigma=0.0) if self.residual is None else replace(self, residual=(*self.residual[:2], 0.0))
 
     def trivial(self, quantity: str) -> float:
         """What is known before the first step."""
@@ -97,14 +102,32 @@ def outcomes(inputs: Inputs) -> list[Outcome]:
     if not reasons and inputs.quantity is not None and rules:
         have = ", ".join(dict.fromkeys(repr(rule_of(theorem).quantity) for theorem in rules))
         reasons = [f"none bounds quantity={inputs.quantity!r}; the quantities here are {have}"]
+    elif not reasons and inputs.residual is not None:
+        reasons = [f"of the statements, {_takers()} can use residual=; for the others give sigma="]
     elif not reasons:
         reasons = [atlas()[inputs.oracle, inputs.setting, inputs.radius].note]
     raise ValueError(f"plan: no statement applies for {where}: {'; '.join(reasons)}")
 
 
+def _takers() -> str:
+    """The statements about an expected residual, with where they speak."""
+    places = {
+        f"{theorem.id} (oracle={place.oracles!r}, radius {' or '.join(map(repr, place.radii.split()))})"
+        for theorem in registered().values()
+        if theorem.rule and theorem.rule.residual
+        for place in theorem.places
+    }
+    return ", ".join(sorted(places))
+
+
 def usable(inputs: Inputs) -> list[Theorem]:
-    """The upper bounds that speak of the situation; where rho decays, also those of constant rho that hold up to rho."""
+    """The upper bounds that speak of the situation; where rho decays, also those of constant rho that hold up to rho.
+
+    Where the noise is an expected residual, those that take one, and no others.
+    """
     cases, there = atlas(), registered()
+    if inputs.residual is not None:
+        return [there[name] for name in cases[inputs.oracle, inputs.setting, inputs.radius].residuals]
     names = dict.fromkeys(cases[inputs.oracle, inputs.setting, inputs.radius].rules)
     if inputs.radius == "decaying":
         constant = cases[inputs.oracle, inputs.setting, "constant"].rules
@@ -123,13 +146,13 @@ def bound_at(theorem: Theorem, inputs: Inputs, lr: float | LRSchedule) -> float:
 def terms(theorem: Theorem, inputs: Inputs, lr: float | LRSchedule) -> dict[str, float]:
     """What the start, the radius and the noise contribute at this lr; their sum, or largest, is the bound.
 
-    What has both sigma and rho in it counts as noise.
+    What has both sigma, or C of a residual, and rho in it counts as noise.
     """
     started = _at_optimum(inputs)
     rest = bound_at(theorem, started, lr)
     if rule_of(theorem).maximum:
         return {"start": bound_at(theorem, replace(inputs, rho=0.0), lr), "radius": rest}
-    parts = {"start": bound_at(theorem, inputs, lr) - rest, "radius": bound_at(theorem, replace(started, sigma=0.0), lr)}
+    parts = {"start": bound_at(theorem, inputs, lr) - rest, "radius": bound_at(theorem, started.quiet(), lr)}
     if inputs.oracle != "exact":
         parts["noise"] = rest - parts["radius"]
     return parts
@@ -146,7 +169,11 @@ def _floor(outcome: Outcome, inputs: Inputs) -> float:
         return float(rule.floor(**_keywords(theorem, inputs, rule.floor), lr=inputs.lr))
     if rule.schedule or not isinstance(lr, float):
         return 0.0
-    stays = bound_at(theorem, _at_optimum(inputs), _TINY if rule.vanishing and inputs.lr is None else lr)
+    late = _TINY if rule.vanishing and inputs.lr is None else lr
+    if rule.floor is not None:
+        stays = float(rule.floor(**_keywords(theorem, inputs, rule.floor), lr=late))
+    else:
+        stays = bound_at(theorem, _at_optimum(inputs), late)
     return stays if stays > math.sqrt(_TINY) else 0.0
 
 
@@ -234,7 +261,7 @@ def _keywords(theorem: Theorem, inputs: Inputs, function: Callable[..., Any] | N
         "beta": inputs.beta, "mu": inputs.mu, "sigma": inputs.sigma, "rho": radius, "rho0": inputs.rho, "steps": inputs.steps,
         "delta": inputs.delta, "distance": inputs.distance, "beta_component": inputs.beta_component, "c": inputs.c,
         "clip": inputs.clip, "theta": inputs.clip, "oracle": "n-sam" if inputs.oracle == "exact" else inputs.oracle,
-        "switch": inputs.switch,
+        "switch": inputs.switch, "residual": inputs.residual, "lam": 0.0 if inputs.radius == "unnormalised" else 1.0,
     }  # fmt: skip
     parameters = _parameters(theorem.formula if function is None else function).values()
     missing = [p.name for p in parameters if p.name != "lr" and p.default is p.empty and pool.get(p.name) is None]

@@ -11,9 +11,10 @@ from typing import Any
 from sharpmin.core.rho import RhoSchedule, finite
 
 from .._simulation.lr import LRSchedule
-from .._statements.assume import no_none, numbers, require, within_floats
+from .._statements.assume import no_none, numbers, require, residual_of, within_floats
 from .._statements.atlas import atlas
 from .._statements.situation import ORACLES, QUANTITIES, RADII, SETTINGS
+from .._statements.theorem import Theorem
 from .advice import Advice, advise
 from .evaluate import Inputs, evaluate, floor, outcomes, rule_of, schedule, terms, usable
 
@@ -111,6 +112,7 @@ def plan(
     beta: float,
     mu: float | None = None,
     sigma: float | None = None,
+    residual: tuple[float, float, float] | None = None,
     rho: float,
     steps: int,
     delta: float,
@@ -132,11 +134,14 @@ def plan(
         beta: smoothness of f.
         mu: strong convexity, or the PL constant; needed for "strongly-convex" and "pl".
         sigma: root mean square of the gradient noise; needed for "m-sam" and "n-sam".
+        residual: in place of sigma, for noise that grows: (A, B, C) with E||g||^2 <= 2 A (f - f*) + B ||grad f||^2 + C for the
+            gradient g of a sample (Oikonomou & Loizou, ICLR 2025, arXiv:2503.02225). A variance of sigma^2 is (0, 1, sigma^2).
         rho: the radius; its first value where it decays, the factor of ||g|| where it is unnormalised.
         steps: T.
         delta: f(x0) - f*.
         distance: ||x0 - x*||; opens the bounds that start from it.
-        beta_component: smoothness of the samples, for m-SAM; the root mean square over draws will do. Default beta.
+        beta_component: smoothness of the samples, for m-SAM; the root mean square over draws will do, but not for
+            `residual` with "unnormalised". Default beta.
         lr: a step size; default is the one with the smallest bound.
         c: the cap of "capped"; default 1/(2 beta).
         clip: theta of "clipped"; default 0.5.
@@ -187,14 +192,22 @@ def _planned(inputs: Inputs, accuracy: float | None) -> Plan:
         floor=floor(inputs, found),
         terms=parts,
         dominant=max(parts, key=lambda name: parts[name]),
-        ids=(theorem.id, *(case.evidence if case.all_the_way is False else ())),
+        ids=(theorem.id, *(case.evidence if case.all_the_way is False and inputs.residual is None else ())),
         vacuous=vacuous,
         accuracy=accuracy,
         enough=None if accuracy is None else outcome.bound <= accuracy,
         advice=() if target is None or outcome.bound <= target else advise(inputs, target),
-        note=case.note if theorem.id in case.rules else f"{theorem.id} bounds constant rho, and any radii of at most rho",
+        note=_note(theorem, inputs),
         instead=dict(_instead(inputs, rule.quantity)) if vacuous else {},
     )
+
+
+def _note(theorem: Theorem, inputs: Inputs) -> str:
+    situation = (inputs.oracle, inputs.setting, inputs.radius)
+    if rule_of(theorem).residual:
+        return "; ".join(place.note for place in theorem.places if situation in place.situations() and place.note)
+    case = atlas()[situation]
+    return case.note if theorem.id in case.rules else f"{theorem.id} bounds constant rho, and any radii of at most rho"
 
 
 def _instead(inputs: Inputs, vacuous: str) -> Iterator[tuple[str, float]]:
@@ -223,7 +236,10 @@ def _inputs(given: dict[str, Any]) -> Inputs:
     setting, oracle, radius = given["setting"], given["oracle"], given["radius"]
     if setting in ("strongly-convex", "pl") and given["mu"] is None:
         raise ValueError(f"plan: setting={setting!r} needs mu=, the constant of strong convexity or of PL")
-    given["sigma"] = _sigma(oracle, given["sigma"])
+    if given["residual"] is None:
+        given["sigma"] = _sigma(oracle, given["sigma"])
+    else:
+        given["residual"] = _residual(oracle, given["sigma"], given["residual"])
     for name, home in (("c", "capped"), ("clip", "clipped")):
         require(
             given[name] is None or radius == home,
@@ -243,6 +259,15 @@ def _sigma(oracle: str, sigma: float | None) -> float:
     if oracle == "exact" and sigma:
         raise ValueError(f"plan: sigma={sigma:g} with oracle='exact'; full gradients have no noise: 'm-sam' or 'n-sam'")
     return sigma or 0.0
+
+
+def _residual(oracle: str, sigma: float | None, residual: Any) -> tuple[float, float, float]:
+    checked = residual_of("plan", residual)
+    if oracle == "exact":
+        raise ValueError(f"plan: residual={residual!r} with oracle='exact'; full gradients have no noise: take oracle='m-sam'")
+    if sigma is not None:
+        raise ValueError(f"plan: sigma={sigma:g} and residual={residual!r} both say how large the noise is; leave out one")
+    return checked
 
 
 def _theta(clip: Any) -> float:

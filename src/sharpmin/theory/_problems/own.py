@@ -13,6 +13,7 @@ import torch
 from sharpmin.core.extras import optional
 from sharpmin.core.rho import finite, real
 
+from .._statements.assume import residual_of
 from .hinge import Hinge, HingeProblem
 from .problem import Problem
 from .registry import usable
@@ -42,6 +43,7 @@ class OwnProblem(Problem):
     value_of: Function  # (point, sample) -> float
     gradient_of: Function  # (point, sample) -> array of shape (dim,)
     claims: dict[str, float]
+    claimed_residual: tuple[float, float, float] | None = None
 
     @property
     def beta(self) -> float:
@@ -65,8 +67,13 @@ class OwnProblem(Problem):
 
     @property
     def sigma(self) -> float:
-        """As claimed; 0 for one sample."""
+        """As claimed; if not, 0 for one sample, and inf where a residual is claimed in its place."""
         return self.claims["sigma"]
+
+    @property
+    def residual(self) -> tuple[float, float, float] | None:
+        """As claimed; if not, that of `sigma`."""
+        return self.claimed_residual or super().residual
 
     @property
     def f_star(self) -> float:
@@ -118,6 +125,7 @@ def own(
     mu: float = 0.0,
     pl: float = 0.0,
     sigma: float | None = None,
+    residual: tuple[float, float, float] | None = None,
     f_star: float | None = None,
     beta_component: float | None = None,
     convex: bool = False,
@@ -138,7 +146,10 @@ def own(
         beta: claimed smoothness of f.
         mu: claimed strong convexity.
         pl: claimed PL constant, ||grad f||^2 >= 2 pl (f - f*).
-        sigma: claimed sup over x of (E ||grad l - grad f||^2)^(1/2); needed with several samples.
+        sigma: claimed sup over x of (E ||grad l - grad f||^2)^(1/2); needed with several samples, unless
+            `residual` is claimed: it is inf then.
+        residual: claimed (A, B, C), with E ||grad l||^2 <= 2 A (f - f*) + B ||grad f||^2 + C everywhere: noise that may grow
+            (Oikonomou & Loizou, ICLR 2025, arXiv:2503.02225). A variance of at most sigma^2 is (0, 1, sigma^2).
         f_star: the infimum of f.
         beta_component: claimed smoothness of every sample; default beta.
         convex: claims convexity; implied by mu > 0.
@@ -158,7 +169,7 @@ def own(
     """
     claims = {"beta": beta, "mu": mu, "pl": pl, "sigma": sigma, "f_star": f_star, "beta_component": beta_component}
     if hinges is not None:
-        claimed = [k for k, v in claims.items() if v not in (None, 0.0)] + ["convex"] * convex
+        claimed = [k for k, v in (claims | {"residual": residual}).items() if v not in (None, 0.0)] + ["convex"] * convex
         if claimed or any(given is not None for given in (value, gradient, loss)) or (dim, samples) != (1, 1):
             extra = f"; leave out {', '.join(claimed)}" if claimed else ""
             raise TypeError(f"own: hinges= is a whole 1-D problem and fixes its constants{extra}")
@@ -166,12 +177,17 @@ def own(
     if probabilities is not None:
         raise TypeError("own: probabilities= belongs to hinges=; functions have samples of equal weight")
     value_of, gradient_of = _functions(value, gradient, loss, dim, samples)
-    checked = _claims(claims, samples)
-    return OwnProblem(name, dim, samples, convex or checked["mu"] > 0, value_of, gradient_of, checked)
+    if residual is not None and samples == 1:
+        raise TypeError(f"own: residual={residual!r} is a claim about noise, and one sample has none; leave out residual=")
+    grows = None if residual is None else residual_of("own", residual)
+    checked = _claims(claims, noisy=samples > 1 and grows is None)
+    if grows is not None and sigma is None:
+        checked["sigma"] = math.inf
+    return OwnProblem(name, dim, samples, convex or checked["mu"] > 0, value_of, gradient_of, checked, grows)
 
 
-def _claims(claims: dict[str, Any], samples: int) -> dict[str, float]:
-    needed = ["beta", "f_star"] + ["sigma"] * (samples > 1)
+def _claims(claims: dict[str, Any], *, noisy: bool) -> dict[str, float]:
+    needed = ["beta", "f_star"] + ["sigma"] * noisy
     missing = [k for k in needed if claims[k] is None]
     if missing:
         raise ValueError(f"own: the statements need {', '.join(f'{k}=' for k in missing)}; examine() tests what you claim")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,12 @@ class Problem(ABC):
     def sigma(self) -> float:
         """sup over x of (E ||grad l(x; xi) - grad f(x)||^2)^(1/2); inf if unbounded."""
         return 0.0
+
+    @property
+    def residual(self) -> tuple[float, float, float] | None:
+        """(A, B, C) with E ||grad l||^2 <= 2 A (f - f*) + B ||grad f||^2 + C; (0, 1, sigma^2), or None where that is inf."""
+        square = self.sigma * self.sigma
+        return (0.0, 1.0, square) if math.isfinite(square) else None
 
     @property
     def f_star(self) -> float:

@@ -68,6 +68,22 @@ def _number(owner: str, name: str, value: Any) -> Any:
     return number
 
 
+def residual_of(owner: str, residual: Any) -> tuple[float, float, float]:
+    """(A, B, C), checked.
+
+    Raises:
+        TypeError: unless they are three numbers.
+        ValueError: unless they are finite and >= 0.
+    """
+    if not isinstance(residual, (tuple, list)) or len(residual) != 3:
+        raise TypeError(f"{owner}: residual={residual!r} must be three numbers (A, B, C), such as (0.0, 1.0, sigma**2)")
+    if any(isinstance(v, bool) or not isinstance(v, Real) for v in residual):
+        raise TypeError(f"{owner}: residual={residual!r} must hold numbers only")
+    a, b, c = map(real, residual)
+    require(all(math.isfinite(v) and v >= 0 for v in (a, b, c)), owner, f"residual={residual!r} must be finite and >= 0")
+    return a, b, c
+
+
 def no_none(owner: str, signature: Signature, keywords: Mapping[str, Any]) -> None:
     """Raise `TypeError` for a None where the signature has no such default."""
     for name, value in keywords.items():

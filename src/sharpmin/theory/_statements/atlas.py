@@ -21,6 +21,7 @@ class Case:
     Attributes:
         rules: ids of upper bounds, the preferred one first.
         switches: ids of upper bounds for a switch to rho = 0.
+        residuals: ids of upper bounds that take the noise as an expected residual.
         evidence: ids of lower bounds, limits and exact values.
         all_the_way: whether the method converges to the optimum (or to stationarity); None where no statement decides.
         note: what a reader should know.
@@ -28,6 +29,7 @@ class Case:
 
     rules: tuple[str, ...]
     switches: tuple[str, ...]
+    residuals: tuple[str, ...]
     evidence: tuple[str, ...]
     all_the_way: bool | None
     note: str
@@ -56,15 +58,21 @@ def _atlas(theorems: tuple[Theorem, ...]) -> dict[tuple[str, str, str], Case]:
 
 
 def _case(key: tuple[str, str, str], found: Sequence[tuple[Theorem, Place]]) -> Case:
-    spoken: dict[str, list[tuple[Theorem, Place]]] = {"rules": [], "switches": [], "evidence": []}
+    spoken: dict[str, list[tuple[Theorem, Place]]] = {"rules": [], "switches": [], "residuals": [], "evidence": []}
     for theorem, place in found:
-        kind = "evidence" if theorem.rule is None else "switches" if theorem.rule.switch else "rules"
-        spoken[kind].append((theorem, place))
+        spoken[_kind(theorem)].append((theorem, place))
     ids = {kind: tuple(theorem.id for theorem, _ in pairs) for kind, pairs in spoken.items()}
     rules, evidence = ([place for _, place in spoken[kind]] for kind in ("rules", "evidence"))
     places = (*rules, *evidence)
     note = "; ".join(place.note for place in places if place.note) if places else _NOTHING.get((key[0], key[2]), "")
     return Case(**ids, all_the_way=_all_the_way(rules, evidence), note=note)
+
+
+def _kind(theorem: Theorem) -> str:
+    rule = theorem.rule
+    if rule is None:
+        return "evidence"
+    return "switches" if rule.switch else "residuals" if rule.residual else "rules"
 
 
 def _all_the_way(rules: Iterable[Place], evidence: Iterable[Place]) -> bool | None:

@@ -19,7 +19,7 @@ QUANTITIES: dict[str, str] = {
     "gap": "E f(x_T) - f*",
     "mean-gap": "mean over t < T of E f(x_t) - f*",
     "squared-gradient": "mean over t < T of E ||grad f(x_t)||^2",
-    "least-squared-gradient": "min over t < T of ||grad f(x_t)||^2",
+    "least-squared-gradient": "min over t < T of E ||grad f(x_t)||^2",
     "perturbed-gap": "mean over t < T of E f(y_t) - f*",
     "squared-distance": "E ||x_T - x*||^2",
 }
@@ -50,6 +50,7 @@ class Rule:
         per_step: whether the statement bounds the sum over t < T, so that the mean is its T-th part.
         up_to_rho: whether the bound of constant rho also holds for any radii rho_t <= rho; `plan` uses it where rho decays.
         switch: whether rho is 0 from the step `switch` on, a keyword of the bound; `plan` advises that step.
+        residual: whether the bound takes the noise as a `residual`, a keyword; `plan` uses it only where one is given.
         floor: what stays as T -> inf at a given lr, a function of keywords, where that is not the bound at the optimum.
     """
 
@@ -61,6 +62,7 @@ class Rule:
     per_step: bool = False
     up_to_rho: bool = False
     switch: bool = False
+    residual: bool = False
     floor: Callable[..., float] | None = None
 
 

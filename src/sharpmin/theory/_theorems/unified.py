@@ -16,6 +16,7 @@ E d+ <= a d - (lr/2)(1 - q B) u^2 + (lr/2) [q C + r^2 (1 + 2 beta lr) lam]. Divi
 weights are equal, and the mean over t obeys the bound.
 
 **Where it is attained.** On TRAP with full gradients, (A, B, C) = (0, 1, 0), and lam = 1, as theta, lr -> 0 and lr T -> inf.
+No growth with A would be false: where one sample in 16 is curved and its step takes x to -x, ||grad f|| never falls.
 
 **For training.** lam is how much of SAM's floor one keeps, r^2 lam. Noise has a floor of its own, r^2 (1 - lam) C: no lam is
 free of both.
@@ -32,18 +33,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sharpmin.core.canon import CANON
 from sharpmin.core.extras import optional
 from sharpmin.core.reference import SI_YUN_2023
-from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo, real
+from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo
 
 from .._problems import problems
+from .._problems.hinge import Hinge, HingeProblem
 from .._simulation.simulate import simulate
-from .._statements.assume import require
+from .._statements.assume import require, residual_of
 from .._statements.cell import Cell
 from .._statements.random_problems import Trial, random_problems
+from .._statements.situation import ANY, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
 
 if TYPE_CHECKING:
@@ -70,22 +73,6 @@ class Blend(RhoSchedule):
         return self.rho * ((1 - self.lam) * info.dual_norm + self.lam)
 
 
-def residual_of(owner: str, residual: Any) -> tuple[float, float, float]:
-    """(A, B, C), checked.
-
-    Raises:
-        TypeError: unless they are three numbers.
-        ValueError: unless they are finite and >= 0.
-    """
-    if not isinstance(residual, (tuple, list)) or len(residual) != 3:
-        raise TypeError(f"{owner}: residual={residual!r} must be three numbers (A, B, C), such as (0.0, 1.0, sigma**2)")
-    if any(isinstance(v, bool) or not isinstance(v, Real) for v in residual):
-        raise TypeError(f"{owner}: residual={residual!r} must hold numbers only")
-    a, b, c = map(real, residual)
-    require(all(math.isfinite(v) and v >= 0 for v in (a, b, c)), owner, f"residual={residual!r} must be finite and >= 0")
-    return a, b, c
-
-
 def bound(
     *,
     beta: float,
@@ -98,6 +85,31 @@ def bound(
     beta_component: float | None = None,
 ) -> float:
     """[2 Delta/(lr S) + q C + r^2 (1 + 2 beta lr) lam]/(1 - q B)."""
+    a, b, c, size, q = _parts(beta, rho, lr, lam, residual, beta_component)
+    growth = lr * q * a
+    weights = -math.expm1(-steps * math.log1p(growth)) / growth if growth > 0 else steps
+    return (2 * delta / (lr * weights) + q * c + size * lam) / (1 - q * b)
+
+
+def floor(
+    *,
+    beta: float,
+    rho: float,
+    delta: float,
+    lr: float,
+    lam: float,
+    residual: tuple[float, float, float],
+    beta_component: float | None = None,
+) -> float:
+    """What stays as T -> inf, where lr S -> 1/(q A): [2 Delta q A + q C + r^2 (1 + 2 beta lr) lam]/(1 - q B)."""
+    a, b, c, size, q = _parts(beta, rho, lr, lam, residual, beta_component)
+    return (2 * delta * q * a + q * c + size * lam) / (1 - q * b)
+
+
+def _parts(
+    beta: float, rho: float, lr: float, lam: float, residual: tuple[float, float, float], beta_component: float | None
+) -> tuple[float, float, float, float, float]:
+    """A, B, C, r^2 (1 + 2 beta lr) and q, where the statement holds."""
     a, b, c = residual_of("unified", residual)
     if isinstance(lam, bool) or not isinstance(lam, Real):
         raise TypeError(f"unified: lam={lam!r} must be a number")
@@ -106,9 +118,7 @@ def bound(
     size = (smoothness * rho) ** 2 * (1 + 2 * beta * lr)
     q = size * (1 - lam) + 2 * beta * lr
     require(q * b < 1, "unified", f"lr={lr:g} with rho={rho:g} and B={b:g} gives q B={q * b:g}, which must be below 1")
-    growth = lr * q * a
-    weights = -math.expm1(-steps * math.log1p(growth)) / growth if growth > 0 else steps
-    return (2 * delta / (lr * weights) + q * c + size * lam) / (1 - q * b)
+    return a, b, c, size, q
 
 
 def settings(trial: Trial) -> Iterator[tuple[Trial, float]]:
@@ -147,6 +157,20 @@ def without_variance(theorem: Theorem, lam: float) -> Cell:
     return Cell(where, float(squares[best].mean()), "<=", limit, error, 2 * f.beta * delta)
 
 
+def few_steep(theorem: Theorem) -> Cell:
+    """One sample in 16 is curved, and its step takes x to -x: |x| never changes, which the term of A has to pay for."""
+    share, steps, lr, rho = 1 / 16, 100, 1.6, 0.25  # lr (1 + rho) = 2
+    f = HingeProblem("one curved sample of 16", (Hinge(0.0, 1.0), Hinge(0.0, 0.0)), (share, 1 - share))
+    run = simulate(f, method="m-usam", lr=lr, rho=rho, steps=steps, x0=1.0, seeds=[0])
+    delta = float(f.gap(np.ones(1))[0])
+    limit = theorem.bound(
+        beta=f.beta, rho=rho, steps=steps, delta=delta, lr=lr, lam=0.0, residual=(1.0, 0.0, 0.0), beta_component=1.0
+    )
+    return Cell(
+        f"{f.name}, residual 1, 0, 0, T {steps}", float(run.min_square_gradient[0]), "<=", limit, 0.0, 2 * f.beta * delta
+    )
+
+
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Noisy nonconvex families under four lam, the variance as residual; samples of unbounded variance; the trap."""
     for trial in random_problems(theorem, "nonconvex", quick=quick, seeds=32, settings=4):
@@ -159,6 +183,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
             yield from one.compare(f"m, {radius}, T 30", squares, partial(at, residual=(0.0, 1.0, f.sigma**2)), known)
     for lam in (0.0, 0.5):
         yield without_variance(theorem, lam)
+    yield few_steep(theorem)
     trap, lr, steps = problems()["trap"](theta=0.0005, beta=2.0, rho=0.5), 4e-4, 1_200_000
     run = simulate(trap, method="sam", lr=lr, rho=0.5, steps=steps, x0=0.0)
     limit = theorem.bound(
@@ -190,9 +215,18 @@ UNIFIED = register(
             ({"residual": (2.0, 0.0, 0.0), "steps": 2}, 40 / (1 / 1.02375 + 1 / 1.02375**2) + 0.1375),
         ),
         attained=True,
+        rule=Rule(
+            "least-squared-gradient",
+            "[2 Delta/(lr S) + q C + r^2 (1 + 2 beta lr) lam]/(1 - q B), r = beta rho",
+            vanishing=True,
+            residual=True,
+            floor=floor,
+        ),
+        places=(Place("m-sam", ANY, "constant unnormalised", note="where A = 0, the mean over t obeys the bound, too"),),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "no rho term": without(bound, rho=0.0),
+            "no growth with A": lambda **k: bound(**{**k, "residual": (0.0, *k["residual"][1:])}),
             "rho^4 for rho^2": lambda **k: bound(**{**k, "rho": min(k["rho"], k["rho"] ** 2)}),
         },
         references=(SI_YUN_2023, PAPER),
