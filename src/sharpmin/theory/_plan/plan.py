@@ -240,17 +240,19 @@ def _inputs(given: dict[str, Any]) -> Inputs:
         given["sigma"] = _sigma(oracle, given["sigma"])
     else:
         given["residual"] = _residual(oracle, given["sigma"], given["residual"])
+    _put_in(given, radius)
+    return Inputs(**{name: given[name] for name in Inputs.__dataclass_fields__.keys() & given})
+
+
+def _put_in(given: dict[str, Any], radius: str) -> None:
+    """The constants that belong to one radius alone, with their defaults."""
     for name, home in (("c", "capped"), ("clip", "clipped")):
-        require(
-            given[name] is None or radius == home,
-            "plan",
-            f"{name}={given[name]!r} belongs to radius={home!r}, not to {radius!r}",
-        )
+        says = f"{name}={given[name]!r} belongs to radius={home!r}, not to {radius!r}"
+        require(given[name] is None or radius == home, "plan", says)
     if radius == "clipped":
         given["clip"] = _theta(given["clip"])
     if radius == "capped" and given["c"] is None:
         given["c"] = 1 / (2 * given["beta"])
-    return Inputs(**{name: given[name] for name in Inputs.__dataclass_fields__.keys() & given})
 
 
 def _sigma(oracle: str, sigma: float | None) -> float:

@@ -177,13 +177,17 @@ def own(
     if probabilities is not None:
         raise TypeError("own: probabilities= belongs to hinges=; functions have samples of equal weight")
     value_of, gradient_of = _functions(value, gradient, loss, dim, samples)
-    if residual is not None and samples == 1:
-        raise TypeError(f"own: residual={residual!r} is a claim about noise, and one sample has none; leave out residual=")
-    grows = None if residual is None else residual_of("own", residual)
+    grows = _residual(residual, samples)
     checked = _claims(claims, noisy=samples > 1 and grows is None)
     if grows is not None and sigma is None:
         checked["sigma"] = math.inf
     return OwnProblem(name, dim, samples, convex or checked["mu"] > 0, value_of, gradient_of, checked, grows)
+
+
+def _residual(residual: Any, samples: int) -> tuple[float, float, float] | None:
+    if residual is not None and samples == 1:
+        raise TypeError(f"own: residual={residual!r} is a claim about noise, and one sample has none; leave out residual=")
+    return None if residual is None else residual_of("own", residual)
 
 
 def _claims(claims: dict[str, Any], *, noisy: bool) -> dict[str, float]:
