@@ -13,7 +13,7 @@ import torch
 from sharpmin.core.extras import optional
 from sharpmin.core.rho import finite, real
 
-from .._statements.assume import residual_of
+from .._statements.assume import claimed_residual
 from .hinge import Hinge, HingeProblem
 from .problem import Problem
 from .registry import usable
@@ -177,17 +177,11 @@ def own(
     if probabilities is not None:
         raise TypeError("own: probabilities= belongs to hinges=; functions have samples of equal weight")
     value_of, gradient_of = _functions(value, gradient, loss, dim, samples)
-    grows = _residual(residual, samples)
+    grows = claimed_residual("own", residual, samples)
     checked = _claims(claims, noisy=samples > 1 and grows is None)
     if grows is not None and sigma is None:
         checked["sigma"] = math.inf
     return OwnProblem(name, dim, samples, convex or checked["mu"] > 0, value_of, gradient_of, checked, grows)
-
-
-def _residual(residual: Any, samples: int) -> tuple[float, float, float] | None:
-    if residual is not None and samples == 1:
-        raise TypeError(f"own: residual={residual!r} is a claim about noise, and one sample has none; leave out residual=")
-    return None if residual is None else residual_of("own", residual)
 
 
 def _claims(claims: dict[str, Any], *, noisy: bool) -> dict[str, float]:

@@ -115,3 +115,15 @@ def step_below(owner: str, lr: float, limit: float, formula: str, *, strict: boo
     """Require `lr < limit` or `lr <= limit`; the prescribed step sizes may sit on the limit to rounding."""
     holds = lr < limit if strict else lr <= limit * (1 + 1e-12)
     require(holds, owner, f"lr={lr:g} must be {'below' if strict else 'at most'} {formula}={limit:g}")
+
+
+def claimed_residual(owner: str, residual: Any, samples: int) -> tuple[float, float, float] | None:
+    """(A, B, C) of a problem with `samples` samples, checked; None where it is not claimed.
+
+    Raises:
+        TypeError: unless they are three numbers, or for a single sample, which has no noise.
+        ValueError: unless they are finite and >= 0.
+    """
+    if residual is not None and samples == 1:
+        raise TypeError(f"{owner}: residual={residual!r} is a claim about noise, and one sample has none; leave out residual=")
+    return None if residual is None else residual_of(owner, residual)
