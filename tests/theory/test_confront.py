@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from sharpmin.rho import Cosine
-from sharpmin.theory import problems, simulate, theorems
-from sharpmin.theory._statements.confront import confront, distance, start_gap
+from sharpmin.theory import expect, own, problems, simulate, statistic, theorems
+from sharpmin.theory._statements.confront import confront
 from sharpmin.theory._statements.situation import QUANTITIES
+from sharpmin.theory._statements.statistic import distance, start_gap
 
 T = theorems()
 STRONG = {"beta": 2.0, "mu": 2.0, "rho": 0.3, "steps": 7, "delta": 1.0, "lr": 0.25}
@@ -98,3 +99,14 @@ def test_distance_to_the_nearest_minimizer_and_the_gap_at_a_start():
     flat = problems()["quadratic"](curvatures=[1.0, 2.0])
     assert distance(flat, np.array([[3.0, 4.0]])).tolist() == [5.0]
     assert start_gap(trap, 0.2) == trap.gap(np.array([0.2]))[0] > 0
+
+
+def test_a_distance_is_not_taken_to_a_point_that_is_no_minimizer():
+    shifted = own(value=lambda x: float((x - 1) @ (x - 1)), gradient=lambda x: 2 * (x - 1), dim=2, beta=2.0, mu=2.0, f_star=0.0)
+    run = simulate(shifted, method="gd", lr=0.25, steps=1, x0=np.array([[3.0, 1.0]]))
+    with pytest.raises(ValueError, match="no minimizer is known, and 0 has a gradient of 2.83"):
+        statistic(shifted, run, "squared-distance")
+    assert distance(shifted, run.x_final.values, minimizer=[1.0, 1.0]) == pytest.approx([1.0])
+    assert "squared-distance" not in expect(shifted, method="gd", lr=0.25, steps=1, x0=[3.0, 1.0])
+    with pytest.raises(ValueError, match="quantity='gaps' must be one of gap, mean-gap"):
+        statistic(shifted, run, "gaps")

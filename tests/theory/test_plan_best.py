@@ -12,8 +12,8 @@ from sharpmin.core.rho import Every, InverseSqrt
 from sharpmin.theory import plan, theorems
 from sharpmin.theory._plan.least import DECADES, least
 from sharpmin.theory._statements.atlas import atlas
-from sharpmin.theory._statements.confront import distance, statistic
 from sharpmin.theory._statements.random_problems import random_problems
+from sharpmin.theory._statements.statistic import distance, statistic
 
 from .test_plan import ALL, speak
 

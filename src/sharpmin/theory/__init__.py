@@ -22,6 +22,7 @@ from ._simulation.simulate import simulate
 from ._statements.cell import Cell
 from ._statements.measure import Measured, measure_settings
 from ._statements.settings import Setting, settings
+from ._statements.statistic import statistic
 from ._statements.theorem import CLAIMS, Theorem
 from ._statements.theorem import registered as theorems
 from ._statements.verify import Verdict, verify
@@ -55,6 +56,7 @@ __all__ = [
     "samples",
     "settings",
     "simulate",
+    "statistic",
     "theorems",
     "verify",
 ]

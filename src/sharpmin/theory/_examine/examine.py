@@ -17,6 +17,7 @@ from .._problems.problem import Problem
 from .._simulation.simulate import refuse_lanes, simulate
 from .._statements.assume import over
 from .._statements.situation import ORACLES, QUANTITIES, RADII
+from .._statements.statistic import kept, standard_error, statistic
 from .constants import Constant, constants, sample_draws
 
 if TYPE_CHECKING:
@@ -25,12 +26,6 @@ if TYPE_CHECKING:
     from .._problems.problem import Array
 else:
     np = optional("numpy", extra="lab")
-
-_STATISTICS = {
-    "squared-gradient": "mean_square_gradient",
-    "least-squared-gradient": "min_square_gradient",  # of each run, which is no larger in the mean
-    "perturbed-gap": "mean_perturbed_gap",
-}
 
 
 @dataclass(frozen=True)
@@ -260,11 +255,10 @@ def _run(problem: Problem, start: Array, promised: Plan, seeds: int) -> Confront
         steps=promised.steps,
         x0=np.repeat(start, lanes, axis=0),
         seeds=np.arange(lanes),
-        means=promised.quantity != "gap",
+        **kept(promised.quantity, promised.steps),
     )
-    name = _STATISTICS.get(promised.quantity)
-    values = problem.gap(run.x_final.values) if name is None else run[name].values
-    error = float(values.std(ddof=1) / math.sqrt(lanes)) if lanes > 1 else 0.0
+    values = statistic(problem, run, promised.quantity)  # the least of each run is no larger in the mean
+    error = standard_error(values)
     measured = float(values.mean())
     gap = promised.quantity in ("gap", "perturbed-gap")
     rounding = 10 * problem.resolution * (1.0 if gap else 2 * problem.beta)  # ||grad f||^2 <= 2 beta (f - f*)

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 from sharpmin.core.extras import optional
 from sharpmin.core.rho import Capped, InverseSqrt, ProportionalToLR, RhoSchedule, Until
 
-from .._problems.hinge import HingeProblem
-from .._problems.problem import Problem
 from .._simulation.run import METHODS
 from .conjecture import Conjecture, takes
 
@@ -140,11 +138,3 @@ def step_sizes(conjecture: Conjecture, constants: dict[str, Any]) -> Any:
         return conjecture.step_size(**{name: constants[name] for name in takes(conjecture.step_size)})
     except (ValueError, ArithmeticError):
         return np.nan
-
-
-def distance(f: Problem, x0: Array, minimizer: Array) -> float:
-    """||x0 - x*||, to the nearest minimizer that is known."""
-    if not isinstance(f, HingeProblem):
-        return float(np.linalg.norm(np.ravel(x0) - np.ravel(minimizer)))
-    low, high, x = f.minimizers[0], f.minimizers[-1], float(np.ravel(x0)[0])
-    return max(0.0, low - x, x - high)

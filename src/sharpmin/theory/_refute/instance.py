@@ -13,23 +13,14 @@ from sharpmin.core.rho import RhoSchedule
 from .._problems.hinge import HingeProblem
 from .._problems.problem import Problem
 from .._simulation.lr import InverseTime
+from .._statements.statistic import distance, kept, standard_error
 from .conjecture import Conjecture
-from .genes import constants_of, distance, radius_object, step_sizes
+from .genes import constants_of, radius_object, step_sizes
 
 if TYPE_CHECKING:
     import numpy as np
 else:
     np = optional("numpy", extra="lab")
-
-PAIRS = {
-    "gap": "f.gap(run.x_final.values)",
-    "mean-gap": "run.value.values[:-1].mean(axis=0) - f.f_star",
-    "squared-gradient": "run.mean_square_gradient.values",
-    "least-squared-gradient": "run.min_square_gradient.values",
-    "perturbed-gap": "run.mean_perturbed_gap.values",
-    "squared-distance": "(run.x_final.values - f.minimizers[0]) ** 2",
-}
-"""Each quantity of a run of `simulate`, one a lane; the mean gap takes a run that recorded every step."""
 
 ERRORS = 5.0
 """So many standard errors are granted to a mean over seeds."""
@@ -111,19 +102,18 @@ def confirm(
     if conjecture.radius == "clipped":
         call += f", clip={constants['clip']!r}"
     if seeds:
-        record = f", record=range({constants['steps'] + 1})" if conjecture.quantity == "mean-gap" else ""
-        lines = [f"run = theory.simulate({call}, seeds=range({seeds}){record})", f"values = {PAIRS[conjecture.quantity]}",
-                 "measured = float(values.mean())"]  # fmt: skip
+        asks = "".join(f", {name}={value!r}" for name, value in kept(conjecture.quantity, constants["steps"]).items())
+        lines = [f"run = theory.simulate({call}, seeds=range({seeds}){asks})",
+                 f'values = theory.statistic(f, run, "{conjecture.quantity}")', "measured = float(values.mean())"]  # fmt: skip
     else:
-        zero = "" if isinstance(namespace["f"], HingeProblem) else f", minimizer={[0.0] * len(x0)}"
-        lines = [f"run = theory.expect({call}{zero})", f'measured = run["{conjecture.quantity}"]']
+        lines = [f"run = theory.expect({call})", f'measured = run["{conjecture.quantity}"]']
     head = _imports(rho, told) + head
     error = 0.0
     with np.errstate(all="ignore"):  # a run may diverge
         exec(compile("\n".join([head, *lines]), "<instance>", "exec"), namespace)
         measured = float(namespace["measured"])
         if seeds:
-            error = float(namespace["values"].std(ddof=1) / math.sqrt(seeds))
+            error = standard_error(namespace["values"])
     if not (math.isfinite(measured) and math.isfinite(error)):
         return None
     own = namespace["f"]  # cones and quadratics have f* = 0 and nothing that cancels
@@ -140,7 +130,7 @@ def function_constants(conjecture: Conjecture, f: Problem, x0: list[float], clai
     one = np.array([x0[0]]) if f.dim == 1 else np.array([x0])
     return {
         "beta": claims["beta"], "mu": mu, "delta": max(0.0, float(f.gap(one)[0])),
-        "distance": distance(f, np.array(x0), np.zeros(len(x0))), "sigma": f.sigma,
+        "distance": float(distance(f, one)[0]), "sigma": f.sigma,
         "beta_component": f.beta_batch,
     }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
@@ -13,6 +14,7 @@ from .._problems.hinge import HingeProblem
 from .._problems.own import OwnProblem
 from .._simulation.oracle import Oracle
 from .._simulation.run import Run, prepare
+from .._statements.statistic import distance
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +51,8 @@ def expect(
         problem: with a finite number of samples, of which a stochastic gradient draws one.
         method, lr, rho, steps, clip: as for `simulate`.
         x0: one start: a number, or shape (dim,).
-        minimizer: x*, for "squared-distance"; not needed for piecewise linear derivatives, where it is the nearest one.
+        minimizer: x*, for "squared-distance"; not needed for piecewise linear derivatives, where it is the nearest one, nor
+            where it is 0.
 
     Returns:
         "gap": E f(x_T) - f*; "squared-gradient": mean over t < T of E ||grad f(x_t)||^2; "least-squared-gradient": min over
@@ -88,8 +91,8 @@ def expect(
                                  "simulate() with seeds")  # fmt: skip
         out = {"gap": float(w @ problem.gap(x)), "squared-gradient": squares / steps, "least-squared-gradient": least}
         out |= {"mean-gap": below / steps, "perturbed-gap": gaps / steps}
-        if (away := _distances(problem, x, minimizer)) is not None:
-            out["squared-distance"] = float(w @ away**2)
+        with suppress(ValueError):  # no minimizer is known
+            out["squared-distance"] = float(w @ distance(problem, x, minimizer) ** 2)
     return out
 
 
@@ -149,12 +152,3 @@ def _merged(x: Array, w: Array) -> tuple[Array, Array]:
     unit = SAME * (float(np.abs(x).max()) or 1.0)
     _, first, where = np.unique(np.rint(x / unit), axis=0, return_index=True, return_inverse=True)
     return x[first], np.asarray(np.bincount(where.ravel(), weights=w), dtype=np.float64)
-
-
-def _distances(problem: Problem, x: Array, minimizer: Any) -> Array | None:
-    if minimizer is not None:
-        return problem.norm(x - np.asarray(minimizer, dtype=np.float64))
-    if isinstance(problem, HingeProblem):
-        low, high = problem.minimizers[0], problem.minimizers[-1]
-        return np.maximum(0.0, np.maximum(low - x, x - high))
-    return None

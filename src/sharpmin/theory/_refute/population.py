@@ -5,6 +5,7 @@ The steps are those of `simulate`, which runs one function on many lanes; a test
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,7 +27,7 @@ else:
 
 
 @dataclass
-class Functions:
+class Functions(ABC):
     """One function a lane: what all families have. Points have shape (lanes, paths, dim).
 
     Attributes:
@@ -49,17 +50,17 @@ class Functions:
         """These lanes."""
         return type(self)(**{field.name: getattr(self, field.name)[lanes] for field in fields(self)})
 
+    @abstractmethod
     def gradient(self, x: Array, sample: int | None = None) -> Array:
         """Of f, or of one sample; the shape of x."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gap(self, x: Array) -> Array:
         """f(x) - f*, shape (lanes, paths)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def rows(self) -> tuple[int, Array]:
         """The kind of the functions, as the kernel numbers them, and the numbers of each, shape (lanes, numbers)."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from .._problems import problems
 from .._problems.hinge import HingeProblem
 from .._simulation.oracle import Oracle
 from .._simulation.simulate import simulate
+from .._statements.statistic import kept, statistic
 from .conjecture import WITH_MU, Conjecture
 from .genes import Settings, constants_of, radii_of, radius_object, step_sizes
 from .hinges import known
-from .instance import PAIRS, Found, confirm, deterministic, function_constants
+from .instance import Found, confirm, deterministic, function_constants
 from .limits import limits_of
 from .population import Runs, measure
 
@@ -197,11 +198,11 @@ def _few(
     run = simulate(
         f, method=conjecture.method, lr=rates[0] if callable(rates[0]) else np.repeat(rates, FEW),
         rho=radius_object(conjecture, told), steps=int(s.steps[0]), x0=np.repeat([starts[i] for i in some], FEW),
-        record=range(int(s.steps[0]) + 1) if conjecture.quantity == "mean-gap" else (),
         seeds=np.tile(np.arange(FEW), len(some)), clip=told["clip"] if conjecture.radius == "clipped" else None,
+        **kept(conjecture.quantity, int(s.steps[0])),
     )  # fmt: skip
     with np.errstate(all="ignore"):
-        values = eval(PAIRS[conjecture.quantity], {"run": run, "f": f})
+        values = statistic(f, run, conjecture.quantity)
         return np.asarray(values.reshape(len(some), FEW).mean(axis=1))
 
 

@@ -1,7 +1,7 @@
 """The compiled inner loops: lanes in tiles of 64, the lane loop innermost so that it becomes SIMD, steps outside it.
 
-One function serves every 1-D hinge problem and every method; `_kernel_whole.py` has the common runs of them, written out, and
-`_kernel_quadratic.py` the diagonal quadratics. All equal the NumPy reference (`_reference.py`) up to rounding; the tests hold
+One function serves every 1-D hinge problem and every method; `kernel_whole.py` has the common runs of them, written out, and
+`kernel_quadratic.py` the diagonal quadratics. All equal the NumPy reference (`reference.py`) up to rounding; the tests hold
 them to it. Draws are hashed inside the loop, with the same function of (seed, step, slot) as `_oracle.uniforms`, so memory
 does not grow with the number of steps.
 """

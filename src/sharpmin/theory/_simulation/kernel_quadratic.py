@@ -1,6 +1,6 @@
-"""The compiled inner loop of exact steps on diagonal quadratics; see `_kernel.py`.
+"""The compiled inner loop of exact steps on diagonal quadratics; see `kernel.py`.
 
-As in `_kernel_whole.py`, what belongs to a tile is one array, rows of numbers per lane and then the coordinates, two by two. A
+As in `kernel_whole.py`, what belongs to a tile is one array, rows of numbers per lane and then the coordinates, two by two. A
 step reads them twice: for the norm of the gradient, and to descend, which also gives f at the perturbed point.
 """
 

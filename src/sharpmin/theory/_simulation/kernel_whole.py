@@ -2,7 +2,7 @@
 
 A step and its statistics are one loop over the lanes of a tile, in registers from start to end. What belongs to a tile is one
 array, `tile[row + i]`: with constant distances the compiler sees that nothing overlaps, and asks nothing before the loop.
-Where f' vanishes on an interval, or has more hinges than are written out here, `_kernel.py` takes over.
+Where f' vanishes on an interval, or has more hinges than are written out here, `kernel.py` takes over.
 """
 
 from __future__ import annotations

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
 
-from .._problems.hinge import HingeProblem
 from .._problems.problem import Problem
 from .._simulation.simulate import simulate
 from .cell import Cell, Relation
 from .situation import Quantity
+from .statistic import kept, standard_error, statistic
 from .theorem import Theorem
 
 if TYPE_CHECKING:
     import numpy as np
-    import xarray as xr
 
     from .._problems.problem import Array
 else:
@@ -65,52 +63,14 @@ def confront(
         raise TypeError(f"{theorem.id}: confront({where!r}) needs {' and '.join(missing)}, as keyword or among the constants")
     rule = theorem.rule
     bounded = quantity or (rule.quantity if rule else "gap")
-    means = bounded not in ("gap", "mean-gap", "squared-distance")
-    record = range(told["steps"] + 1) if bounded == "mean-gap" else ()
-    run = simulate(problem, method=method, x0=x0, seeds=range(seeds) if seeds else 0, means=means, record=record, **told)
+    asks = kept(bounded, told["steps"])
+    run = simulate(problem, method=method, x0=x0, seeds=range(seeds) if seeds else 0, **asks, **told)
     values = statistic(problem, run, bounded)
     value, error = (_extreme(values, relation), 0.0) if worst else (float(values.mean()), standard_error(values))
     scale = told["steps"] if rule and rule.per_step else 1
     rounding = problem.resolution if bounded in ("gap", "perturbed-gap") else 0.0
     limit = theorem.bound(**constants)
     return Cell(where, scale * value, relation, limit, scale * error, trivial, resolution=scale * rounding)
-
-
-def statistic(problem: Problem, run: xr.Dataset, quantity: Quantity) -> Array:
-    """What `quantity` names, of every lane of a run before the mean over the noise is taken; shape (lanes,).
-
-    The mean gap asks for a run that recorded every step.
-    """
-    if quantity == "gap":
-        return problem.gap(run.x_final.values)
-    if quantity == "squared-distance":
-        return distance(problem, run.x_final.values) ** 2
-    if quantity == "mean-gap":
-        return np.asarray(run.value.values[:-1].mean(axis=0) - problem.f_star)
-    names = {
-        "squared-gradient": "mean_square_gradient",
-        "least-squared-gradient": "min_square_gradient",
-        "perturbed-gap": "mean_perturbed_gap",
-    }
-    return np.asarray(run[names[quantity]].values)
-
-
-def standard_error(values: Array) -> float:
-    """Of the mean over lanes; 0 of a single one."""
-    return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-
-
-def distance(problem: Problem, x: Array) -> Array:
-    """||x - x*|| to the nearest minimizer, for hinge sums and for what is minimal at 0 alone; shape (lanes,)."""
-    if not isinstance(problem, HingeProblem):
-        return problem.norm(x)
-    least, most = problem.minimizers[0], problem.minimizers[-1]
-    return np.asarray(np.maximum(0.0, np.maximum(least - x, x - most)))
-
-
-def start_gap(problem: Problem, x0: float) -> float:
-    """f(x0) - f* of a problem in one dimension: the Delta of bounds."""
-    return float(problem.gap(np.array([x0]))[0])
 
 
 def _extreme(values: Array, relation: Relation) -> float:

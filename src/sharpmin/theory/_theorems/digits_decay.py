@@ -25,7 +25,7 @@ from sharpmin.core.rho import ProportionalToLR
 
 from .._simulation.lr import InverseTime
 from .._statements.cell import Cell
-from .._statements.confront import standard_error
+from .._statements.statistic import standard_error
 from .._statements.theorem import Theorem, register
 from .digits import digits, final_gap
 

@@ -24,8 +24,8 @@ from .._problems import problems
 from .._problems.e4 import e4_conditions
 from .._simulation.simulate import simulate
 from .._statements.cell import Cell
-from .._statements.confront import standard_error
 from .._statements.situation import Place
+from .._statements.statistic import standard_error
 from .._statements.theorem import Theorem, register, scaled
 
 

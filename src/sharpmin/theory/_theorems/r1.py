@@ -24,9 +24,10 @@ from sharpmin.core.rho import Capped
 from .._problems import problems
 from .._statements.assume import require, step_below
 from .._statements.cell import Cell
-from .._statements.confront import confront, start_gap
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import ANY, Place, Rule
+from .._statements.statistic import start_gap
 from .._statements.theorem import Theorem, register, scaled, without
 from .t4 import step_size
 

@@ -26,9 +26,10 @@ from sharpmin.core.rho import finite
 from .._problems import problems
 from .._statements.assume import require, step_below
 from .._statements.cell import Cell
-from .._statements.confront import confront, start_gap
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import Place, Rule
+from .._statements.statistic import start_gap
 from .._statements.theorem import Theorem, register, scaled
 from .t4 import step_size
 

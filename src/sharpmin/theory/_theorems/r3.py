@@ -23,9 +23,10 @@ from sharpmin.core.rho import Until, positive_integer
 from .._problems import problems
 from .._statements.assume import step_below
 from .._statements.cell import Cell
-from .._statements.confront import confront, start_gap
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import ANY, CONVEX, Place, Rule
+from .._statements.statistic import start_gap
 from .._statements.theorem import Theorem, register, scaled, without
 from .t4 import step_size
 

@@ -24,9 +24,10 @@ from functools import partial
 from .._problems import problems
 from .._statements.assume import step_below
 from .._statements.cell import Cell
-from .._statements.confront import confront, start_gap
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import CONVEX, Place, Rule
+from .._statements.statistic import start_gap
 from .._statements.theorem import Theorem, register, scaled, without
 
 

@@ -31,10 +31,11 @@ from sharpmin.core.extras import optional
 from .._problems import problems
 from .._statements.assume import over, step_below
 from .._statements.cell import Cell
-from .._statements.confront import confront, start_gap
+from .._statements.confront import confront
 from .._statements.noise import smoothness, variance
 from .._statements.random_problems import random_problems
 from .._statements.situation import CLIPPING, NOISY, UP_TO, Place, Rule
+from .._statements.statistic import start_gap
 from .._statements.theorem import Theorem, register, scaled, without
 
 if TYPE_CHECKING:

@@ -28,9 +28,10 @@ from .._problems import problems
 from .._problems.hinge import Hinge, HingeProblem
 from .._statements.assume import step_below
 from .._statements.cell import Cell
-from .._statements.confront import confront, distance
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import Place, Rule
+from .._statements.statistic import distance
 from .._statements.theorem import Theorem, register, scaled, without
 
 if TYPE_CHECKING:

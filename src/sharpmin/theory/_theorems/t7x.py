@@ -34,9 +34,10 @@ from sharpmin.core.extras import optional
 from .._problems import problems
 from .._statements.assume import step_below
 from .._statements.cell import Cell
-from .._statements.confront import confront, distance, statistic
+from .._statements.confront import confront
 from .._statements.random_problems import random_problems
 from .._statements.situation import Place, Rule
+from .._statements.statistic import distance, statistic
 from .._statements.theorem import Theorem, register, scaled, without
 
 if TYPE_CHECKING:
