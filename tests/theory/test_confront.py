@@ -104,7 +104,7 @@ def test_distance_to_the_nearest_minimizer_and_the_gap_at_a_start():
 def test_a_distance_is_not_taken_to_a_point_that_is_no_minimizer():
     shifted = own(value=lambda x: float((x - 1) @ (x - 1)), gradient=lambda x: 2 * (x - 1), dim=2, beta=2.0, mu=2.0, f_star=0.0)
     run = simulate(shifted, method="gd", lr=0.25, steps=1, x0=np.array([[3.0, 1.0]]))
-    with pytest.raises(ValueError, match="no minimizer is known, and 0 has a gradient of 2.83"):
+    with pytest.raises(ValueError, match=r"no minimizer is known, and 0 has a gradient of 2\.83"):
         statistic(shifted, run, "squared-distance")
     assert distance(shifted, run.x_final.values, minimizer=[1.0, 1.0]) == pytest.approx([1.0])
     assert "squared-distance" not in expect(shifted, method="gd", lr=0.25, steps=1, x0=[3.0, 1.0])
