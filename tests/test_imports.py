@@ -16,7 +16,7 @@ import sharpmin
 
 HEAVY = {"numpy", "scipy", "xarray", "pandas", "sklearn", "threadpoolctl", "typer", "rich", "jinja2", "numba", "plotly"}
 HEAVY |= {"lightning", "torchmetrics", "transformers", "accelerate", "peft", "wandb", "mlflow", "dask", "distributed", "zarr"}
-HEAVY |= {"clarabel"}
+HEAVY |= {"clarabel", "cma"}
 
 
 def closure(name, found):

@@ -93,9 +93,9 @@ KAPPA_30 = {
 
 
 def test_at_kappa_30_a_function_is_far_worse_than_every_quadratic():
-    best = refute(floor, budget=1500, families=["quadratics"], **KAPPA_30)
+    best = refute(floor, budget=3000, families=["quadratics"], **KAPPA_30)
     assert best.ratio < 0.045  # 1/kappa, and what three dimensions add
-    found = refute(floor, budget=1500, families=["cones"], **KAPPA_30)
+    found = refute(floor, budget=3000, families=["cones"], **KAPPA_30)
     assert not found.refuted
     assert found.ratio > 0.15  # the wedge of the theory has .1548
     assert found.ratio > 3 * best.ratio
