@@ -40,6 +40,7 @@ class Picture:
 
 PICTURES = (
     Picture("claims.png", "reproduce --quick --out .", "report.html", "#simulations"),
+    Picture("kappa.png", "reproduce --quick --out .", "report.html", "#kappa"),
     Picture("diagnosis.png", "diagnose run.jsonl --html run.html", "run.html", height=620, before="plateau.md"),
     Picture("study.png", f"study digits --out {ROOT / 'out'}", str(ROOT / "out" / "study-digits.html"), "#frontier"),
 )
