@@ -58,6 +58,16 @@ def test_latex_for_a_paper(tmp_path, capsys):
     assert "cannot write to --tex" in capsys.readouterr().err
 
 
+def test_two_processes_write_the_same(tmp_path):
+    """In the order that was asked for, whichever is finished first: digits-t1 takes longer than all the others."""
+    for workers in ("1", "2"):
+        command = ["reproduce", "--quick", "--out", str(tmp_path / workers), "--workers", workers]
+        assert main([*command, *only("digits-t1", "c1", "e3")]) == 0
+    one, two = ([row | {"seconds": 0} for row in verdicts(tmp_path / workers)] for workers in ("1", "2"))
+    assert one == two
+    assert [row["id"] for row in two] == ["digits-t1", "c1", "e3"]
+
+
 def test_a_repeated_id_runs_once(tmp_path):
     assert main(["reproduce", "--quick", "--out", str(tmp_path), *only("c1", "c1")]) == 0
     assert len(verdicts(tmp_path)) == 1

@@ -46,13 +46,16 @@ def reproduce(
     quick: Annotated[bool, typer.Option("--quick", help="Fewer functions, seeds and steps.")] = False,
     only: Annotated[list[str] | None, typer.Option(help="Only this statement; may be repeated.")] = None,
     tex: Annotated[Path | None, typer.Option(help="Also write tables, figures and references as LaTeX to this folder.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine; by default 2, with --only 1.", min=1, max=1024)
+    ] = None,
 ) -> None:
     """Confront every claim P1 to P7 with running code.
 
     Exit code 0: all hold. 1: a claim is refuted. 2: bad use. 130: Ctrl-C; what is finished stays. `sharpmin list
     theorems` names the statements.
     """
-    raise typer.Exit(run_reproduce(out, quick=quick, only=only or [], tex=tex))
+    raise typer.Exit(run_reproduce(out, quick=quick, only=only or [], tex=tex, workers=workers))
 
 
 app.command("check")(check)

@@ -7,7 +7,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sharpmin.report import build, page, papers, parts
+from sharpmin.runs import Row, Stopped, compute
 from sharpmin.theory import CLAIMS, Verdict, theorems, verify
 from sharpmin.theory._statements.verify import find
 
@@ -27,7 +29,21 @@ FILES = ("verdicts.json", "report.html")
 PART = "A part of the statements, as asked for with --only."
 
 
-def reproduce(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None = None) -> int:
+@dataclass(frozen=True)
+class Check:
+    """One statement to verify, a task of `sharpmin.runs.compute`."""
+
+    statement: str
+    quick: bool
+    id = property(asdict)
+
+
+def verified(check: Check) -> Row:
+    """The row of a statement: its verdict."""
+    return {"id": check.id, "verdict": asdict(verify(check.statement, quick=check.quick))}
+
+
+def reproduce(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None = None, workers: int | None = None) -> int:
     """Verify the chosen statements and write what is known after each one.
 
     Args:
@@ -35,6 +51,7 @@ def reproduce(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None =
         quick: fewer functions, seeds and steps.
         only: ids, in any case; empty means all.
         tex: a folder for the tables, figures and references as LaTeX; made if missing.
+        workers: processes; by default two, or this one if `only` is given.
 
     Returns:
         0 if all hold, 1 if one is refuted.
@@ -42,7 +59,7 @@ def reproduce(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None =
     Raises:
         Interrupted: after Ctrl-C; what is finished is in `out`.
         ValueError: for an unknown id.
-        OSError: if `out` cannot be written; nothing has run then.
+        OSError: if `out` cannot be written; nothing has run then. If a check fails; what is finished is in `out`.
     """
     chosen = list(dict.fromkeys(find(name.lower()).id for name in only)) or list(theorems())
     _writable(out, "--out", FILES)
@@ -52,10 +69,12 @@ def reproduce(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None =
     verdicts: list[Verdict] = []
     try:
         with progress("reproduce", "statements", len(chosen)) as counter:
-            for name in counter.each(chosen):
-                counter.doing(name)
-                verdicts.append(verify(name, quick=quick))
-                _save(out, verdicts, page(verdicts, CLAIMS, f"Running: {len(verdicts)} of {len(chosen)} statements."))
+            rows = compute(verified, [Check(name, quick) for name in chosen], workers=workers or (1 if only else 2))
+            with closing(rows):
+                for row in counter.each(rows):
+                    verdicts.append(Verdict(**row["verdict"]))
+                    verdicts.sort(key=lambda verdict: chosen.index(verdict.id))
+                    _save(out, verdicts, page(verdicts, CLAIMS, f"Running: {len(verdicts)} of {len(chosen)} statements."))
             counter.doing("report.html")
             note = "" if len(chosen) == len(theorems()) else PART
             if tex is None:
@@ -73,6 +92,8 @@ def reproduce(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None =
                 console.print(table(verdicts))
                 told += f"; they are in {out}"
             raise Interrupted(told) from None
+    except Stopped as error:
+        raise OSError(f"{error}; the {len(verdicts)} verdicts before it are in {out}") from error
     try:
         return _conclude(console, verdicts, time.perf_counter() - begin, out)
     except KeyboardInterrupt:
