@@ -73,10 +73,10 @@ def a_clock_that_jumps(monkeypatch):
     """The second step counts twice."""
     real = _groups.Groups.take_step
 
-    def take_step(self):
-        real(self)
+    def take_step(self, **counted):
+        real(self, **counted)
         if self.count() == 2:
-            real(self)
+            real(self, **counted)
 
     monkeypatch.setattr(_groups.Groups, "take_step", take_step)
 
@@ -117,8 +117,9 @@ FAULTS = [
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
 def test_a_fault_is_found(fault, monkeypatch):
+    """By its numbers: a fault whose own code no longer fits raises, and shows nothing."""
     fault(monkeypatch)
-    assert any(soak(seed)[1] is not None for seed in reversed(SEEDS))
+    assert any("Error: " not in (soak(seed)[1] or "Error: ") for seed in reversed(SEEDS))
 
 
 def test_what_a_failure_says(monkeypatch, capsys):
