@@ -33,7 +33,7 @@ class Net(nn.Module):
 
 def bert():
     sizes = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    return transformers.BertForSequenceClassification(transformers.BertConfig(**sizes, num_labels=3))
+    return transformers.BertForSequenceClassification(transformers.BertConfig(**sizes | {"num_labels": 3}))
 
 
 def llama(tied=False):

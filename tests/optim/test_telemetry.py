@@ -83,8 +83,8 @@ def test_along_an_average_of_gradients(theta, geometry):
     for _ in range(3):
         opt.step(closure)
         g, a = H @ w, (1 - theta) * a + theta * (H @ w)
-        parts = ([torch.tensor(part) for part in np.split(v, 2)] for v in (w, a))
-        metric = rule.at(*parts, Context())
+        weights, gradients = ([torch.tensor(part) for part in np.split(v, 2)] for v in (w, a))
+        metric = rule.at(weights, gradients, Context())
         e = 0.3 * torch.cat(list(metric.steepest(metric.measure()))).numpy()
         d, big = H @ e, g + H @ e
         right = (big @ g / np.sqrt(big @ big * (g @ g)), d @ g / (g @ g), d @ e / (e @ e), np.sqrt(d @ d / (e @ e)))
