@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sharpmin import theory
 from sharpmin.theory._certify.cells import at, weights
-from sharpmin.theory._certify.conditions import Setting, conditions, inner
+from sharpmin.theory._certify.conditions import Specification, conditions, inner
 from sharpmin.theory._certify.exact import positive_definite
 from sharpmin.theory._certify.interpolant import Interpolant
 from sharpmin.theory._certify.search import Leaf, halves, proved
@@ -213,7 +213,7 @@ def test_definiteness_is_that_of_the_eigenvalues(rows):
 def test_conditions_hold_on_a_real_run(method):
     """The rows, on vectors and values of a run on a quadratic: every inequality true, and f(x_N) the value that is bounded."""
     lr, rho, mu, steps = Fraction(1, 2), Fraction(3, 10), Fraction(1, 5), 2
-    c = conditions(Setting(method, steps, lr, rho if method != "gd" else Fraction(0), mu, Fraction(1), Fraction(4)))
+    c = conditions(Specification(method, steps, lr, rho if method != "gd" else Fraction(0), mu, Fraction(1), Fraction(4)))
     hessian, x, basis, points, norms = np.array([0.3, 0.8]), np.array([1.5, -1.0]), [], [], []
     xs, ys, gs, ups = [x], [], [], []
     for _ in range(steps):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sharpmin import rho as schedules
 from sharpmin.theory import Hinge, HingeProblem, plan, problems, samples, simulate, theorems
 from sharpmin.theory._problems.dense import DiagonalQuadratic, Noisy
-from sharpmin.theory._statements.random_problems import Trial, random_hinge
+from sharpmin.theory._statements.random_problems import Draw, random_hinge
 
 T, P = theorems(), problems()
 JUST = 1 + 1e-6
@@ -113,7 +113,7 @@ def test_noisy_gradients_are_the_inner_one_plus_the_offset():
 
 
 def test_the_error_of_a_mean_over_seeds():
-    trial = Trial(P["quadratic"](curvatures=[1.0]), np.zeros(2), np.ones(2), np.ones(2), seeds=4)
+    trial = Draw(P["quadratic"](curvatures=[1.0]), np.zeros(2), np.ones(2), np.ones(2), seeds=4)
     mean, error = trial.average(np.array([1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0, 5.0]))
     assert mean.tolist() == [2.5, 5.0]
     assert error == pytest.approx([(5 / 3) ** 0.5 / 2, 0.0])

@@ -11,7 +11,7 @@ from sharpmin.diagnostics import Floor, Numbers
 from sharpmin.diagnostics._run.verdict import SHARE
 
 from ._style import Key, Plate, figure, light, line, log_axis, note
-from ._watched import Curve, Share, Watched
+from ._watched import BlockCurve, Share, Watched
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -225,7 +225,7 @@ def bounce(data: Watched) -> go.Figure:
     return _marked(data, [rail, _over(curve, Key("bounce S", "purple"))], {"title": "", "range": _padded([*curve.y, 0.0, 2.0])})
 
 
-def _over(curve: Curve, key: Key, **more: Any) -> Any:
+def _over(curve: BlockCurve, key: Key, **more: Any) -> Any:
     each = f" (mean of {curve.each})" if curve.each > 1 else ""
     if len(curve.x) == 1:
         more = {"mode": "markers", "marker": {"size": 6, "color": light(key.role)}} | more

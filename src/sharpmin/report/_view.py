@@ -30,7 +30,7 @@ RADII = {
 RELATIONS = {"<=": "≤", ">=": "≥", "==": "=", "<": "<"}
 
 
-class Setting(Protocol):
+class SettingView(Protocol):
     """A cell of the settings table: an oracle, a setting and a radius, and what is known there."""
 
     @property
@@ -154,7 +154,7 @@ def _mentions(module: str) -> tuple[str, ...]:
     return tuple(name for name in problems() if name in words)
 
 
-def grid(settings: Sequence[Setting]) -> list[tuple[str, str, list[tuple[str, list[Setting]]]]]:
+def grid(settings: Sequence[SettingView]) -> list[tuple[str, str, list[tuple[str, list[SettingView]]]]]:
     """Rows of (oracle, setting, cells), a cell of (radius, what is known); rows and radii with nothing are left out."""
     radii = [r for r in RADII if any(s.radius == r for s in settings)]
     rows = []

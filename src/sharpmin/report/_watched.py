@@ -22,7 +22,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Curve:
+class BlockCurve:
     """y over steps.
 
     Attributes:
@@ -69,8 +69,8 @@ class Watched:
         changes: steps where rho or the learning rate changed, with words; none if it happens all the time.
     """
 
-    steps: Mapping[str, Curve]
-    blocks: Mapping[str, Curve]
+    steps: Mapping[str, BlockCurve]
+    blocks: Mapping[str, BlockCurve]
     shares: tuple[Share, ...]
     width: int
     span: tuple[float, float]
@@ -95,18 +95,18 @@ def watched(diagnosis: Diagnosis, log: Log) -> Watched:
     )
 
 
-def curve(x: Sequence[float], y: Sequence[float]) -> Curve:
+def curve(x: Sequence[float], y: Sequence[float]) -> BlockCurve:
     """The finite points, as means over so many neighbours that at most `MOST_POINTS` are left.
 
     >>> curve([0, 1, 2], [1.0, float("nan"), 3.0])
-    Curve(x=(0, 2), y=(1.0, 3.0), each=1)
+    BlockCurve(x=(0, 2), y=(1.0, 3.0), each=1)
     """
     points = [(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(b)]
     size = max(1, -(-len(points) // MOST_POINTS))
     if size == 1:
-        return Curve(tuple(a for a, _ in points), tuple(b for _, b in points))
+        return BlockCurve(tuple(a for a, _ in points), tuple(b for _, b in points))
     parts = [points[i : i + size] for i in range(0, len(points), size)]
-    return Curve(
+    return BlockCurve(
         tuple(math.fsum(a for a, _ in part) / len(part) for part in parts),
         tuple(math.fsum(b for _, b in part) / len(part) for part in parts),
         size,

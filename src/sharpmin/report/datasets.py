@@ -81,7 +81,7 @@ class TwoCycle:
 
 
 @dataclass(frozen=True)
-class Floor:
+class RhoFloor:
     """What is left in the end, for each rho."""
 
     name: str
@@ -105,7 +105,7 @@ class Datasets:
     rates: tuple[Rate, ...]
     kappa: _kappa.Kappa
     two_cycle: TwoCycle
-    floors: tuple[Floor, ...]
+    floors: tuple[RhoFloor, ...]
     digits: Simulation
 
 
@@ -212,7 +212,7 @@ def two_cycle(lam: float = 2.0, rho: float = 0.7, lr: float = 0.15, steps: int =
     return TwoCycle(run.x.values, lr * lam * rho / (2 - lr * lam), lr, lam, rho)
 
 
-def floors(quick: bool) -> tuple[Floor, ...]:
+def floors(quick: bool) -> tuple[RhoFloor, ...]:
     """What is left after many steps: on one quadratic and one E3 for all rho; on the TRAP and the E1 of each rho.
 
     On E3 m-SAM is compared with SGD (rho = 0), whose mean is exact, on the same draws: what differs is the work of rho.
@@ -234,10 +234,10 @@ def floors(quick: bool) -> tuple[Floor, ...]:
     final = run.x_final.values.reshape(-1, seeds)
     shift = e3.gradient((final[:-1] - final[-1]).mean(axis=1))
     return (
-        Floor("Quadratic (C1), SAM", "gap", rho, quadratic.gap(cycle.x_final.values)),
-        Floor("E1, m-SAM", "gap", rho, np.array(gaps)),
-        Floor("TRAP, SAM", "squared gradient", rho, np.array(squares)),
-        Floor("E3, m-SAM", "squared gradient", rho, shift**2),
+        RhoFloor("Quadratic (C1), SAM", "gap", rho, quadratic.gap(cycle.x_final.values)),
+        RhoFloor("E1, m-SAM", "gap", rho, np.array(gaps)),
+        RhoFloor("TRAP, SAM", "squared gradient", rho, np.array(squares)),
+        RhoFloor("E3, m-SAM", "squared gradient", rho, shift**2),
     )
 
 

@@ -10,7 +10,7 @@ from sharpmin.core.extras import optional
 from . import _kappa_figures as kappa
 from ._style import LOOKS, Key, Plate, figure, light, line, log_axis, note
 from ._virtual import Virtual
-from .datasets import CONSTANT, Datasets, Floor, Rate, Simulation, Trajectories, TwoCycle
+from .datasets import CONSTANT, Datasets, Rate, RhoFloor, Simulation, Trajectories, TwoCycle
 
 if TYPE_CHECKING:
     import numpy as np
@@ -220,12 +220,12 @@ def _time(data: Simulation) -> dict[str, Any]:
     return log_axis("step t", range=[0, math.log10(max(c.t[-1] for c in data.curves)) + 0.06])
 
 
-def _by_error(data: tuple[Floor, ...]) -> list[tuple[str, list[Floor]]]:
+def _by_error(data: tuple[RhoFloor, ...]) -> list[tuple[str, list[RhoFloor]]]:
     errors = list(dict.fromkeys(f.error for f in data))
     return [(f"The {error} that is left", [f for f in data if f.error == error]) for error in errors]
 
 
-def floors(data: list[Floor]) -> go.Figure:
+def floors(data: list[RhoFloor]) -> go.Figure:
     """Floors against rho, each with its name and its slope on it."""
     curves, notes = [], []
     for item, (role, symbol) in zip(data, (("blue", "circle"), ("orange", "square")), strict=False):

@@ -25,7 +25,7 @@ OPENING = "trajectories"
 
 
 def build(
-    verdicts: Sequence[Verdict], *, quick: bool = False, note: str = "", settings: Sequence[_view.Setting] | None = None
+    verdicts: Sequence[Verdict], *, quick: bool = False, note: str = "", settings: Sequence[_view.SettingView] | None = None
 ) -> str:
     """The whole report: computes figures and settings (a few seconds), draws and renders them.
 
@@ -40,8 +40,8 @@ def build(
 
 
 def parts(
-    verdicts: Sequence[Verdict], *, quick: bool = False, settings: Sequence[_view.Setting] | None = None
-) -> tuple[tuple[Plate, ...], Sequence[_view.Setting]]:
+    verdicts: Sequence[Verdict], *, quick: bool = False, settings: Sequence[_view.SettingView] | None = None
+) -> tuple[tuple[Plate, ...], Sequence[_view.SettingView]]:
     """Figures and settings of a report, as `build` computes them."""
     if settings is None:
         settings = settings_table(verdicts, measure_settings(quick=quick))
@@ -53,7 +53,7 @@ def page(
     claims: Mapping[str, str],
     note: str = "",
     figures: Sequence[Plate] | None = None,
-    settings: Sequence[_view.Setting] | None = None,
+    settings: Sequence[_view.SettingView] | None = None,
     own: Sequence[Examination] = (),
 ) -> str:
     """The report as one HTML file that works offline, in light and dark, on wide and narrow screens.
@@ -63,7 +63,7 @@ def page(
         claims: P1 ... P7 and what they say.
         note: a line on top, such as that the run was interrupted.
         figures: from `figures.draw`; without them the page is small and costs nothing.
-        settings: cells with the attributes of `_view.Setting`; one row an oracle and setting, one column a radius.
+        settings: cells with the attributes of `_view.SettingView`; one row an oracle and setting, one column a radius.
         own: problems of one's own, each from `theory.examine`; they get a section of their own.
     """
     shown, plates = _view.pages(verdicts), list(figures or ())

@@ -13,7 +13,7 @@ from sharpmin.theory import Verdict, theorems
 
 from ._markup import pretty
 from ._style import Plate, light
-from ._view import Setting, grid
+from ._view import SettingView, grid
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -25,7 +25,7 @@ POINTS = 300
 """A curve of a figure has at most about as many."""
 
 
-def papers(verdicts: Sequence[Verdict], figures: Sequence[Plate], settings: Sequence[Setting]) -> dict[str, str]:
+def papers(verdicts: Sequence[Verdict], figures: Sequence[Plate], settings: Sequence[SettingView]) -> dict[str, str]:
     """Name of file to text; `main.tex` is a document of its own, the others are for `\\input`.
 
     Args:
@@ -54,7 +54,7 @@ def statements_tex(verdicts: Iterable[Verdict]) -> str:
     return tabular("llllrcrrl", heads, rows)
 
 
-def settings_tex(settings: Sequence[Setting]) -> str:
+def settings_tex(settings: Sequence[SettingView]) -> str:
     """Does SAM go all the way? A row an oracle and setting, a column a radius; below it the bound of each statement."""
     rows: list[list[str] | str] = []
     radii: list[str] = []
@@ -71,7 +71,7 @@ def settings_tex(settings: Sequence[Setting]) -> str:
     return f"{table}\n\\smallskip\n$^*$ measured, not proved\n\n\\bigskip\n\n{listed}"
 
 
-def _answer(cell: Setting) -> str:
+def _answer(cell: SettingView) -> str:
     word = {True: "yes", False: "no", None: "open"}[cell.all_the_way]
     star = "" if cell.proved or cell.all_the_way is None else "$^*$"
     return word + star + (f" ({escaped(cell.ids[0])})" if cell.ids else "")

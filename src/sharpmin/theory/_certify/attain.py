@@ -10,7 +10,7 @@ from sharpmin.core.extras import optional
 from .._problems.dense import DiagonalQuadratic
 from .._simulation.simulate import simulate
 from .cells import at
-from .conditions import Conditions, Setting, Vector
+from .conditions import Conditions, Specification, Vector
 from .interpolant import Interpolant
 from .search import SLACK, Norms
 from .solver import Solution, Solver
@@ -36,7 +36,7 @@ class Attained:
         gap: f(x_N) - f*, as `simulate` gives it.
     """
 
-    def __init__(self, method: str, setting: Setting, conditions: Conditions, length: Fraction):
+    def __init__(self, method: str, setting: Specification, conditions: Conditions, length: Fraction):
         self.method, self.setting, self.conditions = method, setting, conditions
         self.length, self.height = float(length), float(setting.delta)
         self.solvers = [Solver(conditions, slack=slack) for slack in (SLACK, 10 * SLACK, 100 * SLACK)]

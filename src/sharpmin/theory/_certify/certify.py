@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from sharpmin.core._numbers import finite, positive_integer
 
 from .attain import Attained
-from .conditions import Conditions, Setting, conditions, power_of_two
+from .conditions import Conditions, Specification, conditions, power_of_two
 from .search import Leaf, Search, proved
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def certify(
     )  # fmt: skip
 
 
-def _setting(method: str, steps: Any, lr: Any, kappa: Any, rho: Any, beta: Any, delta: Any) -> Setting:
+def _setting(method: str, steps: Any, lr: Any, kappa: Any, rho: Any, beta: Any, delta: Any) -> Specification:
     if method not in LIMITS:
         raise ValueError(f"certify: method={method!r} must be one of {', '.join(LIMITS)}")
     if positive_integer(steps, "steps", "certify") > LIMITS[method]:
@@ -186,7 +186,7 @@ def _setting(method: str, steps: Any, lr: Any, kappa: Any, rho: Any, beta: Any, 
         raise ValueError(f"certify: kappa={kappa}; it must be above 1. At 1, f is a quadratic: simulate it")
     if exact["lr"] * exact["beta"] >= 2:
         raise ValueError(f"certify: lr={lr} must be below 2/beta={2 / float(beta):g}")
-    return Setting(method, steps, exact["lr"], radius, exact["beta"] / exact["kappa"], exact["beta"], exact["delta"])
+    return Specification(method, steps, exact["lr"], radius, exact["beta"] / exact["kappa"], exact["beta"], exact["delta"])
 
 
 def _exact(value: Any, name: str, *, strict: bool) -> Fraction:
@@ -195,7 +195,7 @@ def _exact(value: Any, name: str, *, strict: bool) -> Fraction:
     return Fraction(value) if isinstance(value, Rational) else Fraction(repr(number))
 
 
-def _in_units(s: Setting, length: Fraction) -> Setting:
+def _in_units(s: Specification, length: Fraction) -> Specification:
     """The same problem with x in units of `length` and f in units of delta, so that the numbers are near 1."""
     curvature = length**2 / s.delta
     rho = s.rho / length if s.method == "sam" else s.rho / curvature

@@ -23,7 +23,7 @@ Gram = dict[tuple[int, int, Powers], Fraction]  # entry i <= j of a symmetric ma
 
 
 @dataclass(frozen=True)
-class Setting:
+class Specification:
     """A method with its numbers, exact: mu < beta, and the start has f(x0) - f* <= delta."""
 
     method: str
@@ -63,7 +63,7 @@ class Conditions:
         gradients: those that their gradients are.
     """
 
-    setting: Setting
+    setting: Specification
     size: int
     rows: list[Row]
     units: list[int]
@@ -108,7 +108,7 @@ def power_of_two(square: Fraction) -> Fraction:
     return Fraction(2) ** ((square.numerator.bit_length() - square.denominator.bit_length()) // 2)
 
 
-def conditions(setting: Setting) -> Conditions:
+def conditions(setting: Specification) -> Conditions:
     """Write down the run and what it satisfies."""
     s, steps, powers = setting, setting.steps, setting.norms
     none = (0,) * powers
@@ -152,7 +152,7 @@ def conditions(setting: Setting) -> Conditions:
     return Conditions(setting, len(basis), rows, units, pairs, points, gradients)
 
 
-def _difference(s: Setting, points: list[Vector], gradients: list[Vector], i: int, j: int) -> Gram:
+def _difference(s: Specification, points: list[Vector], gradients: list[Vector], i: int, j: int) -> Gram:
     """What f_i - f_j is at least."""
     dx, dg = plus(points[i], points[j], Fraction(-1)), plus(gradients[i], gradients[j], Fraction(-1))
     ratio = s.mu / s.beta

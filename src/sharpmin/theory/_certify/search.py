@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sharpmin.core.extras import optional
 
 from .cells import Cell, at, weights
-from .conditions import Conditions, Setting
+from .conditions import Conditions, Specification
 from .exact import Checker
 from .solver import Solver
 
@@ -158,7 +158,7 @@ def proved(conditions: Conditions, leaves: Sequence[Leaf]) -> Fraction:
     return max(bounds)
 
 
-def norms_box(s: Setting) -> Cell:
+def norms_box(s: Specification) -> Cell:
     """All norms that a run can have: u_0^2 <= 2 beta delta, and u_(t+1) <= u_t + beta lr (u_t + beta rho)."""
     ends, high = [], Fraction(isqrt(int(2 * s.beta * s.delta * 4**10)) + 1, 2**10)
     for _ in range(s.norms):

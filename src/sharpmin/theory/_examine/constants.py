@@ -28,7 +28,7 @@ _DRAWS = 256
 
 
 @dataclass(frozen=True)
-class Constant:
+class ClaimedConstant:
     """A claimed constant and the most extreme value that was found.
 
     Attributes:
@@ -49,14 +49,14 @@ class Constant:
     text: str
 
 
-def constants(problem: Problem, starts: Array, *, reach: float, pairs: int, seed: int) -> tuple[Constant, ...]:
+def constants(problem: Problem, starts: Array, *, reach: float, pairs: int, seed: int) -> tuple[ClaimedConstant, ...]:
     """Every constant that the problem claims, tried on points around the starts and along descents from them."""
     rng = np.random.default_rng(seed)
     points = _points(problem, starts, reach, pairs, rng)
     return tuple(_all(problem, points, reach, rng))
 
 
-def _all(problem: Problem, points: Array, reach: float, rng: Generator) -> Iterator[Constant]:
+def _all(problem: Problem, points: Array, reach: float, rng: Generator) -> Iterator[ClaimedConstant]:
     values = problem.value(points)
     yield _consistent(problem, points[:: max(1, len(points) // 20)], rng)
     x, y = _pairs(problem, problem.gradient, points, reach, rng)
@@ -80,7 +80,7 @@ def _all(problem: Problem, points: Array, reach: float, rng: Generator) -> Itera
     yield from _of_samples(problem, points, reach, rng)
 
 
-def _of_samples(problem: Problem, points: Array, reach: float, rng: Generator) -> Iterator[Constant]:
+def _of_samples(problem: Problem, points: Array, reach: float, rng: Generator) -> Iterator[ClaimedConstant]:
     draws, weights, exact = sample_draws(problem)
     if len(draws) == 1:
         return
@@ -232,7 +232,7 @@ def _curvatures(gradient: Gradient, point: Array, reach: float, rng: Generator) 
         yield basis @ directions[:, k]
 
 
-def _consistent(problem: Problem, points: Array, rng: Generator) -> Constant:
+def _consistent(problem: Problem, points: Array, rng: Generator) -> ClaimedConstant:
     """Whether value and gradient belong together, by central differences along random directions."""
     direction = _unit(problem, rng.normal(size=points.shape))
     size = 1e-5 * np.maximum(1.0, problem.norm(points))
@@ -246,7 +246,7 @@ def _consistent(problem: Problem, points: Array, rng: Generator) -> Constant:
     excess = np.nan_to_num(np.abs(slope - inner) - slack, nan=-np.inf)
     at = int(np.argmax(excess))
     text = f"<grad f(x), v> = {inner[at]:.6g}, the slope of f along v is {slope[at]:.6g}"
-    return Constant("gradient", float(slope[at]), float(inner[at]), bool(excess[at] <= 0), (_tuple(points[at]),), text)
+    return ClaimedConstant("gradient", float(slope[at]), float(inner[at]), bool(excess[at] <= 0), (_tuple(points[at]),), text)
 
 
 def _ratios(problem: Problem, gradient: Gradient, x: Array, y: Array) -> tuple[Array, Array]:
@@ -262,7 +262,7 @@ def _ratios(problem: Problem, gradient: Gradient, x: Array, y: Array) -> tuple[A
     return np.where(told, stretch, -np.inf), np.where(told, monotone, np.inf)
 
 
-def _extreme(name: str, claimed: float, ratios: Array, x: Array, y: Array, *, upper: bool, what: str) -> Constant:
+def _extreme(name: str, claimed: float, ratios: Array, x: Array, y: Array, *, upper: bool, what: str) -> ClaimedConstant:
     at = int(np.argmax(ratios) if upper else np.argmin(ratios))
     found = float(ratios[at])
     slack = 1e-6 * (abs(claimed) if claimed else float(np.max(np.abs(ratios[np.isfinite(ratios)]), initial=0.0)))
@@ -270,10 +270,10 @@ def _extreme(name: str, claimed: float, ratios: Array, x: Array, y: Array, *, up
     return _constant(name, claimed, found, holds, (x[at], y[at]), what)
 
 
-def _constant(name: str, claimed: float, found: float, holds: Any, points: tuple[Any, ...], what: str) -> Constant:
+def _constant(name: str, claimed: float, found: float, holds: Any, points: tuple[Any, ...], what: str) -> ClaimedConstant:
     places = tuple(_tuple(point) for point in points)
     where = " and ".join(_short(place) for place in places)
-    return Constant(name, float(claimed), found, bool(holds), places, f"{what} = {found:.6g} at {where}")
+    return ClaimedConstant(name, float(claimed), found, bool(holds), places, f"{what} = {found:.6g} at {where}")
 
 
 def _tuple(point: Any) -> tuple[float, ...]:

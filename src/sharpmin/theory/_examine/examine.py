@@ -18,7 +18,7 @@ from .._simulation.simulate import refuse_lanes, simulate
 from .._statements.assume import over
 from .._statements.situation import ORACLES, QUANTITIES, RADII
 from .._statements.statistic import kept, standard_error, statistic
-from .constants import Constant, constants, sample_draws
+from .constants import ClaimedConstant, constants, sample_draws
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,12 +90,12 @@ class Examination:
     setting: str
     steps: int
     delta: float
-    constants: tuple[Constant, ...]
+    constants: tuple[ClaimedConstant, ...]
     bounds: tuple[Confrontation, ...]
     silent: tuple[str, ...]
 
     @property
-    def wrong(self) -> tuple[Constant, ...]:
+    def wrong(self) -> tuple[ClaimedConstant, ...]:
         """The claims that were refuted."""
         return tuple(constant for constant in self.constants if not constant.holds)
 

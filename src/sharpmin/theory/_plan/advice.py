@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from .._statements.atlas import atlas
 from .._statements.theorem import Theorem, registered
-from .evaluate import Inputs, Outcome, attempt, evaluate, floor, outcomes, rule_of
+from .evaluate import Evaluated, Inputs, attempt, evaluate, floor, outcomes, rule_of
 
 MOST_STEPS = 10**15  # what needs more is no advice
 
@@ -113,7 +113,7 @@ def _late_switch(inputs: Inputs, target: float) -> Iterator[Advice]:
         yield Advice("switch", inputs.rho, inputs.steps, inputs.radius, inputs.oracle, then.bound, name, text, switch)
 
 
-def _switched(theorem: Theorem, inputs: Inputs, switch: int) -> Outcome:
+def _switched(theorem: Theorem, inputs: Inputs, switch: int) -> Evaluated:
     return attempt(theorem, replace(inputs, switch=switch))
 
 

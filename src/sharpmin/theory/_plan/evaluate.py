@@ -55,7 +55,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Evaluated:
     """A statement, the step size that it runs at, and its bound."""
 
     theorem: Theorem
@@ -75,19 +75,19 @@ def rule_of(theorem: Theorem) -> Rule:
     return theorem.rule
 
 
-def evaluate(inputs: Inputs) -> Outcome:
+def evaluate(inputs: Inputs) -> Evaluated:
     """The smallest of the bounds on one quantity; raises as `outcomes` does."""
     return min(outcomes(inputs), key=lambda outcome: outcome.bound)
 
 
-def outcomes(inputs: Inputs) -> list[Outcome]:
+def outcomes(inputs: Inputs) -> list[Evaluated]:
     """What the statements say about the quantity that is asked for, by default the one that the preferred statement bounds.
 
     Raises:
         ValueError: if no statement applies; the message gives every reason.
     """
     rules = usable(inputs)
-    reasons, found = [], list[Outcome]()
+    reasons, found = [], list[Evaluated]()
     for theorem in rules:
         quantity = rule_of(theorem).quantity
         if inputs.quantity not in (None, quantity) or (found and found[0].rule.quantity != quantity):
@@ -158,12 +158,12 @@ def terms(theorem: Theorem, inputs: Inputs, lr: float | LRSchedule) -> dict[str,
     return parts
 
 
-def floor(inputs: Inputs, found: Sequence[Outcome]) -> float:
+def floor(inputs: Inputs, found: Sequence[Evaluated]) -> float:
     """What stays as steps -> inf of the smallest of the bounds, with the step size that each then takes, or the given one."""
     return min(_floor(outcome, inputs) for outcome in found)
 
 
-def _floor(outcome: Outcome, inputs: Inputs) -> float:
+def _floor(outcome: Evaluated, inputs: Inputs) -> float:
     theorem, rule, lr = outcome.theorem, outcome.rule, outcome.lr
     if rule.floor is not None and inputs.lr is not None:
         return float(rule.floor(**_keywords(theorem, inputs, rule.floor), lr=inputs.lr))
@@ -194,7 +194,7 @@ def _at_optimum(inputs: Inputs) -> Inputs:
     return replace(inputs, delta=0.0, distance=None if inputs.distance is None else 0.0)
 
 
-def attempt(theorem: Theorem, inputs: Inputs) -> Outcome:
+def attempt(theorem: Theorem, inputs: Inputs) -> Evaluated:
     """The statement at the given step size, or at the one with the smallest bound.
 
     Raises:
@@ -217,7 +217,7 @@ def attempt(theorem: Theorem, inputs: Inputs) -> Outcome:
             f"{theorem.id}: {given} says that x0 is a minimizer, so nothing has to be done and the step size is 0; give lr= to "
             "bound a run that moves all the same"
         )
-    return Outcome(theorem, lr, bound_at(theorem, inputs, lr))
+    return Evaluated(theorem, lr, bound_at(theorem, inputs, lr))
 
 
 def _best_lr(theorem: Theorem, inputs: Inputs, *, moves: bool) -> float:

@@ -54,7 +54,7 @@ class Reader:
 
 
 @dataclass
-class Settings:
+class Constants:
     """The constants of a run, one a lane."""
 
     beta: Array
@@ -66,12 +66,12 @@ class Settings:
     clip: Array
     switch: Any
 
-    def take(self, lanes: Any) -> Settings:
+    def take(self, lanes: Any) -> Constants:
         """These lanes."""
-        return Settings(**{name: value[lanes] for name, value in vars(self).items()})
+        return Constants(**{name: value[lanes] for name, value in vars(self).items()})
 
 
-def settings(conjecture: Conjecture, reader: Reader, longest: int | None = None) -> Settings:
+def settings(conjecture: Conjecture, reader: Reader, longest: int | None = None) -> Constants:
     """The common genes, within the ranges of the conjecture; T at most `longest`, where paths are enumerated."""
     ranges = conjecture.ranges
     beta = reader.log(*ranges["beta"])
@@ -83,10 +83,10 @@ def settings(conjecture: Conjecture, reader: Reader, longest: int | None = None)
     steps = np.rint(reader.log(low, high)).astype(np.int64)
     c, clip = reader.linear(0.01, 0.99) / beta, reader.linear(0.01, 0.99)
     switch = np.maximum(1, np.rint(reader.many(1)[:, 0] * steps)).astype(np.int64)
-    return Settings(beta, kappa, rho, lr, steps, c, clip, switch)
+    return Constants(beta, kappa, rho, lr, steps, c, clip, switch)
 
 
-def radii_of(conjecture: Conjecture, s: Settings, lr: Array) -> tuple[Array, Array]:
+def radii_of(conjecture: Conjecture, s: Constants, lr: Array) -> tuple[Array, Array]:
     """Radii and caps of `population.Runs`, for lr of shape (horizon, lanes)."""
     t = np.arange(len(lr))[:, None]
     radii = s.rho * np.ones_like(lr)
@@ -116,7 +116,7 @@ def radius_object(conjecture: Conjecture, constants: dict[str, Any]) -> Any:
     return Until(rho, stop=constants["switch"]) if conjecture.radius == "switched" else rho
 
 
-def constants_of(conjecture: Conjecture, s: Settings, i: int, f: dict[str, float]) -> dict[str, Any]:
+def constants_of(conjecture: Conjecture, s: Constants, i: int, f: dict[str, float]) -> dict[str, Any]:
     """What the bound is told of lane i, where `f` has what depends on the function and the start."""
     beta, mu = f["beta"], f["mu"]
     told: dict[str, Any] = {

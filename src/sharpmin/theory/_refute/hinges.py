@@ -9,7 +9,7 @@ from sharpmin.core.extras import optional
 
 from .._problems.hinge import ROUNDING
 from .conjecture import Conjecture
-from .genes import Reader, Settings
+from .genes import Constants, Reader
 from .population import Functions
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _antiderivative(a: Array, b: Array, t: Array, c: Array, x: Array) -> Array:
     return np.asarray(total)
 
 
-def decode(conjecture: Conjecture, settings: Settings, reader: Reader, *, noisy: bool) -> tuple[Hinges, Array]:
+def decode(conjecture: Conjecture, settings: Constants, reader: Reader, *, noisy: bool) -> tuple[Hinges, Array]:
     """Functions within the assumptions, and starts of shape (lanes, 1); lengths go from lr beta rho / 10 to 10 rho."""
     beta, n = settings.beta, len(settings.beta)
     small, large = settings.lr * beta * settings.rho / 10, 10 * settings.rho

@@ -15,7 +15,7 @@ from .._simulation.oracle import Oracle
 from . import hinges, planar
 from .conjecture import Conjecture
 from .evolve import maximize
-from .genes import COMMON, Reader, Settings, constants_of, radii_of, settings, step_sizes
+from .genes import COMMON, Constants, Reader, constants_of, radii_of, settings, step_sizes
 from .instance import Found, confirm, deterministic
 from .limits import claimed_mu, limits_of
 from .population import Runs, measure
@@ -102,7 +102,7 @@ def recalled(row: Mapping[str, Any]) -> Found | None:
     return None if row["found"] is None else Found(**row["found"])
 
 
-def decode(conjecture: Conjecture, family: str, genes: Array) -> tuple[Settings, Any, Array]:
+def decode(conjecture: Conjecture, family: str, genes: Array) -> tuple[Constants, Any, Array]:
     """Settings, functions and starts of a table of genes."""
     reader = Reader(genes)
     if family == "paths":

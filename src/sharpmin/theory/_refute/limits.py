@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sharpmin.core.extras import optional
 
 from .conjecture import WITH_MU, Conjecture
-from .genes import Settings, constants_of, step_sizes
+from .genes import Constants, constants_of, step_sizes
 from .population import Functions
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _LEAST = 1e6
 """A bound has to be so many times the rounding of what is measured, or the ratio says nothing."""
 
 
-def limits_of(conjecture: Conjecture, s: Settings, f: Functions, x0: Array) -> tuple[Array, Array]:
+def limits_of(conjecture: Conjecture, s: Constants, f: Functions, x0: Array) -> tuple[Array, Array]:
     """Bounds and step sizes of all lanes; nan where the bound, or the class, leaves a lane out."""
     delta = np.maximum(0.0, f.gap(x0[:, None])[:, 0])
     away = np.sqrt(((x0 - f.minimizer) ** 2).sum(axis=1))

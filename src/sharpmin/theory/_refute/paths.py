@@ -13,7 +13,7 @@ from .._problems.dense import Noisy
 from .._problems.hinge import HingeProblem
 from .._problems.own import OwnProblem
 from .._simulation.oracle import Oracle
-from .._simulation.run import Run, prepare
+from .._simulation.run import CheckedRun, prepare
 from .._statements.statistic import distance
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _weights(problem: Problem) -> list[float]:
     return [1 / count] * count
 
 
-def _branches(run: Run, t: int, x: Array, weights: list[float]) -> Iterator[tuple[Any, Array, float]]:
+def _branches(run: CheckedRun, t: int, x: Array, weights: list[float]) -> Iterator[tuple[Any, Array, float]]:
     """(y and its probability, or None where it was given before; the next x; its probability)."""
     problem, how = run.problem, run.method
     lr = run.lr(t) if callable(run.lr) else run.lr[0]
@@ -135,7 +135,7 @@ def _branches(run: Run, t: int, x: Array, weights: list[float]) -> Iterator[tupl
             yield ((y, p) if not independent or j == 0 else None), x - lr * d, p * q
 
 
-def _gradient(run: Run, x: Array, sample: int) -> Array:
+def _gradient(run: CheckedRun, x: Array, sample: int) -> Array:
     if run.method.oracle is Oracle.EXACT:
         return run.problem.gradient(x)
     return run.problem.sample_gradient(x, np.full((len(x), 1), sample))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sharpmin.core.extras import optional
 
 from .conjecture import WITH_MU, Conjecture
-from .genes import Reader, Settings
+from .genes import Constants, Reader
 from .population import Functions
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Quadratics(Functions):
         return f'f = theory.problems()["quadratic"](curvatures={self.curvatures[i].tolist()})'
 
 
-def decode_cones(conjecture: Conjecture, s: Settings, reader: Reader) -> tuple[Cones, Array]:
+def decode_cones(conjecture: Conjecture, s: Constants, reader: Reader) -> tuple[Cones, Array]:
     """Cones, and starts of shape (lanes, 2) at the scale of lr beta rho, times up to 10 kappa."""
     low = s.beta / s.kappa if _has_mu(conjecture) else 0.0 * s.beta
     unit = s.lr * s.beta * s.rho
@@ -159,7 +159,7 @@ def decode_cones(conjecture: Conjecture, s: Settings, reader: Reader) -> tuple[C
     return f, x0
 
 
-def decode_quadratics(conjecture: Conjecture, s: Settings, reader: Reader) -> tuple[Quadratics, Array]:
+def decode_quadratics(conjecture: Conjecture, s: Constants, reader: Reader) -> tuple[Quadratics, Array]:
     """Curvatures from mu to beta, both of them there, and starts from lr beta rho / 10 to 10 rho."""
     low = s.beta / s.kappa if _has_mu(conjecture) else 1e-6 * s.beta
     u = reader.many(DIM)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from sharpmin.core.extras import optional
 
 from .._simulation.oracle import Oracle
-from .._simulation.run import METHODS, Method
+from .._simulation.run import METHODS, StepRule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,7 +139,7 @@ def _at_end(f: Functions, x: Array, quantity: str) -> Array:
 
 
 def _step(
-    f: Functions, how: Method, runs: Runs, t: int, x: Array, w: Array, full: Any, over_y: bool
+    f: Functions, how: StepRule, runs: Runs, t: int, x: Array, w: Array, full: Any, over_y: bool
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """The next points and their weights, and E f(y) - f* if asked for; `full` is the gradient of f at x, for exact steps."""
     lr = runs.lr[t, : len(x), None, None]
@@ -163,7 +163,7 @@ def _step(
     return np.concatenate(points, axis=1), np.concatenate(weights, axis=1), seen
 
 
-def _climb(how: Method, runs: Runs, t: int, g: Array, x: Array) -> tuple[Array, Array]:
+def _climb(how: StepRule, runs: Runs, t: int, g: Array, x: Array) -> tuple[Array, Array]:
     """y, and the radius, of shape (lanes, paths, 1)."""
     if how.ascent is None:
         return x, np.zeros((*g.shape[:2], 1))

@@ -15,7 +15,7 @@ from .._simulation.oracle import Oracle
 from .._simulation.simulate import simulate
 from .._statements.statistic import kept, statistic
 from .conjecture import WITH_MU, Conjecture
-from .genes import Settings, constants_of, radii_of, radius_object, step_sizes
+from .genes import Constants, constants_of, radii_of, radius_object, step_sizes
 from .hinges import known
 from .instance import Found, confirm, deterministic, function_constants
 from .limits import limits_of
@@ -45,7 +45,7 @@ DIVERGES = 1e9
 
 
 @dataclass(frozen=True)
-class Case:
+class Candidate:
     """A problem by name, where it is started, and what is claimed of it."""
 
     name: str
@@ -55,7 +55,7 @@ class Case:
     mu: float
 
     @classmethod
-    def of(cls, name: str, starts: Sequence[float], claims: tuple[float, float], **arguments: Any) -> Case:
+    def of(cls, name: str, starts: Sequence[float], claims: tuple[float, float], **arguments: Any) -> Candidate:
         """The same with keywords; the claims are beta and mu."""
         return cls(name, tuple(arguments.items()), tuple(starts), *claims)
 
@@ -99,24 +99,24 @@ def _grid(conjecture: Conjecture, horizons: Sequence[float]) -> Iterator[tuple[f
     return product(*(_picks(conjecture, name, values) for name, values in wanted.items()))
 
 
-def _settings(conjecture: Conjecture, rows: Sequence[tuple[float, ...]]) -> Settings:
+def _settings(conjecture: Conjecture, rows: Sequence[tuple[float, ...]]) -> Constants:
     beta, kappa, rho, lr, steps = (np.array(column) for column in zip(*rows, strict=True))
     steps = steps.astype(np.int64)
-    return Settings(
+    return Constants(
         beta, kappa, rho, lr / beta, steps, 0.5 / beta, 0.5 + 0 * beta, np.maximum(1, (steps * 0.8).astype(np.int64))
     )
 
 
-def _lanes(conjecture: Conjecture) -> Iterator[tuple[Case, tuple[float, ...], float]]:
+def _lanes(conjecture: Conjecture) -> Iterator[tuple[Candidate, tuple[float, ...], float]]:
     """Quadratics and traps with one sample: the case, its settings and its start."""
     for row in _grid(conjecture, (1, 2, 10, LONGEST)):
         beta, kappa, rho, lr, _ = row
         mu = beta / kappa if conjecture.setting in WITH_MU else 0.0
         starts = (lr * rho / max(2 - lr, 1e-3), 1e-9, rho, 3.0)  # the first is on the two-cycle
-        cases = [Case.of("quadratic", starts, (beta, mu), curvatures=(lam,)) for lam in sorted({beta, mu or beta})]
+        cases = [Candidate.of("quadratic", starts, (beta, mu), curvatures=(lam,)) for lam in sorted({beta, mu or beta})]
         if conjecture.setting == "nonconvex":
             wells = [{"theta": theta, "beta": beta, "rho": rho} for theta in (1e-3, 0.125)]
-            cases += [Case.of("trap", (0.0, 0.2 * rho), (beta, 0.0), **well) for well in wells]
+            cases += [Candidate.of("trap", (0.0, 0.2 * rho), (beta, 0.0), **well) for well in wells]
         yield from ((case, row, x0) for case in cases for x0 in case.starts)
 
 
@@ -144,7 +144,7 @@ def _steady(conjecture: Conjecture) -> Iterator[Found | None]:
     yield from [None] * (len(order) - 1)
 
 
-def known_of(built: Sequence[HingeProblem], s: Settings) -> Any:
+def known_of(built: Sequence[HingeProblem], s: Constants) -> Any:
     """One deterministic problem a lane, as arrays."""
     width = max(2, *(len(f.mean.hinges) for f in built))
     t, c = np.zeros((len(built), width)), np.zeros((len(built), 2, width))
@@ -159,7 +159,7 @@ def known_of(built: Sequence[HingeProblem], s: Settings) -> Any:
 
 def _random(conjecture: Conjecture) -> Iterator[Found | None]:
     """The stochastic instances, each with one radius: few runs of all settings, then many of the one nearest to the bound."""
-    groups: dict[tuple[Case, float], list[tuple[float, ...]]] = {}
+    groups: dict[tuple[Candidate, float], list[tuple[float, ...]]] = {}
     first = _picks(conjecture, "beta", (1.0,))[0]
     for row in _grid(conjecture, (NOISY_LONGEST,)):
         beta, kappa, rho, *_ = row
@@ -172,7 +172,7 @@ def _random(conjecture: Conjecture) -> Iterator[Found | None]:
         )
 
 
-def _nearest(conjecture: Conjecture, case: Case, s: Settings, starts: list[float]) -> Iterator[Found | None]:
+def _nearest(conjecture: Conjecture, case: Candidate, s: Constants, starts: list[float]) -> Iterator[Found | None]:
     f, claims = case.build(), {"beta": case.beta, "mu": case.mu}
     told = [
         constants_of(conjecture, s, i, function_constants(conjecture, f, [x0], claims)) for i, x0 in enumerate(starts)
@@ -191,7 +191,7 @@ def _nearest(conjecture: Conjecture, case: Case, s: Settings, starts: list[float
 
 
 def _few(
-    conjecture: Conjecture, f: HingeProblem, s: Settings, starts: list[float], some: list[int], rates: list[Any],
+    conjecture: Conjecture, f: HingeProblem, s: Constants, starts: list[float], some: list[int], rates: list[Any],
     told: dict[str, Any],
 ) -> Array:  # fmt: skip
     """The quantity of these lanes, each a mean over few seeds; with schedules there is one lane."""
@@ -206,19 +206,19 @@ def _few(
         return np.asarray(values.reshape(len(some), FEW).mean(axis=1))
 
 
-def _noisy_cases(conjecture: Conjecture, beta: float, kappa: float, rho: float) -> Iterator[Case]:
+def _noisy_cases(conjecture: Conjecture, beta: float, kappa: float, rho: float) -> Iterator[Candidate]:
     """Within the assumptions; what rests on unequal samples claims their smoothness unless the bound takes it."""
     has_mu = conjecture.setting in WITH_MU
     mu = beta / kappa if has_mu else 0.0
     for p, radius, c in ((0.5, rho, rho), (0.5, 0.0, 1.0), (0.1, rho, None)):
-        yield Case.of("e3", (0.0, -0.8 * rho), (beta, mu), p=p, rho=radius, beta=beta, c=c)
+        yield Candidate.of("e3", (0.0, -0.8 * rho), (beta, mu), p=p, rho=radius, beta=beta, c=c)
     least = beta / 10
     top = least if "beta_component" in conjecture.takes else beta
     low, high = conjecture.ranges["kappa"]
     if conjecture.oracle is Oracle.M_SAM and (not has_mu or low <= top / least <= high):
-        yield Case.of("e1", (3.0 * rho,), (top, least if has_mu else 0.0), beta=beta, mu=least, rho=rho)
+        yield Candidate.of("e1", (3.0 * rho,), (top, least if has_mu else 0.0), beta=beta, mu=least, rho=rho)
     if conjecture.setting in ("convex", "nonconvex") and conjecture.oracle is Oracle.M_SAM:
-        yield Case.of("e4", (20 * rho,), (3 * beta, 0.0), beta=beta, rho=rho, d=20 * rho)
+        yield Candidate.of("e4", (20 * rho,), (3 * beta, 0.0), beta=beta, rho=rho, d=20 * rho)
     if conjecture.setting == "nonconvex":
-        yield Case.of("e5", (0.0,), (beta, 0.0), theta=0.01, s=0.005 * beta * rho, beta=beta, rho=rho)
-    yield Case.of("us", (0.7,), (beta, 0.2 * beta if has_mu else 0.0), h1=beta, h2=0.2 * beta)
+        yield Candidate.of("e5", (0.0,), (beta, 0.0), theta=0.01, s=0.005 * beta * rho, beta=beta, rho=rho)
+    yield Candidate.of("us", (0.7,), (beta, 0.2 * beta if has_mu else 0.0), h1=beta, h2=0.2 * beta)

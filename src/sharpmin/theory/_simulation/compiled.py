@@ -24,7 +24,7 @@ from .._problems.dense import DiagonalQuadratic
 from .._problems.hinge import Hinge, HingeProblem
 from .._problems.pieces import Pieces
 from .oracle import Oracle, lane_keys
-from .run import Outcome, Run
+from .run import CheckedRun, Recorded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ _TINY = 2.0**-600
 _WORTH_THREADS = 2_000_000  # lane-steps
 
 
-def supports(run: Run) -> bool:
+def supports(run: CheckedRun) -> bool:
     """Whether the compiled engine can take this run."""
     if not jit.AVAILABLE:
         return False
@@ -73,9 +73,9 @@ def _sees_norm(rho: Any) -> bool:
     return isinstance(rho, (Unnormalized, Capped)) or any(_sees_norm(getattr(rho, f.name)) for f in fields(rho))  # type: ignore[arg-type]
 
 
-def run_compiled(run: Run) -> Outcome:
+def run_compiled(run: CheckedRun) -> Recorded:
     """All steps of all lanes."""
-    out, lanes = Outcome.begin(run), len(run.x0)
+    out, lanes = Recorded.begin(run), len(run.x0)
     width = _width(run.problem)
     tiles = -(-lanes // width)
     x = _padded(run.x0, tiles * width)
@@ -91,7 +91,7 @@ def run_compiled(run: Run) -> Outcome:
     return out
 
 
-def _engine(run: Run, tiles: int, x: Array, sums: Array, least: Array) -> Callable[[int, int], None]:
+def _engine(run: CheckedRun, tiles: int, x: Array, sums: Array, least: Array) -> Callable[[int, int], None]:
     """A function that takes the steps begin ... end - 1 of every lane."""
     ones, width = np.ones(len(x)), _width(run.problem)
     lr = ones if callable(run.lr) else _padded(run.lr, len(x))
@@ -176,7 +176,7 @@ def _width(problem: Any) -> int:
     return 1 if isinstance(problem, Pieces) else jit.TILE
 
 
-def _schedules(run: Run, begin: int, end: int) -> tuple[Array, Array, Array, int]:
+def _schedules(run: CheckedRun, begin: int, end: int) -> tuple[Array, Array, Array, int]:
     """lr_t, a_t, c_t over the steps of a chunk, and how the radius follows from a and c."""
     steps = range(begin, end)
     rate = run.lr

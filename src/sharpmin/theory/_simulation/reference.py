@@ -10,7 +10,7 @@ from sharpmin.core.extras import optional
 from sharpmin.core.rho import RhoSchedule, StepInfo
 
 from .oracle import Oracle, uniforms
-from .run import Outcome, Run
+from .run import CheckedRun, Recorded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,9 +22,9 @@ else:
 CHUNK = 512  # steps whose draws are made at once
 
 
-def run_reference(run: Run) -> Outcome:
+def run_reference(run: CheckedRun) -> Recorded:
     """All steps of all lanes."""
-    out, x, problem, method = Outcome.begin(run), run.x0, run.problem, run.method
+    out, x, problem, method = Recorded.begin(run), run.x0, run.problem, run.method
     draws = _draws(run)
     with np.errstate(over="ignore", invalid="ignore"), _one_blas_thread():
         for t in range(run.steps):
@@ -58,7 +58,7 @@ def _blas() -> Any:
     return optional("threadpoolctl", extra="lab").ThreadpoolController()
 
 
-def _draws(run: Run) -> Iterator[tuple[Any, Any]]:
+def _draws(run: CheckedRun) -> Iterator[tuple[Any, Any]]:
     """Pairs of draws, step by step, each of shape (lanes, batch)."""
     batch = run.problem.batch
     for begin in range(0, run.steps, CHUNK):

@@ -21,7 +21,7 @@ else:
 
 
 @dataclass(frozen=True)
-class Method:
+class StepRule:
     """How a step looks: which gradients it sees, and how far it climbs."""
 
     oracle: Oracle
@@ -29,23 +29,23 @@ class Method:
 
 
 METHODS = {
-    "gd": Method(Oracle.EXACT, None),
-    "sgd": Method(Oracle.M_SAM, None),
-    "sam": Method(Oracle.EXACT, "unit"),
-    "usam": Method(Oracle.EXACT, "raw"),
-    "m-sam": Method(Oracle.M_SAM, "unit"),
-    "n-sam": Method(Oracle.N_SAM, "unit"),
-    "m-usam": Method(Oracle.M_SAM, "raw"),
-    "n-usam": Method(Oracle.N_SAM, "raw"),
+    "gd": StepRule(Oracle.EXACT, None),
+    "sgd": StepRule(Oracle.M_SAM, None),
+    "sam": StepRule(Oracle.EXACT, "unit"),
+    "usam": StepRule(Oracle.EXACT, "raw"),
+    "m-sam": StepRule(Oracle.M_SAM, "unit"),
+    "n-sam": StepRule(Oracle.N_SAM, "unit"),
+    "m-usam": StepRule(Oracle.M_SAM, "raw"),
+    "n-usam": StepRule(Oracle.N_SAM, "raw"),
 }
 
 
 @dataclass(frozen=True)
-class Run:
+class CheckedRun:
     """Checked and broadcast to lanes; `lr` and `rho` are arrays of shape (lanes,) or schedules."""
 
     problem: Problem
-    method: Method
+    method: StepRule
     x0: Array
     lr: Array | LRSchedule
     rho: Array | RhoSchedule
@@ -57,7 +57,7 @@ class Run:
 
 
 @dataclass
-class Outcome:
+class Recorded:
     """x at the recorded steps and at the end; sums over t of ||grad f(x_t)||^2 and f(y_t) - f*; the least of the former."""
 
     kept: dict[int, Array]
@@ -65,7 +65,7 @@ class Outcome:
     least: Array
 
     @classmethod
-    def begin(cls, run: Run) -> Outcome:
+    def begin(cls, run: CheckedRun) -> Recorded:
         """Nothing yet."""
         lanes = len(run.x0)
         return cls({}, np.zeros((2, lanes)), np.full(lanes, np.inf))
@@ -73,7 +73,7 @@ class Outcome:
 
 def prepare(
     problem: Problem, method: str, lr: Any, rho: Any, steps: int, x0: Any, seeds: Any, clip: Any, record: Any, means: bool
-) -> Run:
+) -> CheckedRun:
     """Check everything and broadcast it to one lane dimension.
 
     Raises:
@@ -97,10 +97,10 @@ def prepare(
     x = np.array(np.broadcast_to(start, lanes + start.shape[1:]))
     seeds = spread["seeds"].astype(np.int64)
     floats = {name: spread[name].astype(np.float64) if name in spread else numbers[name] for name in ("lr", "rho")}
-    return Run(problem, how, x, floats["lr"], floats["rho"], seeds, steps, clip, wanted, means)
+    return CheckedRun(problem, how, x, floats["lr"], floats["rho"], seeds, steps, clip, wanted, means)
 
 
-def _how(method: str, rho: Any) -> Method:
+def _how(method: str, rho: Any) -> StepRule:
     if method not in METHODS:
         raise ValueError(f"simulate: method={method!r} must be one of {', '.join(METHODS)}")
     if rho is None and METHODS[method].ascent is not None:

@@ -13,7 +13,7 @@ from .._problems.hinge import HingeProblem
 from .compiled import run_compiled, supports
 from .oracle import Oracle
 from .reference import CHUNK, run_reference
-from .run import METHODS, Outcome, Run, prepare
+from .run import METHODS, CheckedRun, Recorded, prepare
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,7 +125,7 @@ def _lanes(values: Any) -> int:
         return sys.maxsize
 
 
-def _dataset(run: Run, method: str, out: Outcome) -> xr.Dataset:
+def _dataset(run: CheckedRun, method: str, out: Recorded) -> xr.Dataset:
     axes = ("lane",) if run.problem.dim == 1 else ("lane", "coordinate")
     data: dict[str, Any] = {"x_final": (axes, out.kept[run.steps])}
     if run.means:

@@ -32,7 +32,7 @@ HORIZONS = (1, 10, 100, 1000)
 
 
 @dataclass(frozen=True)
-class Trial:
+class Draw:
     """One problem with several settings, each run with `seeds` seeds.
 
     Attributes:
@@ -98,7 +98,7 @@ class Trial:
 
 def random_problems(
     theorem: Theorem, kind: str, *, quick: bool, top: float = 1.0, seeds: int = 1, settings: int = 8
-) -> Iterator[Trial]:
+) -> Iterator[Draw]:
     """Random trials on a family.
 
     Args:
@@ -115,7 +115,7 @@ def random_problems(
         lr[0] = top / problem.beta
         rho = np.exp(rng.uniform(np.log(0.01), np.log(3.0), settings))
         near = (i + np.arange(settings)) % 2 == 1
-        yield Trial(problem, _starts(rng, problem, np.where(near, problem.beta * lr * rho, 2.0), near), lr, rho, seeds)
+        yield Draw(problem, _starts(rng, problem, np.where(near, problem.beta * lr * rho, 2.0), near), lr, rho, seeds)
 
 
 def _starts(rng: Generator, problem: Problem, scale: Array, near: NDArray[np.bool_]) -> Array:

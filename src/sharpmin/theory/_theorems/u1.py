@@ -22,7 +22,7 @@ from .._problems import problems
 from .._statements.assume import require, step_below
 from .._statements.cell import Cell
 from .._statements.confront import confront
-from .._statements.random_problems import Trial, random_problems
+from .._statements.random_problems import Draw, random_problems
 from .._statements.situation import CONVEX, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
 from .t4 import step_size
@@ -41,11 +41,11 @@ def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None
     return 2 * delta / (lr * steps * shrink(beta, rho))
 
 
-def unnormalised(theorem: Theorem, kind: str, quick: bool) -> Iterator[Trial]:
+def unnormalised(theorem: Theorem, kind: str, quick: bool) -> Iterator[Draw]:
     """Trials whose beta rho is spread over (0, 0.98)."""
     for trial in random_problems(theorem, kind, quick=quick):
         r = trial.rho / trial.rho.max() * 0.98
-        yield Trial(trial.problem, trial.x0, trial.lr, r / trial.problem.beta)
+        yield Draw(trial.problem, trial.x0, trial.lr, r / trial.problem.beta)
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:

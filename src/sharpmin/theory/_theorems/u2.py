@@ -27,7 +27,7 @@ from .._problems import problems
 from .._statements.assume import step_below
 from .._statements.cell import Cell
 from .._statements.confront import confront
-from .._statements.random_problems import Trial, random_problems
+from .._statements.random_problems import Draw, random_problems
 from .._statements.situation import CONVEX, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
 
@@ -55,13 +55,13 @@ def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None
     return delta / (descent("u2", beta, rho, lr)[1] * steps)
 
 
-def slowed(theorem: Theorem, kind: str, quick: bool) -> Iterator[Trial]:
+def slowed(theorem: Theorem, kind: str, quick: bool) -> Iterator[Draw]:
     """Trials whose lr is spread up to its limit, which depends on rho; beta rho from 0 to 20."""
     for trial in random_problems(theorem, kind, quick=quick):
         beta = trial.problem.beta
         rho = trial.rho / trial.rho.max() * np.geomspace(0.5, 20.0, len(trial.rho)) / beta
         limits = np.array([step_size(beta=beta, rho=float(r)) for r in rho])
-        yield Trial(trial.problem, trial.x0, trial.lr * beta * limits, rho)
+        yield Draw(trial.problem, trial.x0, trial.lr * beta * limits, rho)
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:

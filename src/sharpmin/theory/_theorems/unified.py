@@ -45,7 +45,7 @@ from .._problems.hinge import Hinge, HingeProblem
 from .._simulation.simulate import simulate
 from .._statements.assume import require, residual_of
 from .._statements.cell import Cell
-from .._statements.random_problems import Trial, random_problems
+from .._statements.random_problems import Draw, random_problems
 from .._statements.situation import ANY, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
 
@@ -121,13 +121,13 @@ def _parts(
     return a, b, c, size, q
 
 
-def settings(trial: Trial) -> Iterator[tuple[Trial, float]]:
+def settings(trial: Draw) -> Iterator[tuple[Draw, float]]:
     """The settings of a trial one by one, since a schedule of the norm is one for all lanes, with lam; lr and rho in range."""
     f = trial.problem
     for i, lam in enumerate((0.0, 0.3, 0.7, 1.0)):
         part = slice(i, i + 1)
         rho = min(float(trial.rho[i]), 0.6 / f.beta_component) if lam < 1 else float(trial.rho[i])
-        yield Trial(f, trial.x0[part], trial.lr[part] * 0.2, np.array([rho]), trial.seeds), lam
+        yield Draw(f, trial.x0[part], trial.lr[part] * 0.2, np.array([rho]), trial.seeds), lam
 
 
 def without_variance(theorem: Theorem, lam: float) -> Cell:

@@ -29,7 +29,7 @@ from .._problems import problems
 from .._statements.assume import require, step_below
 from .._statements.cell import Cell
 from .._statements.confront import confront
-from .._statements.random_problems import Trial, random_problems
+from .._statements.random_problems import Draw, random_problems
 from .._statements.situation import ANY, NOISY, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
 
@@ -47,11 +47,11 @@ def bound(*, beta: float, sigma: float, rho: float, steps: int, delta: float, lr
     return (2 * delta / (lr * steps) + (r**2 + beta * lr) * sigma**2) / (1 - r**2)
 
 
-def noisy(theorem: Theorem, kind: str, quick: bool, top: float) -> Iterator[Trial]:
+def noisy(theorem: Theorem, kind: str, quick: bool, top: float) -> Iterator[Draw]:
     """Noisy trials whose beta_component rho is spread over (0, top)."""
     for trial in random_problems(theorem, kind, quick=quick, seeds=32, settings=4):
         r = trial.rho / trial.rho.max() * top
-        yield Trial(trial.problem, trial.x0, trial.lr, r / trial.problem.beta_component, trial.seeds)
+        yield Draw(trial.problem, trial.x0, trial.lr, r / trial.problem.beta_component, trial.seeds)
 
 
 def samples(theorem: Theorem, method: str, radii: tuple[float, ...]) -> Iterator[Cell]:
