@@ -173,11 +173,11 @@ def _rule(dash: str) -> str:
 
 
 def _main(names: Iterable[str]) -> str:
-    inputs = "\n".join(
-        f"\\input{{{name}}}" if name.startswith("figure") else f"\\begin{{center}}\\small\n\\input{{{name}}}\n\\end{{center}}"
-        for name in names
-    )
-    packages = r"\usepackage[landscape,margin=15mm]{geometry}" "\n" r"\usepackage{amssymb,booktabs,pgfplots,xcolor}"
+    """A document that shows all files; the table of statements is as wide as the page."""
+    shown = {"statements.tex": r"\noindent\resizebox{\textwidth}{!}{\input{statements.tex}}"}
+    shown["settings.tex"] = "\\begin{center}\\footnotesize\n\\input{settings.tex}\n\\end{center}"
+    inputs = "\n".join(shown.get(name, f"\\input{{{name}}}") for name in names)
+    packages = r"\usepackage[a4paper,margin=15mm]{geometry}" "\n" r"\usepackage{amssymb,booktabs,pgfplots,xcolor}"
     return (
         f"\\documentclass{{article}}\n{packages}\n\\pgfplotsset{{compat=1.16}}\n\\begin{{document}}\n{inputs}\n"
         "\\nocite{*}\n\\bibliographystyle{plain}\n\\bibliography{references}\n\\end{document}\n"
