@@ -1,0 +1,26 @@
+// The search runs in a worker. Pages opened from the disk (file:) may not start one: there, a hidden frame does its work.
+if (location.protocol === "file:") {
+  window.Worker = class extends EventTarget {
+    constructor(url) {
+      super();
+      const frame = document.createElement("iframe");
+      frame.hidden = true;
+      frame.deliver = (data) => {
+        const event = new MessageEvent("message", { data });
+        this.dispatchEvent(event);
+        if (this.onmessage) this.onmessage(event);
+      };
+      const script = new URL(url, document.baseURI).href;
+      frame.srcdoc = `<script>self.postMessage = (data) => frameElement.deliver(data)</` + `script><script src="${script}"></` + `script>`;
+      this.frame = frame;
+      this.ready = new Promise((resolve) => frame.addEventListener("load", resolve, { once: true }));
+      document.documentElement.append(frame);
+    }
+    postMessage(data) {
+      this.ready.then(() => this.frame.contentWindow?.dispatchEvent(new MessageEvent("message", { data })));
+    }
+    terminate() {
+      this.frame.remove();
+    }
+  };
+}
