@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -40,6 +41,11 @@ class Symbol:
     def path(self) -> str:
         """The dotted name."""
         return f"{self.module}.{self.name}"
+
+    @property
+    def source(self) -> str:
+        """The dotted name under which griffe finds it: a file of the same name would be taken for it."""
+        return f"{self.path}.{self.name}" if self.path in sys.modules else self.path
 
 
 def symbols() -> list[Symbol]:

@@ -27,7 +27,9 @@ def _page(module: str, here: list[Symbol]) -> str:
     if elsewhere:
         parts.append("Also here, documented elsewhere:")
         parts.append("\n".join(_link(symbol) for symbol in elsewhere))
-    parts += [f"::: {symbol.path}" for symbol in own]
+    for symbol in own:
+        parts += [f"<span id='{symbol.path}'></span>"] if symbol.source != symbol.path else []
+        parts.append(f"::: {symbol.source}")
     return "\n\n".join(parts) + "\n"
 
 
