@@ -8,10 +8,10 @@ from enum import Enum
 
 import griffe
 import pytest
+from tools.docs.public import symbols
 
 import sharpmin as sm
-from sharpmin.theory import problems, theorems
-from tools.docs.public import symbols
+from sharpmin.theory import theorems
 
 OWN = [symbol for symbol in symbols() if symbol.home == symbol.module]
 CALLABLE = [symbol for symbol in OWN if inspect.isclass(symbol.value) or inspect.isfunction(symbol.value)]
@@ -55,7 +55,11 @@ def raised(value):
         if not inspect.isfunction(function) or "sharpmin" not in function.__code__.co_filename:
             continue  # generated, or Python's own
         (definition,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-        names |= {ast.unparse(node.exc.func) for node in own_nodes(definition) if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)}
+        names |= {
+            ast.unparse(node.exc.func)
+            for node in own_nodes(definition)
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)
+        }
     return names
 
 
@@ -69,7 +73,9 @@ def own_nodes(node):
 
 def parameters(value):
     """The names a caller may give."""
-    if inspect.isclass(value) and (issubclass(value, Enum) or value.__init__ in (object.__init__, Exception.__init__, RuntimeError.__init__)):
+    if inspect.isclass(value) and (
+        issubclass(value, Enum) or value.__init__ in (object.__init__, Exception.__init__, RuntimeError.__init__)
+    ):
         return []
     kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [p.name for p in inspect.signature(value).parameters.values() if p.kind not in kinds and not p.name.startswith("_")]

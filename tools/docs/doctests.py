@@ -19,13 +19,8 @@ class Doctests(Extension):
 def fenced(text: str) -> str:
     """The text with a fence around each run of lines from `>>>` to the next empty line.
 
-    >>> print(fenced("One.\\n\\n>>> 1 + 1\\n2"))
-    One.
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
+    >>> fenced("One.\\n\\n>>> 1 + 1\\n2")
+    'One.\\n\\n```pycon\\n>>> 1 + 1\\n2\\n```'
     """
     out: list[str] = []
     inside = ""

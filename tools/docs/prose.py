@@ -9,13 +9,15 @@ import textwrap
 from .formula import mathml
 from .tokens import GREEK, NAMES
 
-_STRONG = re.compile(r"[_^=<>/|*]|(?<![A-Za-z])(?:" + "|".join([*GREEK, "lr", "Lg", "lam", "grad", "sqrt"]) + r")(?![A-Za-z])")
+_STRONG = re.compile(rf"[_^=<>/|*]|(?<![A-Za-z])(?:{'|'.join([*GREEK, 'lr', 'Lg', 'grad', 'sqrt'])})(?![A-Za-z])")
 _WORD = re.compile(r"[A-Za-z]+\d*")
 _GREEK = re.compile(r"(?<![A-Za-z_.])(" + "|".join(GREEK) + r")(?![A-Za-z_(=])")
 _NUMBER = re.compile(r"[\d.]+[,.;:]?")
 _BETWEEN = {"=", "<=", ">=", "<", ">", "->", "+", "-", "/", "*", "+-", "~", "in"}
 _PROSE = {"mean", "max", "min", "sum", "inf", "log", "sign", "sup"}
 """Mathematics only within something longer, or after a sign."""
+_LONG = 36
+"""Characters of a formula that a narrow window may not have room for: it gets a bar to scroll."""
 _ALLOWED = re.compile(r"[A-Za-z0-9_^=<>/|*+\-(){}\[\],.;:'~!]+")
 
 
@@ -126,13 +128,17 @@ def _run(run: list[str]) -> str:
 
 
 def _set(bare: str) -> str:
-    if not (_STRONG.search(bare) or re.search(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", bare)) or not re.search(r"[A-Za-z0-9]", bare):
+    if not (_STRONG.search(bare) or re.search(r"(?<![A-Za-z])[A-Za-z](?![A-Za-z])", bare)) or not re.search(
+        r"[A-Za-z0-9]", bare
+    ):
         return _words(bare)
     for left, right in ((0, 0), (1, 0), (0, 1), (1, 1)):
         if (left and bare[0] != "(") or (right and bare[-1] != ")"):
             continue
         try:
-            return bare[:left] + mathml(bare[left : len(bare) - right]) + bare[len(bare) - right :]
+            formula = mathml(bare[left : len(bare) - right])
+            formula = f'<span class="long">{formula}</span>' if len(bare) > _LONG else formula
+            return bare[:left] + formula + bare[len(bare) - right :]
         except ValueError:
             continue
     return _words(bare)

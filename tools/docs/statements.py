@@ -14,9 +14,10 @@ from .prose import paragraphs, sentence
 
 _INTRO = """# Statements
 
-Every statement as it stands in the code, grouped by the claim of Si & Yun (NeurIPS 2023, [arXiv:2306.09850](https://arxiv.org/abs/2306.09850))
-that it executes first. `sharpmin reproduce --only ID` confronts one with the laboratory, `theory.theorems()["ID"].bound(...)` computes its bound;
-what `reproduce` printed for all of them: [claims](claims.md)."""
+Every statement as it stands in the code, grouped by the claim of Si & Yun (NeurIPS 2023,
+[arXiv:2306.09850](https://arxiv.org/abs/2306.09850)) that it executes first. `sharpmin reproduce --only ID` confronts
+one with the laboratory, `theory.theorems()["ID"].bound(...)` computes its bound. What `reproduce` printed for all of
+them: [claims](claims.md)."""
 
 
 def statements() -> str:
@@ -35,7 +36,6 @@ def _entry(theorem: Theorem) -> str:
     title = theorem.title.replace("*", "\\*").replace("_", "\\_")
     signature = html.escape(", ".join(inspect.signature(theorem.formula).parameters))
     facts = f"{theorem.kind}, claims {', '.join(theorem.claims)}; bound({signature})"
-    papers = "".join(f"<li>{html.escape(paper.text() if hasattr(paper, 'text') else paper.title)}</li>" for paper in theorem.references)
     return (
         f"### {theorem.id}: {title} {{ #{theorem.id} }}\n\n"
         f'<div class="statement">\n<p class="facts">{facts}</p>\n{paragraphs(theorem.statement)}\n</div>'
@@ -51,7 +51,8 @@ def tables() -> str:
             "Functions whose constants are known: `theory.problems()[name](...)`, for `simulate`.",
             _table(("name", "arguments", "what"), [(n, _arguments(f), _first(f)) for n, f in problems().items()]),
             "## Variants",
-            "Compositions of SAM: `sharpmin.create(name, base, ...)`, or the function of that name. All that is published: [canon](canon.md).",
+            "Compositions of SAM: `sharpmin.create(name, base, ...)`, or the function of that name. "
+            "All that is published: [canon](canon.md).",
             _table(
                 ("name", "what", "when", "papers"),
                 [(n, _first(v.build), v.when, ", ".join(p.key for p in v.references)) for n, v in variants().items()],

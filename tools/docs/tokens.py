@@ -88,16 +88,13 @@ def _prose_follows(after: str) -> bool:
 
 def _sign(piece: str, before: str, after: str) -> str:
     touching = bool(re.search(r"[A-Za-z0-9)}]$", before))
-    if piece == "*" and touching and not re.match(r"[A-Za-z0-9(]", after):
-        return "sup*"
-    if piece == "+" and re.search(r"[A-Za-z)]$", before) and re.match(r"[\s),.;]|$", after):
-        return "sup+"
-    if piece == "~" and re.search(r"[A-Z]$|Theta$", before) and after.startswith("("):
-        return "sup~"
-    if piece == "'" and touching:
-        return "sup'"
-    if piece == "<" and not touching and re.match(r"\S", after):
-        return "<."
-    if piece == ">" and re.search(r"\S$", before) and "<" in before and not re.match(r"[A-Za-z0-9]", after):
-        return ".>"
-    return piece
+    apart = {
+        "*": ("sup*", touching and not re.match(r"[A-Za-z0-9(]", after)),
+        "+": ("sup+", bool(re.search(r"[A-Za-z)]$", before) and re.match(r"[\s),.;]|$", after))),
+        "~": ("sup~", bool(re.search(r"[A-Z]$|Theta$", before)) and after.startswith("(")),
+        "'": ("sup'", touching),
+        "<": ("<.", not touching and bool(re.match(r"\S", after))),
+        ">": (".>", "<" in before and bool(re.search(r"\S$", before)) and not re.match(r"[A-Za-z0-9]", after)),
+    }
+    sign, found = apart.get(piece, (piece, False))
+    return sign if found else piece

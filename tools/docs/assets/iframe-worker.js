@@ -5,11 +5,11 @@ if (location.protocol === "file:") {
       super();
       const frame = document.createElement("iframe");
       frame.hidden = true;
-      frame.deliver = (data) => {
+      frame.deliver = (data) => setTimeout(() => {
         const event = new MessageEvent("message", { data });
         this.dispatchEvent(event);
         if (this.onmessage) this.onmessage(event);
-      };
+      });
       const script = new URL(url, document.baseURI).href;
       frame.srcdoc = `<script>self.postMessage = (data) => frameElement.deliver(data)</` + `script><script src="${script}"></` + `script>`;
       this.frame = frame;
@@ -17,7 +17,8 @@ if (location.protocol === "file:") {
       document.documentElement.append(frame);
     }
     postMessage(data) {
-      this.ready.then(() => this.frame.contentWindow?.dispatchEvent(new MessageEvent("message", { data })));
+      const send = () => this.frame.contentWindow?.dispatchEvent(new MessageEvent("message", { data }));
+      this.ready.then(() => setTimeout(send)); // a task of its own, as with a worker
     }
     terminate() {
       this.frame.remove();
