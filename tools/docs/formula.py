@@ -38,7 +38,7 @@ def mathml(text: str, *, display: bool = False) -> str:
         ValueError: if a bracket has no partner.
 
     >>> mathml("rho^2/2")
-    '<math><msup><mi>ρ</mi><mn>2</mn></msup><mo>/</mo><mn>2</mn></math>'
+    '<math><msup><mi>ρ</mi><mn>2</mn></msup><mo lspace="0.1em" rspace="0.1em">/</mo><mn>2</mn></math>'
     >>> mathml("rho/(k)", display=True).removeprefix('<math display="block"><mrow>').removesuffix("</mrow></math>")
     '<mfrac><mrow><mi>ρ</mi></mrow><mrow><mi>k</mi></mrow></mfrac>'
     """
@@ -132,7 +132,8 @@ class _Reader:
             return _Item(_fenced(text, inner, closing), inner=inner if text == "(" and closing == ")" else "")
         if text in CLOSING.values() or text in (")", "]", "}"):
             raise ValueError(f"{text!r} closes nothing")
-        return _Item(f"<mo>{_OPERATORS.get(text, html.escape(text))}</mo>", factor=text not in _BREAKS)
+        close = ' lspace="0.1em" rspace="0.1em"' if text == "/" else ""
+        return _Item(f"<mo{close}>{_OPERATORS.get(text, html.escape(text))}</mo>", factor=text not in _BREAKS)
 
     def _word(self, text: str) -> _Item:
         after = self.next()
@@ -170,7 +171,7 @@ def _scripted(base: str, low: str, high: str, big: bool) -> str:
 def _fenced(opening: str, inner: str, closing: str) -> str:
     names = {"<.": "⟨", ".>": "⟩", "||": "‖"}
     left, right = names.get(opening, opening), names.get(closing, closing)
-    fence = '<mo fence="true" stretchy="true">{}</mo>'
+    fence = '<mo fence="true" stretchy="true" lspace="0" rspace="0">{}</mo>'
     return f"<mrow>{fence.format(left)}{inner}{fence.format(right)}</mrow>"
 
 

@@ -9,7 +9,8 @@ import textwrap
 from .formula import mathml
 from .tokens import GREEK, NAMES
 
-_STRONG = re.compile(rf"[_^=<>/|*]|(?<![A-Za-z])(?:{'|'.join([*GREEK, 'lr', 'Lg', 'grad', 'sqrt'])})(?![A-Za-z])")
+_NAMED = "|".join([*GREEK, "lr", "Lg", "grad", "sqrt"])
+_STRONG = re.compile(rf"[_^=<>/|*]|(?<![A-Za-z])(?:{_NAMED})(?![A-Za-z])")
 _WORD = re.compile(r"[A-Za-z]+\d*")
 _GREEK = re.compile(r"(?<![A-Za-z_.])(" + "|".join(GREEK) + r")(?![A-Za-z_(=])")
 _NUMBER = re.compile(r"[\d.]+[,.;:]?")
@@ -99,6 +100,8 @@ def _mathematical(word: str, last: str, after: str) -> bool:
         return bool(bare == "-" and last)
     if re.fullmatch(r"\(?[A-Z]\d+[a-z']*\)?", bare):  # the name of a statement, as a rule
         return after in _BETWEEN
+    if re.search(r"[a-z]\d[a-z]", bare):  # so is this, such as t2k
+        return False
     return all(_quantity(found, bare, last) for found in _WORD.finditer(bare))
 
 

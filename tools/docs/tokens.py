@@ -11,7 +11,7 @@ GREEK = {
 }  # fmt: skip
 NAMES = {
     "lr", "exp", "log", "max", "min", "sup", "inf", "sum", "mean", "sqrt", "grad", "Lg", "cos", "sin", "tanh", "cosh", "sign",
-    "kappa", "lim", "prod",
+    "clip", "lim", "prod",
 }  # fmt: skip
 """Words of several letters that are mathematics."""
 OPENING = {"(", "[", "{", "||", "|", "<."}
