@@ -1,5 +1,6 @@
 """The documentation site, built once: complete, whole, and nothing in it is fetched from elsewhere."""
 
+import json
 import re
 from html import unescape
 from pathlib import Path
@@ -47,8 +48,18 @@ def test_every_statement_has_its_formulas(site):
 
 
 def test_every_cell_of_the_notebook_is_on_its_page(site):
-    text = unescape(re.sub(r"<[^>]+>", "", page(site, "notebooks/from_conjecture_to_refutation.html")))
-    assert "theory.refute" in text
+    name = "notebooks/from_conjecture_to_refutation"
+    text = unescape(re.sub(r"<[^>]+>", "", page(site, f"{name}.html")))
+    cells = json.loads((ROOT / "docs" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert len(code) > 3
+    assert [source for source in code if source not in text] == []
+
+
+def test_no_asterisk_of_a_formula_is_taken_for_emphasis(site):
+    emphasized = [text for file in site.rglob("*.html") for text in re.findall(r"<em>(.*?)</em>", file.read_text(), re.DOTALL)]
+    assert len(emphasized) > 20
+    assert [text for text in emphasized if not re.match(r"[\w<]", text) or "=" in unescape(re.sub("<[^>]+>", "", text))] == []
 
 
 FAULTY = {

@@ -96,7 +96,7 @@ def _mathematical(word: str, last: str, after: str) -> bool:
     bare = word.strip(",.;:")
     if bare == "in":
         return last != "" and after[:1] in ("[", "(", "{")
-    if not bare or not _ALLOWED.fullmatch(word) or bare in ("a", "A", "I", "-"):
+    if not bare or not _ALLOWED.fullmatch(word) or bare in ("a", "A", "I", "-") or re.search(r"\w-$", bare):
         return bool(bare == "-" and last)
     if re.fullmatch(r"\(?[A-Z]\d+[a-z']*\)?", bare):  # the name of a statement, as a rule
         return after in _BETWEEN

@@ -25,8 +25,7 @@ def _page(module: str, here: list[Symbol]) -> str:
     elsewhere = [symbol for symbol in here if symbol.home != module]
     parts = [f"# {module}", about]
     if elsewhere:
-        parts.append("Also here, documented elsewhere:")
-        parts.append("\n".join(_link(symbol) for symbol in elsewhere))
+        parts.append("Also here, documented elsewhere: " + ",\n".join(_link(symbol) for symbol in elsewhere) + ".")
     for symbol in own:
         parts += [f"<span id='{symbol.path}'></span>"] if symbol.source != symbol.path else []
         parts.append(f"::: {symbol.source}")
@@ -35,4 +34,4 @@ def _page(module: str, here: list[Symbol]) -> str:
 
 def _link(symbol: Symbol) -> str:
     page = page_of(symbol.home).removeprefix("api/")
-    return f"- <span id='{symbol.path}'></span>[`{symbol.name}`]({page}#{symbol.home}.{symbol.name})"
+    return f"<span id='{symbol.path}'></span>[`{symbol.name}`]({page}#{symbol.home}.{symbol.name})"
