@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= out
 ARGS ?=
 
-.PHONY: install browser reproduce test lint mutants soak clean
+.PHONY: install browser reproduce docs test lint mutants soak clean
 
 install: $(VENV)/.installed
 
@@ -26,6 +26,10 @@ browser: install
 reproduce: install
 	$(BIN)/sharpmin reproduce --out $(OUT) $(ARGS)
 
+# The documentation site, in site/: a warning of the renderer, a link that leads nowhere or a file from elsewhere is an error.
+docs: install
+	$(BIN)/python -m tools.docs
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,4 +48,4 @@ soak: install
 	cd tests && ../$(BIN)/python -m soak $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(OUT)
+	rm -rf $(VENV) $(OUT) site build/docs

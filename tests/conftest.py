@@ -1,10 +1,21 @@
 """One thread, fixed seeds, reproducible examples."""
 
+import os
+import shutil
 import sys
 
 import pytest
 import torch
 from hypothesis import settings
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 
 torch.set_num_threads(1)
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
@@ -16,6 +27,21 @@ def seed() -> int:
     """Every test starts from the same random state."""
     torch.manual_seed(0)
     return 0
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_api.sync_playwright() as playwright:
+        try:
+            found = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        except sync_api.Error as error:
+            if os.environ.get("CI"):
+                raise
+            pytest.skip(f"no browser: {str(error).splitlines()[0]}; install chromium, or run `playwright install chromium`")
+        yield found
+        found.close()
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ PRINTED = {
     "recipes/trackers.md": "0.05\n0.05",
     "recipes/transformers.md": "2",
     "recipes/two-losses.md": "2",
+    "reproduce.md": "True ==",
     "rho.md": "1020 True",
     "sharpness.md": "0.0: 0.04 0.09 1.2\n0.2: 0.03 0.06 0.7\n5 ± 0.3\n0.3",
 }

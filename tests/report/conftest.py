@@ -1,22 +1,11 @@
-"""Quick datasets, their figures, and a verdict for every statement, made once; a browser, and what to ask a page in it."""
+"""Quick datasets, their figures, and a verdict for every statement, made once; and what to ask a page in it."""
 
-import os
-import shutil
 from dataclasses import dataclass
 
 import pytest
 
 from sharpmin.report import datasets, figures
 from sharpmin.theory import Verdict, theorems
-
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 OVERFLOWING = """() => [...document.querySelectorAll("body *")]
   .filter((e) => !e.closest("pre, svg, .plot, .hidden, thead"))
@@ -88,21 +77,6 @@ def cells():
         Known("m-sam", "nonconvex", "constant", ("t5", "e5"), "<i>floor</i>", 0.7, 1.0, False),
         Known("m-sam", "nonconvex", "clipped", note="no <b>statement</b> is known"),
     ]
-
-
-@pytest.fixture(scope="session")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_api.sync_playwright() as playwright:
-        try:
-            found = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        except sync_api.Error as error:
-            if os.environ.get("CI"):
-                raise
-            pytest.skip(f"no browser: {str(error).splitlines()[0]}; install chromium, or run `playwright install chromium`")
-        yield found
-        found.close()
 
 
 @pytest.fixture

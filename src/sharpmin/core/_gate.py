@@ -40,6 +40,9 @@ class Gate(RhoSchedule):
         delta: the share that the averages keep, in [0, 1).
         first, last: c at the first step and from the step `total` on.
 
+    Raises:
+        ValueError: if `delta` is not in [0, 1), or another number is out of its range.
+
     >>> gate = Gate(0.05, total=100)
     >>> usual = {"mean": 1.0, "variance": 0.25}
     >>> [gate(StepInfo(step=0, dual_norm=n, memory=usual)) for n in (1.0, 2.0)]

@@ -17,9 +17,14 @@ Scalar: TypeAlias = Any
 
 @dataclass(frozen=True)
 class StepInfo:
-    """What a schedule may know: the step count (from 0), the learning rate, the dual norm of the gradient, the group.
+    """What a schedule may know.
 
-    `memory` is what a schedule with a memory has kept of the steps before; None where nobody keeps it.
+    Attributes:
+        step: the count of steps before this one.
+        lr: the learning rate.
+        dual_norm: of the gradient.
+        group: the parameter group.
+        memory: what a schedule with a memory has kept of the steps before; None where nobody keeps it.
     """
 
     step: int
@@ -35,6 +40,9 @@ class RhoSchedule(ABC):
     Attributes:
         remembers: the names of the numbers that it keeps from step to step, which begin at 0. The optimizer keeps them in
             the parameter group, so they are in checkpoints; the dual norm then is a Python float, on every device.
+
+    Raises:
+        ValueError: if a number of a schedule is negative or not finite, or a schedule with a memory is inside another.
     """
 
     remembers: ClassVar[tuple[str, ...]] = ()
@@ -72,6 +80,7 @@ class RhoSchedule(ABC):
 
 
 Rho: TypeAlias = float | RhoSchedule
+"""A radius: a number, or a schedule."""
 
 
 def as_schedule(rho: object, owner: str = "rho") -> RhoSchedule:

@@ -8,7 +8,12 @@ class PhaseError(RuntimeError):
 
 
 class MissingExtraError(ImportError):
-    """A feature needs an optional dependency; the message holds the pip line that brings it."""
+    """A feature needs an optional dependency; the message holds the pip line that brings it.
+
+    Args:
+        module: what could not be imported.
+        extra: of sharpmin, which brings it.
+    """
 
     def __init__(self, module: str, extra: str):
         super().__init__(f"{module!r} is not installed; this part of sharpmin needs it: pip install 'sharpmin[{extra}]'")

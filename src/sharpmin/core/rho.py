@@ -195,6 +195,9 @@ class Ramp(RhoSchedule):
 
     With `total` steps, `start` and `stop` are shares of them: SAM that comes in between a tenth and a fifth of the run.
 
+    Raises:
+        ValueError: if `start` does not come before `stop`.
+
     >>> [Ramp(0.5, start=1, stop=3)(StepInfo(step=t)) for t in range(5)]
     [0.0, 0.0, 0.25, 0.5, 0.5]
     >>> Ramp(0.05, start=0.1, stop=0.2, total=1000)

@@ -42,7 +42,13 @@ def build(
 def parts(
     verdicts: Sequence[Verdict], *, quick: bool = False, settings: Sequence[_view.SettingView] | None = None
 ) -> tuple[tuple[Plate, ...], Sequence[_view.SettingView]]:
-    """Figures and settings of a report, as `build` computes them."""
+    """Figures and settings of a report, as `build` computes them.
+
+    Args:
+        verdicts: of the statements; the settings table compares them with what it measures.
+        quick: fewer functions, seeds and steps.
+        settings: the cells of the table, if they are known already.
+    """
     if settings is None:
         settings = settings_table(verdicts, measure_settings(quick=quick))
     return draw(compute(quick)), settings

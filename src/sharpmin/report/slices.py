@@ -19,7 +19,7 @@ OF_E, OF_D = Key("of e", "blue"), Key("of D", "orange")
 
 
 def slice_figure(found: LossSlice) -> go.Figure:
-    """The loss of a `loss_slice`: a curve along one direction, contours along two; w is the dot.
+    """The losses that `loss_slice` has `found`: a curve along one direction, contours along two; w is the dot.
 
     Show it by `.show()`, or keep it by `.write_html("slice.html")`.
 
@@ -43,7 +43,7 @@ def slice_figure(found: LossSlice) -> go.Figure:
 
 
 def layer_bars(found: LayerShares) -> go.Figure:
-    """The shares of every parameter in e and in D, the first parameter on top.
+    """The shares of every parameter in e and in D, the first parameter on top; `found` is what `layer_shares` gave.
 
     >>> layer_bars(LayerShares(("weight", "bias"), (64, 1), (0.9, 0.1), (0.8, 0.2))).data[0].x
     (0.9, 0.1)

@@ -16,7 +16,7 @@ zarr = optional("zarr", extra="export")
 
 
 def zarr_target(path: Path) -> Path:
-    """Where a Zarr store can be written, asked before hours of computing.
+    """The absolute `path`, if a Zarr store can be written there; asked before hours of computing.
 
     Raises:
         ValueError: if the name does not end in .zarr, or something else is there.

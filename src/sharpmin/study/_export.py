@@ -21,7 +21,10 @@ COLUMNS = (
 
 
 def to_csv(rows: Rows) -> str:
-    """A line a method: accuracies and gains are shares, `_half` is half of a 95 % interval, passes and seconds are relative."""
+    """The `rows` as CSV, a line a method.
+
+    Accuracies and gains are shares, `_half` is half of a 95 % interval, passes and seconds are relative.
+    """
     lines, data = table(rows), next(iter(rows)).data
     where, out = places(rows, lines), io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
@@ -37,7 +40,7 @@ def to_csv(rows: Rows) -> str:
 
 
 def to_latex(rows: Rows) -> str:
-    """A `tabular` that needs the package booktabs; methods on the frontier are bold."""
+    """The `rows` as a `tabular` that needs the package booktabs; methods on the frontier are bold."""
     lines, s = table(rows), setting(next(iter(rows)).data)
     where = places(rows, lines)
     body: list[list[str] | str] = []

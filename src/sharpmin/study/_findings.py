@@ -17,7 +17,7 @@ from ._trials import Rows, scores, tried
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence about one question, on clean or noisy labels, and whether its interval decides it."""
+    """A `sentence` about one `question`, at a `noise` of the labels; `clear` says whether its interval decides it."""
 
     question: str
     noise: float

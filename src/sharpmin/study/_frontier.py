@@ -34,7 +34,7 @@ class Place:
 
 
 def places(rows: Rows, lines: Sequence[Line]) -> dict[tuple[str, float], Place]:
-    """The place of every line, by method and noise."""
+    """The place of each of the `lines` that `table` made of the `rows`, by method and noise."""
     found = {}
     for line in lines:
         others = [

@@ -119,7 +119,7 @@ METHODS: dict[str, Method] = {
         lambda base, rho, model, steps: SAM(base, rho, model=model), 2, ("purple", "diamond"), scale=4.0, norms=True,
     ),
 }  # fmt: skip
-"""Name -> method."""
+"""The methods of the study, by name."""
 
 
 def methods(setting: Setting) -> list[str]:

@@ -26,7 +26,16 @@ CHUNK = 1024
 
 @dataclass(frozen=True)
 class Cell:
-    """A run by its setting."""
+    """A run by its setting.
+
+    Attributes:
+        data: the name of the task, of `SETTINGS`.
+        method: its name, of `METHODS`.
+        noise: the share of the labels that are drawn anew.
+        seed: of the labels, the first weights and the batches.
+        lr: the learning rate.
+        rho: the radius; 0 for the base optimizer alone.
+    """
 
     data: str
     method: str

@@ -16,7 +16,10 @@ from . import _nets as nets
 from . import _samples as samples
 from ._samples import Samples
 
-CLEAN, NOISY = 0.0, 0.4
+CLEAN = 0.0
+"""No label is drawn anew."""
+
+NOISY = 0.4
 """The share of the labels to train on and to choose by that are drawn anew, uniformly over all classes."""
 
 Base = Callable[[Any, float], Optimizer]
@@ -113,6 +116,7 @@ SETTINGS: dict[str, Setting] = {
         ),
     )
 }  # fmt: skip
+"""The tasks of the study, by name."""
 
 
 def setting(name: str) -> Setting:

@@ -82,7 +82,10 @@ def best_base(rows: Rows, noise: float) -> str:
 
 
 def paired(rows: Rows, method: str, against: str, noise: float) -> Estimate:
-    """The difference in test accuracy of two methods, seed by seed: both had the same labels, first weights and batches."""
+    """How much better in test accuracy `method` is than `against`, seed by seed, from the `rows` at a `noise`.
+
+    Both had the same labels, first weights and batches.
+    """
     one, other = ({c.seed: row["accuracy"] for c, row in _own(rows, noise, name).items()} for name in (method, against))
     return Estimate.of([one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())])
 

@@ -47,13 +47,16 @@ def scores(rows: Rows, method: str, noise: float) -> dict[tuple[float, float], f
 
 
 def chosen(rows: Rows, method: str, noise: float) -> tuple[float, float]:
-    """The learning rate and radius with the best score; of equals, the smaller rho."""
+    """The learning rate and radius of a `method` with the best score among `rows` at a `noise`; of equals, the smaller rho."""
     found = scores(rows, method, noise)
     return min(found, key=lambda key: (-found[key], key[1], key[0]))
 
 
 def judged(rows: Rows, data: str, seeds: int) -> list[Cell]:
-    """The runs that judge, from the rows of all trials: one seed after the other, so that what is finished is whole seeds."""
+    """The runs that judge, from the `rows` of all trials of the task `data`.
+
+    One of the `seeds` comes after the other, so that what is finished is whole seeds.
+    """
     s = setting(data)
     kinds = [(noise, method, *chosen(rows, method, noise)) for noise in s.noises for method in methods(s)]
     return [Cell(data, method, noise, seed, lr, rho) for seed in range(seeds) for noise, method, lr, rho in kinds]

@@ -42,6 +42,8 @@ def _total(terms: Iterable[float]) -> float:
 class Hinge:
     """The derivative `a + b x + sum_k c_k max(0, x - t_k)`; adds, subtracts and scales like the function that it is.
 
+    `hinges` holds the pairs (t_k, c_k), t ascending. Raises a `ValueError` if a number is not finite.
+
     >>> h = Hinge.through([(-1.0, -1.0), (1.0, 1.0)], left=0.0, right=0.0)   # clip(x, -1, 1)
     >>> [h(x) for x in (-5.0, 0.5, 7.0)]
     [-1.0, 0.5, 1.0]
@@ -49,7 +51,7 @@ class Hinge:
 
     a: float = 0.0
     b: float = 0.0
-    hinges: tuple[tuple[float, float], ...] = ()  # (t_k, c_k), t ascending
+    hinges: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         if not all(map(math.isfinite, (self.a, self.b, *(v for pair in self.hinges for v in pair)))):
@@ -130,7 +132,7 @@ def combine(terms: Iterable[tuple[float, Hinge]]) -> Hinge:
 
 @dataclass(frozen=True, repr=False)
 class HingeProblem(Problem):
-    """A 1-D problem as data: one `Hinge` a sample, with probabilities.
+    """A 1-D problem as data, with a `name`: `components` is one `Hinge` a sample, `probabilities` theirs; `dim` stays 1.
 
     Raises:
         ValueError: if the probabilities are not positive with sum 1, or f is not bounded below.

@@ -45,7 +45,7 @@ def simulate(
     y  = x + e,  e = rho_t g / ||g||  (sam, m-sam, n-sam),  rho_t g  (usam, m-usam, n-usam),  0  (gd, sgd)
     x+ = x - lr_t d,  d = G = gradient at y,  or with clip theta:  d = g + min(1, theta ||g|| / ||G - g||) (G - g)
     ```
-    g and G are full gradients (gd, sam, usam), or of the same drawn sample (sgd, m-*), or of independent ones (n-*). Where
+    g and G are full gradients (gd, sam, usam), or of the same drawn sample (sgd, `m-*`), or of independent ones (`n-*`). Where
     rho_t is 0 there is no second pass, as in training: d = g.
 
     Args:

@@ -50,6 +50,9 @@ class Theorem:
         mutants: wrong versions of `formula`, by name; the check has to refute every one.
         applies: the id of the statement of which this is an application to data; its mutants are that statement's.
         references: the papers.
+
+    Raises:
+        ValueError: if `kind` or a claim is unknown.
     """
 
     id: str

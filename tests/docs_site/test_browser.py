@@ -1,0 +1,83 @@
+"""The site as a reader meets it: headless Chromium, wide and narrow, light and dark, from a server and from the disk."""
+
+import functools
+import http.server
+import re
+import threading
+
+import pytest
+
+PAGES = ["index", "training", "statements", "conformance", "canon", "claims", "tables", "api/sharpmin", "api/theory"]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server(site):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as serving:
+        thread = threading.Thread(target=serving.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{serving.server_address[1]}"
+        serving.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def visit(browser, server, site):
+    """Open a page; at the end no console message of trouble and no failed or foreign request may have been seen."""
+    contexts, trouble = [], []
+    ours = (server, "data:", "blob:", site.as_uri())
+
+    def opened(address, scheme="light", size=(1280, 900)):
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("console", lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None)
+        tab.on("pageerror", lambda error: trouble.append(str(error)))
+        tab.on("requestfailed", lambda request: trouble.append(f"failed: {request.url}"))
+        tab.on("request", lambda request: None if request.url.startswith(ours) else trouble.append(f"foreign: {request.url}"))
+        tab.goto(address)
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert trouble == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [(1280, 900), (390, 844)], ids=["wide", "narrow"])
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_is_wider_than_the_window(visit, server, name, size, scheme):
+    tab = visit(f"{server}/{name}.html", scheme, size)
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    background = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    red = int(background.removeprefix("rgb(").split(",")[0])
+    assert red > 200 if scheme == "light" else red < 60
+
+
+@pytest.mark.parametrize("start", ["server", "disk"])
+def test_the_search_finds(visit, server, site, start):
+    tab = visit(f"{server}/index.html" if start == "server" else (site / "index.html").as_uri())
+    tab.wait_for_function("() => [...document.querySelectorAll('*')].some((e) => e.shadowRoot)")  # it listens now
+    tab.keyboard.press("Control+k")
+    tab.get_by_role("combobox", name="Search").fill("perturbation")
+    marks = tab.locator("mark", has_text=re.compile("^perturbation", re.IGNORECASE))
+    marks.first.wait_for(timeout=20_000)
+    assert marks.count() >= 5
+    tab.keyboard.press("Enter")
+    tab.wait_for_url(re.compile(r"\.html"))
+    assert "perturbation" in tab.locator("article").inner_text().lower()
+
+
+def test_a_formula_is_set_as_one(visit, server):
+    tab = visit(f"{server}/statements.html#t1")
+    boxes = tab.evaluate("""() => [...document.querySelectorAll("math[display=block] mfrac")].slice(0, 20).map((f) => {
+      const [above, below] = [...f.children].map((child) => child.getBoundingClientRect());
+      return [above.bottom, below.top];
+    })""")
+    assert len(boxes) == 20
+    assert all(above <= below + 1 for above, below in boxes)
