@@ -1,4 +1,4 @@
-"""The files that others' machines read: workflows, issue forms and pre-commit name commands, targets and versions that exist."""
+"""Workflows, issue forms and pre-commit: the commands, targets and versions that they name exist."""
 
 import re
 import shlex
@@ -51,7 +51,8 @@ def test_the_gate_and_the_release_are_there():
 
 @pytest.mark.parametrize("path", named(path for path in WORKFLOWS if path.stem in ("gate", "release")))
 def test_commands_are_targets_of_make(path):
-    commands = [line for job in jobs(path) for step in job.get("steps", []) if "run" in step for line in filled(step["run"], job)]
+    runs = [(step["run"], job) for job in jobs(path) for step in job.get("steps", []) if "run" in step]
+    commands = [line for command, job in runs for line in filled(command, job)]
     assert commands
     for command in commands:
         program, target, *_ = shlex.split(command)

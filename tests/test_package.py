@@ -56,7 +56,8 @@ def test_the_sdist_has_what_its_tests_need_and_builds_the_same_wheel(built, tmp_
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path, filter="data")
     (project,) = tmp_path.iterdir()
-    assert {"tests", "src", "docs", "examples", "benchmarks", "templates", "tools", "Makefile"} <= {p.name for p in project.iterdir()}
+    needed = {".github", "Makefile", "benchmarks", "docs", "examples", "src", "templates", "tests", "tools"}
+    assert needed <= {path.name for path in project.iterdir()}
     again = build(project, tmp_path / "again")[1]
     assert again.name == wheel.name
     assert again.read_bytes() == wheel.read_bytes()
@@ -95,7 +96,7 @@ def test_the_page_of_the_index_has_whole_addresses(about):
 
 @pytest.fixture(scope="module", params=["", "cli", "lab"], ids=["core", "cli", "lab"])
 def bare(request, built, tmp_path_factory):
-    """The extra, and a function that runs a command of a new environment: the wheel, what it requires with the extra, no more."""
+    """The extra, and what runs a command of a new environment: the wheel and what it requires with the extra, no more."""
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder, with_pip=False)
     binaries = folder / "bin"
@@ -171,4 +172,3 @@ def test_the_laboratory(bare):
     else:
         assert reproduced.returncode == 2
         assert re.search(r"pip install 'sharpmin\[(cli|lab)\]'\n$", reproduced.stderr)
-
