@@ -5,22 +5,15 @@ BIN := $(VENV)/bin
 OUT ?= out
 ARGS ?=
 
-PIP := -m pip install --quiet --disable-pip-version-check
-QUICK := not dist and not browser and not integrations and not gpu and not slow
-BOUNDS := tests/core tests/bridge tests/contract tests/runs tests/optim/test_oracle.py tests/optim/test_golden.py tests/theory/test_formulas.py
-BOUNDED := '.[lab,cluster,export,pep]' pytest pytest-xdist hypothesis
-OLDEST_TORCH ?= 2.6.0
-TAG ?=
-
-.PHONY: install browser reproduce test quick coverage oldest newest dist lint mutants soak clean
+.PHONY: install browser reproduce test lint mutants soak clean
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("sharpmin needs Python >= 3.11; try: make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python $(PIP) --constraint constraints.txt torch
-	$(BIN)/python $(PIP) --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
 # A browser for the tests of the report: one on the PATH, else Debian's, else Playwright's own; the tests skip without one.
@@ -42,32 +35,40 @@ lint: install
 test: lint browser
 	$(BIN)/python -m pytest -n 2
 
+.PHONY: quick coverage oldest newest dist
+QUICK := -n 2 -m "not dist and not browser and not integrations and not gpu and not slow"
+
+# What two cores test in two minutes; tests/conftest.py says what it leaves out.
 quick: install
-	$(BIN)/python -m pytest -n 2 -m "$(QUICK)" $(ARGS)
+	$(BIN)/python -m pytest $(QUICK) $(ARGS)
 
 # The lines that `make quick` runs; pyproject.toml has the floor.
 coverage: install
-	$(BIN)/python -m pytest -n 2 -m "$(QUICK)" --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python -m pytest $(QUICK) --cov --cov-report=term:skip-covered $(ARGS)
 
-# A part of the tests with the oldest dependencies that pyproject.toml allows, and with the newest there are: docs/dependencies.md.
+BOUNDS := tests/core tests/runs tests/bridge tests/report/test_page.py tests/optim/test_oracle.py tests/theory/test_formulas.py
+BOUNDED := '.[lab,cluster,export,pep]' pytest pytest-xdist hypothesis
+OLDEST_TORCH ?= 2.6.0
+
+# A part of the tests with the oldest packages that pyproject.toml allows, and with the newest there are: docs/dependencies.md.
 oldest:
-	$(PYTHON) -m venv --clear $(VENV)-oldest
-	$(VENV)-oldest/bin/python $(PIP) --constraint constraints-oldest.txt torch==$(OLDEST_TORCH)
-	$(VENV)-oldest/bin/python $(PIP) --constraint constraints-oldest.txt --editable $(BOUNDED)
-	$(VENV)-oldest/bin/python -m pytest -n 2 $(BOUNDS) $(ARGS)
+	$(PYTHON) -m venv --clear $(VENV)/oldest
+	$(VENV)/oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt torch==$(OLDEST_TORCH)
+	$(VENV)/oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable $(BOUNDED)
+	$(VENV)/oldest/bin/python -m pytest -n 2 $(BOUNDS) $(ARGS)
 
 newest:
-	$(PYTHON) -m venv --clear $(VENV)-newest
-	$(VENV)-newest/bin/python $(PIP) torch
-	$(VENV)-newest/bin/python $(PIP) --editable $(BOUNDED)
-	$(VENV)-newest/bin/python -m pytest -n 2 $(BOUNDS) $(ARGS)
+	$(PYTHON) -m venv --clear $(VENV)/newest
+	$(VENV)/newest/bin/python -m pip install --quiet torch
+	$(VENV)/newest/bin/python -m pip install --quiet --editable $(BOUNDED)
+	$(VENV)/newest/bin/python -m pytest -n 2 $(BOUNDS) $(ARGS)
 
-# The sdist and the wheel of a release in dist/, tested; TAG=v0.1.0 must be the version that the source says.
+# The sdist and the wheel of a release in dist/, tested; TAG=v0.1.0 must be the version that the source has.
 dist: install
-	@test -z "$(TAG)" || test "$(TAG)" = "v$$($(BIN)/hatchling version)" \
-	  || { echo "the tag is $(TAG) and src/sharpmin/_version.py says $$($(BIN)/hatchling version)"; exit 1; }
-	rm -rf dist
+	@version=v$$($(BIN)/hatchling version); test "$${TAG:-$$version}" = "$$version" \
+	  || { echo "the tag is $$TAG, and src/sharpmin/_version.py says $$version"; exit 1; }
 	$(BIN)/python -m pytest tests/test_package.py
+	rm -rf dist
 	$(BIN)/python -m hatchling build -d dist
 
 # Changes the source in one place at a time and tells which changes no test notices; ARGS="--sample 100" takes some.
@@ -79,4 +80,4 @@ soak: install
 	cd tests && ../$(BIN)/python -m soak $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest $(OUT) dist
+	rm -rf $(VENV) $(OUT)

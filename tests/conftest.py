@@ -1,6 +1,7 @@
 """One thread, fixed seeds, reproducible examples."""
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,25 @@ from hypothesis import settings
 torch.set_num_threads(1)
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
 settings.load_profile("fixed")
+
+ROOT = Path(__file__).parents[1]
+MARKS = {
+    "dist": ["tests/dist"],
+    "integrations": ["tests/integrations", "docs/recipes"],
+    "slow": [],
+}
+"""What `make quick` leaves out: folders, and files of folders that are quick without them. Everything else is in it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A mark for each test in these folders, and for each that opens a browser."""
+    for item in items:
+        place = item.path.relative_to(ROOT)
+        for mark, places in MARKS.items():
+            if any(place.is_relative_to(known) for known in places):
+                item.add_marker(mark)
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
 
 
 @pytest.fixture(autouse=True)

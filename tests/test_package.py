@@ -72,6 +72,11 @@ def test_the_metadata(about):
     assert {"cli", "lab", "study", "cluster", "export", "pep"} <= set(about.get_all("Provides-Extra"))
 
 
+def test_the_news_begin_with_this_version():
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)[1]
+    assert newest == ("Unreleased" if Version(sharpmin.__version__).is_devrelease else sharpmin.__version__)
+
+
 def test_the_addresses_name_what_exists(about):
     urls = dict(line.split(", ") for line in about.get_all("Project-URL"))
     assert set(urls) >= {"Source", "Documentation", "Changelog", "Issues"}

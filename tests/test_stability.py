@@ -1,4 +1,4 @@
-"""Every public module has exactly one tier in docs/stability.md, and what the documentation imports is none of the private ones."""
+"""Every public module has exactly one tier in docs/stability.md, and the documentation imports none of the private ones."""
 
 import importlib
 import re
