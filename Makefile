@@ -46,7 +46,8 @@ quick: install
 coverage: install
 	$(BIN)/python -m pytest $(QUICK) --cov --cov-report=term:skip-covered $(ARGS)
 
-BOUNDS := tests/core tests/runs tests/bridge tests/report/test_page.py tests/optim/test_oracle.py tests/theory/test_formulas.py
+BOUNDS := tests/core tests/runs tests/bridge tests/cli/test_commands.py tests/report/test_page.py
+BOUNDS += tests/optim/test_oracle.py tests/theory/test_certify.py tests/theory/test_formulas.py
 BOUNDED := '.[lab,cluster,export,pep]' pytest pytest-xdist hypothesis
 OLDEST_TORCH ?= 2.6.0
 

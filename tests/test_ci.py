@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.conftest import MARKS
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -43,6 +44,12 @@ def filled(command, job):
 
 def test_the_targets_are_phony():
     assert set(" ".join(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, flags=re.MULTILINE)).split()) == TARGETS
+
+
+def test_what_make_quick_leaves_out_exists_and_is_left_out():
+    left_out = re.search(r'^QUICK := .*-m "(.*)"$', MAKEFILE, flags=re.MULTILINE)[1]
+    assert set(re.findall(r"not (\w+)", left_out)) == {*MARKS, "browser", "gpu"}
+    assert [place for places in MARKS.values() for place in places if not place.exists()] == []
 
 
 def test_the_gate_and_the_release_are_there():
