@@ -1,4 +1,4 @@
-# Two commands do everything from a bare clone: `make reproduce` and `make test`.
+# Two commands do everything from a bare clone: `make reproduce` and `make test`; `make quick` is a part of the tests.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -38,6 +38,43 @@ lint: install
 
 test: lint browser
 	$(BIN)/python -m pytest -n 2
+
+.PHONY: quick coverage oldest newest dist
+QUICK := -n 2 -m "not dist and not browser and not integrations and not gpu and not slow"
+
+# What two cores test in two minutes; tests/conftest.py says what it leaves out.
+quick: install
+	$(BIN)/python -m pytest $(QUICK) $(ARGS)
+
+# The lines that `make quick` runs; pyproject.toml has the floor.
+coverage: install
+	$(BIN)/python -m pytest $(QUICK) --cov --cov-report=term:skip-covered $(ARGS)
+
+BOUNDS := tests/core tests/runs tests/bridge tests/cli/test_commands.py tests/report/test_page.py
+BOUNDS += tests/optim/test_oracle.py tests/theory/test_certify.py tests/theory/test_formulas.py
+BOUNDED := '.[lab,cluster,export,pep]' pytest pytest-xdist hypothesis
+OLDEST_TORCH ?= 2.6.0
+
+# A part of the tests with the oldest packages that pyproject.toml allows, and with the newest there are: docs/dependencies.md.
+oldest:
+	$(PYTHON) -m venv --clear $(VENV)/oldest
+	$(VENV)/oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt torch==$(OLDEST_TORCH)
+	$(VENV)/oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable $(BOUNDED)
+	$(VENV)/oldest/bin/python -m pytest -n 2 $(BOUNDS) $(ARGS)
+
+newest:
+	$(PYTHON) -m venv --clear $(VENV)/newest
+	$(VENV)/newest/bin/python -m pip install --quiet torch
+	$(VENV)/newest/bin/python -m pip install --quiet --editable $(BOUNDED)
+	$(VENV)/newest/bin/python -m pytest -n 2 $(BOUNDS) $(ARGS)
+
+# The sdist and the wheel of a release in dist/, tested; TAG=v0.1.0 must be the version that the source has.
+dist: install
+	@version=v$$($(BIN)/hatchling version); test "$${TAG:-$$version}" = "$$version" \
+	  || { echo "the tag is $$TAG, and src/sharpmin/_version.py says $$version"; exit 1; }
+	$(BIN)/python -m pytest tests/test_package.py
+	rm -rf dist
+	$(BIN)/python -m hatchling build -d dist
 
 # Changes the source in one place at a time and tells which changes no test notices; ARGS="--sample 100" takes some.
 mutants: install

@@ -2,15 +2,14 @@
 
 import os
 import pickle
-import re
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
 import grimp
 import networkx
 import pytest
+from tests.bare import link
 
 import sharpmin
 
@@ -19,31 +18,11 @@ HEAVY |= {"lightning", "torchmetrics", "transformers", "accelerate", "peft", "wa
 HEAVY |= {"clarabel", "cma"}
 
 
-def closure(name, found):
-    """The distributions that `name` needs without extras."""
-    if name in found:
-        return
-    try:
-        requirements = metadata.requires(name) or []
-    except metadata.PackageNotFoundError:  # needed on another platform only
-        return
-    found.add(name)
-    for line in requirements:
-        if "extra ==" not in line:
-            closure(re.match(r"[\w.-]+", line)[0], found)
-
-
 @pytest.fixture(scope="module")
 def torch_only(tmp_path_factory):
     """Runs code in a Python that sees the standard library, torch with what it requires, and sharpmin."""
-    names: set[str] = set()
-    closure("torch", names)
     folder = tmp_path_factory.mktemp("torch-only")
-    for name in names:
-        for file in metadata.files(name) or []:
-            top = file.parts[0]
-            if top not in ("..", "__pycache__") and not (folder / top).exists():
-                (folder / top).symlink_to(Path(str(file.locate())).parents[len(file.parts) - 1] / top)
+    link(folder, ["torch"])
     (folder / "sharpmin").symlink_to(Path(sharpmin.__file__).parent)
 
     def run(code, *, check=True):
