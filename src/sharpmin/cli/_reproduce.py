@@ -9,25 +9,43 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
-from sharpmin.report import build, page, papers, parts
-from sharpmin.theory import CLAIMS, Verdict, theorems, verify
-from sharpmin.theory._statements.verify import find
-
-from ._console import Whole
+from . import _names
 from ._files import replace
 from ._interrupt import Interrupted
-from ._progress import progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from sharpmin.theory import Verdict
 
 FILES = ("verdicts.json", "report.html")
 PART = "A part of the statements, as asked for with --only."
 
 
-def reproduce(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None = None) -> int:
+def reproduce(
+    out: Annotated[Path, typer.Option(help="The folder for verdicts.json and report.html.")] = Path("out"),
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer functions, seeds and steps.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this statement; may be repeated.", autocompletion=_names.statements),
+    ] = None,
+    tex: Annotated[Path | None, typer.Option(help="A folder for tables, figures and references as LaTeX.")] = None,
+) -> None:
+    """Confront every claim P1 to P7 with running code.
+
+    What is finished is in the folder after each statement. `sharpmin list theorems` names the statements.
+
+    Exit code 0: all hold. 1: a claim is refuted. 2: bad use. 130: Ctrl-C; what is finished stays.
+    """
+    raise typer.Exit(confront(out, quick=quick, only=only or [], tex=tex))
+
+
+def confront(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None = None) -> int:
     """Verify the chosen statements and write what is known after each one.
 
     Args:
@@ -44,6 +62,13 @@ def reproduce(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None =
         ValueError: for an unknown id.
         OSError: if `out` cannot be written; nothing has run then.
     """
+    from sharpmin.report import build, page, papers, parts
+    from sharpmin.theory import CLAIMS, theorems, verify
+    from sharpmin.theory._statements.verify import find
+
+    from ._console import Whole
+    from ._progress import progress
+
     chosen = list(dict.fromkeys(find(name.lower()).id for name in only)) or list(theorems())
     _writable(out, "--out", FILES)
     if tex is not None:
@@ -94,6 +119,9 @@ def _conclude(console: Console, verdicts: Sequence[Verdict], seconds: float, out
 
 def table(verdicts: Sequence[Verdict]) -> Table:
     """One row a statement; 79 columns, so that it fits a plain terminal and a README."""
+    from rich.table import Table
+    from rich.text import Text
+
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     for name in ("claim", "statement", "kind"):
         grid.add_column(name, no_wrap=True)

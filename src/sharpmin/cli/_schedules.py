@@ -37,6 +37,24 @@ def number_or_schedule(option: str, text: str, classes: dict[str, Any]) -> Any:
         raise ValueError(f"{option} {text!r}: {error}") from None
 
 
+def numbers(option: str, text: str, count: int, such_as: str) -> tuple[float, ...]:
+    """So many numbers with commas between them.
+
+    Raises:
+        ValueError: for anything else.
+
+    >>> numbers("--residual", "0, 1, 0.01", 3, "0,1,0.01")
+    (0.0, 1.0, 0.01)
+    """
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != count:
+        raise ValueError(f"{option} {text!r} must be {count} numbers with commas; for example: {option} {such_as}")
+    return found
+
+
 class _Unknown(Exception):
     """Syntax that is neither a number nor a known schedule."""
 

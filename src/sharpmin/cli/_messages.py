@@ -1,0 +1,95 @@
+"""What bad use is answered with: what was given, what is needed, an example to paste."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ._names import nearest
+
+EXAMPLES = {
+    "check": "sharpmin check sharpmin:SAM --only resume",
+    "diagnose": "sharpmin diagnose run.jsonl --html run.html",
+    "rho": "sharpmin rho digits --noisy --grid 0.05,0.2,0.8",
+    "study": "sharpmin study mnist-5k --seeds 10",
+    "simulate": "sharpmin simulate quadratic --set curvatures=4,1 --lr 0.2 --rho 0.1 --steps 100 --x0 1",
+    "plan": "sharpmin plan --data digits --rho 0.05 --steps 10000 --accuracy 0.1",
+    "certify": "sharpmin certify sam --steps 1 --lr 0.9 --rho 2 --kappa 10",
+    "refute": "sharpmin refute t1 --kappa 30 --budget 5000",
+    "reproduce": "sharpmin reproduce --quick --only t1",
+    "list": "sharpmin list problems",
+    "cite": "sharpmin cite usam t1",
+}
+"""By command; after an error, `simulate` has one for every problem."""
+
+VALUES = {
+    "beta": "1", "mu": "0.1", "rho": "0.5", "theta": "0.125", "p": "0.25", "d": "0.3", "s": "0.1", "lr": "0.5",
+    "slope": "1", "h1": "1", "h2": "3", "curvatures": "4,1",
+}  # fmt: skip
+"""For the arguments of problems."""
+
+
+def example(arguments: list[str]) -> str:
+    """What follows an error of this command line."""
+    words = [word for word in arguments if not word.startswith("-")]
+    command = words[0] if words else ""
+    line = simulation(words[1:]) if command == "simulate" else EXAMPLES.get(command, "sharpmin --help")
+    return f"; for example: {line}"
+
+
+def simulation(words: list[str] | tuple[str, ...] = ()) -> str:
+    """A command that simulates the problem that is named first, else a quadratic.
+
+    >>> simulation(["quadratic"])
+    'sharpmin simulate quadratic --set curvatures=4,1 --lr 0.2 --rho 0.1 --steps 100 --x0 1'
+    """
+    from sharpmin.theory import problems
+
+    name = next((word for word in words if word in problems()), "quadratic")
+    given = "".join(f"--set {key}={VALUES[key]} " for key in needed(name))
+    return f"sharpmin simulate {name} {given}--lr 0.2 --rho 0.1 --steps 100 --x0 1"
+
+
+def needed(problem: str) -> list[str]:
+    """The arguments of a problem that have no default."""
+    import inspect
+
+    from sharpmin.theory import problems
+
+    parameters = inspect.signature(problems()[problem]).parameters.values()
+    return [p.name for p in parameters if p.default is p.empty]
+
+
+def in_options(text: str, options: list[str]) -> str:
+    """A message of the library in the words of the command line: `steps=0` is `--steps 0` there.
+
+    >>> in_options("plan: beta_component=-1; beta_component must be >= 0", ["--beta-component"])
+    'plan: --beta-component -1; beta_component must be >= 0'
+    """
+    for option in options:
+        text = re.sub(rf"(?<![\w-]){option[2:].replace('-', '_')}=", f"{option} ", text)
+    return text
+
+
+def usage(error: Any) -> str:
+    """Typer's own errors in our style."""
+    context, kind = getattr(error, "ctx", None), type(error).__name__
+    text = str(error.format_message()).strip().rstrip(".")
+    if context is None:
+        return f"{text[:1].lower()}{text[1:]}"
+    if kind == "MissingParameter":
+        required = [_shown(param) for param in context.command.get_params(context) if param.required]
+        text = f"{_shown(error.param)} is missing; needed: {', '.join(required)}"
+    elif kind == "NoSuchOption":
+        options = [option for param in context.command.get_params(context) for option in param.opts if option[:2] == "--"]
+        text = f"no option {error.option_name}; {nearest(error.option_name, options)}"
+    elif kind == "BadParameter" and error.param is not None:
+        text = f"{_shown(error.param)}: {error.message.rstrip('.')}"
+    elif match := re.match("No such command '(.*?)'", text, flags=re.DOTALL):
+        text = f"no command {match[1]!r}; {nearest(match[1], context.command.commands)}"
+    path = " ".join(context.command_path.split()[1:])
+    return f"{path}: {text}" if path else text
+
+
+def _shown(param: Any) -> str:
+    return str(param.opts[0] if param.opts[0].startswith("-") else param.name.upper())
