@@ -39,8 +39,8 @@ def test_durations(seconds, words):
     assert duration(seconds) == words
 
 
-@pytest.mark.parametrize("total", [5, 18, 19, 20, 21, 90, 1000])
-def test_a_line_for_every_twentieth_and_one_for_the_last(total):
+@pytest.mark.parametrize("total", [5, 8, 9, 10, 11, 90, 1000])
+def test_a_line_for_every_tenth_and_one_for_the_last(total):
     lines = [done for done in range(1, total + 1) if due(done, total)]
     assert len(lines) == min(total, LINES)
     assert lines[-1] == total
@@ -62,9 +62,9 @@ def follow(total, finished=0, seconds=2, **console):
 
 def test_lines_count_up_to_the_total():
     lines = follow(40).splitlines()
-    assert lines[0] == "digits: 2 of 40 runs, 4 s, about 1 min 16 s to go"
+    assert lines[0] == "digits: 4 of 40 runs, 8 s, about 1 min 12 s to go"
     assert lines[-1] == "digits: 40 of 40 runs, 1 min 20 s"
-    assert [int(re.match(r"digits: (\d+) of 40 runs, ", line)[1]) for line in lines] == list(range(2, 41, 2))
+    assert [int(re.match(r"digits: (\d+) of 40 runs, ", line)[1]) for line in lines] == list(range(4, 41, 4))
     assert all(re.search(r", about .* to go$", line) for line in lines[:-1])
 
 

@@ -166,7 +166,7 @@ def test_an_interrupt_inside_an_import_does_not_kill_the_process_at_exit():
     assert (done.returncode, done.stderr) == (130, "sharpmin: interrupted; nothing was written\n")
 
 
-@pytest.mark.parametrize("arguments", [["reproduce", "--quick", *only("c1"), "--out"], ["--help"], ["version"]])
+@pytest.mark.parametrize("arguments", [["reproduce", "--quick", *only("c1"), "--out"], ["--help"], ["--version"]])
 def test_a_closed_pipe_is_not_a_refuted_claim(arguments, tmp_path):
     arguments = [*arguments, str(tmp_path)] if arguments[-1] == "--out" else arguments
     process = subprocess.Popen([*SHARPMIN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -201,5 +201,5 @@ def test_a_narrow_terminal_cuts_nothing(tmp_path):
 def test_help_and_version(capsys):
     assert main(["--help"]) == 0
     assert "reproduce" in capsys.readouterr().out
-    assert main(["version"]) == 0
+    assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip()

@@ -19,7 +19,7 @@ from ._cite import cite
 from ._diagnose import diagnose
 from ._interrupt import INTERRUPTED, Interrupted
 from ._list import list_all
-from ._messages import EXAMPLES, example, in_options, usage
+from ._messages import EXAMPLES, VALUES, example, in_options, usage
 from ._plan import plan
 from ._refute import refute
 from ._reproduce import reproduce
@@ -90,16 +90,11 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(arguments or ["--help"], prog_name="sharpmin", standalone_mode=False)
     except UsageError as error:
-        return _refused(usage(error) + example(arguments))
+        return _refused(arguments, usage(error, arguments), pasted=True)
     except BrokenPipeError:
         raise
-    except (ValueError, TypeError) as error:
-        text = in_options(str(error), _options(arguments))
-        return _refused(text if "for example" in text or "sharpmin " in text else text + example(arguments))
-    except OSError as error:
-        return _refused(str(error))
-    except ArithmeticError as error:
-        return _refused(f"these numbers are too large or too small for floating point ({error})" + example(arguments))
+    except (ValueError, TypeError, OSError, ArithmeticError) as error:
+        return _refused(arguments, _told(error, arguments), pasted=not isinstance(error, OSError))
     except Interrupted as error:
         sys.stderr.write(f"sharpmin: {error}\n")
         return INTERRUPTED
@@ -114,15 +109,35 @@ def run(arguments: list[str]) -> int:
     return int(code or 0)
 
 
+def _told(error: Exception, arguments: list[str]) -> str:
+    if isinstance(error, ArithmeticError):
+        return f"these numbers are too large or too small for floating point ({error})"
+    return str(error) if isinstance(error, OSError) else in_options(str(error), _options(arguments))
+
+
+def _command(arguments: list[str]) -> str:
+    """The command that is named, if it is one."""
+    names = [name for group in COMMANDS.values() for name in group]
+    return next((word for word in arguments if word in names), "")
+
+
 def _options(arguments: list[str]) -> list[str]:
-    """Those of the command; none where --set makes its names those of a problem or a constructor."""
-    commands: dict[str, Any] = vars(typer.main.get_command(app))["commands"]
-    command = next((commands[word] for word in arguments if word in commands), None)
-    options = [] if command is None else [option for param in command.params for option in param.opts if option[:2] == "--"]
-    return [] if "--set" in options else options
+    """Those of the command, but for names that may be those of a problem's argument."""
+    name, commands = _command(arguments), vars(typer.main.get_command(app))["commands"]
+    options = [option for param in commands[name].params for option in param.opts if option[:2] == "--"]
+    return [option for option in options if name != "simulate" or option[2:] not in VALUES]
 
 
-def _refused(text: str) -> int:
-    """Say it in one line, in which nothing of what was given acts on the terminal; the exit code of bad use."""
-    sys.stderr.write(f"sharpmin: {printable(' '.join(text.split()))}\n")
+def _refused(arguments: list[str], text: str, *, pasted: bool) -> int:
+    """Say what is wrong in one line, in which nothing of what was given acts on the terminal; the exit code of bad use.
+
+    Args:
+        arguments: the command line.
+        text: what was given, and what is needed.
+        pasted: whether an example follows, if there is none in the text.
+    """
+    command = _command(arguments)
+    head = f"{command}: " if command and not text.startswith((f"{command}:", f"{command} ")) else ""
+    tail = f"; for example: {example(command, arguments)}" if pasted and "for example" not in text else ""
+    sys.stderr.write(f"sharpmin: {printable(' '.join((head + text + tail).split()))}\n")
     return 2

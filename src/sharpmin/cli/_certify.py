@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,12 +38,12 @@ def certify(
 
     from ._progress import heartbeat
 
-    given = {"lr": lr, "kappa": kappa, "beta": beta, "delta": delta}
-    numbers = {name: _number(name, text) for name, text in given.items()}
+    given = {"lr": lr, "kappa": kappa, "rho": rho, "beta": beta, "delta": delta}
+    numbers: dict[str, Any] = {name: _number(name, text) for name, text in given.items() if text is not None}
     with heartbeat("certify") as tell:
         found = theory.certify(
-            method, steps=steps, rho=None if rho is None else _number("rho", rho), tolerance=tolerance, seconds=seconds,
-            cells=cells, progress=lambda done, low, high: tell(f"{done} cells, {low:.6g} to {high:.6g}"), **numbers,
+            method, steps=steps, tolerance=tolerance, seconds=seconds, cells=cells, **numbers,
+            progress=lambda done, low, high: tell(f"{done} cells, {low:.6g} to {high:.6g}"),
         )  # fmt: skip
     typer.echo(json.dumps(record(found), indent=2, allow_nan=False) if as_json else text(found))
 

@@ -60,7 +60,7 @@ def _read(run: Path) -> Log:
     try:
         return read(run)
     except OSError as error:
-        end = "give the file that sharpmin.watch(..., to=...) writes"
+        end = "give the file that sharpmin.watch(..., to='run.jsonl') writes; for example: sharpmin diagnose run.jsonl"
         raise OSError(f"cannot read {run}: {error.strerror or error}; {end}") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from typing import Any
 
 from ._names import nearest
@@ -29,12 +30,9 @@ VALUES = {
 """For the arguments of problems."""
 
 
-def example(arguments: list[str]) -> str:
-    """What follows an error of this command line."""
-    words = [word for word in arguments if not word.startswith("-")]
-    command = words[0] if words else ""
-    line = simulation(words[1:]) if command == "simulate" else EXAMPLES.get(command, "sharpmin --help")
-    return f"; for example: {line}"
+def example(command: str, arguments: list[str]) -> str:
+    """A line that works, near to the one that did not."""
+    return simulation(arguments) if command == "simulate" else EXAMPLES.get(command, "sharpmin --help")
 
 
 def simulation(words: list[str] | tuple[str, ...] = ()) -> str:
@@ -63,32 +61,44 @@ def needed(problem: str) -> list[str]:
 def in_options(text: str, options: list[str]) -> str:
     """A message of the library in the words of the command line: `steps=0` is `--steps 0` there.
 
-    >>> in_options("plan: beta_component=-1; beta_component must be >= 0", ["--beta-component"])
-    'plan: --beta-component -1; beta_component must be >= 0'
+    >>> in_options("plan: beta_component=-1; it needs sigma=, below 2/lr=4", ["--beta-component", "--sigma", "--lr"])
+    'plan: --beta-component -1; it needs --sigma, below 2/lr=4'
     """
     for option in options:
-        text = re.sub(rf"(?<![\w-]){option[2:].replace('-', '_')}=", f"{option} ", text)
+        name = option[2:].replace("-", "_")
+        text = re.sub(rf"(?<![\w/-]){name}=(?=[^\s,;:.)])", f"{option} ", text)
+        text = re.sub(rf"(?<![\w/-]){name}=(?=[\s,;:.)]|$)", option, text)
     return text
 
 
-def usage(error: Any) -> str:
+def usage(error: Any, arguments: list[str]) -> str:
     """Typer's own errors in our style."""
     context, kind = getattr(error, "ctx", None), type(error).__name__
     text = str(error.format_message()).strip().rstrip(".")
     if context is None:
         return f"{text[:1].lower()}{text[1:]}"
+    params = context.command.get_params(context)
     if kind == "MissingParameter":
-        required = [_shown(param) for param in context.command.get_params(context) if param.required]
-        text = f"{_shown(error.param)} is missing; needed: {', '.join(required)}"
-    elif kind == "NoSuchOption":
-        options = [option for param in context.command.get_params(context) for option in param.opts if option[:2] == "--"]
-        text = f"no option {error.option_name}; {nearest(error.option_name, options)}"
-    elif kind == "BadParameter" and error.param is not None:
-        text = f"{_shown(error.param)}: {error.message.rstrip('.')}"
-    elif match := re.match("No such command '(.*?)'", text, flags=re.DOTALL):
-        text = f"no command {match[1]!r}; {nearest(match[1], context.command.commands)}"
-    path = " ".join(context.command_path.split()[1:])
-    return f"{path}: {text}" if path else text
+        required = [_shown(param) for param in params if param.required]
+        what = ", ".join(required) if len(required) > 1 else getattr(error.param, "help", "").rstrip(".")
+        return f"{_shown(error.param)} is missing; needed: {what}"
+    if kind == "NoSuchOption":
+        options = [option for param in params for option in param.opts if option[:2] == "--"]
+        return f"no option {error.option_name}; {nearest(error.option_name, options)}"
+    if kind == "BadParameter" and error.param is not None:
+        return _bad(error, arguments)
+    if match := re.match("No such command '(.*?)'", text, flags=re.DOTALL):
+        return f"no command {match[1]!r}; {nearest(match[1], context.command.commands)}"
+    return f"{text[:1].lower()}{text[1:]}"
+
+
+def _bad(error: Any, arguments: list[str]) -> str:
+    """A value of the wrong kind, or out of range."""
+    name, message = _shown(error.param), re.sub(", unable to parse.*", "", error.message.rstrip("."))
+    given = [value for word, value in pairwise(arguments) if word == name]
+    given += [word.partition("=")[2] for word in arguments if word.startswith(f"{name}=")]
+    shown = f"{name} {given[-1]!r}" if given and "Input should" in message else name
+    return shown + message.replace("Input should be", " must be") if "Input should be" in message else f"{shown}: {message}"
 
 
 def _shown(param: Any) -> str:

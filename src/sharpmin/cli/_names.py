@@ -90,7 +90,7 @@ def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     ('nearest: digits', 'there are digits, mnist1d, mnist-5k, pydoc, breast-cancer')
     """
     all_of_them = list(known)
-    near = difflib.get_close_matches(name.lower(), all_of_them, cutoff=0.4)
+    near = difflib.get_close_matches(name.lower(), all_of_them, cutoff=0.5)
     return f"nearest: {', '.join(near)}" if near else otherwise or f"there are {', '.join(all_of_them)}"
 
 

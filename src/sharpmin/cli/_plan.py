@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from . import _names
-from ._schedules import numbers
 
 Number = float | None
 
@@ -16,9 +15,15 @@ Number = float | None
 def plan(
     rho: Annotated[float, typer.Option(help="The radius; its first value if decaying, the factor of ||g|| if unnormalised.")],
     steps: Annotated[int, typer.Option(help="How many steps, T.")],
-    setting: Annotated[str, typer.Option(help="strongly-convex, convex, pl or nonconvex.", autocompletion=_names.settings)] = "strongly-convex",
-    oracle: Annotated[str, typer.Option(help="exact, m-sam (as practised) or n-sam (independent samples).", autocompletion=_names.oracles)] = "m-sam",
-    radius: Annotated[str, typer.Option(help="constant, decaying, unnormalised, capped or clipped.", autocompletion=_names.radii)] = "constant",
+    setting: Annotated[
+        str, typer.Option(help="strongly-convex, convex, pl or nonconvex.", autocompletion=_names.settings)
+    ] = "strongly-convex",
+    oracle: Annotated[
+        str, typer.Option(help="exact, m-sam (as practised) or n-sam (independent samples).", autocompletion=_names.oracles)
+    ] = "m-sam",
+    radius: Annotated[
+        str, typer.Option(help="constant, decaying, unnormalised, capped or clipped.", autocompletion=_names.radii)
+    ] = "constant",
     beta: Annotated[Number, typer.Option(help="Smoothness of f.")] = None,
     mu: Annotated[Number, typer.Option(help="Strong convexity, or the PL constant.")] = None,
     sigma: Annotated[Number, typer.Option(help="Root mean square of the gradient noise; for m-sam and n-sam.")] = None,
@@ -31,7 +36,9 @@ def plan(
     lr: Annotated[Number, typer.Option(help="A step size; default is the one with the smallest bound.")] = None,
     c: Annotated[Number, typer.Option(help="The cap of radius capped; default 1/(2 beta).")] = None,
     clip: Annotated[Number, typer.Option(help="theta of radius clipped, in (0, 1); default 0.5.")] = None,
-    quantity: Annotated[str | None, typer.Option(help="What to bound, where there is a choice: see below.", autocompletion=_names.quantities)] = None,
+    quantity: Annotated[
+        str | None, typer.Option(help="What to bound, where there is a choice: see above.", autocompletion=_names.quantities)
+    ] = None,
     accuracy: Annotated[Number, typer.Option(help="What the bound should reach; asks what to change.")] = None,
     data: Annotated[str | None, typer.Option(help="digits: take the constants that are not given from the data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
@@ -50,6 +57,8 @@ def plan(
         "beta": beta, "mu": mu, "sigma": sigma, "delta": delta, "distance": distance, "beta_component": beta_component,
     }  # fmt: skip
     if residual is not None:
+        from ._schedules import numbers
+
         given["residual"] = numbers("--residual", residual, 3, "0,1,0.01")
     if data is not None:
         given = _from_data(data, oracle, given)

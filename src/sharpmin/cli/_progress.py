@@ -1,4 +1,4 @@
-"""How far a long command is, on stderr: a live line on a terminal, elsewhere a plain one now and then, without control characters."""
+"""How far a long command is, on stderr: a live line on a terminal, elsewhere a plain line now and then."""
 
 from __future__ import annotations
 

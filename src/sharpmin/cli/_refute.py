@@ -39,9 +39,7 @@ def refute(
     assumptions: Annotated[
         str | None, typer.Option(help="strongly-convex, convex, pl or nonconvex.", autocompletion=_names.settings)
     ] = None,
-    quantity: Annotated[
-        str | None, typer.Option(help="What is bounded: see above.", autocompletion=_names.quantities)
-    ] = None,
+    quantity: Annotated[str | None, typer.Option(help="What is bounded: see above.", autocompletion=_names.quantities)] = None,
     radius: Annotated[
         str | None, typer.Option(help="constant (default), inverse-sqrt, sqrt-lr, capped, clipped or switched.")
     ] = None,
@@ -54,8 +52,12 @@ def refute(
     seed: Annotated[int, typer.Option(help="Seed of evolution.", min=0)] = 0,
     workers: Workers = None,
     scheduler: Scheduler = None,
-    out: Annotated[str | None, typer.Option(help="A file for Python code that rebuilds the worst run, such as worst.py.")] = None,
-    store: Annotated[str | None, typer.Option(help="A file for finished parts, such as hunt.jsonl; the same command goes on from there.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="A file for Python code that rebuilds the worst run, such as worst.py.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="A file for finished parts, such as hunt.jsonl; the same command goes on from there.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
 ) -> None:
     """Look for a function that exceeds an upper bound.
@@ -125,7 +127,8 @@ def loaded(name: str) -> Callable[..., Any] | Theorem:
     if not suffix or (function and not function.startswith(":")):
         known = theory.theorems()
         if name not in known:
-            raise ValueError(f"refute: {name!r} is neither a statement nor FILE.py:function; {_names.nearest(name, known)}")
+            near = _names.nearest(name, known, otherwise="sharpmin list theorems names the statements")
+            raise ValueError(f"refute: {name!r} is neither a statement nor FILE.py:function; {near}")
         return known[name]
     file = Path(path + ".py")
     if not file.is_file():

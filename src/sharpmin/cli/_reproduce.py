@@ -155,10 +155,11 @@ def _writable(out: Path, option: str, files: Sequence[str]) -> None:
         probe.unlink()
     except OSError as error:
         told = f"cannot write to {option} {out}: {error.strerror or error}"
-        raise OSError(f"{told}; choose a folder that can be written") from None
+        raise OSError(f"{told}; choose a folder that can be written; for example: {option} out") from None
     for name in files:
         if (out / name).is_dir():
-            raise OSError(f"cannot write to {option} {out}: {name} is a folder there; remove it or choose another folder")
+            told = f"cannot write to {option} {out}: {name} is a folder there"
+            raise OSError(f"{told}; remove it or choose another folder; for example: {option} out2")
 
 
 def _save(out: Path, verdicts: Sequence[Verdict], report: str) -> None:

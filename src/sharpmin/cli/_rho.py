@@ -19,7 +19,9 @@ BATCHES = 8
 
 
 def rho(
-    task: Annotated[str, typer.Argument(help=f"{', '.join(_names.DATA[:-1])} or {_names.DATA[-1]}.", autocompletion=_names.tasks)],
+    task: Annotated[
+        str, typer.Argument(help=f"{', '.join(_names.DATA[:-1])} or {_names.DATA[-1]}.", autocompletion=_names.tasks)
+    ],
     grid: Annotated[str, typer.Option(help="The radii, numbers > 0 with commas.")] = "0.01,0.02,0.05,0.1,0.2,0.5,1,2",
     steps: Annotated[
         int, typer.Option(help="Steps of a short run at each radius, at least 20; 0: only gradients at the start.", min=0)
@@ -54,7 +56,7 @@ def _radii(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--grid {text!r} must be numbers > 0 with commas, such as 0.05,0.1,0.2") from None
+        raise ValueError(f"--grid {text!r} must be numbers > 0 with commas; for example: --grid 0.05,0.1,0.2") from None
 
 
 @contextmanager

@@ -34,7 +34,7 @@ def place(workers: int | None, scheduler: str | None, jobs: str | None = None) -
         MissingExtraError: if there is a scheduler, and Dask is not installed.
     """
     if jobs is not None:
-        raise ValueError(f"--jobs is called --workers now: --workers {jobs}")
+        raise ValueError(f"--jobs is called --workers now; for example: --workers {jobs}")
     if workers is not None and scheduler is not None:
         raise ValueError(
             "--workers and --scheduler cannot both be given: a cluster has workers of its own; leave one of them out"

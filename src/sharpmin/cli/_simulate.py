@@ -36,7 +36,9 @@ def simulate(
     problem: Annotated[
         str, typer.Argument(help="A problem, as `sharpmin list problems` prints it.", autocompletion=_names.problems)
     ],
-    lr: Annotated[str, typer.Option(help="The step size: a number, numbers with commas (one a lane), or InverseTime(mu, shift).")],
+    lr: Annotated[
+        str, typer.Option(help="The step size: a number, numbers with commas (one a lane), or InverseTime(mu, shift).")
+    ],
     steps: Annotated[int, typer.Option(help="How many steps, T.")],
     x0: Annotated[
         list[str],
@@ -49,12 +51,15 @@ def simulate(
         str, typer.Option(help="gd, sgd, sam, usam, m-sam, n-sam, m-usam or n-usam.", autocompletion=_names.methods)
     ] = "sam",
     rho: Annotated[
-        str | None, typer.Option(help="The radius: a number, numbers with commas (one a lane), or a schedule such as 'InverseSqrt(0.5)'.")
+        str | None,
+        typer.Option(help="The radius: a number, numbers with commas (one a lane), or a schedule such as 'InverseSqrt(0.5)'."),
     ] = None,
     clip: Annotated[float | None, typer.Option(help="theta of the clipped difference, in (0, 1).")] = None,
     seeds: Annotated[int, typer.Option(help="How many seeds every start is run with.", min=1)] = 1,
     settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the problem; may be repeated.")] = None,
-    out: Annotated[str | None, typer.Option(help="A file for the run: run.nc (netCDF, all of it) or run.csv (one row a lane).")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="A file for the run: run.nc (netCDF, all of it) or run.csv (one row a lane).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The statistics as JSON.")] = False,
 ) -> None:
     """Run SAM on a problem of the laboratory; print statistics.
@@ -104,7 +109,7 @@ def build(name: str, settings: list[str]) -> Problem:
     for item in settings:
         key, equals, text = item.partition("=")
         if not equals or not key.isidentifier():
-            raise ValueError(f"--set {item!r} must be KEY=VALUE; for example: --set beta=2")
+            raise ValueError(f"--set {item!r} must be KEY=VALUE")
         if key in arguments:
             raise ValueError(f"--set {key}= is given more than once; keep one of them")
         try:
@@ -119,13 +124,13 @@ def _complete(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
     from sharpmin import theory
 
     takes = list(inspect.signature(theory.problems()[name]).parameters)
+    for key in arguments:
+        if key not in takes:
+            raise ValueError(f"simulate {name}: --set {key}= is unknown; {_names.nearest(key, takes, 'it takes nothing')}")
     missing = [key for key in needed(name) if key not in arguments]
     if missing:
         names, them = ", ".join(missing), ("is missing; give it" if len(missing) == 1 else "are missing; give them")
         raise ValueError(f"simulate {name}: {names} {them} with --set; for example: {simulation([name])}")
-    for key in arguments:
-        if key not in takes:
-            raise ValueError(f"simulate {name}: --set {key}= is unknown; {_names.nearest(key, takes, 'it takes nothing')}")
     return arguments
 
 

@@ -181,5 +181,6 @@ def _files(out: Path, data: str) -> tuple[Path, ...]:
         with files[0].open("a", encoding="utf-8"):
             pass
     except OSError as error:
-        raise OSError(f"cannot write to --out {out}: {error.strerror or error}; choose a folder that can be written") from None
+        told = f"cannot write to --out {out}: {error.strerror or error}"
+        raise OSError(f"{told}; choose a folder that can be written; for example: --out out") from None
     return files

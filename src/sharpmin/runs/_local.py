@@ -19,7 +19,7 @@ _ONE = threading.Lock()
 
 def alone(function: Callable[[T], Row], task: T) -> Row:
     """One task at a time in a process, since torch's random state is one for all threads, and in one thread."""
-    import torch
+    import torch  # noqa: PLC0415  # the command line names its options without it
 
     with _ONE:
         threads = torch.get_num_threads()

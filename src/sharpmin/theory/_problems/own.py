@@ -272,7 +272,7 @@ def _double(out: Any, what: str) -> Any:
 
 
 def _of_torch(loss: Function, call: Callable[[Function, Any, int], Any]) -> tuple[Function, Function]:
-    import torch  # bounds and plans do without
+    import torch  # noqa: PLC0415  # the rest of the laboratory does without
 
     def run(point: Any, i: int, *, grad: bool) -> tuple[Any, Any]:
         w = torch.tensor(np.asarray(point), dtype=torch.float64, requires_grad=grad)
