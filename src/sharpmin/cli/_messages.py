@@ -24,7 +24,7 @@ EXAMPLES = {
 """By command; after an error, `simulate` has one for every problem."""
 
 VALUES = {
-    "beta": "1", "mu": "0.1", "rho": "0.5", "theta": "0.125", "p": "0.25", "d": "0.3", "s": "0.1", "lr": "0.5",
+    "beta": "1", "mu": "0.1", "rho": "0.5", "theta": "0.125", "p": "0.25", "d": "1", "s": "0.05", "lr": "0.2",
     "slope": "1", "h1": "1", "h2": "3", "curvatures": "4,1",
 }  # fmt: skip
 """For the arguments of problems."""

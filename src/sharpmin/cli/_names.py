@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from itertools import chain
 
 DATA = ("digits", "mnist1d", "mnist-5k", "pydoc", "breast-cancer")
 """Those of `sharpmin.study.SETTINGS`."""
@@ -69,18 +70,16 @@ def tasks() -> list[str]:
 
 
 def cited() -> list[str]:
-    """Statements, variants and papers: a variant has a file of its name."""
-    import sharpmin
-    from sharpmin.core.canon import CANON
-
-    folders = (f"{path}/optim/variants" for path in sharpmin.__path__)
-    return [*statements(), *_modules(folders), *(paper.key for paper in CANON)]
-
-
-def _modules(folders: Iterable[str]) -> list[str]:
+    """Statements, variants, and papers but for those of variants: a variant is told by its file, which needs torch."""
     import pkgutil
 
-    return [module.name[1:] for module in pkgutil.iter_modules(folders) if module.name != "_registry"]
+    import sharpmin
+    from sharpmin.core.canon import CANON
+    from sharpmin.theory import theorems
+
+    files = pkgutil.iter_modules(f"{path}/optim/variants" for path in sharpmin.__path__)
+    papers = [paper.key for paper in chain(*(theorem.references for theorem in theorems().values()), CANON)]
+    return list(dict.fromkeys([*theorems(), *(file.name[1:] for file in files if file.name != "_registry"), *papers]))
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:

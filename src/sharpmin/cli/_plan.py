@@ -40,7 +40,10 @@ def plan(
         str | None, typer.Option(help="What to bound, where there is a choice: see above.", autocompletion=_names.quantities)
     ] = None,
     accuracy: Annotated[Number, typer.Option(help="What the bound should reach; asks what to change.")] = None,
-    data: Annotated[str | None, typer.Option(help="digits: take the constants that are not given from the data.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="digits: take what is not given from the data.", autocompletion=lambda: ["digits"]),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Say what the bounds promise for a run, and what to change.
@@ -75,7 +78,9 @@ def plan(
         return
     if data is not None:
         typer.echo(f"{data}: " + ", ".join(f"{name} {value:.4g}" for name, value in given.items() if value is not None))
-    typer.echo(str(promised))
+    from ._console import Whole
+
+    Whole().text(str(promised))
 
 
 def _from_data(name: str, oracle: str, given: dict[str, Any]) -> dict[str, Any]:

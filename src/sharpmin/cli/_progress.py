@@ -19,7 +19,7 @@ LINES = 10
 EVERY = 30.0
 """Seconds of silence after which there is a line in any case."""
 
-APART = 1.0
+APART = 5.0
 """Seconds between two lines, but for the last; what is done sooner says nothing."""
 
 FEW = 5

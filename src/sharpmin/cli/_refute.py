@@ -85,7 +85,9 @@ def refute(
     if as_json:
         typer.echo(json.dumps(result.record(), indent=2, allow_nan=False))
     else:
-        typer.echo(str(result))
+        from ._console import Whole
+
+        Whole().text(str(result))
         if target is not None and result.worst is not None:
             typer.echo(f"See {target}")
     raise typer.Exit(int(result.refuted))

@@ -49,7 +49,9 @@ def rho(
         head = {"task": task, "noise": NOISY if noisy else CLEAN, "seed": seed}
         typer.echo(json.dumps(head | found.record(), indent=2, allow_nan=False))
     else:
-        typer.echo(found.explain())
+        from ._console import Whole
+
+        Whole().text(found.explain())
 
 
 def _radii(text: str) -> list[float]:

@@ -162,13 +162,13 @@ def _starts(f: Problem, texts: list[str]) -> list[Any]:
 
 
 def _summary(values: Array) -> dict[str, float | None]:
-    """Mean, its standard error, least and largest; None where a run diverged."""
+    """Mean, its standard error, least and largest; None where a run diverged, and for the error of a single run."""
     import numpy as np
 
     with np.errstate(over="ignore", invalid="ignore"):
         size = np.abs(values).max() or 1.0  # squares of the numbers themselves may overflow, or vanish
         shares = values / size
-        error = size * shares.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+        error = size * shares.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     row = {"mean": size * shares.mean(), "standard_error": error, "least": values.min(), "largest": values.max()}
     return {name: float(v) if math.isfinite(v) else None for name, v in row.items()}
 
@@ -191,10 +191,10 @@ def _show(problem: str, method: str, steps: int, table: dict[str, Array], *, as_
         typer.echo(json.dumps(record, indent=2, allow_nan=False))
         return
     title = f"{problem}, {method}, {steps} steps, {lanes} lane{'s' * (lanes > 1)}"
-    _print(title + (f", {diverged} diverged" if diverged else ""), summary)
+    _print(title + (f", {diverged} diverged" if diverged else ""), summary, one=lanes == 1)
 
 
-def _print(title: str, summary: dict[str, dict[str, float | None]]) -> None:
+def _print(title: str, summary: dict[str, dict[str, float | None]], *, one: bool) -> None:
     from rich.table import Table
 
     from ._console import Whole
@@ -204,7 +204,10 @@ def _print(title: str, summary: dict[str, dict[str, float | None]]) -> None:
     for name in ("mean", "standard error", "least", "largest"):
         grid.add_column(name, justify="right", no_wrap=True)
     for name, row in summary.items():
-        grid.add_row(WORDS[name], *("not finite" if v is None else f"{v:.5g}" for v in row.values()))
+        cells = {key: "not finite" if v is None else f"{v:.5g}" for key, v in row.items()}
+        if one:
+            cells["standard_error"] = "-"
+        grid.add_row(WORDS[name], *cells.values())
     Whole().print(grid)
 
 
