@@ -86,7 +86,7 @@ def test_an_error_in_a_check_keeps_what_is_finished(tmp_path, capsys, monkeypatc
 
 BAD = [
     (["reproduce", "--only", "trapp"], "no statement 'trapp'; nearest: trap"),
-    (["reproduce", "--fast"], "No such option: --fast"),
+    (["reproduce", "--fast"], "reproduce: no option --fast; "),
     (["reproduse"], "No such command 'reproduse'"),
     (["reproduce", "--out"], "requires an argument"),
 ]
@@ -107,7 +107,7 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_runs(tmp_path):
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         done = run("reproduce", "--quick", "--out", str(out))
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert done.stderr.startswith(f"sharpmin: cannot write to --out {out}: ")
+        assert done.stderr.startswith(f"sharpmin: reproduce: cannot write to --out {out}: ")
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -130,7 +130,7 @@ def test_a_killed_process_is_one_line(tiny, tmp_path, capsys, monkeypatch):
     stopped_by(monkeypatch, Stopped("a process was killed, perhaps for its memory"))
     assert study(tmp_path) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"sharpmin: a process was killed, perhaps for its memory; 0 of {TRIALS} runs are in ")
+    assert said.startswith(f"sharpmin: study: a process was killed, perhaps for its memory; 0 of {TRIALS} runs are in ")
     assert said.count("\n") == 1
 
 
@@ -280,7 +280,7 @@ def test_bad_use_is_one_line(arguments, message, tmp_path, capsys, monkeypatch):
 def test_a_place_that_cannot_be_written_and_a_package_that_is_missing(tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("mine")
     assert study(tmp_path / "file") == 2
-    assert capsys.readouterr().err.startswith(f"sharpmin: cannot write to --out {tmp_path / 'file'}: ")
+    assert capsys.readouterr().err.startswith(f"sharpmin: study: cannot write to --out {tmp_path / 'file'}: ")
     monkeypatch.setattr(_samples, "mnist1d_data", optional("no_such_mnist1d.data", extra="study"))
     _samples.mnist1d.cache_clear()
     assert main(["study", "mnist1d", "--out", str(tmp_path)]) == 2

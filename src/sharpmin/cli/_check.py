@@ -39,11 +39,15 @@ def check(
 
     Exit code 0: nothing failed. 1: a family failed. 2: bad use.
     """
+    from sharpmin._check._case import registered
     from sharpmin._check._named import Named
     from sharpmin._check._suite import choose, play
 
+    from ._names import demand
     from ._progress import progress
 
+    for name in only or []:
+        demand("family", name.lower(), registered())
     chosen = choose(only or [], ranks=ranks is not None)
     _demand_ranks(ranks)
     with _visible(), redirect_stdout(sys.stderr):  # what the code under test prints must not end up in the JSON

@@ -63,12 +63,12 @@ def plan(
         from ._schedules import numbers
 
         given["residual"] = numbers("--residual", residual, 3, "0,1,0.01")
-    if data is not None:
-        given = _from_data(data, oracle, given)
-    for name in ("beta", "delta"):
-        if given[name] is None:
-            raise ValueError(f"plan: --{name} is missing; give it, or --data digits to take it from the data")
     with heartbeat("plan"):
+        if data is not None:
+            given = _from_data(data, oracle, given)
+        for name in ("beta", "delta"):
+            if given[name] is None:
+                raise ValueError(f"plan: --{name} is missing; give it, or --data digits to take it from the data")
         promised = theory.plan(
             setting=setting, oracle=oracle, radius=radius, rho=rho, steps=steps, lr=lr, c=c, clip=clip, quantity=quantity,
             accuracy=accuracy, **given,
