@@ -87,7 +87,7 @@ def test_an_error_in_a_check_keeps_what_is_finished(tmp_path, capsys, monkeypatc
 BAD = [
     (["reproduce", "--only", "trapp"], "no statement 'trapp'; nearest: trap"),
     (["reproduce", "--fast"], "reproduce: no option --fast; "),
-    (["reproduse"], "No such command 'reproduse'"),
+    (["reproduse"], "no command 'reproduse'; nearest: reproduce"),
     (["reproduce", "--out"], "requires an argument"),
 ]
 
