@@ -1,66 +1,65 @@
 """sharpmin: sharpness-aware minimization (SAM) that is right in real training, and a laboratory for its theory.
 
-What trains is imported at once; the theory, the diagnostics, the integrations and the checks when their names are first used.
+Every name is imported when it is first used, so that the command line answers before torch is loaded.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from . import optim, rho
 from ._version import __version__
-from .core.errors import MissingExtraError, PhaseError
-from .core.rho import StepInfo
-from .optim import (
-    L2,
-    SAM,
-    ClippedDifference,
-    Elementwise,
-    Ema,
-    FisherMask,
-    FunctionalLoss,
-    Gradient,
-    Layerwise,
-    LInf,
-    Masked,
-    Mix,
-    Momentum,
-    Perturbed,
-    PreviousGradient,
-    RandomDirection,
-    Renormalized,
-    Residual,
-    ReuseOrthogonal,
-    Spectral,
-    StepReport,
-    SurrogateGap,
-)
-from .optim.variants import (
-    ae_sam,
-    asam,
-    capped_sam,
-    clipped_sam,
-    create,
-    decayed_sam,
-    every_k_sam,
-    fisher_sam,
-    friendly_sam,
-    gsam,
-    looksam,
-    momentum_sam,
-    random_sam,
-    s2_sam,
-    sam,
-    spectral_sam,
-    stable_sam,
-    usam,
-    variants,
-    vasso,
-)
 
 if TYPE_CHECKING:
-    from . import diagnostics, integrations, theory
+    from . import diagnostics, integrations, optim, rho, theory
     from ._check import check
+    from .core.errors import MissingExtraError, PhaseError
+    from .core.rho import StepInfo
     from .diagnostics import diagnose, watch
+    from .optim import (
+        L2,
+        SAM,
+        ClippedDifference,
+        Elementwise,
+        Ema,
+        FisherMask,
+        FunctionalLoss,
+        Gradient,
+        Layerwise,
+        LInf,
+        Masked,
+        Mix,
+        Momentum,
+        Perturbed,
+        PreviousGradient,
+        RandomDirection,
+        Renormalized,
+        Residual,
+        ReuseOrthogonal,
+        Spectral,
+        StepReport,
+        SurrogateGap,
+    )
+    from .optim.variants import (
+        ae_sam,
+        asam,
+        capped_sam,
+        clipped_sam,
+        create,
+        decayed_sam,
+        every_k_sam,
+        fisher_sam,
+        friendly_sam,
+        gsam,
+        looksam,
+        momentum_sam,
+        random_sam,
+        s2_sam,
+        sam,
+        spectral_sam,
+        stable_sam,
+        usam,
+        variants,
+        vasso,
+    )
 
 __all__ = [
     "L2",
@@ -119,18 +118,28 @@ __all__ = [
     "watch",
 ]
 
-_MODULES = ("diagnostics", "integrations", "theory")
-_HOMES = {"check": "_check", "diagnose": "diagnostics", "watch": "diagnostics"}
-"""What is imported on first use: modules, and functions with the module that has them."""
+_MODULES = ("diagnostics", "integrations", "optim", "rho", "theory")
+_HOMES = {
+    "MissingExtraError": "core.errors",
+    "PhaseError": "core.errors",
+    "StepInfo": "core.rho",
+    "check": "_check",
+    "diagnose": "diagnostics",
+    "watch": "diagnostics",
+}
+"""Functions and classes with the module that has them; all others are in `optim.variants` or `optim`."""
 
 if not TYPE_CHECKING:  # a type checker that saw it would let every misspelt name pass
 
     def __getattr__(name: str) -> object:
         if name in _MODULES:
             return import_module(f".{name}", __name__)
-        if name in _HOMES:
-            return globals().setdefault(name, getattr(import_module(f".{_HOMES[name]}", __name__), name))
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = import_module(f".{_HOMES.get(name, 'optim.variants')}", __name__)
+        if not hasattr(home, name):
+            home = import_module(".optim", __name__)
+        return globals().setdefault(name, getattr(home, name))
 
 
 def __dir__() -> list[str]:

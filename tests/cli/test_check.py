@@ -71,7 +71,7 @@ def test_ours(capfd, monkeypatch):
     assert [line.split()[0] for line in lines[2:-1] if not line.startswith(" ")] == list(families())
     told = out.err.splitlines()
     assert all(re.match(rf"check: \d+ of {len(families())} families, ", line) for line in told)
-    assert (len(told), told[-1].split()[1]) == (20, str(len(families())))
+    assert (len(told), told[-1].split()[1]) == (10, str(len(families())))
 
 
 @pytest.mark.usefixtures("theirs")
@@ -132,13 +132,13 @@ BAD = [
     (["theirs:Needs"], "theirs:Needs needs total; give --set total=..., or a factory: --make module:function"),
     (["theirs:Sam", "--set", "total"], "--set total: give KEY=VALUE"),
     (["theirs:Sam", "--door", "window"], "--door window: give closure or two-step"),
-    (["theirs:Sam", "--only", "nothing"], "no family nothing; there are golden-step"),
+    (["theirs:Sam", "--only", "nothing"], "no family 'nothing'; nearest: copying"),
     (["--set", "total=1"], "--set needs a TARGET"),
     (["--make", "theirs:make", "--set", "a=1"], "--set and --make do not go together"),
     (["--make", "theirs:value"], "theirs:value is a int, no function"),
     (["--make", "theirs:none"], "--make theirs:none: theirs has no none"),
-    (["--door", "window"], "door='window': SAM has block, clean, closure and two-step"),
-    (["--nothing"], "No such option: --nothing"),
+    (["--door", "window"], "--door 'window': SAM has block, clean, closure and two-step"),
+    (["--nothing"], "no option --nothing; nearest: --only"),
 ]
 
 
@@ -147,7 +147,8 @@ BAD = [
 def test_bad_use_is_one_line(capfd, arguments, message):
     out = said(capfd, arguments, 2)
     (line,) = [text for text in out.err.splitlines() if text != "their module talks"]
-    assert line.startswith(f"sharpmin: {message}")
+    assert line.startswith(f"sharpmin: check: {message}")
+    assert "; for example: sharpmin check " in line
     assert out.out == ""
 
 
@@ -187,9 +188,9 @@ def test_a_family_that_fails_on_ranks(theirs, capfd):
         (["--ranks", "1"], "--ranks 1: give 2 to 8; every rank is a process on this machine"),
         (["--ranks", "0"], "--ranks 0: give 2 to 8"),
         (["--ranks", "64"], "--ranks 64: give 2 to 8"),
-        (["--ranks", "two"], "Invalid value for '--ranks'"),
+        (["--ranks", "two"], "check: --ranks 'two' must be a valid integer"),
         (["--only", "fsdp-restore"], "fsdp-restore needs several processes; give --ranks 2 too"),
-        (["--ranks", "2", "--only", "nothing"], "no family nothing; there are golden-step"),
+        (["--ranks", "2", "--only", "nothing"], "no family 'nothing'; nearest: copying"),
     ],
 )
 def test_ranks_that_make_no_sense(capfd, arguments, message):

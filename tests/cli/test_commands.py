@@ -209,7 +209,8 @@ def test_list_as_tables_for_papers(capsys):
         assert {len(re.findall(r"(?<!\\)\|", line)) for line in (head, rule, *body)} == {len(entries[0]) + 1}
     assert said(capsys, ["list", "--latex"]).count(r"\begin{tabular}") == len(rows)
     assert main(["list", "--latex", "--json"]) == 2
-    assert capsys.readouterr().err == "sharpmin: list: give one of --json, --latex, --markdown\n"
+    refused = "sharpmin: list: several formats are given; give one of --json, --latex, --markdown; for example: sharpmin list"
+    assert capsys.readouterr().err == f"{refused} problems\n"
 
 
 def test_cite(capsys):
@@ -225,10 +226,16 @@ def test_cite(capsys):
 # all of them
 
 BAD = [
-    ([*TRAP[:-1], "rho", "--lr", "1", "--steps", "1", "--x0", "1"], "--set 'rho' must be key=value"),
-    (["simulate", "trapp", "--lr", "1", "--steps", "1", "--x0", "1"], "no problem 'trapp'; nearest: trap"),
-    (["simulate", "trap", "--lr", "1", "--steps", "1", "--x0", "1"], "missing 3 required keyword-only arguments"),
-    ([*TRAP, "--set", "betta=1", "--lr", "1", "--steps", "1", "--x0", "1"], "unexpected keyword argument 'betta'"),
+    ([*TRAP[:-1], "rho", "--lr", "1", "--steps", "1", "--x0", "1"], "--set 'rho' must be KEY=VALUE"),
+    (["simulate", "trapp", "--lr", "1", "--steps", "1", "--x0", "1"], "simulate: no problem 'trapp'; nearest: trap"),
+    (
+        ["simulate", "trap", "--lr", "1", "--steps", "1", "--x0", "1"],
+        "theta, beta, rho are missing; give them with --set; for example: ",
+    ),
+    (
+        [*TRAP, "--set", "betta=1", "--lr", "1", "--steps", "1", "--x0", "1"],
+        "--set betta= is unknown; nearest: beta",
+    ),
     (
         [
             "simulate",
@@ -254,9 +261,9 @@ BAD = [
     ([*TRAP, "--lr", "1", "--rho", "Cosine(0.1)", "--steps", "1", "--x0", "1"], "missing 1 required positional argument"),
     ([*TRAP, "--lr", "1", "--rho", "Constant(-1)", "--steps", "1", "--x0", "1"], "must be a finite number >= 0"),
     ([*TRAP, "--lr", "-1", "--rho", "1", "--steps", "1", "--x0", "1"], "lr="),
-    ([*TRAP, "--method", "adam", "--lr", "1", "--steps", "1", "--x0", "1"], "method='adam' must be one of"),
-    ([*TRAP, "--lr", "1", "--rho", "1", "--steps", "0", "--x0", "1"], "steps=0"),
-    ([*TRAP, "--lr", "1", "--steps", "1", "--x0", "1"], "method='sam' climbs, so it needs rho"),
+    ([*TRAP, "--method", "adam", "--lr", "1", "--steps", "1", "--x0", "1"], "--method 'adam' must be one of"),
+    ([*TRAP, "--lr", "1", "--rho", "1", "--steps", "0", "--x0", "1"], "--steps 0"),
+    ([*TRAP, "--lr", "1", "--steps", "1", "--x0", "1"], "--method 'sam' climbs, so it needs rho"),
     (
         [*TRAP, "--lr", "InverseTime(0, 0)", "--rho", "1", "--steps", "1", "--x0", "1"],
         "InverseTime: mu=0; mu must be a finite number > 0",
@@ -265,14 +272,30 @@ BAD = [
     ([*TRAP, "--lr", "1", "--steps", "1", "--x0", "1", "--out", "run.txt"], "must end in .nc or .csv"),
     ([*TRAP, "--lr", "1", "--steps", "1", "--x0", "1", "--out", "no/where/run.nc"], "cannot write to --out no/where/run.nc"),
     ([*TRAP, "--lr", "1", "--steps", "1"], "--x0"),
-    (["plan", "--rho", "1", "--steps", "5"], "plan needs --beta, or --data digits"),
-    (["plan", "--rho", "1", "--steps", "5", "--beta", "1"], "plan needs --delta, or --data digits"),
-    (["plan", "--rho", "1", "--steps", "5", "--data", "iris"], "there is only digits"),
-    ([*PLAN, "--setting", "smooth"], "setting='smooth' must be one of"),
+    (["plan", "--rho", "1", "--steps", "5"], "plan: --beta is missing; give it, or --data digits"),
+    (["plan", "--rho", "1", "--steps", "5", "--beta", "1"], "plan: --delta is missing; give it, or --data digits"),
+    (["plan", "--rho", "1", "--steps", "5", "--data", "iris"], "plan: no data 'iris'; there is only digits"),
+    ([*PLAN, "--setting", "smooth"], "--setting 'smooth' must be one of"),
     ([*PLAN, "--oracle", "n-sam", "--radius", "clipped"], "no statement applies"),
-    ([*PLAN, "--accuracy", "-1"], "accuracy=-1.0"),
+    ([*PLAN, "--accuracy", "-1"], "--accuracy -1.0"),
     (["list", "papers"], "give one of theorems, problems, variants"),
-    (["cite", "t99"], "no statement, variant or paper of that name"),
+    (["simulate", "quadratic"], "for example: sharpmin simulate quadratic --set curvatures=4,1 --lr "),
+    (["simulate", "quadratic", "--lr", "1", "--steps", "1", "--x0", "1"], "curvatures is missing; give it with --set; for"),
+    (["simulate", "e3", "--lr"], "option '--lr' requires an argument; for example: sharpmin simulate e3 --set p=0.25 --set"),
+    (["simulate", "trap", "--steps", "x"], "--steps 'x' must be a valid integer"),
+    (["plan", "--rho"], "option '--rho' requires an argument; for example: sharpmin plan "),
+    (["plan", "--rho", "1"], "--steps is missing; needed: --rho, --steps; for example: sharpmin plan "),
+    (["plan", "--roh", "1"], "plan: no option --roh; nearest: --rho"),
+    (["plan", "--rho", "1", "--steps", "5", "--beta", "1", "--delta", "1", "--mu", "1"], "--oracle 'm-sam' needs --sigma, the"),
+    (["version"], "no command 'version'; "),
+    (["simulat"], "no command 'simulat'; nearest: simulate; for example: sharpmin --help"),
+    (["--verson"], "no option --verson; nearest: --version"),
+    (["study", "digit"], "study: no data set 'digit'; nearest: digits"),
+    (["study", "--seeds=0"], "study: --seeds '0' must be greater than or equal to 1"),
+    (["study", "--jobs", "4"], "study: --jobs is called --workers now; for example: --workers 4"),
+    (["diagnose"], "diagnose: RUN is missing; needed: The JSON lines that sharpmin.watch("),
+    (["diagnose", "run.jsonl"], "cannot read run.jsonl: No such file or directory; give the file that sharpmin.watch("),
+    (["cite", "t99"], "cite: no statement, variant or paper 't99'; sharpmin list shows"),
 ]
 
 
@@ -281,6 +304,7 @@ def test_bad_use_is_one_line_and_exit_code_2(arguments, message, capsys, tmp_pat
     monkeypatch.chdir(tmp_path)
     line = said(capsys, arguments, code=2)
     assert message in line
+    assert "; for example: " in line
     assert line.startswith("sharpmin: ")
     assert line.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

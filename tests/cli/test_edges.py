@@ -95,14 +95,14 @@ REFUSED = [
     (["simulate", "logcosh", "--set", "beta=1", "--set", "dim=abc", *AT_ONCE], "dim='abc' is a str; dim must be an integer"),
     (["simulate", "digits", "--set", "l2=abc", *AT_ONCE], "l2='abc' is a str; l2 must be a finite number > 0"),
     ([*PARABOLA, *AT_ONCE, "--seeds", "100000000000"], "100000000000 lanes need at least"),
-    ([*PARABOLA, *AT_ONCE, "--out", "run.nc/"], "--out run.nc/ names a folder; name a file, such as run.nc"),
-    ([*PARABOLA, *AT_ONCE, "--out", "folder.nc"], "--out folder.nc names a folder; name a file, such as folder.nc/run.nc"),
-    ([*PARABOLA, *AT_ONCE, "--out", "folder.nc/"], "--out folder.nc/ names a folder; name a file, such as folder.nc/run.nc"),
+    ([*PARABOLA, *AT_ONCE, "--out", "run.nc/"], "--out run.nc/ names a folder; name a file; for example: --out run.nc"),
+    ([*PARABOLA, *AT_ONCE, "--out", "folder.nc"], "folder.nc names a folder; name a file; for example: --out folder.nc/run.nc"),
+    ([*PARABOLA, *AT_ONCE, "--out", "folder.nc/"], "names a folder; name a file; for example: --out folder.nc/run.nc"),
     ([*PARABOLA, *AT_ONCE, "--out", "no/run.nc"], "there is no folder no; choose a file in a folder that exists"),
     (["plan", "--setting", "convex", "--oracle", "exact", "--beta", "1", "--rho", "0.1", "--steps", "9", "--delta", "0"],
-     "delta=0 says that x0 is a minimizer, so nothing has to be done"),
+     "--delta 0 says that x0 is a minimizer, so nothing has to be done"),
     (["plan", "--setting", "nonconvex", "--oracle", "exact", "--beta", "1e200", "--rho", "1", "--steps", "9", "--delta", "1"],
-     "t4.bound: beta=1e+200, rho=1, steps=9, delta=1, lr=1e-200 lead beyond floating point"),
+     "t4.bound: --beta 1e+200, --rho 1, --steps 9, --delta 1, --lr 1e-200 lead beyond floating point"),
 ]  # fmt: skip
 
 
@@ -115,6 +115,7 @@ def test_what_cannot_be_meant_is_one_line(arguments, message, capsys, tmp_path, 
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("sharpmin: ")
     assert message in err
+    assert "; for example: " in err
     assert [path.name for path in tmp_path.rglob("*")] == ["folder.nc"]
 
 

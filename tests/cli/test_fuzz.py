@@ -15,6 +15,8 @@ TRAP = ["--set", "theta=0.1", "--set", "rho=1", "--set", "beta=2"]
 LINES = {
     "simulate": ["trap", *TRAP, "--lr", "0.1", "--rho", "Cosine(1, steps=5)", "--steps", "9", "--x0", "1,2", "--method", "sam"],
     "plan": ["--beta", "1", "--mu", "0.1", "--rho", "0.05", "--steps", "100", "--delta", "1", "--sigma", "0.1", "--json"],
+    "certify": ["gd", "--steps", "1", "--lr", "0.5", "--kappa", "9", "--cells", "20", "--seconds", "1", "--json"],
+    "refute": ["none of them", "--kappa", "2,30", "--budget", "9", "--seed", "1", "--json"],
     "list": ["theorems", "--json"],
     "cite": ["t1", "usam", "--json"],
     "diagnose": ["log.jsonl", "--blocks", "20", "--json"],

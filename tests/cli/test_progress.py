@@ -3,12 +3,14 @@
 import io
 import itertools
 import re
+import threading
+import time
 
 import pytest
 from rich.console import Console
 
 from sharpmin.cli import _progress, main
-from sharpmin.cli._progress import LINES, due, duration, progress, remaining, to_go
+from sharpmin.cli._progress import LINES, due, duration, heartbeat, progress, remaining, to_go
 
 
 @pytest.mark.parametrize(
@@ -39,8 +41,8 @@ def test_durations(seconds, words):
     assert duration(seconds) == words
 
 
-@pytest.mark.parametrize("total", [5, 18, 19, 20, 21, 90, 1000])
-def test_a_line_for_every_twentieth_and_one_for_the_last(total):
+@pytest.mark.parametrize("total", [5, 8, 9, 10, 11, 90, 1000])
+def test_a_line_for_every_tenth_and_one_for_the_last(total):
     lines = [done for done in range(1, total + 1) if due(done, total)]
     assert len(lines) == min(total, LINES)
     assert lines[-1] == total
@@ -62,21 +64,66 @@ def follow(total, finished=0, seconds=2, **console):
 
 def test_lines_count_up_to_the_total():
     lines = follow(40).splitlines()
-    assert lines[0] == "digits: 2 of 40 runs, 4 s, about 1 min 16 s to go"
+    assert lines[0] == "digits: 4 of 40 runs, 8 s, about 1 min 12 s to go"
     assert lines[-1] == "digits: 40 of 40 runs, 1 min 20 s"
-    assert [int(re.match(r"digits: (\d+) of 40 runs, ", line)[1]) for line in lines] == list(range(2, 41, 2))
+    assert [int(re.match(r"digits: (\d+) of 40 runs, ", line)[1]) for line in lines] == list(range(4, 41, 4))
     assert all(re.search(r", about .* to go$", line) for line in lines[:-1])
 
 
 def test_what_an_earlier_run_has_done_does_not_count_for_the_pace():
-    assert follow(10, finished=8).splitlines() == [
-        "digits: 9 of 10 runs, 2 s, about 2 s to go",
-        "digits: 10 of 10 runs, 4 s",
+    assert follow(10, finished=8, seconds=10).splitlines() == [
+        "digits: 9 of 10 runs, 10 s, about 10 s to go",
+        "digits: 10 of 10 runs, 20 s",
     ]
 
 
 def test_nothing_is_said_of_a_few_pieces():
     assert follow(4) == ""
+
+
+def test_after_long_silence_there_is_a_line_whatever_is_done():
+    """Two pieces, of which none is done: the clock says 20 s, then 40 s, then 60 s, then 80 s."""
+    times, out = iter([0.0, 20.0, 40.0, 40.0, 60.0, 80.0, 80.0]), io.StringIO()
+    with progress("refute", "parts", 2, console=Console(file=out), clock=times.__next__) as counter:
+        for _ in range(4):
+            counter.still()
+    assert out.getvalue().splitlines() == ["refute: 0 of 2 parts, 40 s", "refute: 0 of 2 parts, 1 min 20 s"]
+
+
+def test_work_of_unknown_length_says_what_is_known():
+    out, seen = io.StringIO(), threading.Event()
+    console = Console(file=out)
+    show = console.print
+
+    def told(*texts, **how):
+        show(*texts, **how)
+        seen.set()
+
+    console.print = told
+    with heartbeat("certify", console=console, every=0.01) as tell:
+        tell("9 cells, 1.5 to 1.6")
+        seen.clear()
+        assert seen.wait(60)
+    count = out.getvalue().count("\n")
+    assert "certify: 9 cells, 1.5 to 1.6, 0 s" in out.getvalue().splitlines()
+    time.sleep(0.05)
+    assert out.getvalue().count("\n") == count  # the end ends it
+    assert "\x1b" not in out.getvalue()
+
+
+def test_work_that_ends_soon_says_nothing():
+    out = io.StringIO()
+    with heartbeat("certify", console=Console(file=out)) as tell:
+        tell("1 cell")
+    assert out.getvalue() == ""
+
+
+def test_on_a_terminal_what_is_known_is_a_live_line():
+    out = io.StringIO()
+    with heartbeat("certify", console=Console(file=out, force_terminal=True, width=80)) as tell:
+        tell("9 cells, 1.5 to 1.6")
+    assert "certify" in out.getvalue()
+    assert "\x1b[?25h" in out.getvalue()  # the cursor is back
 
 
 def test_a_narrow_log_breaks_no_line():

@@ -68,7 +68,7 @@ def test_ctrl_c_says_what_is_kept(kept, words, file, capsys, tmp_path, monkeypat
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr("sharpmin.cli._runs.compute", interrupted)
+    monkeypatch.setattr("sharpmin.runs.compute", interrupted)
     store = ["--store", str(tmp_path / "hunt.jsonl")] if kept else []
     assert main(["refute", f"{file}:hopeful", *CLAIM, *store]) == 130
     assert words in capsys.readouterr().err
@@ -79,9 +79,9 @@ def test_ctrl_c_says_what_is_kept(kept, words, file, capsys, tmp_path, monkeypat
     [
         (["refute", "t99"], "is neither a statement"),
         (["refute", "nowhere.py:bound"], "there is no file nowhere.py"),
-        (["refute", "{file}"], "has 2 functions; say which one"),
+        (["refute", "{file}"], "has 2 functions; say which one; for example: "),
         (["refute", "{file}:missing"], "has no function 'missing'"),
-        (["refute", "{file}:hopeful"], "of whom is it claimed? give method=, assumptions=, quantity="),
+        (["refute", "{file}:hopeful"], "of whom is it claimed? give --method, --assumptions, --quantity"),
         (["refute", "t1", "--kappa", "many"], "--kappa 'many' must be a number, or low,high"),
         (["refute", "t1", "--kappa", "1,2,3"], "must be a number, or a pair"),
         (["refute", "t1", "--out", "worst.txt"], "must end in .py"),
@@ -93,6 +93,7 @@ def test_bad_use_is_one_line(file, arguments, message, capsys):
     error = capsys.readouterr().err
     assert error.startswith("sharpmin: ")
     assert message in error
+    assert "; for example: " in error
     assert error.count("\n") == 1
 
 

@@ -96,8 +96,8 @@ def test_an_error_in_a_check_keeps_what_is_finished(tmp_path, capsys, monkeypatc
 
 BAD = [
     (["reproduce", "--only", "trapp"], "no statement 'trapp'; nearest: trap"),
-    (["reproduce", "--fast"], "No such option: --fast"),
-    (["reproduse"], "No such command 'reproduse'"),
+    (["reproduce", "--fast"], "reproduce: no option --fast; "),
+    (["reproduse"], "no command 'reproduse'; nearest: reproduce"),
     (["reproduce", "--out"], "requires an argument"),
 ]
 
@@ -117,7 +117,7 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_runs(tmp_path):
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
         done = run("reproduce", "--quick", "--out", str(out))
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert done.stderr.startswith(f"sharpmin: cannot write to --out {out}: ")
+        assert done.stderr.startswith(f"sharpmin: reproduce: cannot write to --out {out}: ")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -176,7 +176,7 @@ def test_an_interrupt_inside_an_import_does_not_kill_the_process_at_exit():
     assert (done.returncode, done.stderr) == (130, "sharpmin: interrupted; nothing was written\n")
 
 
-@pytest.mark.parametrize("arguments", [["reproduce", "--quick", *only("c1"), "--out"], ["--help"], ["version"]])
+@pytest.mark.parametrize("arguments", [["reproduce", "--quick", *only("c1"), "--out"], ["--help"], ["--version"]])
 def test_a_closed_pipe_is_not_a_refuted_claim(arguments, tmp_path):
     arguments = [*arguments, str(tmp_path)] if arguments[-1] == "--out" else arguments
     process = subprocess.Popen([*SHARPMIN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -211,5 +211,5 @@ def test_a_narrow_terminal_cuts_nothing(tmp_path):
 def test_help_and_version(capsys):
     assert main(["--help"]) == 0
     assert "reproduce" in capsys.readouterr().out
-    assert main(["version"]) == 0
+    assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip()

@@ -56,12 +56,12 @@ def test_a_terminal_sees_a_bar(capsys, monkeypatch):
 
 
 BAD = [
-    (["rho"], "Missing argument"),
-    (["rho", "digit"], "no study 'digit'; did you mean digits?"),
-    (["rho", "digits", "--grid", "0.1,x"], "--grid '0.1,x' must be numbers > 0 with commas, such as 0.05,0.1,0.2"),
+    (["rho"], "rho: TASK is missing; needed: digits, mnist1d, "),
+    (["rho", "digit"], "rho: no task 'digit'; nearest: digits"),
+    (["rho", "digits", "--grid", "0.1,x"], "--grid '0.1,x' must be numbers > 0 with commas; for example: --grid 0.05,0.1,0.2"),
     (["rho", "digits", "--grid", "0.1,-1"], "rhos=-1.0; rhos must be a finite number > 0"),
     (["rho", "digits", "--grid", ""], "--grid '' must be numbers > 0"),
-    (["rho", "digits", "--steps", "19"], "steps=19; at least 20 are needed"),
+    (["rho", "digits", "--steps", "19"], "--steps 19; at least 20 are needed"),
     (["rho", "digits", "--seed", "-1"], "--seed"),
 ]
 
@@ -72,6 +72,7 @@ def test_bad_use_is_one_line(arguments, message, tmp_path, capsys, monkeypatch):
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert message in err
+    assert "; for example: " in err
     assert (out, err.count("\n"), list(tmp_path.iterdir())) == ("", 1, [])
 
 

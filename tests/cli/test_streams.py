@@ -6,7 +6,7 @@ import sys
 import pytest
 
 COMMANDS = {
-    "version": (["version"], 0),
+    "version": (["--version"], 0),
     "check": (["check", "sharpmin:SAM", "--only", "golden-step"], 0),
     "unknown": (["nope"], 2),
     "refuted": (["check", "streams_case:Sam", "--only", "golden-step"], 1),

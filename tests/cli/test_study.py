@@ -15,7 +15,7 @@ import pytest
 import xarray
 from distributed import Client
 
-from sharpmin.cli import _progress, _runs, main
+from sharpmin.cli import _progress, main
 from sharpmin.core.extras import optional
 from sharpmin.runs import Stopped
 from sharpmin.study import METHODS, SETTINGS, Cell, _samples, run
@@ -38,7 +38,7 @@ def study(out, *more):
 
 
 def stopped_by(monkeypatch, error):
-    monkeypatch.setattr(_runs, "compute", lambda *_, **__: (_ for _ in ()).throw(error))
+    monkeypatch.setattr("sharpmin.runs.compute", lambda *_, **__: (_ for _ in ()).throw(error))
 
 
 def test_table_files_and_json(tiny, tmp_path, capsys, monkeypatch):
@@ -130,7 +130,7 @@ def test_a_killed_process_is_one_line(tiny, tmp_path, capsys, monkeypatch):
     stopped_by(monkeypatch, Stopped("a process was killed, perhaps for its memory"))
     assert study(tmp_path) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"sharpmin: a process was killed, perhaps for its memory; 0 of {TRIALS} runs are in ")
+    assert said.startswith(f"sharpmin: study: a process was killed, perhaps for its memory; 0 of {TRIALS} runs are in ")
     assert said.count("\n") == 1
 
 
@@ -232,7 +232,9 @@ def test_on_a_cluster_ctrl_c_cancels_and_a_lost_scheduler_is_one_line(tiny, star
     scheduler.kill()
     out, err = second.communicate(timeout=120)
     assert (second.returncode, out) == (2, "")
-    assert err.splitlines()[-1] == f"sharpmin: the connection to the scheduler at {address} was lost; {lines(rows)} {kept}"
+    assert (
+        err.splitlines()[-1] == f"sharpmin: study: the connection to the scheduler at {address} was lost; {lines(rows)} {kept}"
+    )
     assert "Traceback" not in err
     found = [json.loads(line) for line in rows.read_text().splitlines()]
     assert len({json.dumps(row["id"]) for row in found}) == len(found) == lines(rows)
@@ -250,7 +252,7 @@ def test_a_full_disk_is_one_line_and_the_next_start_goes_on(tiny, tmp_path, caps
     whole = lines(rows)
     assert whole >= 1
     assert said[-1] == (
-        f"sharpmin: a finished run could not be written: File too large; {whole} of {TRIALS} runs are in {rows}, "
+        f"sharpmin: study: a finished run could not be written: File too large; {whole} of {TRIALS} runs are in {rows}, "
         "and the same command goes on from there"
     )
     assert study(tmp_path) == 0
@@ -258,12 +260,12 @@ def test_a_full_disk_is_one_line_and_the_next_start_goes_on(tiny, tmp_path, caps
 
 
 BAD = [
-    (["study", "digit"], "no study 'digit'; did you mean digits?"),
+    (["study", "digit"], "study: no data set 'digit'; nearest: digits"),
     (["study", "--seeds", "0"], "--seeds"),
     (["study", "--workers", "x"], "--workers"),
     (["study", "--scheduler", "host:8786"], "'host:8786' is no address of a Dask scheduler; write it as tcp://host:8786"),
     (["study", "--export", "runs.csv"], "--export: runs.csv must end in .zarr"),
-    (["study", "--jobs", "3"], "--jobs is called --workers now: --workers 3"),
+    (["study", "--jobs", "3"], "--jobs is called --workers now; for example: --workers 3"),
     (["study", "--workers", "2", "--scheduler", "tcp://host:8786"], "--workers and --scheduler cannot both be given"),
 ]
 
@@ -280,7 +282,7 @@ def test_bad_use_is_one_line(arguments, message, tmp_path, capsys, monkeypatch):
 def test_a_place_that_cannot_be_written_and_a_package_that_is_missing(tmp_path, capsys, monkeypatch):
     (tmp_path / "file").write_text("mine")
     assert study(tmp_path / "file") == 2
-    assert capsys.readouterr().err.startswith(f"sharpmin: cannot write to --out {tmp_path / 'file'}: ")
+    assert capsys.readouterr().err.startswith(f"sharpmin: study: cannot write to --out {tmp_path / 'file'}: ")
     monkeypatch.setattr(_samples, "mnist1d_data", optional("no_such_mnist1d.data", extra="study"))
     _samples.mnist1d.cache_clear()
     assert main(["study", "mnist1d", "--out", str(tmp_path)]) == 2

@@ -10,6 +10,9 @@ from ._streams import Deaf, demand_streams, silence
 
 BROKEN_PIPE = 141
 
+_CLI = ("jinja2", "markupsafe", "rich", "typer")
+"""What the extra `cli` brings."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code.
@@ -52,4 +55,4 @@ def _line(error: ImportError) -> str:
 
     if isinstance(error, MissingExtraError) or error.name is None:
         return str(error)
-    return str(MissingExtraError(error.name, "lab"))
+    return str(MissingExtraError(error.name, "cli" if error.name.partition(".")[0] in _CLI else "lab"))

@@ -1,24 +1,28 @@
-"""The commands, as a Typer app; errors become one line on stderr."""
+"""The commands, as a Typer app; errors become one line on stderr, with an example to paste."""
 
 from __future__ import annotations
 
+import os
 import sys
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from sharpmin import __version__
+from sharpmin._version import __version__
 from sharpmin.core.text import printable
 
+from ._certify import certify
 from ._check import check
 from ._cite import cite
 from ._diagnose import diagnose
 from ._interrupt import INTERRUPTED, Interrupted
 from ._list import list_all
+from ._messages import EXAMPLES, VALUES, example, in_options, usage
 from ._plan import plan
 from ._refute import refute
-from ._reproduce import reproduce as run_reproduce
+from ._reproduce import reproduce
 from ._rho import rho
 from ._simulate import simulate
 from ._study import study
@@ -26,75 +30,114 @@ from ._study import study
 # Typer brings its own copy of click in some versions, click itself in others; the base of its usage errors is the same.
 UsageError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Training": {"check": check, "diagnose": diagnose, "rho": rho, "study": study},
+    "Theory": {"simulate": simulate, "plan": plan, "certify": certify, "refute": refute, "reproduce": reproduce},
+    "Reference": {"list": list_all, "cite": cite},
+}
+
+
+class Grouped(TyperGroup):
+    """Help that shows the commands in groups, each with its whole summary."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """One section a group."""
+        for title, names in COMMANDS.items():
+            rows = [(name, self.commands[name].get_short_help_str(limit=10_000)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl(rows)
+
+
+class Explained(TyperCommand):
+    """Help that ends with an example, in one line so that it can be pasted."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """The example."""
+        formatter.write(f"\nExample:\n  {EXAMPLES[ctx.info_name]}\n")
+
+
+app = typer.Typer(
+    cls=Grouped,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"sharpmin {__version__}")
+        raise typer.Exit()
 
 
 @app.callback()
-def root() -> None:
-    """sharpmin: sharpness-aware minimization, and how far it converges."""
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    typer.echo(__version__)
-
-
-@app.command()
-def reproduce(
-    out: Annotated[Path, typer.Option(help="Where verdicts.json and report.html go.")] = Path("out"),
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer functions, seeds and steps.")] = False,
-    only: Annotated[list[str] | None, typer.Option(help="Only this statement; may be repeated.")] = None,
-    tex: Annotated[Path | None, typer.Option(help="Also write tables, figures and references as LaTeX to this folder.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes on this machine; by default 2, with --only 1.", min=1, max=1024)
-    ] = None,
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
-    """Confront every claim P1 to P7 with running code.
+    """Sharpness-aware minimization (SAM), and how far it converges.
 
-    Exit code 0: all hold. 1: a claim is refuted. 2: bad use. 130: Ctrl-C; what is finished stays. `sharpmin list
-    theorems` names the statements.
+    `sharpmin COMMAND -h` explains a command and has an example to paste.
     """
-    raise typer.Exit(run_reproduce(out, quick=quick, only=only or [], tex=tex, workers=workers))
 
 
-app.command("check")(check)
-app.command("simulate")(simulate)
-app.command("plan")(plan)
-app.command("refute")(refute)
-app.command("diagnose")(diagnose)
-app.command("list")(list_all)
-app.command("cite")(cite)
-app.command("study")(study)
-app.command("rho")(rho)
+for functions in COMMANDS.values():
+    for name, function in functions.items():
+        app.command(name, cls=Explained)(function)
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command; its exit code."""
+    """Run a command; its exit code. Without arguments, the help."""
     try:
-        code = app(arguments, prog_name="sharpmin", standalone_mode=False)
+        code = app(arguments or ["--help"], prog_name="sharpmin", standalone_mode=False)
     except UsageError as error:
-        text = error.format_message() if hasattr(error, "format_message") else str(error)
-        return _refused(text)
+        return _refused(arguments, usage(error, arguments), pasted=True)
     except BrokenPipeError:
         raise
-    except (ValueError, TypeError, OSError) as error:
-        return _refused(str(error))
-    except ArithmeticError as error:
-        return _refused(f"these numbers are too large or too small for floating point ({error})")
+    except (ValueError, TypeError, OSError, ArithmeticError) as error:
+        return _refused(arguments, _told(error, arguments), pasted=not isinstance(error, OSError))
     except Interrupted as error:
         sys.stderr.write(f"sharpmin: {error}\n")
         return INTERRUPTED
     except typer.Abort:
         raise KeyboardInterrupt from None
-    except SystemExit:  # how typer answers a closed pipe
+    except SystemExit as error:  # how typer answers a closed pipe, and ends completion
+        if not error.code or "_SHARPMIN_COMPLETE" in os.environ:
+            return int(error.code or 0)
         raise BrokenPipeError from None
     if code == INTERRUPTED:  # what typer makes of a Ctrl-C
         raise KeyboardInterrupt
     return int(code or 0)
 
 
-def _refused(text: str) -> int:
-    """Say it in one line, in which nothing of what was given acts on the terminal; the exit code of bad use."""
-    sys.stderr.write(f"sharpmin: {printable(' '.join(text.split()))}\n")
+def _told(error: Exception, arguments: list[str]) -> str:
+    if isinstance(error, ArithmeticError):
+        return f"these numbers are too large or too small for floating point ({error})"
+    return str(error) if isinstance(error, OSError) else in_options(str(error), _options(arguments))
+
+
+def _command(arguments: list[str]) -> str:
+    """The command that is named, if it is one."""
+    names = [name for group in COMMANDS.values() for name in group]
+    return next((word for word in arguments if word in names), "")
+
+
+def _options(arguments: list[str]) -> list[str]:
+    """Those of the command, but for names that may be those of a problem's argument."""
+    name, commands = _command(arguments), vars(typer.main.get_command(app))["commands"]
+    options = [option for param in commands[name].params for option in param.opts if option[:2] == "--"]
+    return [option for option in options if name != "simulate" or option[2:] not in VALUES]
+
+
+def _refused(arguments: list[str], text: str, *, pasted: bool) -> int:
+    """Say what is wrong in one line, in which nothing of what was given acts on the terminal; the exit code of bad use.
+
+    Args:
+        arguments: the command line.
+        text: what was given, and what is needed.
+        pasted: whether an example follows, if there is none in the text.
+    """
+    command = _command(arguments)
+    head = f"{command}: " if command and not text.startswith((f"{command}:", f"{command} ")) else ""
+    tail = f"; for example: {example(command, arguments)}" if pasted and "for example" not in text else ""
+    sys.stderr.write(f"sharpmin: {printable(' '.join((head + text + tail).split()))}\n")
     return 2

@@ -25,24 +25,29 @@ STYLES = {"passed": "green", "failed": "bold red"}
 def check(
     target: Annotated[str, typer.Argument(help="pkg.module:Class, the SAM to check; ours if left out.")] = "",
     door: Annotated[str | None, typer.Option(help="closure or two-step; by default what the class has.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Only this family; may be repeated.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this family of cases; may be repeated.")] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE for the constructor; may be repeated.")] = None,
     make: Annotated[str | None, typer.Option(help="pkg.module:function(params, base_class, rho, base_options).")] = None,
     ranks: Annotated[int | None, typer.Option(help="Also the families of DDP and FSDP2, on so many gloo processes.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Check a SAM against cases whose right value is known, family by family.
+    """Check a SAM against cases whose right value is known.
 
     Classes with the signatures Cls(params, base_class, rho=..., **base_options) and Cls(base, rho=...) are constructed
-    as they are; --set adds arguments, --make gives a function that constructs. Exit code 0: nothing failed. 1: a family
-    failed. 2: bad use. "Not offered" is no failure: the class has no way to express the case. "Not applicable" is none
-    either: there is nothing to ask.
+    as they are; --set adds arguments, --make gives a function that constructs. "Not offered" is no failure: the class has no
+    way to express the case. "Not applicable" is none either: there is nothing to ask.
+
+    Exit code 0: nothing failed. 1: a family failed. 2: bad use.
     """
+    from sharpmin._check._case import registered
     from sharpmin._check._named import Named
     from sharpmin._check._suite import choose, play
 
+    from ._names import demand
     from ._progress import progress
 
+    for name in only or []:
+        demand("family", name.lower(), registered())
     chosen = choose(only or [], ranks=ranks is not None)
     _demand_ranks(ranks)
     with _visible(), redirect_stdout(sys.stderr):  # what the code under test prints must not end up in the JSON

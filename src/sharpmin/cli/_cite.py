@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from itertools import chain
 from typing import Annotated
@@ -11,14 +10,22 @@ import typer
 
 from sharpmin.core.reference import Reference
 
+from . import _names
+
 
 def cite(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Statements or variants, as `list` prints them, or keys of papers.")
+        list[str] | None,
+        typer.Argument(
+            help="Statements or variants, as `sharpmin list` prints them, or keys of papers.", autocompletion=_names.cited
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON: key, authors, title, year, venue, arxiv.")] = False,
 ) -> None:
-    """Print the BibTeX of what is named; without arguments, of everything. docs/canon.md has the key of every paper."""
+    """Print the BibTeX of statements, variants and papers.
+
+    Without arguments, of all of them. docs/canon.md has the key of every paper.
+    """
     papers = references(names or [])
     if as_json:
         typer.echo(json.dumps([vars(paper) for paper in papers], indent=2))
@@ -40,10 +47,6 @@ def references(names: list[str]) -> list[Reference]:
     known |= {paper.key: (paper,) for paper in [*chain.from_iterable(known.values()), *CANON]}
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name.lower(), known, cutoff=0.4)
-            raise ValueError(f"cite {name!r}: no statement, variant or paper of that name; {_hint(near)}")
+            near = _names.nearest(name, known, otherwise="sharpmin list shows statements and variants, docs/canon.md papers")
+            raise ValueError(f"cite: no statement, variant or paper {name!r}; {near}")
     return list(dict.fromkeys(paper for name in names or known for paper in known[name]))
-
-
-def _hint(near: list[str]) -> str:
-    return f"nearest: {', '.join(near)}" if near else "see sharpmin list"

@@ -24,5 +24,9 @@ class Whole(Console):
                 self.width = max(self.width, Measurement.get(self, free, table).minimum)
         super().print(*objects, **options)
 
+    def text(self, text: str) -> None:
+        """Lines that break between words on a terminal, and not at all elsewhere."""
+        self.print(text, markup=False, highlight=False, soft_wrap=not self.is_terminal)
+
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError

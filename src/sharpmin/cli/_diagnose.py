@@ -22,18 +22,18 @@ def diagnose(
     blocks: Annotated[
         int | None,
         typer.Option(
-            help="So many of the newest blocks, 5 at least; else those within which rho, lr and loss changed little.",
+            help="How many of the newest blocks to read; by default those within which rho, lr and loss changed little.",
             min=5,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Verdict, numbers and window as one JSON document.")] = False,
-    html: Annotated[str | None, typer.Option(help="run.html: a page with figures that works offline.")] = None,
+    html: Annotated[str | None, typer.Option(help="A page with figures that works offline, such as run.html.")] = None,
 ) -> None:
-    """Say whether rho is what holds a run up, from the run's own two gradients.
+    """Say whether rho is what holds a run up.
+
+    It reads the two gradients of each step that sharpmin.watch has logged.
 
     Exit code 0: rho does not hold it up. 10: rho does. 20: open, run the toggle (docs/plateau.md). 2: bad use, or no log.
-
-    Example: sharpmin diagnose run.jsonl --html run.html
     """
     target = None if html is None else writable("--html", html, (".html",))
     from sharpmin.diagnostics import diagnose as verdict
@@ -60,7 +60,7 @@ def _read(run: Path) -> Log:
     try:
         return read(run)
     except OSError as error:
-        end = "give the file that sharpmin.watch(..., to=...) writes"
+        end = "give the file that sharpmin.watch(..., to='run.jsonl') writes; for example: sharpmin diagnose run.jsonl"
         raise OSError(f"cannot read {run}: {error.strerror or error}; {end}") from None
 
 

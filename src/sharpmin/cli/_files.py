@@ -17,10 +17,12 @@ def writable(option: str, name: str, suffixes: tuple[str, ...]) -> Path:
     """
     out, example = Path(name), f"run{suffixes[0]}"
     if out.suffix not in suffixes:
-        raise ValueError(f"{option} {name} must end in {' or '.join(suffixes)}")
+        raise ValueError(f"{option} {name} must end in {' or '.join(suffixes)}; for example: {option} {example}")
     if name.endswith(("/", os.sep)) or out.is_dir():
-        raise ValueError(f"{option} {name} names a folder; name a file, such as {out / example if out.is_dir() else out}")
-    end = f"choose a file in a folder that exists and can be written, such as {example}"
+        raise ValueError(
+            f"{option} {name} names a folder; name a file; for example: {option} {out / example if out.is_dir() else out}"
+        )
+    end = f"choose a file in a folder that exists and can be written; for example: {option} {example}"
     folder = (out.resolve() if out.is_symlink() else out).parent
     if not folder.is_dir():
         raise OSError(f"cannot write to {option} {name}: there is no folder {folder}; {end}")

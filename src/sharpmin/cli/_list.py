@@ -14,19 +14,23 @@ KINDS = ("theorems", "problems", "variants")
 
 
 def list_all(
-    kind: Annotated[str, typer.Argument(help="theorems, problems or variants; all three if left out.")] = "",
+    kind: Annotated[
+        str,
+        typer.Argument(help="theorems, problems or variants; all three if left out.", autocompletion=lambda: list(KINDS)),
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="As tables for LaTeX, with the package booktabs.")] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="As tables for Markdown.")] = False,
 ) -> None:
-    """List the theorems (statements), problems and variants that there are; of a variant also when to use it.
+    """List the statements (theorems), problems and variants that there are.
 
-    Theorems are named by `reproduce --only`, problems by `simulate`, variants by `sharpmin.create`, all of them by `cite`.
+    `reproduce --only` and `refute` take statements, `simulate` takes problems, `sharpmin.create` in Python takes variants,
+    `cite` takes statements and variants.
     """
     if kind and kind not in KINDS:
-        raise ValueError(f"list {kind!r}: give one of {', '.join(KINDS)}, or nothing for all")
+        raise ValueError(f"list: no kind {kind!r}; give one of {', '.join(KINDS)}, or nothing for all")
     if as_json + latex + markdown > 1:
-        raise ValueError("list: give one of --json, --latex, --markdown")
+        raise ValueError("list: several formats are given; give one of --json, --latex, --markdown")
     chosen = {name: rows(name) for name in ((kind,) if kind else KINDS)}
     if as_json:
         typer.echo(json.dumps(chosen[kind] if kind else chosen, indent=2))

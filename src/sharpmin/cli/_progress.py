@@ -1,7 +1,8 @@
-"""How far a long command is, on stderr: a bar on a terminal, elsewhere a plain line for every twentieth of the work."""
+"""How far a long command is, on stderr: a live line on a terminal, elsewhere a plain line now and then."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -12,14 +13,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 Piece = TypeVar("Piece")
 
-LINES = 20
+LINES = 10
 """So many lines off a terminal, or one for each piece of work where there are fewer."""
 
-APART = 1.0
+EVERY = 30.0
+"""Seconds of silence after which there is a line in any case."""
+
+APART = 5.0
 """Seconds between two lines, but for the last; what is done sooner says nothing."""
 
 FEW = 5
-"""Off a terminal nothing is said of less pieces than these: the result is there soon."""
+"""Off a terminal fewer pieces than these have no line of their own, only those against silence."""
 
 
 def remaining(done: int, total: int, elapsed: float) -> float | None:
@@ -60,7 +64,7 @@ def due(done: int, total: int) -> bool:
     """Whether a line is due once so many are done: at every `LINES`-th part of all, the last of them with the last piece.
 
     >>> [done for done in range(1, 91) if due(done, 90)][:4], due(90, 90), due(3, 3)
-    ([5, 9, 14, 18], True, False)
+    ([9, 18, 27, 36], True, False)
     """
     return total >= FEW and done * LINES // total > (done - 1) * LINES // total
 
@@ -98,17 +102,27 @@ class Counter:
         while self._done < done:
             self._count()
 
+    def still(self) -> None:
+        """A line if there has been none for long; a terminal has its bar."""
+        if not self._terminal and self._clock() - self._line >= EVERY:
+            self._tell(self._clock())
+
     def _count(self) -> None:
         self._done += 1
         now = self._clock()
-        elapsed = now - self._begin
-        left = to_go(self._done - self._before, self._total - self._before, elapsed)
-        self.bar.update(self._task, completed=self._done, left=left)
+        self.bar.update(self._task, completed=self._done, left=self._left(now))
         since = self._begin if self._done == self._total else self._line
         if not self._terminal and due(self._done, self._total) and now - since >= APART:
-            self._line = now
-            parts = f"{self._name}: {self._done} of {self._total} {self._unit}", duration(elapsed), left
-            self._console.print(", ".join(filter(None, parts)), soft_wrap=True, markup=False, highlight=False)
+            self._tell(now)
+
+    def _left(self, now: float) -> str:
+        return to_go(self._done - self._before, self._total - self._before, now - self._begin)
+
+    def _tell(self, now: float) -> None:
+        self._line = now
+        done = f"{self._name}: {self._done} of {self._total} {self._unit}"
+        parts = done, duration(now - self._begin), self._left(now)
+        self._console.print(", ".join(filter(None, parts)), soft_wrap=True, markup=False, highlight=False)
 
 
 @contextmanager
@@ -132,5 +146,47 @@ def progress(
         clock: tells the time in seconds.
     """
     counter = Counter(name, unit, total, finished, Console(stderr=True) if console is None else console, clock)
-    with counter.bar:
+    with counter.bar, _every(EVERY, counter.still):
         yield counter
+
+
+@contextmanager
+def heartbeat(name: str, *, console: Console | None = None, every: float = EVERY) -> Iterator[Callable[[str], None]]:
+    """For work of which nobody knows how much it is: gives a function that takes what is known of it so far.
+
+    Args:
+        name: of the work.
+        console: where to; by default stderr.
+        every: seconds between two lines, off a terminal.
+    """
+    console = Console(stderr=True) if console is None else console
+    begin, known = time.monotonic(), [""]
+
+    def say() -> None:
+        line = ", ".join(filter(None, (known[0], duration(time.monotonic() - begin))))
+        console.print(f"{name}: {line}", soft_wrap=True, markup=False, highlight=False)
+
+    if console.is_terminal and not console.is_dumb_terminal:
+        with console.status(name) as status:
+            yield lambda text: status.update(f"{name}: {text}")
+    else:
+        with _every(every, say):
+            yield lambda text: known.__setitem__(0, text)
+
+
+@contextmanager
+def _every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
+    """Do it after each so many seconds, in a thread, until the block ends."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            action()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

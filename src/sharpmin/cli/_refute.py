@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import _names
 from ._files import replace, writable
 from ._interrupt import Interrupted
 from ._runs import Scheduler, Workers, complete, place
@@ -24,35 +25,51 @@ Range = str | None
 
 
 def refute(
-    bound: Annotated[str, typer.Argument(help="FILE.py or FILE.py:function, or a statement, as `list theorems` prints it.")],
-    method: Annotated[str | None, typer.Option(help="gd, sgd, sam, usam, m-sam, n-sam, m-usam or n-usam.")] = None,
-    assumptions: Annotated[str | None, typer.Option(help="strongly-convex, convex, pl or nonconvex.")] = None,
-    quantity: Annotated[str | None, typer.Option(help="What is bounded: see below.")] = None,
+    bound: Annotated[
+        str,
+        typer.Argument(
+            help="FILE.py or FILE.py:function, or a statement, as `sharpmin list theorems` prints it.",
+            autocompletion=_names.statements,
+        ),
+    ],
+    method: Annotated[
+        str | None,
+        typer.Option(help="gd, sgd, sam, usam, m-sam, n-sam, m-usam or n-usam.", autocompletion=_names.methods),
+    ] = None,
+    assumptions: Annotated[
+        str | None, typer.Option(help="strongly-convex, convex, pl or nonconvex.", autocompletion=_names.settings)
+    ] = None,
+    quantity: Annotated[str | None, typer.Option(help="What is bounded: see above.", autocompletion=_names.quantities)] = None,
     radius: Annotated[
         str | None, typer.Option(help="constant (default), inverse-sqrt, sqrt-lr, capped, clipped or switched.")
     ] = None,
     kappa: Annotated[Range, typer.Option(help="beta/mu: a number, or low,high.")] = None,
     lr_beta: Annotated[Range, typer.Option(help="lr times beta: a number, or low,high.")] = None,
     rho: Annotated[Range, typer.Option(help="The radius: a number, or low,high.")] = None,
-    steps: Annotated[Range, typer.Option(help="T: a number, or low,high.")] = None,
+    steps: Annotated[Range, typer.Option(help="How many steps, T: a number, or low,high.")] = None,
     beta: Annotated[Range, typer.Option(help="Smoothness: a number, or low,high.")] = None,
     budget: Annotated[int, typer.Option(help="How many runs evolution may evaluate.", min=0)] = 20_000,
-    seed: Annotated[int, typer.Option(help="Of evolution.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of evolution.", min=0)] = 0,
     workers: Workers = None,
     scheduler: Scheduler = None,
-    out: Annotated[str | None, typer.Option(help="worst.py: source that rebuilds the worst run.")] = None,
-    store: Annotated[str | None, typer.Option(help="hunt.jsonl: finished parts; the same command goes on from there.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="A file for Python code that rebuilds the worst run, such as worst.py.")
+    ] = None,
+    store: Annotated[
+        str | None, typer.Option(help="A file for finished parts, such as hunt.jsonl; the same command goes on from there.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The result as JSON.")] = False,
 ) -> None:
-    """Look for a function that exceeds an upper bound: shipped instances, evolution, and all sample paths of short runs.
+    """Look for a function that exceeds an upper bound.
 
-    The function takes constants by name, such as def bound(*, beta, mu, rho, steps, delta, lr), and raises ValueError where
-    it does not speak. Quantities: gap, mean-gap, squared-gradient, least-squared-gradient, perturbed-gap, squared-distance.
-    A file is run, so attack only files that you trust.
+    It tries the shipped instances, evolution, and all sample paths of short runs. A bound of your own is a Python function
+    of constants by name, such as def bound(*, beta, mu, rho, steps, delta, lr), which raises ValueError where it does not
+    apply; --method, --assumptions and --quantity say of whom it is claimed. A file is run, so attack only files that you
+    trust.
+
+    Quantities: gap, mean-gap, squared-gradient, least-squared-gradient, perturbed-gap, squared-distance.
 
     Exit code 0: not refuted. 1: refuted. 2: bad use. 130: Ctrl-C; with --store, what is finished stays.
-
-    Example: sharpmin refute t1 --kappa 30 --budget 5000
     """
     where = place(workers, scheduler)
     target = None if out is None else writable("--out", out, (".py",))
@@ -68,7 +85,9 @@ def refute(
     if as_json:
         typer.echo(json.dumps(result.record(), indent=2, allow_nan=False))
     else:
-        typer.echo(str(result))
+        from ._console import Whole
+
+        Whole().text(str(result))
         if target is not None and result.worst is not None:
             typer.echo(f"See {target}")
     raise typer.Exit(int(result.refuted))
@@ -110,21 +129,29 @@ def loaded(name: str) -> Callable[..., Any] | Theorem:
     if not suffix or (function and not function.startswith(":")):
         known = theory.theorems()
         if name not in known:
-            raise ValueError(f"{name!r} is neither a statement (see `sharpmin list theorems`) nor FILE.py:function")
+            near = _names.nearest(name, known, otherwise="sharpmin list theorems names the statements")
+            raise ValueError(f"refute: {name!r} is neither a statement nor FILE.py:function; {near}")
         return known[name]
     file = Path(path + ".py")
     if not file.is_file():
-        raise ValueError(f"there is no file {file}")
+        raise ValueError(f"refute: there is no file {file}; give a Python file with a function that returns the bound")
     module = _module(file)
     if function:
         found = getattr(module, function[1:], None)
         if not callable(found):
-            raise ValueError(f"{file} has no function {function[1:]!r}")
+            own = ", ".join(_functions(module)) or "none"
+            raise ValueError(f"refute: {file} has no function {function[1:]!r}; it has {own}")
         return found  # type: ignore[no-any-return]
-    own = [v for v in vars(module).values() if callable(v) and getattr(v, "__module__", "") == module.__name__]
-    if len(own) != 1:
-        raise ValueError(f"{file} has {len(own)} functions; say which one: {file}:function")
-    return own[0]  # type: ignore[no-any-return]
+    functions = _functions(module)
+    if len(functions) != 1:
+        which = f"; say which one; for example: {file}:{next(iter(functions))}" if functions else ""
+        raise ValueError(f"refute: {file} has {len(functions)} functions{which}")
+    return next(iter(functions.values()))
+
+
+def _functions(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """Those that the file defines."""
+    return {k: v for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__}
 
 
 def _module(file: Path) -> ModuleType:
@@ -151,5 +178,5 @@ def _range(name: str, text: str) -> float | tuple[float, ...]:
     try:
         numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise ValueError(f"{option} {text!r} must be a number, or low,high, such as 1,100") from None
+        raise ValueError(f"{option} {text!r} must be a number, or low,high; for example: {option} 1,100") from None
     return numbers[0] if len(numbers) == 1 else numbers

@@ -10,20 +10,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import typer
 
-from sharpmin.report import build, page, papers, parts
-from sharpmin.runs import Row, Stopped, compute
-from sharpmin.theory import CLAIMS, Verdict, theorems, verify
-from sharpmin.theory._statements.verify import find
-
-from ._console import Whole
+from . import _names
 from ._files import replace
 from ._interrupt import Interrupted
-from ._progress import progress
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from sharpmin.runs import Row
+    from sharpmin.theory import Verdict
 
 FILES = ("verdicts.json", "report.html")
 PART = "A part of the statements, as asked for with --only."
@@ -40,10 +40,33 @@ class Check:
 
 def verified(check: Check) -> Row:
     """The row of a statement: its verdict."""
+    from sharpmin.theory import verify
+
     return {"id": check.id, "verdict": asdict(verify(check.statement, quick=check.quick))}
 
 
-def reproduce(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None = None, workers: int | None = None) -> int:
+def reproduce(
+    out: Annotated[Path, typer.Option(help="The folder for verdicts.json and report.html.")] = Path("out"),
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer functions, seeds and steps.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this statement; may be repeated.", autocompletion=_names.statements),
+    ] = None,
+    tex: Annotated[Path | None, typer.Option(help="A folder for tables, figures and references as LaTeX.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine; by default 2, with --only 1.", min=1, max=1024)
+    ] = None,
+) -> None:
+    """Confront every claim P1 to P7 with running code.
+
+    What is finished is in the folder after each statement. `sharpmin list theorems` names the statements.
+
+    Exit code 0: all hold. 1: a claim is refuted. 2: bad use. 130: Ctrl-C; what is finished stays.
+    """
+    raise typer.Exit(confront(out, quick=quick, only=only or [], tex=tex, workers=workers))
+
+
+def confront(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None = None, workers: int | None = None) -> int:
     """Verify the chosen statements and write what is known after each one.
 
     Args:
@@ -61,6 +84,14 @@ def reproduce(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None =
         ValueError: for an unknown id.
         OSError: if `out` cannot be written; nothing has run then. If a check fails; what is finished is in `out`.
     """
+    from sharpmin.report import build, page, papers, parts
+    from sharpmin.runs import Stopped, compute
+    from sharpmin.theory import CLAIMS, Verdict, theorems
+    from sharpmin.theory._statements.verify import find
+
+    from ._console import Whole
+    from ._progress import progress
+
     chosen = list(dict.fromkeys(find(name.lower()).id for name in only)) or list(theorems())
     _writable(out, "--out", FILES)
     if tex is not None:
@@ -115,6 +146,9 @@ def _conclude(console: Console, verdicts: Sequence[Verdict], seconds: float, out
 
 def table(verdicts: Sequence[Verdict]) -> Table:
     """One row a statement; 79 columns, so that it fits a plain terminal and a README."""
+    from rich.table import Table
+    from rich.text import Text
+
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
     for name in ("claim", "statement", "kind"):
         grid.add_column(name, no_wrap=True)
@@ -148,10 +182,11 @@ def _writable(out: Path, option: str, files: Sequence[str]) -> None:
         probe.unlink()
     except OSError as error:
         told = f"cannot write to {option} {out}: {error.strerror or error}"
-        raise OSError(f"{told}; choose a folder that can be written") from None
+        raise OSError(f"{told}; choose a folder that can be written; for example: {option} out") from None
     for name in files:
         if (out / name).is_dir():
-            raise OSError(f"cannot write to {option} {out}: {name} is a folder there; remove it or choose another folder")
+            told = f"cannot write to {option} {out}: {name} is a folder there"
+            raise OSError(f"{told}; remove it or choose another folder; for example: {option} out2")
 
 
 def _save(out: Path, verdicts: Sequence[Verdict], report: str) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import _names
+
 if TYPE_CHECKING:
     from sharpmin.diagnostics.rho_range import Progress
 
@@ -17,22 +19,26 @@ BATCHES = 8
 
 
 def rho(
-    task: Annotated[str, typer.Argument(help="digits, mnist1d, mnist-5k, pydoc or breast-cancer.")],
+    task: Annotated[
+        str, typer.Argument(help=f"{', '.join(_names.DATA[:-1])} or {_names.DATA[-1]}.", autocompletion=_names.tasks)
+    ],
     grid: Annotated[str, typer.Option(help="The radii, numbers > 0 with commas.")] = "0.01,0.02,0.05,0.1,0.2,0.5,1,2",
     steps: Annotated[
-        int, typer.Option(help="Of the short run at each, 20 at least; 0: gradients at the start only.", min=0)
+        int, typer.Option(help="Steps of a short run at each radius, at least 20; 0: only gradients at the start.", min=0)
     ] = 60,
     noisy: Annotated[bool, typer.Option("--noisy", help="Draw 40 % of the labels anew.")] = False,
-    seed: Annotated[int, typer.Option(help="Of weights, labels and batches.", min=0, max=2**31)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, labels and batches.", min=0, max=2**31)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Every number as one JSON document.")] = False,
 ) -> None:
-    """Try a grid of radii on copies of a task's first steps: what each does, where the run collapses, a first value.
+    """Try a grid of radii on the first steps of a task.
 
-    It says on stderr beforehand how many gradients that takes. Exit code 0: done. 2: bad use. 130: Ctrl-C.
+    It says what each radius does, where the run collapses, and which value to start with. How many gradients that takes
+    is said beforehand, on stderr.
 
-    Example: sharpmin rho digits --noisy --grid 0.05,0.2,0.8
+    Exit code 0: done. 2: bad use. 130: Ctrl-C.
     """
     radii = _radii(grid)
+    _names.demand("task", task, _names.DATA)
     from sharpmin.diagnostics import rho_range
     from sharpmin.study import CLEAN, NOISY, begin
 
@@ -43,14 +49,16 @@ def rho(
         head = {"task": task, "noise": NOISY if noisy else CLEAN, "seed": seed}
         typer.echo(json.dumps(head | found.record(), indent=2, allow_nan=False))
     else:
-        typer.echo(found.explain())
+        from ._console import Whole
+
+        Whole().text(found.explain())
 
 
 def _radii(text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--grid {text!r} must be numbers > 0 with commas, such as 0.05,0.1,0.2") from None
+        raise ValueError(f"--grid {text!r} must be numbers > 0 with commas; for example: --grid 0.05,0.1,0.2") from None
 
 
 @contextmanager

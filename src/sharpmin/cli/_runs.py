@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from sharpmin.runs import Row, Stopped, Store, compute, zarr_target
-from sharpmin.runs._cluster import demand_scheduler
-from sharpmin.runs._store import T
-
 from ._interrupt import Interrupted
+
+if TYPE_CHECKING:
+    from sharpmin.runs import Row, Store, Task
+
+T = TypeVar("T", bound="Task")
 
 Workers = Annotated[
     int | None, typer.Option(help="Processes on this machine, each with one thread; by default 2.", min=1, max=1024)
@@ -33,12 +34,14 @@ def place(workers: int | None, scheduler: str | None, jobs: str | None = None) -
         MissingExtraError: if there is a scheduler, and Dask is not installed.
     """
     if jobs is not None:
-        raise ValueError(f"--jobs is called --workers now: --workers {jobs}")
+        raise ValueError(f"--jobs is called --workers now; for example: --workers {jobs}")
     if workers is not None and scheduler is not None:
         raise ValueError(
             "--workers and --scheduler cannot both be given: a cluster has workers of its own; leave one of them out"
         )
     if scheduler is not None:
+        from sharpmin.runs._cluster import demand_scheduler
+
         demand_scheduler(scheduler)
         return None, scheduler
     return 2 if workers is None else workers, None
@@ -51,6 +54,8 @@ def exported(path: Path | None) -> Path | None:
         ValueError, OSError: if it cannot be written there.
         MissingExtraError: if zarr is not installed.
     """
+    from sharpmin.runs import zarr_target
+
     try:
         return None if path is None else zarr_target(path)
     except (ValueError, OSError) as error:
@@ -80,6 +85,8 @@ def complete(
         Interrupted: after Ctrl-C.
         OSError: if a run fails, what computes is lost, or a row cannot be written. All messages say what is kept.
     """
+    from sharpmin.runs import Stopped, compute
+
     from ._progress import progress
 
     done = store.known(wanted)
@@ -100,5 +107,7 @@ def complete(
 
 
 def _kept(store: Store, wanted: Sequence[T], unit: str) -> str:
+    from sharpmin.runs import Store
+
     finished = len(Store(store.path).known(wanted))  # what is on the disk: Ctrl-C may come while a row is being counted
     return f"{finished} of {len(wanted)} {unit} are in {store.path}, and the same command goes on from there"

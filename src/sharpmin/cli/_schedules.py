@@ -34,7 +34,25 @@ def number_or_schedule(option: str, text: str, classes: dict[str, Any]) -> Any:
         known = ", ".join(f"{name}{inspect.signature(kind)}".replace(" -> None", "") for name, kind in classes.items())
         raise ValueError(f"{option} {text!r} must be a number, numbers with commas, or one of {_plain(known)}") from None
     except TypeError as error:
-        raise ValueError(f"{option} {text!r}: {error}") from None
+        raise ValueError(f"{option} {text!r}: {str(error).replace('.__init__()', '')}") from None
+
+
+def numbers(option: str, text: str, count: int, such_as: str) -> tuple[float, ...]:
+    """So many numbers with commas between them.
+
+    Raises:
+        ValueError: for anything else.
+
+    >>> numbers("--residual", "0, 1, 0.01", 3, "0,1,0.01")
+    (0.0, 1.0, 0.01)
+    """
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if len(found) != count:
+        raise ValueError(f"{option} {text!r} must be {count} numbers with commas; for example: {option} {such_as}")
+    return found
 
 
 class _Unknown(Exception):

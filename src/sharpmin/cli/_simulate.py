@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
-import difflib
+import inspect
 import json
 import math
 from pathlib import Path
@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import _names
 from ._files import replaced, writable
 from ._interrupt import Interrupted
+from ._messages import needed, simulation
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,23 +33,38 @@ WORDS = {
 
 
 def simulate(
-    problem: Annotated[str, typer.Argument(help="A problem, as `list problems` prints it.")],
-    lr: Annotated[str, typer.Option(help="A number, numbers with commas (one a lane), or InverseTime(mu, shift).")],
-    steps: Annotated[int, typer.Option(help="T.")],
-    x0: Annotated[list[str], typer.Option(help="A start: numbers with commas, in one dimension one a lane; may be repeated.")],
-    method: Annotated[str, typer.Option(help="gd, sgd, sam, usam, m-sam, n-sam, m-usam or n-usam.")] = "sam",
+    problem: Annotated[
+        str, typer.Argument(help="A problem, as `sharpmin list problems` prints it.", autocompletion=_names.problems)
+    ],
+    lr: Annotated[
+        str, typer.Option(help="The step size: a number, numbers with commas (one a lane), or InverseTime(mu, shift).")
+    ],
+    steps: Annotated[int, typer.Option(help="How many steps, T.")],
+    x0: Annotated[
+        list[str],
+        typer.Option(
+            help="A start: its coordinates with commas, or one number for all; in one dimension one start a number; "
+            "may be repeated."
+        ),
+    ],
+    method: Annotated[
+        str, typer.Option(help="gd, sgd, sam, usam, m-sam, n-sam, m-usam or n-usam.", autocompletion=_names.methods)
+    ] = "sam",
     rho: Annotated[
-        str | None, typer.Option(help="A number, numbers with commas, or a schedule such as 'InverseSqrt(0.5)'.")
+        str | None,
+        typer.Option(help="The radius: a number, numbers with commas (one a lane), or a schedule such as 'InverseSqrt(0.5)'."),
     ] = None,
     clip: Annotated[float | None, typer.Option(help="theta of the clipped difference, in (0, 1).")] = None,
-    seeds: Annotated[int, typer.Option(help="How many seeds every start gets.", min=1)] = 1,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="key=value of the problem; may be repeated.")] = None,
-    out: Annotated[str | None, typer.Option(help="run.nc (netCDF, all of the run) or run.csv (one row a lane).")] = None,
+    seeds: Annotated[int, typer.Option(help="How many seeds every start is run with.", min=1)] = 1,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the problem; may be repeated.")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="A file for the run: run.nc (netCDF, all of it) or run.csv (one row a lane).")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The statistics as JSON.")] = False,
 ) -> None:
-    """Run SAM on a problem of the laboratory and print statistics over the lanes.
+    """Run SAM on a problem of the laboratory; print statistics.
 
-    Example: sharpmin simulate trap --set theta=0.125 --set beta=2 --set rho=0.5 --lr 0.25 --rho 0.5 --steps 400 --x0 0.2,-0.05
+    A lane is one run: of one start with one seed. The statistics are over the lanes.
     """
     target = None if out is None else writable("--out", out, (".nc", ".csv"))
     import numpy as np
@@ -55,16 +72,18 @@ def simulate(
     from sharpmin import theory
     from sharpmin.theory._simulation.simulate import refuse_lanes
 
+    from ._progress import heartbeat
     from ._schedules import LR, RHO, number_or_schedule
 
     step, radius = number_or_schedule("--lr", lr, LR), None if rho is None else number_or_schedule("--rho", rho, RHO)
     f = build(problem, settings or [])
     starts = _starts(f, x0)
     refuse_lanes(f, method, steps, len(starts) * seeds)
-    run = theory.simulate(
-        f, method=method, lr=step, rho=radius, clip=clip, steps=steps,
-        x0=np.repeat(starts, seeds, axis=0), seeds=np.tile(np.arange(seeds), len(starts)),
-    )  # fmt: skip
+    with heartbeat("simulate"):
+        run = theory.simulate(
+            f, method=method, lr=step, rho=radius, clip=clip, steps=steps,
+            x0=np.repeat(starts, seeds, axis=0), seeds=np.tile(np.arange(seeds), len(starts)),
+        )  # fmt: skip
     table = statistics(f, run)
     if target is not None:
         _save(target, run, table)
@@ -85,20 +104,34 @@ def build(name: str, settings: list[str]) -> Problem:
 
     known = theory.problems()
     if name not in known:
-        near = difflib.get_close_matches(name.lower(), known, cutoff=0.3) or list(known)
-        raise ValueError(f"no problem {name!r}; nearest: {', '.join(near)}")
+        raise ValueError(f"simulate: no problem {name!r}; {_names.nearest(name, known)}")
     arguments: dict[str, Any] = {}
     for item in settings:
         key, equals, text = item.partition("=")
         if not equals or not key.isidentifier():
-            raise ValueError(f"--set {item!r} must be key=value, such as beta=2")
+            raise ValueError(f"--set {item!r} must be KEY=VALUE")
         if key in arguments:
             raise ValueError(f"--set {key}= is given more than once; keep one of them")
         try:
             arguments[key] = ast.literal_eval(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             arguments[key] = text
-    return known[name](**arguments)
+    return known[name](**_complete(name, arguments))
+
+
+def _complete(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, of which none is missing and none is unknown."""
+    from sharpmin import theory
+
+    takes = list(inspect.signature(theory.problems()[name]).parameters)
+    for key in arguments:
+        if key not in takes:
+            raise ValueError(f"simulate {name}: --set {key}= is unknown; {_names.nearest(key, takes, 'it takes nothing')}")
+    missing = [key for key in needed(name) if key not in arguments]
+    if missing:
+        names, them = ", ".join(missing), ("is missing; give it" if len(missing) == 1 else "are missing; give them")
+        raise ValueError(f"simulate {name}: {names} {them} with --set; for example: {simulation([name])}")
+    return arguments
 
 
 def statistics(f: Problem, run: xr.Dataset) -> dict[str, Array]:
@@ -129,13 +162,13 @@ def _starts(f: Problem, texts: list[str]) -> list[Any]:
 
 
 def _summary(values: Array) -> dict[str, float | None]:
-    """Mean, its standard error, least and largest; None where a run diverged."""
+    """Mean, its standard error, least and largest; None where a run diverged, and for the error of a single run."""
     import numpy as np
 
     with np.errstate(over="ignore", invalid="ignore"):
         size = np.abs(values).max() or 1.0  # squares of the numbers themselves may overflow, or vanish
         shares = values / size
-        error = size * shares.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+        error = size * shares.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     row = {"mean": size * shares.mean(), "standard_error": error, "least": values.min(), "largest": values.max()}
     return {name: float(v) if math.isfinite(v) else None for name, v in row.items()}
 
@@ -158,10 +191,10 @@ def _show(problem: str, method: str, steps: int, table: dict[str, Array], *, as_
         typer.echo(json.dumps(record, indent=2, allow_nan=False))
         return
     title = f"{problem}, {method}, {steps} steps, {lanes} lane{'s' * (lanes > 1)}"
-    _print(title + (f", {diverged} diverged" if diverged else ""), summary)
+    _print(title + (f", {diverged} diverged" if diverged else ""), summary, one=lanes == 1)
 
 
-def _print(title: str, summary: dict[str, dict[str, float | None]]) -> None:
+def _print(title: str, summary: dict[str, dict[str, float | None]], *, one: bool) -> None:
     from rich.table import Table
 
     from ._console import Whole
@@ -171,7 +204,10 @@ def _print(title: str, summary: dict[str, dict[str, float | None]]) -> None:
     for name in ("mean", "standard error", "least", "largest"):
         grid.add_column(name, justify="right", no_wrap=True)
     for name, row in summary.items():
-        grid.add_row(WORDS[name], *("not finite" if v is None else f"{v:.5g}" for v in row.values()))
+        cells = {key: "not finite" if v is None else f"{v:.5g}" for key, v in row.items()}
+        if one:
+            cells["standard_error"] = "-"
+        grid.add_row(WORDS[name], *cells.values())
     Whole().print(grid)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import _names
 from ._files import replace
 from ._runs import Export, Jobs, Scheduler, Workers, complete, exported, place
 
@@ -33,22 +34,26 @@ SUFFIXES = (".jsonl", ".html", ".csv", ".tex")
 
 
 def study(
-    data: Annotated[str, typer.Argument(help="digits, mnist1d, mnist-5k, pydoc, breast-cancer, or all.")] = "digits",
-    seeds: Annotated[int, typer.Option(help="Seeds that judge.", min=1, max=1000)] = 5,
+    data: Annotated[
+        str, typer.Argument(help=f"{', '.join(_names.DATA)}, or all of them: all.", autocompletion=_names.data)
+    ] = "digits",
+    seeds: Annotated[int, typer.Option(help="How many seeds the chosen settings are judged by.", min=1, max=1000)] = 5,
     workers: Workers = None,
     scheduler: Scheduler = None,
-    out: Annotated[Path, typer.Option(help="Where study-<data>.jsonl, .html, .csv and .tex go.")] = Path("out"),
+    out: Annotated[Path, typer.Option(help="The folder for study-<data>.jsonl, .html, .csv and .tex.")] = Path("out"),
     as_json: Annotated[bool, typer.Option("--json", help="The table as JSON.")] = False,
     export: Export = None,
     jobs: Jobs = None,
 ) -> None:
-    """What does SAM buy, at what cost: methods by passes and test accuracy, each tuned by 12 trials, clean and noisy labels.
+    """Measure what SAM buys on real data, and at what cost.
 
-    Five minutes for digits; the others, and all, say how long they take. Finished runs are kept: an interrupted study goes
-    on where it stopped. Exit code 0: done. 2: bad use. 130: Ctrl-C.
+    SGD, SAM and its cheap forms by passes and test accuracy, each tuned by 12 trials, with clean and with noisy labels.
+    Five minutes for digits; the others, and all, say how long they take. Finished runs are kept: the same command goes on
+    where it stopped.
 
-    Example: sharpmin study mnist-5k --seeds 10
+    Exit code 0: done. 2: bad use. 130: Ctrl-C.
     """
+    _names.demand("data set", data, _names.data())
     from sharpmin.study import SETTINGS, setting
 
     where, zarr = place(workers, scheduler, jobs), exported(export)
@@ -176,5 +181,6 @@ def _files(out: Path, data: str) -> tuple[Path, ...]:
         with files[0].open("a", encoding="utf-8"):
             pass
     except OSError as error:
-        raise OSError(f"cannot write to --out {out}: {error.strerror or error}; choose a folder that can be written") from None
+        told = f"cannot write to --out {out}: {error.strerror or error}"
+        raise OSError(f"{told}; choose a folder that can be written; for example: --out out") from None
     return files

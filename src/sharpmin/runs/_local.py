@@ -9,8 +9,6 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
-import torch
-
 from sharpmin.core.children import end_with_parent
 
 from ._stop import Stopped, failed
@@ -21,6 +19,8 @@ _ONE = threading.Lock()
 
 def alone(function: Callable[[T], Row], task: T) -> Row:
     """One task at a time in a process, since torch's random state is one for all threads, and in one thread."""
+    import torch  # noqa: PLC0415  # the command line names its options without it
+
     with _ONE:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from sharpmin.core.extras import optional
 from sharpmin.core.rho import finite, real
 
@@ -274,6 +272,8 @@ def _double(out: Any, what: str) -> Any:
 
 
 def _of_torch(loss: Function, call: Callable[[Function, Any, int], Any]) -> tuple[Function, Function]:
+    import torch  # noqa: PLC0415  # the rest of the laboratory does without
+
     def run(point: Any, i: int, *, grad: bool) -> tuple[Any, Any]:
         w = torch.tensor(np.asarray(point), dtype=torch.float64, requires_grad=grad)
         with torch.set_grad_enabled(grad):
