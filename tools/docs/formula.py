@@ -171,7 +171,8 @@ def _scripted(base: str, low: str, high: str, big: bool) -> str:
 def _fenced(opening: str, inner: str, closing: str) -> str:
     names = {"<.": "⟨", ".>": "⟩", "||": "‖"}
     left, right = names.get(opening, opening), names.get(closing, closing)
-    fence = '<mo fence="true" stretchy="true" lspace="0" rspace="0">{}</mo>'
+    tall = str("<mfrac>" in inner).lower()
+    fence = f'<mo fence="true" stretchy="{tall}" lspace="0" rspace="0">{{}}</mo>'
     return f"<mrow>{fence.format(left)}{inner}{fence.format(right)}</mrow>"
 
 

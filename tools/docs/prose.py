@@ -12,7 +12,7 @@ from .tokens import GREEK, NAMES
 _NAMED = "|".join([*GREEK, "lr", "Lg", "grad", "sqrt"])
 _STRONG = re.compile(rf"[_^=<>/|*]|(?<![A-Za-z])(?:{_NAMED})(?![A-Za-z])")
 _WORD = re.compile(r"[A-Za-z]+\d*")
-_GREEK = re.compile(r"(?<![A-Za-z_.])(" + "|".join(GREEK) + r")(?![A-Za-z_(=])")
+_GREEK = re.compile(r"(?<![A-Za-z_./])(" + "|".join(GREEK) + r")(?![A-Za-z_(=]|\.\w)")
 _NUMBER = re.compile(r"[\d.]+[,.;:]?")
 _BETWEEN = {"=", "<=", ">=", "<", ">", "->", "+", "-", "/", "*", "+-", "~", "in"}
 _PROSE = {"mean", "max", "min", "sum", "inf", "log", "sign", "sup"}
@@ -149,4 +149,5 @@ def _set(bare: str) -> str:
 
 def _words(text: str) -> str:
     safe = _GREEK.sub(lambda m: GREEK[m[1]], html.escape(text, quote=False))
+    safe = re.sub(r"docs/(\w+)\.md", r'<a href="\1.html">docs/\1.md</a>', safe)
     return re.sub(r"arXiv:(\d{4}\.\d{4,5})", r'<a href="https://arxiv.org/abs/\1">arXiv:\1</a>', safe)

@@ -5,8 +5,8 @@ if (location.protocol === "file:") {
       super();
       const frame = document.createElement("iframe");
       frame.hidden = true;
-      frame.deliver = (data) => setTimeout(() => {
-        const event = new MessageEvent("message", { data });
+      frame.deliver = (message) => setTimeout(() => {
+        const event = new MessageEvent("message", { data: structuredClone(message) });
         this.dispatchEvent(event);
         if (this.onmessage) this.onmessage(event);
       });
@@ -16,7 +16,8 @@ if (location.protocol === "file:") {
       this.ready = new Promise((resolve) => frame.addEventListener("load", resolve, { once: true }));
       document.documentElement.append(frame);
     }
-    postMessage(data) {
+    postMessage(message) {
+      const data = structuredClone(message); // a worker never shares what it is sent
       const send = () => this.frame.contentWindow?.dispatchEvent(new MessageEvent("message", { data }));
       this.ready.then(() => setTimeout(send)); // a task of its own, as with a worker
     }
