@@ -45,6 +45,9 @@ class OnHold:
         self.changes = 0
         self._seen = probe.step
 
+    def __repr__(self) -> str:
+        return f"OnHold(factor={self.factor}, blocks={self.blocks}, changes={self.changes})"
+
     def step(self) -> Diagnosis | None:
         """Look, and halve; the diagnosis, or None while the window is too short."""
         since = [row for row in self.probe.log.blocks if row["first"] >= self._seen]

@@ -10,6 +10,7 @@ from torch import nn
 
 from sharpmin.core.jsonable import jsonable
 from sharpmin.core.rho import finite, positive_integer
+from sharpmin.core.text import wrapped
 from sharpmin.optim._effects.guard import require_free
 from sharpmin.optim.sam import SAM
 
@@ -70,7 +71,7 @@ class RhoRange:
         return "\n".join([*table(self.points, run=run), "", *said])
 
     def __str__(self) -> str:
-        return self.explain()
+        return "\n".join(line for text in self.explain().split("\n") for line in wrapped(text) or [""])
 
     def record(self) -> dict[str, Any]:
         """As plain values, for JSON; None where a number is not finite."""

@@ -38,6 +38,9 @@ class TensorBoard:
     def __init__(self, writer: Scalars, *, prefix: str = "sharpmin"):
         self.writer, self.prefix = writer, prefix
 
+    def __repr__(self) -> str:
+        return f"TensorBoard({type(self.writer).__name__}, prefix={self.prefix!r})"
+
     def __call__(self, row: Row) -> None:
         """Take a row of a watched run."""
         step, values = scalars(row, prefix=self.prefix)

@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo, positive_integer
+from sharpmin.core.text import block, brief
 from sharpmin.optim.sam import SAM
 
 from ._branches import Step, aside, copied, loss_of
@@ -83,17 +84,24 @@ class Toggle:
     differences: dict[str, Difference]
 
     def __str__(self) -> str:
-        lines = []
+        """The branches, each against the one that goes on with rho.
+
+        >>> fall = Difference(0.03, (0.02, 0.04))
+        >>> print(Toggle({"rho": [0.5] * 40}, {"rho = 0": fall, "lr / 2": Difference(0.01, (-0.01, 0.03))}))
+        training loss of copies that took 40 steps, against the one that goes on with rho
+          rho = 0  0.03 lower           95 %: 0.02 to 0.04
+          lr / 2   no clear difference  95 %: -0.01 to 0.03 lower
+        """
+        rows = []
         for name, d in self.differences.items():
             what = "lower" if d.mean > 0 else "higher"
-            low, high = sorted(abs(v) for v in d.interval) if d.clear else d.interval
-            told = (
-                f"{abs(d.mean):.3g} {what} (95 %: {low:.3g} to {high:.3g})"
-                if d.clear
-                else f"no clear difference ({d.mean:+.2g})"
-            )
-            lines.append(f"{name}: training loss {told}")
-        return "\n".join(lines)
+            if d.clear:
+                low, high = sorted(abs(v) for v in d.interval)
+                rows.append((name, f"{brief(abs(d.mean))} {what}", f"95 %: {brief((low, high))}"))
+            else:
+                rows.append((name, "no clear difference", f"95 %: {brief(d.interval)} lower"))
+        steps = len(next(iter(self.losses.values())))
+        return block(f"training loss of copies that took {steps} steps, against the one that goes on with rho", rows)
 
 
 def toggle(

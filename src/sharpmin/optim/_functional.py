@@ -81,6 +81,9 @@ class FunctionalLoss:
         self._attempt: object = None
         self._passes.enter_demand(self)
 
+    def __repr__(self) -> str:
+        return f"FunctionalLoss({getattr(self._loss_fn, '__name__', repr(self._loss_fn))})"
+
     @_disable_dynamo
     def __call__(self, logits: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The loss at these logits; its backward pass multiplies what it is given with v."""

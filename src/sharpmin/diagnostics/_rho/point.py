@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sharpmin.core.text import block, brief
+
 from .._run.statistics import cancelled, interval_of
 from ..toggle import Difference
 from .trial import Seen
@@ -41,6 +43,34 @@ class RhoPoint:
     amplification: float | None = None
     shares: dict[str, float] = field(default_factory=dict)
     fall: Difference | None = None
+
+    def __str__(self) -> str:
+        """What was found at this radius.
+
+        >>> print(RhoPoint(0.05, (0.5, 0.7), cancelled=0.25, interval=(0.2, 0.3), rise=0.01, cosine=0.98, shares={"w": 1.0}))
+        rho = 0.05
+          loss       0.6   at w, mean of 2 batches
+          cancelled  0.25  95 %: 0.2 to 0.3
+          rise       0.01  of the loss at w + e
+          cosine     0.98  of g and G
+          shares     1     parameters; the largest: w 100%
+        """
+        largest = sorted(self.shares.items(), key=lambda item: -item[1])[:3]
+        fall = self.fall
+        rows = [
+            ("loss", math.fsum(self.losses) / len(self.losses), f"at w, mean of {len(self.losses)} batches"),
+            ("cancelled", self.cancelled, "" if self.interval is None else f"95 %: {brief(self.interval)}"),
+            ("rise", self.rise, "of the loss at w + e"),
+            ("cosine", self.cosine, "of g and G"),
+            ("amplification", self.amplification, "<D, g> / ||g||^2"),
+            ("fall", fall and fall.mean, f"against rho = 0; 95 %: {brief(fall.interval)}" if fall else ""),
+            (
+                "shares",
+                len(self.shares) or None,
+                "parameters; the largest: " + ", ".join(f"{name} {share:.0%}" for name, share in largest),
+            ),
+        ]
+        return block(f"rho = {brief(self.rho)}", rows)
 
     @classmethod
     def of(cls, rho: float, steps: Sequence[Seen], without: Sequence[float] = ()) -> RhoPoint:

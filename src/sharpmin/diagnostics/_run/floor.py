@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from sharpmin.core.text import block, brief
+
 from .statistics import Numbers, pairs
 from .window import Window
 
@@ -31,6 +33,25 @@ class Floor:
     noise: float
     amplification: float
     replacement: bool
+
+    def __str__(self) -> str:
+        """The parts, and which of them is rho's.
+
+        >>> print(Floor(2e-3, 1e-3, 4e-3, noise=1e-3, amplification=0.25, replacement=True))
+        estimated parts of the gap to the optimum
+          of rho    0.0022  vanishes with rho = 0
+          of noise  0.0008  stays
+          bias      0.002   bracket 0.001 to 0.004
+          noise     0.001   20% of it amplified by SAM
+        """
+        share = self.amplification / (1 + self.amplification)
+        rows = [
+            ("of rho", self.of_rho, "vanishes with rho = 0"),
+            ("of noise", self.of_noise, "stays" if self.replacement else "an upper bound; stays"),
+            ("bias", self.bias, f"bracket {brief((self.bias_low, self.bias_high))}"),
+            ("noise", self.noise, f"{share:.0%} of it amplified by SAM"),
+        ]
+        return block("estimated parts of the gap to the optimum", rows)
 
     @classmethod
     def of(cls, window: Window, numbers: Numbers) -> Floor | None:

@@ -7,6 +7,8 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sharpmin.core.text import block
+
 from .rows import Row, whole
 
 STEPS, BLOCKS = 65_536, 8192
@@ -46,6 +48,30 @@ class Log:
         self._noted: dict[str, str] = {}
         self._others: Counter[str] = Counter()
         self._known: set[str] = set()
+
+    def __str__(self) -> str:
+        """What is kept of the run.
+
+        >>> log = Log()
+        >>> log.add({"kind": "run", "version": 2, "base": "SGD"})
+        >>> log.add({"kind": "step", "step": 0, "loss": 0.5, "rho": 0.05})
+        >>> print(log)
+        log of a watched run
+          base    SGD
+          steps   1     newest: 0
+          blocks  0
+          rho     0.05  of the newest step
+          loss    0.5   of the newest step
+        """
+        newest = self.steps[-1] if self.steps else {}
+        rows = [
+            ("base", self.run.get("base")),
+            ("steps", len(self.steps), f"newest: {newest['step']:.0f}" if newest else ""),
+            ("blocks", len(self.blocks), f"of {self.run['block']} steps" if self.run.get("block") else ""),
+            ("rho", newest.get("rho"), "of the newest step"),
+            ("loss", newest.get("loss"), "of the newest step"),
+        ]
+        return block("log of a watched run", rows, self.remarks)
 
     @property
     def remarks(self) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sharpmin._version import __version__
 from sharpmin.core.rho import Scalar, finite
+from sharpmin.core.text import block
 from sharpmin.optim._compare import GradientPair, pair
 from sharpmin.optim._numeric.kinds import at_least_float32, dense
 from sharpmin.optim._numeric.sums import inner
@@ -70,6 +71,16 @@ class Probe:
         self._id, self._stuck, self._told = secrets.token_hex(6), set[int](), False
         versions = {"version": VERSION, "sharpmin": __version__, "torch": str(torch.__version__)}
         self._write({"kind": "run", **versions, "time": time.time(), **setting})
+
+    def __str__(self) -> str:
+        rows = [
+            ("base", self._setting.get("base")),
+            ("seen", self._seen, f"SAM steps; the next step is {self.step}"),
+            ("blocks", len(self.log.blocks), f"in memory, of {self._block} steps each"),
+            ("sketches", f"every {self._every}", "SAM steps"),
+            ("writers", len(self._writers) - 1 or None, ", ".join(map(repr, self._writers[1:]))),
+        ]
+        return block("probe of a run", rows, self.log.remarks)
 
     @property
     def step(self) -> int:

@@ -66,6 +66,9 @@ class Sketch:
         self._cast: dict[_Kind, Tensor] = {}
         self._offsets: dict[torch.device, Tensor] = {}
 
+    def __repr__(self) -> str:
+        return f"Sketch(seed={self._seed})"
+
     def __call__(self, tensors: Sequence[Tensor], *, starts: Sequence[int] | None = None) -> Tensor:
         """The sketch of dense tensors, shape (256,), float64; of DTensors the same on every rank, by one reduction.
 

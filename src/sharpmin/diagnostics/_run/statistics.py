@@ -28,9 +28,33 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from sharpmin.core.text import block, brief
+
 from .window import Window
 
 FLIPS = 2000
+
+_WORDS = {
+    "p_value": "of the mean of D, by sign flips",
+    "cancelled": "share of the mean gradient that SAM cancels",
+    "drop": "of the loss within the horizon of rho = 0, by SAM's mean force",
+    "lower": "bound of drop",
+    "upper": "bound of drop",
+    "amplified": "loss that the noise keeps up since SAM amplifies it",
+    "relief": "of it within the horizon",
+    "fall": "drop + relief",
+    "horizon": "steps",
+    "amplification": "mean <D, g> / mean ||g||^2",
+    "bounce": "2 on a two-cycle",
+    "lag": "cosine of one gradient and the next",
+    "curvature": "along e",
+    "smoothness": "mean ||D|| / rho",
+    "edge": "curvature at which SAM's steps begin to lead up",
+    "ascending": "||mean G|| / ||mean g||",
+    "loss": "mean of the newest block",
+    "start": "mean loss of the first block of the run",
+}
+"""Number -> what it is, in the order of `print`."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +98,12 @@ class Numbers:
     ascending: float | None
     loss: float | None
     start: float | None
+
+    def __str__(self) -> str:
+        intervals = {"cancelled": self.cancelled_interval, "drop": self.drop_interval, "fall": self.fall_interval}
+        told = {k: f"; 95 %: {brief(v)}" for k, v in intervals.items() if v is not None and all(map(math.isfinite, v))}
+        rows = [(name, getattr(self, name), words + told.get(name, "")) for name, words in _WORDS.items()]
+        return block("numbers of a window", rows)
 
     @classmethod
     def of(cls, window: Window, seed: int = 0) -> Numbers:

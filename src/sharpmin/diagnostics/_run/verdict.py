@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sharpmin.core.text import block, wrapped
+
 from .explain import headline, words
 from .floor import Floor
 from .log import Log, read
@@ -55,8 +57,15 @@ class Diagnosis:
     remarks: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"{self.headline}.", *self.sentences, *(f"Note: {remark}." for remark in self.remarks)]
-        return "\n".join(lines)
+        n, w = self.numbers, self.window
+        rows = [
+            ("window", f"steps {w.first} to {w.last}", f"in {w.blocks} blocks; rho {w.rho:.4g}, lr {w.lr:.4g}"),
+            ("loss", n.loss, "mean of the newest block"),
+            ("fall", n.fall, f"predicted within {n.horizon} steps of rho = 0; negative: a rise"),
+            ("cancelled", None if n.cancelled is None else f"{n.cancelled:.1%}", "of the mean gradient, by SAM"),
+        ]
+        said = [line for sentence in self.sentences for line in wrapped(sentence)]
+        return "\n".join([f"{self.headline}.", *said, block("Numbers:", rows, self.remarks)])
 
     @property
     def headline(self) -> str:

@@ -15,6 +15,8 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
+from sharpmin.core.text import block
+
 from .ahead import between
 from .log import Log
 from .rows import Row
@@ -42,14 +44,30 @@ class Window:
     """
 
     run: Row
-    parts: Sequence[Block]
+    parts: Sequence[Block] = field(repr=False)
     first: int
     last: int
     rho: float
     lr: float
     start: float | None = None
-    ahead: Ahead | None = None
+    ahead: Ahead | None = field(default=None, repr=False)
     remarks: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        scalars = self.scalars
+        rows = [
+            ("base", self.run.get("base")),
+            ("rho", self.rho, "" if self.steady else "the newest; it changed within the window"),
+            ("lr", self.lr),
+            ("momentum", self.momentum or None),
+            ("SAM steps", f"{self.duty:.0%}", "of the steps") if self.duty < 1 else ("SAM steps", None),
+            ("loss", scalars.get("loss"), "mean at w"),
+            ("first loss", self.start, "mean of the first block of the run"),
+            ("||g||", scalars.get("norm_g"), "mean norm of the gradient at w"),
+            ("||G - g||", scalars.get("norm_d"), "mean norm of what SAM adds"),
+            ("horizon", self.horizon, "steps that predictions reach"),
+        ]
+        return block(f"window of {self.blocks} blocks: steps {self.first} to {self.last}", rows, self.remarks)
 
     @classmethod
     def of(cls, log: Log, blocks: int | None = None, lr: Callable[[int], float] | None = None) -> Window:

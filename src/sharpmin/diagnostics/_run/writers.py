@@ -45,6 +45,9 @@ class JsonLines:
         self.lost = 0
         """Rows that were given up, since more could not wait."""
 
+    def __repr__(self) -> str:
+        return f"JsonLines({str(self.path)!r})"
+
     def __call__(self, row: Row) -> None:
         """Write one row, and those that wait.
 

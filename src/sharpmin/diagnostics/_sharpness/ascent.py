@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpmin.core.rho import finite, positive_integer
+from sharpmin.core.text import block
 from sharpmin.optim import Geometry
 
 from .ball import Ball
@@ -36,6 +37,28 @@ class Sharpness:
     radius: float
     restart: int | None
     rho: float
+
+    def __str__(self) -> str:
+        """The losses and where they were found.
+
+        >>> print(Sharpness(base_loss=0.5, worst_loss=0.75, radius=0.05, restart=0, rho=0.05))
+        worst loss within rho
+          sharpness   0.25  worst_loss - base_loss
+          base_loss   0.5   at w
+          worst_loss  0.75  the largest found
+          rho         0.05
+          radius      0.05  ||e|| at the worst point
+          restart     0     0 starts from SAM's point
+        """
+        rows = [
+            ("sharpness", self.sharpness, "worst_loss - base_loss"),
+            ("base_loss", self.base_loss, "at w"),
+            ("worst_loss", self.worst_loss, "the largest found"),
+            ("rho", self.rho),
+            ("radius", self.radius, "||e|| at the worst point"),
+            ("restart", self.restart, "0 starts from SAM's point"),
+        ]
+        return block("worst loss within rho", rows)
 
     @property
     def sharpness(self) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sharpmin.core.rho import finite, positive_integer
+from sharpmin.core.text import block
 from sharpmin.optim._numeric.sums import inner
 
 from .batches import Batches
@@ -33,6 +34,24 @@ class CriticalSharpness:
     lr: float
     bracket: tuple[float, float]
     passes: int
+
+    def __str__(self) -> str:
+        """The value, the step that it stands for, and what it took.
+
+        >>> print(CriticalSharpness(value=6.0, lr=1 / 3, bracket=(0.33, 0.335), passes=4))
+        critical sharpness
+          value    6              2 / lr
+          lr       0.3333         the largest stable step
+          bracket  0.33 to 0.335  longest step that led no higher, shortest that did
+          passes   4              over the data
+        """
+        rows = [
+            ("value", self.value, "2 / lr"),
+            ("lr", self.lr, "the largest stable step"),
+            ("bracket", self.bracket, "longest step that led no higher, shortest that did"),
+            ("passes", self.passes, "over the data"),
+        ]
+        return block("critical sharpness", rows)
 
 
 def critical_sharpness(

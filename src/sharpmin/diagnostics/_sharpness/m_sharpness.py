@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from sharpmin.core.rho import positive_integer
+from sharpmin.core.text import block
 from sharpmin.optim import L2, Geometry
 
 from .ascent import BallAscent
@@ -32,6 +33,26 @@ class MSharpness:
     m: int
     groups: int
     rho: float
+
+    def __str__(self) -> str:
+        """The losses and where they were found.
+
+        >>> print(MSharpness(base_loss=0.5, worst_loss=0.75, m=10, groups=40, rho=0.05))
+        m-sharpness
+          sharpness   0.25  worst_loss - base_loss
+          base_loss   0.5   at w
+          worst_loss  0.75  mean of the groups' own worst losses
+          rho         0.05
+          groups      40    of m = 10 samples
+        """
+        rows = [
+            ("sharpness", self.sharpness, "worst_loss - base_loss"),
+            ("base_loss", self.base_loss, "at w"),
+            ("worst_loss", self.worst_loss, "mean of the groups' own worst losses"),
+            ("rho", self.rho),
+            ("groups", self.groups, f"of m = {self.m} samples"),
+        ]
+        return block("m-sharpness", rows)
 
     @property
     def sharpness(self) -> float:

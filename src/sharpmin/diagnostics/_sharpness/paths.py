@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpmin.core.rho import finite
+from sharpmin.core.text import block, brief
 from sharpmin.optim import L2, Geometry
 from sharpmin.optim._functional import output_gradient
 from sharpmin.optim._numeric.kinds import at_least_float32, dense
@@ -41,6 +42,24 @@ class PathShares:
     norm: float
     cosine: float
     rho: float
+
+    def __str__(self) -> str:
+        """The shares and norms of the two paths.
+
+        >>> print(PathShares(0.0617, 0.9383, 0.00166, 0.02129, 0.02266, 0.8183, 0.05))
+        paths of D = G - g at rho = 0.05
+          functional  6.2%     of D; norm 0.00166
+          logit       93.8%    of D; norm 0.02129
+          norm        0.02266  of D
+          cosine      0.8183   between the paths
+        """
+        rows = [
+            ("functional", f"{self.functional:.1%}", f"of D; norm {brief(self.functional_norm)}"),
+            ("logit", f"{self.logit:.1%}", f"of D; norm {brief(self.logit_norm)}"),
+            ("norm", self.norm, "of D"),
+            ("cosine", self.cosine, "between the paths"),
+        ]
+        return block(f"paths of D = G - g at rho = {brief(self.rho)}", rows)
 
 
 def path_shares(

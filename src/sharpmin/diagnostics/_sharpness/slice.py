@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpmin.core.rho import finite, positive_integer
+from sharpmin.core.text import block, brief
 from sharpmin.optim import L2, Geometry
 from sharpmin.optim._numeric.sums import inner
 
@@ -38,6 +39,22 @@ class LossSlice:
     at: tuple[float, ...]
     losses: tuple[Any, ...]
     cosine: float | None = None
+
+    def __str__(self) -> str:
+        """The loss at each position along one direction; for two, along each of them with the other at 0.
+
+        >>> print(LossSlice(("ascent",), (-0.1, 0.0, 0.1), (0.45, 0.5, 0.6)))
+        loss along ascent
+          -0.1  0.45
+          0     0.5   w
+          0.1   0.6
+        """
+        at_w = min(range(len(self.at)), key=lambda i: abs(self.at[i]))
+        rows: list[tuple[object, ...]] = [("cosine", self.cosine, "of the two directions")]
+        for i, at in enumerate(self.at):
+            losses = [self.losses[i]] if len(self.along) == 1 else [self.losses[i][at_w], self.losses[at_w][i]]
+            rows.append((brief(at), "  ".join(f"{loss:<9.4g}" for loss in losses).rstrip(), "w" if i == at_w else ""))
+        return block(f"loss along {' and along '.join(self.along)}", rows)
 
 
 def loss_slice(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sharpmin.core.extras import optional
 from sharpmin.core.rho import finite, positive_integer
+from sharpmin.core.text import block
 
 from . import lanczos
 from .curvature import Hessian
@@ -48,6 +49,26 @@ class Spectrum:
     method: str
     largest_vectors: tuple[Vector, ...] = field(default=(), repr=False, compare=False)
     smallest_vectors: tuple[Vector, ...] = field(default=(), repr=False, compare=False)
+
+    def __str__(self) -> str:
+        """The eigenvalues from the largest down, each with its residual.
+
+        >>> print(Spectrum((6.0, 2.5), (-0.5,), (1e-9, 2e-9), (3e-9,), products=12, method="autograd"))
+        ends of the Hessian spectrum
+          largest   6         residual 1e-09
+                    2.5       residual 2e-09
+          smallest  -0.5      residual 3e-09
+          products  12        Hessian-vector products
+          method    autograd
+        """
+        ends = {"largest": (self.largest, self.largest_residuals), "smallest": (self.smallest, self.smallest_residuals)}
+        rows: list[tuple[object, ...]] = [
+            ("" if i else name, value, f"residual {residual:.1g}")
+            for name, (values, residuals) in ends.items()
+            for i, (value, residual) in enumerate(zip(values, residuals, strict=True))
+        ]
+        rows += [("products", self.products, "Hessian-vector products"), ("method", self.method)]
+        return block("ends of the Hessian spectrum", rows)
 
 
 def hessian_spectrum(

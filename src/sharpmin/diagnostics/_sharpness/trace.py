@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sharpmin.core.rho import positive_integer
+from sharpmin.core.text import block
 
 from .curvature import Hessian, quadratic_form
 from .objective import LossFn, check_seed, looking
@@ -31,6 +32,18 @@ class Trace:
     standard_error: float
     probes: int
     method: str
+
+    def __str__(self) -> str:
+        """The estimate and how it was made.
+
+        >>> print(Trace(value=2.47028, standard_error=0.23046, probes=32, method="autograd"))
+        trace of the Hessian
+          value           2.47
+          standard_error  0.2305
+          probes          32
+          method          autograd
+        """
+        return block("trace of the Hessian", vars(self).items())
 
 
 def hessian_trace(model: nn.Module, loss_fn: LossFn, data: Iterable[Any], *, probes: int = 32, seed: int = 0) -> Trace:

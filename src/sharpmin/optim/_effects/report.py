@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor
+
+from sharpmin.core.text import block
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,31 @@ class StepReport:
     steps: int = 0
     climbed: int = 0
     total_passes: int = 0
+
+    def __str__(self) -> str:
+        """The fields that the step has.
+
+        >>> print(StepReport(True, 0.05, 0.05, 0.14321671, 2, None, 0.03574, 0.04393, steps=400, climbed=400, total_passes=800))
+        SAM step 400
+          rho             0.05
+          radius          0.05     as asked for, not measured
+          dual_norm       0.1432
+          passes          2
+          clean_loss      0.03574
+          perturbed_loss  0.04393
+          climbed         400      of 400 steps
+          total_passes    800
+        """
+        if not self.passes:
+            return "SAM: no step has been taken"
+        remarks = {
+            "radius": ("" if self.measured else "as asked for, not measured",),
+            "climbed": (f"of {self.steps} steps",),
+        }
+        names = (f.name for f in fields(self) if f.name not in ("stepped", "measured", "steps"))
+        rows = [(name, getattr(self, name), *remarks.get(name, ())) for name in names]
+        title = f"SAM step {self.steps}" if self.stepped else f"SAM after {self.steps} steps: the base did not step"
+        return block(title, rows)
 
 
 _RATIOS = ("gain", "cosine", "amplification", "curvature", "smoothness")  # nan, on a device, for 0 / 0
