@@ -163,7 +163,7 @@ def _watch_own(opt: Any, rho: float | None, optimizer: Optimizer | None, setting
 
     def let_go() -> None:
         opt.watchers.remove(seen)
-        opt._passes.tell_idle("watch")
+        opt._passes.warn_idle("watch")
 
     probe._let_go = let_go
     return probe

@@ -17,10 +17,11 @@ class StepReport:
 
     Attributes:
         stepped: whether the base optimizer stepped; False before the first step, and when a gradient was not finite.
-        rho: the radius that was asked for, the largest over the groups; after `Unnormalized` and `Capped` had their say.
+        rho: the radius that was asked for, the largest over the groups. Under `Unnormalized` and `Capped` it depends on
+            the norm.
         radius: the realised `||e||`: measured on the weights or, where `measured` is False, the one that was asked for.
-        dual_norm: `||a||_*`, the dual norm of what is climbed along, the first gradient unless an ascent says otherwise, over
-            all groups with rho > 0; None if no group has.
+        dual_norm: `||a||_*`, the dual norm of the ascent's vector, by default the first gradient, over all groups with rho > 0;
+            None if there is no such group.
         passes: gradient evaluations of the step, 1 or 2.
         gain: `<e, g> / <asked e, g>`, with one group `<e, g> / (rho ||g||_*)`: the share of the ascent that survives the
             rounding of the weights, 1 in float32 and float64; None if nothing was asked for, or it was not measured.
@@ -82,16 +83,16 @@ class StepReport:
         return block(title, rows)
 
 
-_RATIOS = ("gain", "cosine", "amplification", "curvature", "smoothness")  # nan, on a device, for 0 / 0
+_RATIOS = ("gain", "cosine", "amplification", "curvature", "smoothness")  # nan on a device for 0 / 0
 
 
 def read(record: dict[str, Any]) -> StepReport:
-    """A report from raw values; tensors become floats here, which is where a device is waited for."""
+    """Make a report from raw values; converting tensors to floats waits for the device."""
     values: dict[str, Any] = {k: float(v) if isinstance(v, Tensor) else v for k, v in record.items()}
     unknown = {k: None for k in _RATIOS if isinstance(values.get(k), float) and math.isnan(values[k])}
     return StepReport(**{**values, **unknown})
 
 
 def detached(loss: Any) -> Any:
-    """What a closure returned, without its graph."""
+    """The return value of a closure, detached if it is a tensor."""
     return loss.detach() if isinstance(loss, Tensor) else loss
