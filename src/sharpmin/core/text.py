@@ -10,9 +10,9 @@ WIDTH = 100
 
 
 def printable(text: str) -> str:
-    """The text with a question mark for every character that would not be shown as itself.
+    r"""The text with a question mark for every character that would not be shown as itself.
 
-    >>> printable("SGD\\x1b[31m")
+    >>> printable("SGD\x1b[31m")
     'SGD?[31m'
     """
     return "".join(c if c.isprintable() else "?" for c in text)

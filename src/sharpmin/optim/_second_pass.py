@@ -42,7 +42,8 @@ def descent_gradient(
     """d for every parameter with a second gradient; with telemetry or watchers also the comparison of g and G.
 
     Args:
-        state, settings: of the SAM.
+        state: that of the SAM.
+        settings: those of the SAM.
         watchers: called with the pair (g, d).
         context: of this step, for the descent.
         first: the gradients at w; zero for a parameter that has none.

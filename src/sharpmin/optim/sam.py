@@ -162,7 +162,8 @@ class SAM(Delegate):
     def needs_second_pass(self) -> bool:
         """Whether the step needs a pass at w + e; if not, that pass can be left out.
 
-        Before the block: whether a group's rho can be positive. Inside it: whether a weight has moved, as `rho.Gate` needs."""
+        Before the block: whether a group's rho can be positive. Inside it: whether a weight has moved, as `rho.Gate` needs.
+        """
         if not self.ascent.needs_clean:
             return True
         trip = self._passes.state.trip

@@ -1,4 +1,4 @@
-"""What a run shows at one radius of a grid, from the steps that were tried there."""
+"""The numbers at one radius of a grid, from the steps that were tried there."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from .trial import Seen
 
 @dataclass(frozen=True)
 class RhoPoint:
-    """One radius. g is the gradient at w, G that at w + e, D what SAM adds to g: G - g unless a descent says otherwise.
+    """The numbers at one radius. g is the gradient at w, G that at w + e, D = d - g with d the descent gradient, by default G.
 
     Attributes:
         rho: the radius.
-        losses: at w, a number a batch.
+        losses: at w, one for each batch.
         cancelled: kappa = - sum <g_a, D_b> / sum <g_a, g_b> over pairs of different batches a != b: the share of the mean
-            gradient that SAM's mean force cancels; 1: all of it, below 0: SAM speeds the descent up. None where the batches
-            do not resolve the mean gradient.
+            gradient that SAM's mean force cancels; 1: all of it, below 0: SAM speeds the descent up. None if the mean gradient
+            is not distinguishable from noise.
         interval: of `cancelled`, 95 %, leaving out one batch at a time.
-        rise: the mean of L(w + e) - L(w) on the same batch; None where `step` does not go by a closure.
+        rise: the mean of L(w + e) - L(w) on the same batch; None if `step` does not use a closure.
         cosine: the mean cosine of g and G on the same batch.
         amplification: mean <D, g> / mean ||g||^2, by how much SAM's gradient is longer along g.
         shares: ||e of a parameter||^2 / ||e||^2 by name, the mean over batches; they add up to 1.
@@ -45,7 +45,7 @@ class RhoPoint:
     fall: Difference | None = None
 
     def __str__(self) -> str:
-        """What was found at this radius.
+        """The numbers at this radius.
 
         >>> print(RhoPoint(0.05, (0.5, 0.7), cancelled=0.25, interval=(0.2, 0.3), rise=0.01, cosine=0.98, shares={"w": 1.0}))
         rho = 0.05
@@ -74,7 +74,7 @@ class RhoPoint:
 
     @classmethod
     def of(cls, rho: float, steps: Sequence[Seen], without: Sequence[float] = ()) -> RhoPoint:
-        """From its steps.
+        """Compute the numbers from steps at one radius.
 
         Args:
             rho: the radius.
@@ -100,7 +100,7 @@ class RhoPoint:
 
     @property
     def finite(self) -> bool:
-        """Whether every loss is a number."""
+        """Whether every loss is finite."""
         return all(map(math.isfinite, self.losses))
 
 

@@ -29,15 +29,15 @@ _ENDS = {"both": (1, -1), "largest": (1,), "smallest": (-1,)}
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What `hessian_spectrum` found; an end that was not asked for is ().
+    """The result of `hessian_spectrum`; an end that was not requested is ().
 
     Attributes:
         largest: the k largest eigenvalues, descending.
         smallest: the k smallest, ascending; negative ones are directions of descent.
-        largest_residuals, smallest_residuals: ||H v - lambda v||_2, each from a product of its own: some eigenvalue lies
-            within this of lambda.
+        largest_residuals, smallest_residuals: ||H v - lambda v||_2, each from one more product: an eigenvalue lies within
+            this distance of lambda.
         largest_vectors, smallest_vectors: if asked for, the unit eigenvectors, each a float64 tensor for every weight.
-        products: Hessian-vector products that it took, each a pass over the data, or two with differences.
+        products: the number of Hessian-vector products, each a pass over the data, or two with finite differences.
         method: of the products, "autograd" or "finite differences" (to three or four digits in float32).
     """
 
@@ -88,26 +88,29 @@ def hessian_spectrum(
     H v = grad <grad L(w), v> is summed over the batches, each with its number of samples (Pearlmutter, Fast Exact
     Multiplication by the Hessian, 1994), and fed to the Lanczos iteration of scipy (`eigsh`: Lehoucq, Sorensen & Yang, ARPACK
     Users' Guide, 1998). Spectra of nets this way: Yao et al., PyHessian: Neural Networks Through the Lens of the Hessian,
-    2020, arXiv:1912.07145. With n <= 32 weights, or k near n / 2, all of H is built. Of eigenvalues that coincide an iteration
-    may show fewer than there are.
+    2020, arXiv:1912.07145. With n <= 32 weights, or k near n / 2, all of H is built. Of equal eigenvalues the iteration may
+    find fewer than there are.
 
     Read-only and in evaluation mode, as `worst_loss`. Memory: about 2 k + 20 vectors of n numbers in float64.
 
     Args:
-        model, loss_fn, data: as in `worst_loss`.
+        model: as in `worst_loss`.
+        loss_fn: as in `worst_loss`.
+        data: as in `worst_loss`.
         k: how many at each end, from 1 to n.
         which: "both", "largest" or "smallest".
-        tol: the residual to reach, relative to the largest |eigenvalue|, > 0. An eigenvalue that stands alone is far closer;
-            where many crowd, as at 0 in an overparametrised net, 1e-5 may cost thousands of products.
+        tol: the residual to reach, relative to the largest |eigenvalue|, > 0. The error of an isolated eigenvalue is far
+            smaller; in a cluster, as at 0 in an overparametrised net, 1e-5 may cost thousands of products.
         seed: of the first vector.
         vectors: whether to return the eigenvectors.
-        max_products: give up after about as many products at one end.
+        max_products: stop with an error after about as many products at one end.
 
     Returns:
         A `Spectrum`.
 
     Raises:
-        TypeError, ValueError: as in `worst_loss`; also for k, which or tol out of range, or a product that is not finite.
+        TypeError: as in `worst_loss`; also for k, which or tol out of range, or a product that is not finite.
+        ValueError: as in `worst_loss`; also for k, which or tol out of range, or a product that is not finite.
         RuntimeError: if `max_products` are not enough.
         MissingExtraError: if scipy is not installed.
 
