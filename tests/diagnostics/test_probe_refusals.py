@@ -193,7 +193,7 @@ class Checkpointed(nn.Module):
         (lambda: mse_loss, mse_loss, TypeError, "model=function; give the torch.nn.Module"),
         (lambda: net().requires_grad_(False), mse_loss, ValueError, "no weight requires a gradient"),
         (lambda: nn.LazyLinear(1), mse_loss, ValueError, "without a shape yet"),
-        (lambda: torch.jit.trace(net(), samples()[0]), mse_loss, TypeError, "TorchScript module cannot be put back"),
+        (lambda: torch.jit.trace(net(), samples()[0]), mse_loss, TypeError, "TorchScript module cannot be restored"),
         (lambda: nn.Linear(3, 1, dtype=torch.complex128), mse_loss, TypeError, "weights are complex"),
         (lambda: cut(net()), mse_loss, ValueError, "does not depend on any trainable weight"),
         (Checkpointed, mse_loss, ValueError, r"reentrant checkpointing.*use_reentrant=False"),

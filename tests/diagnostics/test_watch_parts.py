@@ -89,4 +89,4 @@ def test_another_base_is_never_called_free():
         steps_of(opt, lambda: (w**2).sum() + 1, 40)
         found = sm.diagnose(probe)
         assert found.state is state
-        assert any("RMSprop are taken for those of SGD" in remark for remark in found.remarks) is (base is torch.optim.RMSprop)
+        assert any("RMSprop are treated as those of SGD" in remark for remark in found.remarks) is (base is torch.optim.RMSprop)

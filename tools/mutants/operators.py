@@ -65,9 +65,9 @@ class Mutant:
 
 
 def mutants(source: str) -> list[Mutant]:
-    """Every mutant of a file, in order.
+    r"""Every mutant of a file, in order.
 
-    >>> [m.new for m in mutants("def f(a):\\n    return a + 1\\n")]
+    >>> [m.new for m in mutants("def f(a):\n    return a + 1\n")]
     ['return None', '(a - 1)', '2', '0']
     """
     return list(_Maker(source).walk(ast.parse(source), "", ""))

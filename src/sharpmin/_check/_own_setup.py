@@ -20,7 +20,7 @@ from ._setup import LossFn, Setup, untouched
 
 
 def check(model: nn.Module, loss_fn: LossFn, batch: tuple[Any, Any], opt: Any, *, door: str | None = None) -> Report:
-    """Check a training set-up: does this SAM, with this model and this batch, do what SAM should?
+    r"""Check a training set-up: does this SAM, with this model and this batch, do what SAM should?
 
     Everything runs on copies. Model, optimizer, gradients, modes and random states are bit for bit as before afterwards; it
     takes the memory of two more set-ups and the time of some hundred passes. Forward hooks of the model are copied and fire.
@@ -48,7 +48,7 @@ def check(model: nn.Module, loss_fn: LossFn, batch: tuple[Any, Any], opt: Any, *
     >>> batch = torch.randn(8, 2), torch.randn(8, 1)
     >>> opt = sm.SAM(torch.optim.Adam(model.parameters(), lr=0.01), rho=0.05)
     >>> for outcome in sm.check(model, nn.functional.mse_loss, batch, opt).failed:
-    ...     print(f"{outcome.family}: {outcome.observed}\\n{outcome.fix}")
+    ...     print(f"{outcome.family}: {outcome.observed}\n{outcome.fix}")
     batchnorm-once: 3 of 3 buffers are not those of one pass: 1.running_mean, 1.num_batches_tracked counts 2
     pass model=model to sharpmin.SAM (and no `buffers` filter that leaves them out)
     """

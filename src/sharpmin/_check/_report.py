@@ -35,6 +35,9 @@ class Outcome:
     fix: str
     faults: tuple[int, ...] = ()
 
+    def __str__(self) -> str:
+        return "\n".join(_lines(self, len(self.family), len(self.status)))
+
     def record(self) -> dict[str, Any]:
         """A plain dict, ready for JSON."""
         return {**asdict(self), "faults": list(self.faults)}

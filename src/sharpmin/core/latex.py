@@ -16,10 +16,10 @@ _SIGNS = {
 
 
 def escaped(text: str) -> str:
-    """Text as LaTeX shows it: special characters escaped, Greek letters and signs as mathematics.
+    r"""Text as LaTeX shows it: special characters escaped, Greek letters and signs as mathematics.
 
     >>> escaped("50 % of β² & x_t")
-    '50 \\\\% of $\\\\beta^2$ \\\\& x\\\\_t'
+    '50 \\% of $\\beta^2$ \\& x\\_t'
     """
     return joined("".join(_SIGNS.get(character, character) for character in text))
 
@@ -30,7 +30,7 @@ def joined(text: str) -> str:
 
 
 def tabular(columns: str, heads: Sequence[str], rows: Iterable[Sequence[str] | str]) -> str:
-    """A `tabular` that needs the package booktabs.
+    r"""A `tabular` that needs the package booktabs.
 
     Args:
         columns: an alignment for each, such as "lrr".
@@ -41,13 +41,13 @@ def tabular(columns: str, heads: Sequence[str], rows: Iterable[Sequence[str] | s
         ValueError: if a row has another number of cells.
 
     >>> print(tabular("lr", ["method", "loss"], [["SAM", "0.5"]]), end="")
-    \\begin{tabular}{lr}
-    \\toprule
-    method & loss \\\\
-    \\midrule
-    SAM & 0.5 \\\\
-    \\bottomrule
-    \\end{tabular}
+    \begin{tabular}{lr}
+    \toprule
+    method & loss \\
+    \midrule
+    SAM & 0.5 \\
+    \bottomrule
+    \end{tabular}
     """
     body: list[str] = []
     for row in (heads, *rows):

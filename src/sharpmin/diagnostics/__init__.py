@@ -1,7 +1,7 @@
-"""Is rho what holds a run up? Statistics of a run's own two gradients, the verdict, and the experiment that settles it.
+"""Does rho keep the training loss of a run too high? Statistics of its two gradients, a verdict, and an experiment.
 
-And probes of where it stands: the worst loss within rho, m-sharpness, the ends of the Hessian spectrum, its trace,
-critical sharpness, the loss along directions, and the shares of the layers and of the logits in what SAM changes.
+Also probes of a model at its weights: the worst loss within rho, m-sharpness, the ends of the Hessian spectrum, its trace,
+critical sharpness, the loss along directions, and the shares of layers and logits in D = G - g.
 """
 
 from ._rho.point import RhoPoint

@@ -1,4 +1,4 @@
-"""Copies of a run that go on beside it: joint copies, the random state put back, and losses that are numbers."""
+"""Copies of a run that train on beside it: joint deep copies, restored random states, and checked losses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Step = Callable[[nn.Module, SAM, Any], Any]
 
 @contextmanager
 def aside(opt: SAM) -> Iterator[None]:
-    """Every branch starts from the random state of the run, and leaves it as it was."""
+    """A block that restores the random state of the run at its end, for each branch."""
     state = Randomness([p for group in opt.param_groups for p in group["params"]], None)
     try:
         yield
@@ -29,7 +29,7 @@ def aside(opt: SAM) -> Iterator[None]:
 
 
 def copied(model: nn.Module, opt: SAM, scheduler: Any, owner: str) -> tuple[nn.Module, SAM, Any]:
-    """A copy of model, optimizer and scheduler, joint, so that they move each other; whoever watches `opt` does not see it."""
+    """A joint deep copy of model, optimizer and scheduler; probes of `opt` do not watch the copy."""
     try:
         return copy.deepcopy((model, opt, scheduler))
     except (TypeError, AttributeError, pickle.PicklingError) as error:
@@ -39,7 +39,7 @@ def copied(model: nn.Module, opt: SAM, scheduler: Any, owner: str) -> tuple[nn.M
 
 
 def loss_of(value: Any, owner: str) -> float:
-    """What a step returned, as a number."""
+    """The loss that `step` returned, as a float."""
     if not isinstance(value, (int, float, Tensor)):
         raise TypeError(f"{owner}: step returned {value!r}; it must return the loss at w, as opt.step(closure) does")
     return float(value.detach()) if isinstance(value, Tensor) else float(value)

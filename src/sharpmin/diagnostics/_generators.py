@@ -1,4 +1,4 @@
-"""Random states of torch, Python, NumPy and a loader, at one moment."""
+"""Stored random states of torch, Python, NumPy and a data loader."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sharpmin.optim._effects.rng import RandomState
 
 
 class Randomness:
-    """Every generator that a forward pass or a loader may draw from, at one moment.
+    """The states of every generator that a forward pass or a loader may draw from.
 
     >>> state = Randomness([], None)
     >>> first = torch.rand(2), random.random()
@@ -26,12 +26,12 @@ class Randomness:
     def __init__(self, parameters: Sequence[Tensor], data: object):
         self._torch = RandomState(parameters)
         self._python = random.getstate()
-        numpy = sys.modules.get("numpy")  # never imported for this
+        numpy = sys.modules.get("numpy")  # NumPy's generator only if NumPy is imported already
         self._numpy: tuple[Any, Any] | None = None if numpy is None else (numpy, numpy.random.get_state())
         self._own = [(g, g.get_state()) for g in _generators(data)]
 
     def put_back(self) -> None:
-        """Set every generator to that moment."""
+        """Restore every generator."""
         self._torch.put_back()
         random.setstate(self._python)
         if self._numpy is not None:

@@ -1,4 +1,4 @@
-"""`OnHold`: halve rho whenever the verdict is that rho holds the training loss up."""
+"""`OnHold`: halve rho whenever the verdict is that rho keeps the training loss too high."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ _HOLDS = (State.HOLDS, State.RHO_FLOOR, State.TWO_CYCLE, State.TRAP)
 
 
 class OnHold:
-    """Multiplies rho by a factor when it holds the training loss up; like a scheduler, `step()` goes after every epoch.
+    """Multiplies rho by a factor when it keeps the training loss too high; call `step()` after every epoch.
 
-    A tool for the training objective, not for accuracy: under label noise, what converges memorises (docs/plateau.md). After
-    a change it waits until the window has enough blocks at the new rho. It goes into checkpoints by `state_dict`.
+    A tool for the training objective, not for accuracy: under label noise a run that converges memorises it
+    (docs/plateau.md). After a change it waits until the window has enough blocks at the new rho. It goes into
+    checkpoints by `state_dict`.
 
     Args:
         opt: a `sharpmin.SAM` whose rho is a number in every group.
-        probe: what watches it.
-        factor: in (0, 1).
-        blocks: of the window, at least 5.
+        probe: the probe of `opt`.
+        factor: by which rho is multiplied, in (0, 1).
+        blocks: the blocks of the window, at least 5.
 
     Raises:
-        TypeError: if `opt` is no sharpmin.SAM, or a number is none.
-        ValueError: if rho is a schedule, which decides by itself, or a number makes no sense.
+        TypeError: if `opt` is no sharpmin.SAM, or another argument is no number.
+        ValueError: if rho is a schedule, or a number is out of range.
     """
 
     def __init__(self, opt: SAM, probe: Probe, *, factor: float = 0.5, blocks: int = 10):
         if not isinstance(opt, SAM):
             raise TypeError(f"OnHold: opt is a {type(opt).__name__}; give the sharpmin.SAM whose rho is to be halved")
         if any(isinstance(group["rho"], RhoSchedule) for group in opt.param_groups):
-            raise ValueError("OnHold: rho is a schedule, which decides by itself; give SAM a number, such as rho=0.05")
+            raise ValueError("OnHold: rho is a schedule, which OnHold cannot halve; give SAM a number, such as rho=0.05")
         if not 0 < finite(factor, "factor", "OnHold") < 1:
             raise ValueError(f"OnHold: factor={factor!r}; factor must be in (0, 1)")
         if positive_integer(blocks, "blocks", "OnHold") < LEAST_BLOCKS:
@@ -45,8 +46,11 @@ class OnHold:
         self.changes = 0
         self._seen = probe.step
 
+    def __repr__(self) -> str:
+        return f"OnHold(factor={self.factor}, blocks={self.blocks}, changes={self.changes})"
+
     def step(self) -> Diagnosis | None:
-        """Look, and halve; the diagnosis, or None while the window is too short."""
+        """Diagnose the run and halve rho if it holds the loss up; returns the diagnosis, or None if the window is too short."""
         since = [row for row in self.probe.log.blocks if row["first"] >= self._seen]
         if len(since) < self.blocks:
             return None
@@ -62,9 +66,9 @@ class OnHold:
         return found
 
     def state_dict(self) -> dict[str, Any]:
-        """How often it has changed rho; rho itself is in the optimizer's."""
+        """The number of changes; rho itself is in the optimizer's state dict."""
         return {"changes": self.changes}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on; the window starts anew."""
+        """Restore the number of changes; a new window starts."""
         self.changes, self._seen = int(state["changes"]), self.probe.step

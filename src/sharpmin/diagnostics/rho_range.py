@@ -1,4 +1,4 @@
-"""Which rho is worth a run? A short test over a grid: what each does to the gradient, the loss, and a short run."""
+"""`rho_range`: which rho to try first, from a short test of a grid of radii on copies of a run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import nn
 
 from sharpmin.core.jsonable import jsonable
 from sharpmin.core.rho import finite, positive_integer
+from sharpmin.core.text import wrapped
 from sharpmin.optim._effects.guard import require_free
 from sharpmin.optim.sam import SAM
 
@@ -22,24 +23,24 @@ from ._run.ahead import scheduler_of
 from ._run.watch import require_pair
 
 RHOS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-"""The grid, for the L2 geometry; a factor of about 2 is as fine as validation tells radii apart."""
+"""The default grid, for the L2 geometry; radii closer than a factor of 2 rarely differ in validation."""
 
 LEAST_BATCHES, LEAST_STEPS = 4, 20
 
 Progress = Callable[[int, int], None]
-"""Called with the gradient evaluations that are done and those of the whole test, first with 0."""
+"""A function of the gradient evaluations done so far, first 0, and of their total."""
 
 
 @dataclass(frozen=True)
 class RhoRange:
-    """What `rho_range` found; `print` it.
+    """The result of `rho_range`; `print` it.
 
     Attributes:
-        points: one a radius, the smallest first.
+        points: one for each radius, the smallest first.
         without: the losses at w of the branch with rho = 0 along the short run; none at the present weights.
-        steps: of the short run; None at the present weights.
-        claims: what follows for this run.
-        evaluations: gradients that the test took, two a step with rho > 0.
+        steps: the length of the short run; None at the present weights.
+        claims: what the rules say for this run.
+        evaluations: the number of gradients computed, two for each step with rho > 0.
     """
 
     points: tuple[RhoPoint, ...]
@@ -50,7 +51,7 @@ class RhoRange:
 
     @property
     def no_effect(self) -> float | None:
-        """The largest radius, with all smaller ones of the grid, that does nothing measurable; None if none does so."""
+        """The largest radius up to which no radius of the grid has a measurable effect, or None."""
         return self.claims.no_effect
 
     @property
@@ -64,16 +65,16 @@ class RhoRange:
         return self.claims.first
 
     def explain(self) -> str:
-        """A table, a line a radius, and what follows from it in plain sentences."""
+        """A table with a line for each radius, and the claims as sentences."""
         run, count = self.steps is not None, len(self.points[0].losses)
         said = sentences(self.claims, [point.rho for point in self.points], count, run=run)
         return "\n".join([*table(self.points, run=run), "", *said])
 
     def __str__(self) -> str:
-        return self.explain()
+        return "\n".join(line for text in self.explain().split("\n") for line in wrapped(text) or [""])
 
     def record(self) -> dict[str, Any]:
-        """As plain values, for JSON; None where a number is not finite."""
+        """The result as plain values for JSON; numbers that are not finite become None."""
         whole: dict[str, Any] = jsonable(asdict(self))
         return whole
 
@@ -118,14 +119,13 @@ def rho_range(
         model: the model; it is copied together with `opt`, and neither changes.
         opt: its `sharpmin.SAM`. Each radius replaces its rho: a schedule keeps its shape, groups keep their ratio.
         step: does what one step of the run does, `step(model, opt, batch)` with the copies, and returns the loss at w; the
-            same as for `toggle`. Where it does not go by a closure, `opt.step(closure)`, no loss at w + e is known.
-        batches: what the steps are fed, in order; at least 4, and at least `steps`.
+            same as for `toggle`. If it does not call `opt.step(closure)`, the loss at w + e is not known.
+        batches: the batches of the steps, in order; at least 4, and at least `steps`.
         rhos: the grid, numbers > 0.
         steps: of a short run, at least 20; None to stay at the present weights.
         scheduler: the learning rate scheduler of the run, of torch: every short run has a copy of its own.
-        every: after how many steps the run calls it.
-        progress: called with the gradient evaluations done and those of the whole test: first with 0, before anything is
-            computed.
+        every: the number of steps between two calls of the scheduler.
+        progress: called with the gradient evaluations done so far and their total, first with 0.
 
     Returns:
         The `RhoRange`.
@@ -177,7 +177,7 @@ def rho_range(
 
 @dataclass(frozen=True)
 class _Tried:
-    """Steps of copies of one run, at any radius."""
+    """Runs steps on copies of one run, at any radius."""
 
     model: nn.Module
     opt: SAM
@@ -188,7 +188,7 @@ class _Tried:
     count: Callable[[int], None]
 
     def here(self, rho: float) -> list[Seen]:
-        """The first step on every batch, each from the present weights: a copy for each."""
+        """One step from the present weights on every batch, each on a new copy."""
         seen = []
         with aside(self.opt):
             for batch in self.batches:
@@ -197,7 +197,7 @@ class _Tried:
         return seen
 
     def run(self, rho: float) -> list[Seen]:
-        """A copy that goes on over all batches."""
+        """A copy that trains on all batches."""
         seen = []
         with aside(self.opt):
             trial = Trial(self.model, self.opt, self.scheduler, rho, "rho_range")
@@ -219,7 +219,7 @@ def _grid(rhos: Iterable[float]) -> list[float]:
 
 
 def _checked(model: object, opt: object, batches: Any, steps: int | None) -> list[Any]:
-    """The batches that are fed, or one clear error for what cannot be tried."""
+    """Check the arguments; returns the batches to use."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"rho_range: model is a {type(model).__name__}; give the torch.nn.Module of the run")
     if not isinstance(opt, SAM):

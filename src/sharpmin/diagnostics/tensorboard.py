@@ -9,16 +9,16 @@ from ._run.scalars import scalars
 
 
 class Scalars(Protocol):
-    """What is used of a `torch.utils.tensorboard.SummaryWriter`."""
+    """The method of a `torch.utils.tensorboard.SummaryWriter` that is used."""
 
     def add_scalar(self, tag: str, scalar_value: float, global_step: int) -> Any:
-        """Take one number."""
+        """Record one number."""
 
 
 class TensorBoard:
-    """Writes the scalars of each row to a `SummaryWriter` of yours: `sm.watch(opt, to=["run.jsonl", TensorBoard(writer)])`.
+    """Writes the scalars of each row to a `SummaryWriter`: `sm.watch(opt, to=["run.jsonl", TensorBoard(writer)])`.
 
-    What a row lacks, or is not finite, is left out. The writer stays yours to close.
+    Missing and non-finite numbers are left out. The writer is not closed.
 
     Args:
         writer: a `torch.utils.tensorboard.SummaryWriter`, or anything with its `add_scalar`.
@@ -38,8 +38,11 @@ class TensorBoard:
     def __init__(self, writer: Scalars, *, prefix: str = "sharpmin"):
         self.writer, self.prefix = writer, prefix
 
+    def __repr__(self) -> str:
+        return f"TensorBoard({type(self.writer).__name__}, prefix={self.prefix!r})"
+
     def __call__(self, row: Row) -> None:
-        """Take a row of a watched run."""
+        """Write the scalars of one row."""
         step, values = scalars(row, prefix=self.prefix)
         for tag, value in values.items():
             self.writer.add_scalar(tag, value, step)

@@ -1,7 +1,6 @@
-"""The experiment that settles it: copies of a run go on from here with rho, without it, with half of it, on the same batches.
+"""`toggle`: copies of a run go on with rho, without it, or with half of it, on the same batches.
 
-The copies share nothing with the run, and the random generators are put back, so the run goes on bit for bit as if nobody had
-looked.
+The copies share nothing with the run, and the random generators are restored, so the run itself is unchanged bit for bit.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from sharpmin.core.rho import RhoSchedule, Scalar, StepInfo, positive_integer
+from sharpmin.core.text import block, brief
 from sharpmin.optim.sam import SAM
 
 from ._branches import Step, aside, copied, loss_of
@@ -22,7 +22,7 @@ from ._run.ahead import scheduler_of
 
 @dataclass(frozen=True)
 class Scaled(RhoSchedule):
-    """`factor` times another radius: a branch of a toggle.
+    """`factor` times another radius, for a branch of a toggle.
 
     >>> Scaled(0.1, 0.5)(StepInfo(step=0))
     0.05
@@ -44,12 +44,12 @@ BRANCHES: Mapping[str, tuple[float, float]] = {"rho": (1, 1), "rho = 0": (0, 1),
 
 @dataclass(frozen=True)
 class Difference:
-    """The fall of the loss against the branch that goes on unchanged, over the second half of the steps.
+    """How much lower the loss is than in the branch "rho", over the second half of the steps.
 
     Attributes:
         mean: positive where this branch has the lower loss.
-        interval: 95 %, from paired differences on the same batches, in blocks.
-        final: the fall by `evaluate` at the end, if it was given.
+        interval: 95 %, from block means of paired differences on the same batches.
+        final: the difference of `evaluate` at the end, if it was given.
     """
 
     mean: float
@@ -58,7 +58,7 @@ class Difference:
 
     @classmethod
     def of(cls, unchanged: Sequence[float], other: Sequence[float], final: float | None = None) -> Difference:
-        """From the losses of two branches that saw the same batches, at least 20 each."""
+        """Compute it from the losses of two branches on the same batches, at least 20 each."""
         half = len(unchanged) // 2
         falls = [a - b for a, b in zip(unchanged[half:], other[half:], strict=True)]
         mean, error = math.fsum(falls) / len(falls), _error(falls)
@@ -66,34 +66,41 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Whether the interval excludes 0."""
         return self.interval[0] > 0 or self.interval[1] < 0
 
 
 @dataclass(frozen=True)
 class Toggle:
-    """What the branches did.
+    """The result of `toggle`.
 
     Attributes:
-        losses: for each branch the loss of every step, at w.
-        differences: for each branch but "rho" its fall against it.
+        losses: for each branch the loss at w of every step.
+        differences: for each branch but "rho" the difference from it.
     """
 
     losses: dict[str, list[float]]
     differences: dict[str, Difference]
 
     def __str__(self) -> str:
-        lines = []
+        """The branches, each against the one that goes on with rho.
+
+        >>> fall = Difference(0.03, (0.02, 0.04))
+        >>> print(Toggle({"rho": [0.5] * 40}, {"rho = 0": fall, "lr / 2": Difference(0.01, (-0.01, 0.03))}))
+        training loss of copies that took 40 steps, against the one that goes on with rho
+          rho = 0  0.03 lower           95 %: 0.02 to 0.04
+          lr / 2   no clear difference  95 %: -0.01 to 0.03 lower
+        """
+        rows = []
         for name, d in self.differences.items():
             what = "lower" if d.mean > 0 else "higher"
-            low, high = sorted(abs(v) for v in d.interval) if d.clear else d.interval
-            told = (
-                f"{abs(d.mean):.3g} {what} (95 %: {low:.3g} to {high:.3g})"
-                if d.clear
-                else f"no clear difference ({d.mean:+.2g})"
-            )
-            lines.append(f"{name}: training loss {told}")
-        return "\n".join(lines)
+            if d.clear:
+                low, high = sorted(abs(v) for v in d.interval)
+                rows.append((name, f"{brief(abs(d.mean))} {what}", f"95 %: {brief((low, high))}"))
+            else:
+                rows.append((name, "no clear difference", f"95 %: {brief(d.interval)} lower"))
+        steps = len(next(iter(self.losses.values())))
+        return block(f"training loss of copies that took {steps} steps, against the one that goes on with rho", rows)
 
 
 def toggle(
@@ -113,8 +120,8 @@ def toggle(
         model: the model; it is copied together with `opt`, and neither changes.
         opt: its `sharpmin.SAM`.
         step: does what one step of the run does: `step(model, opt, batch)` with the copies; returns the loss at w.
-        batches: what the steps are fed, in order; a quarter of the window that was diagnosed is enough.
-        branches: any of "rho = 0", "rho / 2", "lr / 2"; "rho" goes along.
+        batches: the batches of the steps, in order; a quarter of the diagnosed window is enough.
+        branches: any of "rho = 0", "rho / 2", "lr / 2"; "rho" is always run.
         evaluate: called with each branch's model at the end, such as the loss over the whole training set.
         scheduler: the learning rate scheduler of the run, of torch: every branch goes on with a copy of its own.
         every: after how many steps the run calls it: 1, or the steps of an epoch.
@@ -162,7 +169,7 @@ def toggle(
 
 
 def _branch(model: nn.Module, opt: SAM, scheduler: Any, rho: float, lr: float) -> tuple[nn.Module, SAM, Callable[[], None]]:
-    """A copy of model, optimizer and scheduler, joint, so that they move each other; whoever watches `opt` does not see it."""
+    """A joint copy of model, optimizer and scheduler with these factors of rho and lr."""
     net, branch, ahead = copied(model, opt, scheduler, "toggle")
     _scale(branch, lr)
     for group in branch.param_groups:
@@ -171,7 +178,7 @@ def _branch(model: nn.Module, opt: SAM, scheduler: Any, rho: float, lr: float) -
 
     def go_on() -> None:
         if ahead is not None:
-            _scale(branch, 1 / lr)  # some go on from the present rate, others from the first one: they see their own
+            _scale(branch, 1 / lr)  # the scheduler sees its own rate: some compute the next one from it
             ahead.step()
             _scale(branch, lr)
 
@@ -189,7 +196,7 @@ def _difference(losses: Mapping[str, list[float]], finals: Mapping[str, float | 
 
 
 def _error(values: Sequence[float], blocks: int = 10) -> float:
-    """Half of a 95 % interval of the mean, from block means, since neighbours depend on each other."""
+    """Half of a 95 % interval of the mean, from block means, since neighbouring values are correlated."""
     size = len(values) // blocks
     means = [math.fsum(values[at : at + size]) / size for at in range(0, size * blocks, size)]
     middle = math.fsum(means) / blocks

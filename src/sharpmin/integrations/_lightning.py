@@ -126,7 +126,7 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let go of the strategy, and say so if SAM has never climbed."""
         if self._sam is not None:
-            self._sam._passes.tell_idle("LightningSAM")
+            self._sam._passes.warn_idle("LightningSAM")
         self._release()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:

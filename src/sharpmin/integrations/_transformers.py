@@ -128,7 +128,7 @@ class SAMTrainerMixin:
         """The Trainer's, which says at its end if SAM has never climbed."""
         parent: Any = super()
         done = parent.train(*args, **kwargs)
-        self.sam._passes.tell_idle(_NAME)
+        self.sam._passes.warn_idle(_NAME)
         return done
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:

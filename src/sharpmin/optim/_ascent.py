@@ -1,4 +1,4 @@
-"""The vector to climb along: this step's gradient, or something that costs less or wobbles less.
+"""The vector a that the perturbation follows: this step's gradient, or one that is cheaper or less noisy.
 
 | ascent | a_t | passes a step |
 |---|---|---|
@@ -37,7 +37,7 @@ class Gradient(Ascent):
     def update(
         self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, context: Context
     ) -> tuple[Sequence[Tensor | None], ParameterState]:
-        """The gradients."""
+        """Return the gradients unchanged."""
         return grads, state
 
 
@@ -70,14 +70,14 @@ class Ema(Ascent):
     def update(
         self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, context: Context
     ) -> tuple[Sequence[Tensor | None], ParameterState]:
-        """The averages; a parameter without a gradient keeps its own and stays."""
+        """Return the new averages; a parameter without a gradient keeps its average and is not perturbed."""
         return running_mean(weights, grads, state, self.theta)
 
 
 def running_mean(
     weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, share: float
 ) -> tuple[list[Tensor | None], ParameterState]:
-    """m = (1 - share) m + share g for every gradient that is there, from 0; and the state, which takes no m with an inf or nan.
+    """Return m = (1 - share) m + share g, starting from m = 0, and the next state; an m with inf or nan is not stored.
 
     >>> w = torch.zeros(1)
     >>> running_mean([w], [torch.ones(1)], {}, 0.5)[0]
@@ -93,11 +93,11 @@ def running_mean(
 
 @dataclass(frozen=True)
 class Momentum(Ascent):
-    """MSAM: a_t = -m_t, minus the momentum that the base optimizer keeps anyway, so one gradient a step is enough.
+    """MSAM: a_t = -m_t, minus the momentum that the base optimizer keeps anyway, so a step needs one pass.
 
     Becker, Altrock & Risse, Momentum-SAM: Sharpness Aware Minimization without Computational Overhead, 2024,
-    arXiv:2401.12033, algorithm 1: `e = -rho m / ||m||`, against the gradients of the past. The first step has no
-    momentum and is the base's. Write only `with opt.perturbed(): ...backward()`, then `step()`; a closure runs once.
+    arXiv:2401.12033, algorithm 1: `e = -rho m / ||m||`. The first step has no momentum,
+    so it is a plain step of the base. Write only `with opt.perturbed(): ...backward()`, then `step()`; a closure runs once.
 
     >>> import torch
     >>> w = torch.zeros(1)
@@ -110,7 +110,7 @@ class Momentum(Ascent):
     def update(
         self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, context: Context
     ) -> tuple[Sequence[Tensor | None], ParameterState]:
-        """Minus `momentum_buffer` (SGD) or `exp_avg` (Adam and its kin)."""
+        """Return minus `momentum_buffer` (SGD) or `exp_avg` (Adam and similar optimizers)."""
         kept = [context.base_state.get(w, {}) for w in weights]
         buffers = [own.get("momentum_buffer", own.get("exp_avg")) for own in kept]
         return on_present(negated, buffers), state
@@ -124,14 +124,14 @@ class Momentum(Ascent):
         for group in groups:
             if not group.get("momentum") and "betas" not in group:
                 raise ValueError(
-                    "SAM: ascent=Momentum() climbs along the momentum of the base optimizer, and this base keeps none; use "
+                    "SAM: ascent=Momentum() needs the momentum of the base optimizer, and this base keeps none; use "
                     "SGD(..., momentum=0.9) or Adam"
                 )
 
 
 @dataclass(frozen=True)
 class PreviousGradient(Ascent):
-    """S2-SAM: a_t is the gradient that the previous step used, so one gradient a step is enough.
+    """S2-SAM: a_t is the gradient that the previous step used, so a step needs one pass.
 
     Ji, Li, Fu, Afghah, Guo, Yuan & Ma, A Single-Step, Sharpness-Aware Minimization is All You Need to Achieve Efficient and
     Accurate Sparse Training, NeurIPS 2024: `e_t = rho G_{t-1} / ||G_{t-1}||` with `G_t = grad f(w_t + e_t)`, as in its
@@ -153,7 +153,7 @@ class PreviousGradient(Ascent):
     learns: ClassVar[bool] = True
 
     def learn(self, weights: Sequence[Tensor], grads: Sequence[Tensor], state: ParameterState) -> ParameterState:
-        """Copies of the gradients; what it had where one is not finite."""
+        """Return copies of the gradients as the next state; where a gradient is not finite, the old copy stays."""
         new = clone_all([dense(g) for g in grads])
         before = [state[w] if w in state else torch.zeros_like(g) for w, g in zip(weights, new, strict=True)]
         return dict(zip(weights, finite_or(new, before), strict=True))
@@ -161,6 +161,6 @@ class PreviousGradient(Ascent):
     def update(
         self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, context: Context
     ) -> tuple[Sequence[Tensor | None], ParameterState]:
-        """The copies, towards a growing loss; None for a parameter that has none."""
+        """Return the stored gradients, with their sign set so that the loss grows; None for a parameter without one."""
         kept = [state.get(w) for w in weights]
         return on_present(negated, kept) if context.group.get("maximize") else kept, state

@@ -1,4 +1,4 @@
-"""What of a checkpoint is the base optimizer's own: refused before the load where it cannot be right, put back if it fails."""
+"""Loading the base optimizer's part of a checkpoint: checked before the load, rolled back if the load fails."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _ENTRY_BY_ENTRY = {getattr(optim, name) for name in _NAMES if hasattr(optim, nam
 
 
 def check(state_dict: Mapping[str, Any], base: Optimizer) -> None:
-    """Refuse a state that no base can go on from.
+    """Refuse a state with nan or with tensors of wrong shapes.
 
-    That of an optimizer of torch which works entry by entry must have the shapes of the parameters; what another one keeps
-    (a projection, rows and columns, a history) may have any.
+    Shapes are checked for torch's own entrywise optimizers only; other optimizers may store tensors of any shape (a
+    projection, row and column statistics, a history).
 
     Raises:
         ValueError: if a number or a tensor in state or groups is nan, or has a wrong shape.
@@ -37,7 +37,7 @@ def check(state_dict: Mapping[str, Any], base: Optimizer) -> None:
         for name, value in entry.items() if isinstance(entry, Mapping) else ():
             _refuse_nan(value, f"{name} of parameter {key}")
     owners = (one for one in bases_of(base) for _ in one.param_groups)
-    for saved, live, owner in zip(groups, base.param_groups, owners, strict=False):  # another count is refused elsewhere
+    for saved, live, owner in zip(groups, base.param_groups, owners, strict=False):  # the base refuses other lengths
         if type(owner) in _ENTRY_BY_ENTRY:
             _check_shapes(state, saved.get("params", ()), live["params"])
 
@@ -69,9 +69,9 @@ def _check_shapes(state: Mapping[Any, Any], saved: Sequence[Any], live: Sequence
 
 @contextmanager
 def all_or_nothing(base: Optimizer) -> Iterator[None]:
-    """Put back what the base and those inside it held, if the block is left by an exception: a load may fail half way.
+    """Restore groups and state of the base, and of the optimizers it wraps, if the block raises.
 
-    Loading replaces groups and states by new ones, so the old ones are kept by reference.
+    Loading replaces these objects by new ones, so references to the old ones are enough.
     """
     was = [(one, dict(vars(one))) for one in [base, *steppers_of(base)]]
     try:

@@ -1,4 +1,4 @@
-"""Several base optimizers under one SAM: one ball for all of their parameters, and each steps its own."""
+"""Several base optimizers under one SAM: they share one norm and one radius, and each steps its own parameters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.optim.optimizer import Optimizer
 
 
 class Bases(Optimizer):
-    """The bases as one optimizer that owns nothing; its state dict has the common form, their groups one after the other.
+    """Several optimizers seen as one; its state dict lists the groups of all bases, in their order.
 
     >>> import torch
     >>> a, b = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
@@ -38,7 +38,7 @@ class Bases(Optimizer):
         super().__setstate__({})
 
     def __getattr__(self, name: str) -> Any:
-        """A public method that some of the bases have: it calls them all."""
+        """Return a function that calls this public method on every base that has it."""
         found = [] if name.startswith("_") else [getattr(b, name) for b in self.__dict__.get("bases", ()) if hasattr(b, name)]
         if not found or not all(map(callable, found)):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -51,15 +51,15 @@ class Bases(Optimizer):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of all bases, in their order: the groups are their own, the list is not."""
+        """A new list with the groups of all bases, in their order; the groups are the bases' own dicts."""
         return [group for base in self.bases for group in base.param_groups]
 
     @param_groups.setter
     def param_groups(self, groups: list[dict[str, Any]]) -> None:
-        """Take over a list with as many groups.
+        """Distribute a list of the same length over the bases.
 
         Raises:
-            ValueError: if it has more or fewer, since nobody could say whose they are.
+            ValueError: if the number of groups differs.
         """
         if len(groups) != len(self.param_groups):
             raise ValueError("SAM: with several bases, set opt.base.bases[i].param_groups, so that each keeps its own")
@@ -68,36 +68,36 @@ class Bases(Optimizer):
 
     @property
     def state(self) -> Any:  # type: ignore[override]
-        """The states of all bases, to be read."""
+        """A merged, read-only view of the states of all bases."""
         return MappingProxyType({p: own for base in self.bases for p, own in base.state.items()})
 
     @property
     def defaults(self) -> dict[str, Any]:  # type: ignore[override]
-        """What holds for new groups: nothing, since they go to one of the bases."""
+        """Empty: new groups are added to one of the bases, which has its own defaults."""
         return {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Refused, since nobody could say which base steps it.
+        """Always refused: it is not known which base should step the group.
 
         Raises:
             ValueError: always, with the fix.
         """
         raise ValueError(
-            "SAM: with several bases, add the group to the one that shall step it: opt.base.bases[i].add_param_group(...)"
+            "SAM: with several bases, add the group to the base that should step it: opt.base.bases[i].add_param_group(...)"
         )
 
     def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Let every base step."""
+        """Call `step` of every base."""
         for base in self.bases:
             base.step()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Clear the gradients by every base."""
+        """Call `zero_grad` of every base."""
         for base in self.bases:
             base.zero_grad(set_to_none)
 
     def state_dict(self) -> dict[str, Any]:
-        """One state dict of the common form: the parameters are numbered through."""
+        """One state dict in torch's form; parameters are numbered across all bases."""
         state, groups, start = dict[int, Any](), list[dict[str, Any]](), 0
         for base in self.bases:
             own = base.state_dict()
@@ -107,7 +107,7 @@ class Bases(Optimizer):
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`.
+        """Load what `state_dict` returned.
 
         Raises:
             ValueError: if it has other groups, before anything has changed.
@@ -124,7 +124,7 @@ class Bases(Optimizer):
             start += size
 
     def _split(self, groups: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-        """A list of groups, cut where those of the next base begin."""
+        """Split a list of all groups into one list for each base."""
         out, start = [], 0
         for base in self.bases:
             out.append(list(groups[start : start + len(base.param_groups)]))
@@ -143,23 +143,23 @@ class Bases(Optimizer):
 
 
 def joined(base: Optimizer | Sequence[Optimizer]) -> Optimizer:
-    """One base, from one or several, or one clear error."""
+    """The base itself, or several of them as one `Bases`; other input raises one clear error."""
     if isinstance(base, (list, tuple)) and all(isinstance(b, Optimizer) for b in base):
         base = base[0] if len(base) == 1 else Bases(base)
     check_base(base)
     for one in steppers_of(base):  # type: ignore[arg-type]  # checked
-        if "_optimizer_state_dict_pre_hooks" not in vars(one):  # it has left `Optimizer.__init__` out
+        if "_optimizer_state_dict_pre_hooks" not in vars(one):  # a subclass that did not call `Optimizer.__init__`
             Optimizer.__setstate__(one, {})
     return base  # type: ignore[return-value]
 
 
 def bases_of(base: Optimizer) -> list[Optimizer]:
-    """The optimizers that step: one, or several."""
+    """The list of base optimizers, with one entry unless `base` is a `Bases`."""
     return base.bases if isinstance(base, Bases) else [base]
 
 
 def steppers_of(base: Optimizer) -> list[Optimizer]:
-    """The base or bases, and the optimizers that they hold, as a Lookahead does; each once."""
+    """The bases and the optimizers that they wrap, as a Lookahead wraps one; each once."""
     found: list[Optimizer] = []
     waiting: list[Any] = list(bases_of(base))
     while waiting:
@@ -173,7 +173,7 @@ def steppers_of(base: Optimizer) -> list[Optimizer]:
 
 
 def load(base: Optimizer, state_dict: dict[str, Any]) -> None:
-    """Load, and keep together what was: a Lookahead and the optimizer inside have the same groups, also after a load."""
+    """Load a state dict so that a wrapper such as Lookahead and the optimizer inside still share their groups afterwards."""
     together = [(one, inner) for one in bases_of(base) for inner in steppers_of(one)[1:] if _share_groups(one, inner)]
     base.load_state_dict(state_dict)
     for one, inner in together:

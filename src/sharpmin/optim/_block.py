@@ -1,4 +1,4 @@
-"""`with opt.perturbed():` as a class, since an interrupt between a generator and the block that it opens would be lost."""
+"""`with opt.perturbed():` as a class: with a generator, Ctrl-C just before the block would leave the weights at w + e."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._trip import abort
 
 
 class PerturbedBlock(AbstractContextManager[None]):
-    """Perturb on entry; restore on exit, or give the step up if the block or the restore fails, or is never entered."""
+    """Perturb on entry and restore on exit; abort the step if the block or the restore raises, or the block never runs."""
 
     def __init__(self, passes: Passes, perturb: Callable[[], None], restore: Callable[[], None]):
         self._passes, self._perturb, self._restore = passes, perturb, restore
@@ -34,6 +34,6 @@ class PerturbedBlock(AbstractContextManager[None]):
             raise
 
     def __del__(self) -> None:
-        """An interrupt between the end of `__enter__` and the first line of the block drops it open."""
+        """Abort if the object is deleted while open: an interrupt came after `__enter__` and before the block's first line."""
         if self._open and self._passes.state.trip is not self._before:
             abort(self._passes)

@@ -1,4 +1,4 @@
-"""What of a SAM travels in a checkpoint besides the state of its base optimizer: plain numbers, and tensors under one key.
+"""What a SAM checkpoint holds besides the state of the base optimizer: numbers in the groups, tensors under one key.
 
 A checkpoint is checked as a whole before anything changes.
 """
@@ -19,18 +19,18 @@ from sharpmin.core.rho import Rho, RhoSchedule
 from ._protocols import ParameterState
 
 COUNT = "sharpmin_step"  # steps taken, in every param group: plain numbers survive every way of saving a checkpoint
-CLIMBED = "sharpmin_climbed"  # those of them whose second pass was at w + e
-PASSES = "sharpmin_passes"  # the passes of all of them
+CLIMBED = "sharpmin_climbed"  # steps whose gradient was taken at w + e
+PASSES = "sharpmin_passes"  # gradient evaluations of all steps
 KEY = "sharpmin"
 SCOPE = "sharpmin_scope"
-MEMORY = "sharpmin_rho_"  # before the name of a number that the schedule of rho remembers
-GROUPS = "groups"  # under `KEY`: what belongs into param groups, where the state dict of the base has none
-LIVE = "schedule"  # stands in checkpoints for a schedule, which is code: the live one is used
-_TWO_STEP = ("old_p", "e_w")  # what two-step wrappers leave in the state of a parameter
+MEMORY = "sharpmin_rho_"  # prefix of the numbers that a schedule of rho remembers
+GROUPS = "groups"  # under `KEY`: SAM's entries of the groups, if the base's state dict has no param_groups
+LIVE = "schedule"  # saved in place of a schedule object; loading keeps the live schedule
+_TWO_STEP = ("old_p", "e_w")  # keys by which checkpoints of two-step SAM wrappers are recognised
 
 
 def own_rho(group: Mapping[str, Any], rho: Rho) -> Rho:
-    """The group's radius; `rho` if it has none, or only the word of a checkpoint."""
+    """The group's radius; `rho` if it has none, or only the placeholder for a schedule."""
     own: Rho | str = group.get("rho", LIVE)
     return rho if isinstance(own, str) and own == LIVE else own  # type: ignore[return-value]
 
@@ -38,9 +38,9 @@ def own_rho(group: Mapping[str, Any], rho: Rho) -> Rho:
 def saved(
     base_state: dict[str, Any], scope: str, memories: Mapping[str, ParameterState], live: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The state dict of a SAM from that of its base, and from what ascent and descent remember of the parameters.
+    """Add to the base's state dict what SAM, its ascent and its descent remember.
 
-    A base whose state dict has another shape, such as a Lookahead, keeps it; what SAM adds to groups is then apart.
+    If the base's state dict has no `param_groups`, as that of some Lookaheads, the entries of groups go under `KEY`.
     """
     numbered = list(enumerate(p for group in live for p in group["params"]))
     kept: dict[str, Any] = {
@@ -58,7 +58,7 @@ def saved(
 
 
 def _without_schedules(value: Any) -> Any:
-    """Nested state, with the word for every schedule: they are in the groups of the optimizer inside."""
+    """Copy nested state with every schedule replaced by the placeholder."""
     if isinstance(value, RhoSchedule):
         return LIVE
     if type(value) in (list, tuple):
@@ -67,13 +67,13 @@ def _without_schedules(value: Any) -> Any:
 
 
 def groups_of(state_dict: Mapping[str, Any], live: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """What was saved of each group; nothing where the base keeps its groups elsewhere, and a SAM was not there."""
+    """What was saved for each group; empty dicts if the base saves no groups and the checkpoint is not of a SAM."""
     found: Any = state_dict.get("param_groups", state_dict.get(KEY, {}).get(GROUPS))
     return [{} for _ in live] if found is None else found
 
 
 def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
-    """A group with a word for schedules, its rho a Python float: what `torch.load(weights_only=True)` accepts.
+    """A group that `torch.load(weights_only=True)` accepts: schedules as the placeholder, rho as a Python float.
 
     No key may be missing: torch.distributed.checkpoint looks for every key of the live group.
     """
@@ -82,7 +82,7 @@ def _plain(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(state_dict: Mapping[str, Any], live: Sequence[Mapping[str, Any]], *, has_groups: Callable[[], bool]) -> None:
-    """Refuse what no SAM can go on from.
+    """Refuse a checkpoint that a SAM with these groups cannot load.
 
     Args:
         state_dict: the checkpoint.
@@ -110,12 +110,12 @@ def check(state_dict: Mapping[str, Any], live: Sequence[Mapping[str, Any]], *, h
 
 
 def _check_memory(name: str, memory: object, parameters: Sequence[Tensor]) -> None:
-    """Refuse what an ascent or a descent is said to remember, unless it fits the parameters."""
+    """Refuse saved tensors of an ascent or a descent that do not fit the parameters."""
     if not isinstance(memory, Mapping):
         raise TypeError(f"load_state_dict: what the {name} remembers is a {type(memory).__name__}; it must be a mapping")
     for i, t in memory.items():
         if not isinstance(i, int) or not 0 <= i < len(parameters) or not isinstance(t, Tensor):
-            raise ValueError(f"load_state_dict: what the {name} remembers of parameter {i!r} belongs to none here")
+            raise ValueError(f"load_state_dict: the {name} has state for parameter {i!r}, which does not exist here")
         if not _fits(t, parameters[i]):
             raise ValueError(
                 f"load_state_dict: what the {name} remembers of parameter {i} has shape {tuple(t.shape)}, and must have "
@@ -157,7 +157,7 @@ def _check_number(value: object, name: str, need: str) -> None:
 
 
 def memory_of(state_dict: Mapping[str, Any], name: str, parameters: Sequence[Tensor]) -> ParameterState:
-    """What was saved under a name, on the device of each parameter; a fresh state where nothing was."""
+    """The saved state of an ascent or descent, moved to the device of each parameter; a fresh state if none was saved."""
     memory = state_dict.get(KEY, {}).get(name, {})
     return {parameters[i]: t.to(parameters[i].device).clone() for i, t in memory.items()}
 
@@ -175,7 +175,7 @@ def _refuse_two_step(state_dict: Mapping[str, Any]) -> None:
 
 
 def warn_of_scope(groups: Sequence[Mapping[str, Any]], own: str) -> None:
-    """Say that the run goes on with another algorithm than it began with; before the load, as warnings may be errors."""
+    """Warn that the checkpoint has another scope; before the load, since a filter may turn the warning into an error."""
     for other in {group[SCOPE] for group in groups if SCOPE in group} - {own}:
         warnings.warn(
             f'load_state_dict: the checkpoint was made with scope="{other}", this SAM has scope="{own}"; the live one is used',

@@ -1,8 +1,8 @@
-"""The two gradients of a step against each other: what SAM's second pass tells for free.
+"""Comparison of the two gradients of a step: norms, inner products, and the ratios in `opt.last`.
 
-Sums run in the precision of the gradients over short pieces and in float64 across them. The difference is formed before it
-is measured: `||G||^2 - 2 <G, g> + ||g||^2` would lose it to rounding where rho is small. It is formed piece by piece, and no
-memory is kept for it.
+Sums run in the precision of the gradients over short pieces and in float64 across them. G - g is formed before its
+norm is taken: `||G||^2 - 2 <G, g> + ||g||^2` would lose it to rounding if rho is small. It is formed piece by piece, without
+memory for the whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ._numeric.tensors import differences
 
 @dataclass
 class GradientPair:
-    """The gradients of one step, of the parameters that have a second one; dense.
+    """The two gradients of one step, dense, for the parameters that have a second gradient.
 
     Attributes:
         parameters: the parameters.
@@ -39,12 +39,12 @@ class GradientPair:
     _products: dict[str, Scalar] | None = None
 
     def differences(self) -> list[Tensor]:
-        """D = G - g, in float32 at least, made anew."""
+        """New tensors D = G - g, in float32 at least."""
         return differences(self.perturbed, self.clean)
 
     @property
     def products(self) -> dict[str, Scalar]:
-        """`gg` = ||g||^2, `dg` = <D, g>, `dd` = ||D||^2, each a number of shape (), free of the scale.
+        """`gg` = ||g||^2, `dg` = <D, g>, `dd` = ||D||^2 of the unscaled gradients, each of shape ().
 
         Floats on a CPU, else 0-dim tensors; sharded gradients are added up over the ranks in one reduction.
         """
@@ -53,7 +53,7 @@ class GradientPair:
         return self._products
 
     def take(self, found: Tensor) -> None:
-        """The products, shape (3,), from somebody who has read both gradients already; not where squares were 0 or inf."""
+        """Use these products, shape (3,), computed elsewhere; ignored if a square was 0 or inf."""
         if self._products is None and (not on_host([found]) or squares_fit(found)):
             self._products = self._named(found)
 
@@ -64,14 +64,14 @@ class GradientPair:
 
     @property
     def finite(self) -> bool:
-        """Whether the products, on the host, say that no entry is inf or nan; False says nothing."""
+        """True if the products are on the host and show that no entry is inf or nan; False means unknown."""
         return all(not isinstance(self.products[key], Tensor) and math.isfinite(self.products[key]) for key in ("gg", "dd"))
 
 
 def pair(
     parameters: Sequence[Tensor], clean: Sequence[Tensor], perturbed: Sequence[Tensor], scale: Scalar = 1.0
 ) -> GradientPair:
-    """The pair of a step."""
+    """The pair for these parameters; `scale` as in `GradientPair`."""
     before, now = ([dense(g) for g in aligned(grads, parameters)] for grads in (clean, perturbed))
     return GradientPair(parameters, before, now, scale)
 
@@ -90,5 +90,5 @@ def ratios(products: dict[str, Scalar], inner_e: Scalar, squared_e: Scalar) -> d
 
 def _over(part: Scalar, whole: Scalar) -> Scalar | None:
     if isinstance(whole, Tensor):
-        return part / whole  # nan where there is nothing to compare, which a report shows as None
+        return part / whole  # nan for 0 / 0, which a report shows as None
     return part / whole if whole > 0 else None

@@ -1,8 +1,8 @@
-"""An optimizer that owns nothing: its groups, state and defaults are the base optimizer's own objects.
+"""An optimizer whose groups, state and defaults are those of the base optimizer.
 
-`torch.optim.Optimizer.__init__` would claim the parameter groups and wipe the state of a base that has already stepped, so
-it is not called; `__setstate__`, the entry that unpickling uses, sets up the hooks and the profiling. A copy of either
-attribute would come apart at the first `load_state_dict`; properties cannot.
+`torch.optim.Optimizer.__init__` would replace the parameter groups and the state of a base that has already stepped, so it
+is not called; `__setstate__`, the entry that unpickling uses, sets up the hooks and the profiling. They are
+properties, since copies would differ after the first `load_state_dict`.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from torch.optim.optimizer import Optimizer
 
 from ._bases import steppers_of
 
-_REMADE = ("_optimizer_", "_zero_grad_profile_name")  # what `__setstate__` makes anew: hooks and profiling; `step` is patched
+_REMADE = ("_optimizer_", "_zero_grad_profile_name")  # `__setstate__` sets them anew; `step` is patched
 
 
 class Inner(Protocol):
-    """What a delegate asks of what it adds to its base."""
+    """What `Delegate` needs from the object that holds SAM's own part."""
 
     def require_unperturbed(self, call: str) -> None:
         """Refuse a call where the weights are perturbed."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The base's, with what is added."""
+        """The base's state dict with SAM's entries."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse."""
+        """Load what `state_dict` returned."""
 
 
 class Delegate(Optimizer):
-    """What it takes to be an optimizer around another one; its own public methods are reached through it, too."""
+    """The optimizer interface around a base; public methods of the base can be called on it, too."""
 
     base: Optimizer
     _passes: Inner
@@ -40,10 +40,10 @@ class Delegate(Optimizer):
         self.base = base
         super().__setstate__({})
 
-    if not TYPE_CHECKING:  # a type checker that saw it would let every misspelt name pass
+    if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept every misspelt name
 
         def __getattr__(self, name: str) -> Any:
-            """What the base has and torch's optimizers have not, such as `train` and `eval` of a schedule-free one."""
+            """Public attributes of the base that `Optimizer` lacks, such as `train` and `eval` of a schedule-free optimizer."""
             base = self.__dict__.get("base")
             if base is None or name.startswith("_") or not hasattr(base, name):
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -51,7 +51,7 @@ class Delegate(Optimizer):
 
     @property
     def base_optimizer(self) -> Optimizer:
-        """The base, under the name that other SAMs give to it."""
+        """Alias of `base`, the name that other SAM implementations use."""
         return self.base
 
     @property
@@ -128,9 +128,9 @@ class Delegate(Optimizer):
 
 
 def _attributes_of(base: Optimizer) -> dict[str, Any]:
-    """What a base keeps outside groups, state and defaults: `Optimizer.__getstate__`, and so a copy, leaves it out.
+    """Attributes of a base besides groups, state and defaults, which `Optimizer.__getstate__` leaves out of copies.
 
-    A base with a `__getstate__` of its own has said what it keeps.
+    Empty for a base with its own `__getstate__`.
     """
     if type(base).__getstate__ is not Optimizer.__getstate__:
         return {}

@@ -43,7 +43,7 @@ class Perturbed(Descent):
         state: ParameterState,
         context: Context,
     ) -> tuple[Scalar, Scalar, ParameterState]:
-        """(0, 1)."""
+        """Return (0, 1)."""
         return 0.0, 1.0, state
 
 
@@ -74,7 +74,7 @@ class Mix(Descent):
         state: ParameterState,
         context: Context,
     ) -> tuple[Scalar, Scalar, ParameterState]:
-        """(1 - weight, weight)."""
+        """Return (1 - weight, weight)."""
         return 1.0 - self.weight, float(self.weight), state
 
 
@@ -107,7 +107,7 @@ class ClippedDifference(Descent):
         state: ParameterState,
         context: Context,
     ) -> tuple[Scalar, Scalar, ParameterState]:
-        """(1 - s, s) with s = min(1, theta ||g|| / ||G - g||), 1 if G = g."""
+        """Return (1 - s, s) with s = min(1, theta ||g|| / ||G - g||), 1 if G = g."""
         if perturbed is None:
             return 1.0, 0.0, state
         found = products(list(map(dense, clean)), list(map(dense, perturbed))).sqrt()

@@ -1,4 +1,4 @@
-"""The first pass of a step or of one of its micro-batches, and both of them by closure."""
+"""The first pass of a step or of a micro-batch, and steps by closure, which run both passes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ._trip import depart, restore, stay
 
 @contextmanager
 def first_pass(passes: Passes) -> Iterator[None]:
-    """What `clean()` holds around a first pass: the gradients of scopes "rank" and "microbatch" stay apart."""
+    """The context of `clean()`: in scopes "rank" and "microbatch" gradients of this pass are neither reduced nor added up."""
     first = passes.state.first
     random = first.random
     passes.remember_random(again=passes.settings.in_scope.name == "microbatch")
@@ -38,7 +38,7 @@ def first_pass(passes: Passes) -> Iterator[None]:
         with _apart(passes):
             yield
     except BaseException:
-        first.random = random  # the pass that failed is no part of the step
+        first.random = random  # discard the failed pass
         raise
     finally:
         first.open = False
@@ -46,10 +46,10 @@ def first_pass(passes: Passes) -> Iterator[None]:
 
 @contextmanager
 def _apart(passes: Passes) -> Iterator[None]:
-    """The gradients of scopes "rank" and "microbatch" stay apart from what has accumulated, and from other ranks."""
+    """Keep the gradients of scopes "rank" and "microbatch" apart from accumulated gradients and from other ranks."""
     scope, first = passes.settings.in_scope, passes.state.first
     active = bool(passes.groups.active())
-    if scope.name == "microbatch" and not active:  # this pass may be the only one: DDP or a scaler will look for all of it
+    if scope.name == "microbatch" and not active:  # this pass may be the only one, and DDP or a scaler then needs all of it
         first.before = [(p, g.clone()) for p, g in passes.groups.gradients()]
         try:
             yield
@@ -76,7 +76,7 @@ def _apart(passes: Passes) -> Iterator[None]:
 
 @contextmanager
 def inside(passes: Passes, no_sync: AbstractContextManager[Any] | None = None) -> Iterator[None]:
-    """Inside the first pass; `no_sync` is held over it, but not over a second one that comes before its end."""
+    """The first pass; `no_sync` is active during it, and ends early if the second pass starts inside the block."""
     first, memory, scope = passes.state.first, passes.state.memory, passes.settings.in_scope
     searched, first.inside, memory.ddp_searched = memory.ddp_searched, True, True
     try:
@@ -93,9 +93,9 @@ def inside(passes: Passes, no_sync: AbstractContextManager[Any] | None = None) -
 
 
 def open_microbatch(passes: Passes) -> None:
-    """Set aside what has accumulated, for the two passes of one micro-batch."""
+    """Set the accumulated gradients aside for the two passes of one micro-batch."""
     step, groups = passes.state.step, passes.groups
-    if step.accumulated is not None:  # the last one had no second pass, and needs none if its gradient is zero
+    if step.accumulated is not None:  # the last micro-batch had no second pass, and needs none if its gradient is zero
         if would_climb(passes):
             raise PhaseError(messages.NO_PERTURBED)
         groups.put(accumulate(step.accumulated, groups.gradients()))
@@ -104,7 +104,7 @@ def open_microbatch(passes: Passes) -> None:
 
 
 def step_by_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> Any:
-    """All of a step; returns the loss at w. Wherever it is interrupted, the next one begins anew."""
+    """Run both passes by closure and step; returns the loss at w. After an interrupt the next step starts afresh."""
     state = passes.state
     if state.phase is Phase.READY:
         raise PhaseError("step(closure) came after perturbed(): the second pass is done; call step() without closure")
@@ -122,9 +122,9 @@ def step_by_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) 
 
 
 def _run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> Any:
-    """All passes by closure; returns the loss at w. A framework may have made the second one inside the first call.
+    """Run all passes by closure; returns the loss at w. A framework may run the second pass inside the first call.
 
-    A closure that returns None and leaves no gradient leaves the step out: nothing is ready then.
+    A closure that returns None and leaves no gradient skips the step.
     """
     state, scope = passes.state, passes.settings.in_scope
     if not passes.settings.ascent.needs_clean:
@@ -153,16 +153,16 @@ def _run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> 
         ahead = plan(passes, None, opt)
         if ahead.outcome.needs_second:
             with _block(passes, opt, ahead), torch.enable_grad():
-                state.record |= losses  # a watcher is called when the block ends
+                state.record |= losses  # watchers are called when the block ends
                 losses["perturbed_loss"] = detached(closure())
         else:
             stay(passes, ahead)
-    state.record = {**losses, **state.record}  # a framework knows the loss of all micro-batches, and has put it there
+    state.record = {**losses, **state.record}  # set by a framework that knows the mean loss of all micro-batches
     return loss
 
 
 def _block(passes: Passes, opt: Optimizer, ahead: Plan | None = None) -> PerturbedBlock:
-    """The way to w + e and back, along a plan that has been made, or is made on entry."""
+    """Perturb on entry and restore on exit; `ahead` is a plan that has been made already."""
     made = ahead
     return PerturbedBlock(
         passes, lambda: depart(passes, plan(passes, None, opt) if made is None else made), lambda: restore(passes)
@@ -170,31 +170,32 @@ def _block(passes: Passes, opt: Optimizer, ahead: Plan | None = None) -> Perturb
 
 
 def _first_gradient(passes: Passes) -> tuple[Tensor, int] | None:
-    """The first gradient that is there, and the writes to it."""
+    """The first parameter's gradient that exists, with the number of writes to it."""
     return next(((g, g._version) for _, g in passes.groups.gradients()), None)
 
 
 def _require_own_gradients(passes: Passes, loss: Any, before: tuple[Tensor, int] | None) -> None:
-    """After the first call of a closure: it must have made the gradients, and not added to others.
+    """Check, after the first call of a closure, that it computed new gradients and did not add to old ones.
 
     Args:
         loss: what it returned.
-        before: the first gradient before the call; None if the closure has cleared it by SAM.
+        passes: the state of the step.
+        before: the first gradient before the call; None if the closure called SAM's `zero_grad`.
 
     Raises:
-        PhaseError: if it has left no gradient, or one more was accumulated onto what was there.
+        PhaseError: if it left no gradient, or added to gradients that were there.
     """
     now, needed = _first_gradient(passes), loss is not None and bool(passes.groups.active())
     stale = before is not None and now is not None and now[0] is before[0]
     written = now[1] - before[1] if stale and now is not None and before is not None else 0
     if (now is None or (stale and written == 0)) and needed:
         raise PhaseError(messages.no_backward(bool(hooked(passes.groups.parameters()))))
-    if now is not None and stale and written == 1:  # cleared in place and made anew, it would have been written to twice
+    if now is not None and stale and written == 1:  # zeroed in place and computed anew would be two writes
         _refuse_added(passes, now[0], needed=needed)
 
 
 def _refuse_added(passes: Passes, gradient: Tensor, *, needed: bool) -> None:
-    """Refuse a gradient that one write was added to; if that has cleared it, its parameter may be left out, but not all."""
+    """Refuse a gradient with one write, which added to it; zeroed gradients are allowed unless all are zero."""
     if sum_of_squares([gradient]) != 0:
         passes.groups.put([])
         raise PhaseError(messages.BEFORE_CLOSURE)

@@ -1,4 +1,4 @@
-"""Functional SAM: the second pass differentiates the model at w + e, and the loss where the first pass has left it."""
+"""Functional SAM: the second pass differentiates the model at w + e, with the loss gradient dL/dz of the first pass."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _OWNER = "FunctionalLoss"
 
 
 class FunctionalLoss:
-    """A loss of the logits that makes SAM functional: in the second pass it hands back dL/dz of the first.
+    """A loss of the logits that makes SAM functional: the second pass backpropagates dL/dz of the first pass.
 
     ```
     v   = dL/dz at z(w)           the first pass, for every batch; kept, detached
     G_F = J(w + e)^T v            the second pass, J = dz/dw; SAM's own is G = J(w + e)^T dL/dz at z(w + e)
     ```
 
-    Call it where the loss function was called, with the logits first; the doors of SAM stay what they are. Both calls
+    Call it where the loss function was called, with the logits first; block and closure stay as they are. Both calls
     return the loss at the logits that they are given. What is added to the loss outside (a penalty on the weights, the loss of
     another head) descends as under plain SAM, and decoupled weight decay is the base's own. The batches of the second pass must
     be those of the first, in their order, and dropout masks must come again: so the first pass needs `clean()` around it, or a
@@ -47,7 +47,7 @@ class FunctionalLoss:
             the loss is no scalar.
         ValueError: in a call, if the loss depends on weights otherwise than through the logits, or not on the logits.
         PhaseError: in a call, if the first pass ran outside `clean()`, or the second pass has another batch than the first
-            one had in its place; at the end of a block that has not seen all of them.
+            one at its position; at the end of a block that missed some of them.
 
     Source: Singh, Mobahi, Agarwala & Dauphin, Avoiding spurious sharpness minimization broadens applicability of SAM, 2025,
     ICML, arXiv:2502.02407.
@@ -79,7 +79,10 @@ class FunctionalLoss:
         self._passes, self._loss_fn = opt._passes, loss_fn
         self._kept: deque[_Batch] = deque()
         self._attempt: object = None
-        self._passes.enter_demand(self)
+        self._passes.add_check(self)
+
+    def __repr__(self) -> str:
+        return f"FunctionalLoss({getattr(self._loss_fn, '__name__', repr(self._loss_fn))})"
 
     @_disable_dynamo
     def __call__(self, logits: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -102,7 +105,7 @@ class FunctionalLoss:
         return loss
 
     def _begin(self) -> None:
-        """Before a first pass: what an earlier step has kept, and no second pass has used, belongs to nothing."""
+        """Before a first pass: drop what an earlier step kept and no second pass used."""
         attempt = self._passes.state.first.random  # one object from the first clean() of a step to its second pass
         if attempt is None:
             raise PhaseError(
@@ -115,26 +118,26 @@ class FunctionalLoss:
             self._attempt = attempt
 
     def _next(self, logits: Tensor, rest: Sequence[Any]) -> Tensor:
-        """v of the batch that comes now in the second pass."""
+        """v of the next batch of the second pass."""
         if not self._kept:
             raise PhaseError(
-                f"{_OWNER}: the second pass has a batch more than the first pass of this step had with it, or the ascent needs "
+                f"{_OWNER}: the second pass has more batches than the first pass of this step, or the ascent needs "
                 f"no first pass; every batch of the block needs its first pass, in the same order:{_LOOP}"
             )
         batch = self._kept.popleft()
         if (difference := batch.differs(logits, rest)) is not None:
             raise PhaseError(
-                f"{_OWNER}: the second pass has another batch than the first one had in its place: {difference}; run the same "
+                f"{_OWNER}: the second pass has another batch than the first pass at this position: {difference}; run the same "
                 f"batches in the same order:{_LOOP}"
             )
         return batch.v
 
-    def demand_complete(self) -> None:
-        """At the end of a second pass: it must have used all that the first pass has kept."""
+    def require_complete(self) -> None:
+        """At the end of a second pass: refuse it unless it used every batch of the first."""
         if left := len(self._kept):
             self._kept.clear()
             raise PhaseError(
-                f"{_OWNER}: {left} of the batches of the first pass did not come in the second one, or came with another loss; "
+                f"{_OWNER}: {left} of the batches of the first pass were missing in the second one, or had another loss; "
                 f"the step is given up. Run all of them again, with this loss:{_LOOP}"
             )
 
@@ -148,7 +151,7 @@ _LOOP = """
 
 @dataclass
 class _Batch:
-    """What the second pass needs of a batch, and what it is known by.
+    """What is kept of a batch of the first pass: v, and what identifies the batch.
 
     Attributes:
         v: dL/dz.
@@ -159,12 +162,12 @@ class _Batch:
     rest: list[tuple[Any, int]]
 
     def differs(self, logits: Tensor, rest: Sequence[Any]) -> str | None:
-        """In what another batch is not this one; None if nothing tells them apart."""
+        """How another batch differs from this one, in words; None if no difference is seen."""
         if logits.shape != self.v.shape or logits.device != self.v.device:
-            shapes = f"{tuple(logits.shape)} on {logits.device}, where {tuple(self.v.shape)} on {self.v.device} was"
+            shapes = f"{tuple(logits.shape)} on {logits.device} instead of {tuple(self.v.shape)} on {self.v.device}"
             return f"logits of shape {shapes}"
         if len(rest) != len(self.rest):
-            return f"{len(rest)} arguments beside the logits, where {len(self.rest)} were"
+            return f"{len(rest)} arguments beside the logits instead of {len(self.rest)}"
         for (was, version), now in zip(self.rest, rest, strict=True):
             if not _same(was, version, now):
                 return "the arguments beside the logits (the targets) have other values"
@@ -172,7 +175,7 @@ class _Batch:
 
 
 def _same(was: Any, version: int, now: Any) -> bool:
-    """Whether an argument is what it was; a tensor is compared with another one by its values."""
+    """Whether an argument is unchanged; another tensor object is compared by its values."""
     if was is now:
         return _writes(now) == version
     if isinstance(was, Tensor) and isinstance(now, Tensor):
@@ -181,12 +184,12 @@ def _same(was: Any, version: int, now: Any) -> bool:
 
 
 def _writes(value: object) -> int:
-    """How often a tensor was written to, where torch counts."""
+    """How often a tensor was written to; 0 where torch does not count."""
     return value._version if isinstance(value, Tensor) and not value.is_inference() else 0
 
 
 class _Linear(torch.autograd.Function):
-    """The value of a loss whose gradient in the logits is v."""
+    """A loss with the given value whose gradient in the logits is v."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, value: Tensor, v: Tensor) -> Tensor:
@@ -225,7 +228,7 @@ def output_gradient(
 
 
 def checked_loss(loss: object, owner: str) -> Tensor:
-    """`loss`, if it is a scalar; else `TypeError`."""
+    """Return `loss` if it is a scalar, else raise `TypeError`."""
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         what = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
         raise TypeError(f"{owner}: loss_fn returned {what}; it must return the mean over the batch, or another single number")

@@ -1,9 +1,9 @@
 """The norm in which the ball of radius rho is round.
 
-A geometry answers `argmax {<a, v> : ||v|| <= 1}`. It is asked once a step and group: `at(weights, vectors, context)` gives a
+A geometry answers `argmax {<a, v> : ||v|| <= 1}`. Once a step and group, `at(weights, vectors, context)` returns a
 `Metric`, whose `measure()` returns a sum that is additive over any split of the tensors, so groups, devices and shards reduce
 it once; `dual_norm` turns the total into `||a||_*`; `steepest(total)` gives the `v` with `||v|| = 1` and `<a, v> = ||a||_*`;
-`norm(weights, moves)` is `||e||` of what became of it.
+`norm(weights, moves)` is `||e||` of the realised move.
 
 | geometry | ||v|| | ||a||_* | v |
 |---|---|---|---|
@@ -46,7 +46,7 @@ class _Scaled(Geometry):
     @property
     @abstractmethod
     def adapt(self) -> Callable[[Tensor], bool] | None:
-        """Called with each tensor of weights; False means T = 1 there."""
+        """A function of a parameter: False gives it T = 1; None stretches all."""
 
     @abstractmethod
     def stretch(self, weights: Sequence[Tensor]) -> list[Factor]:
@@ -77,7 +77,7 @@ class _ScaledMetric(Metric):
         return self._measure(weights, vectors, chosen)
 
     def _chosen(self) -> list[bool]:
-        """Which weights are stretched."""
+        """For each weight, whether it is stretched."""
         adapt = self.geometry.adapt
         return [adapt is None or adapt(w) for w in self.weights]
 
@@ -99,7 +99,7 @@ class _ScaledMetric(Metric):
             yield times(divide(times(a, t), norm), t)
 
     def parts(self, total: Scalar) -> Iterator[Part]:
-        """u = T^2 a and c = 1 / sqrt(total), where float32 has room for it; else a tensor at a time."""
+        """u = T^2 a and c = 1 / sqrt(total) if float32 can hold them; else one tensor at a time."""
         norm = total**0.5
         if not isinstance(norm, Tensor) and not TINY < norm < HUGE:
             yield from super().parts(total)
@@ -142,7 +142,7 @@ class L2(_Scaled):
 
     @property
     def adapt(self) -> None:
-        """Nothing is stretched."""
+        """None: T = 1 for all."""
 
     def stretch(self, weights: Sequence[Tensor]) -> list[Factor]:
         """1."""
@@ -247,7 +247,7 @@ class LInf(Geometry):
         return largest(norms)
 
     def share(self, measure: Scalar, total: Scalar) -> Scalar:
-        """1, but for a group whose gradients are zero."""
+        """1, or 0 for a group whose gradients are zero."""
         return present(measure)
 
 
@@ -268,7 +268,7 @@ class _Box(Metric):
                 yield torch.sgn(v)
 
     def parts(self, total: Scalar) -> Iterator[Part]:
-        """u = sign(a), and c = 1, or 0 where only the device knows that the total is not finite."""
+        """u = sign(a) and c = 1; on an accelerator c = 0 if the total is not finite."""
         for ws, vs in parts(locals_of(self.weights), locals_of(self.vectors)):
             yield ws, signs(vs), torch.isfinite(total).to(total.dtype) if isinstance(total, Tensor) else 1.0
 

@@ -1,4 +1,4 @@
-"""The gradients of an optimizer's parameters: read, put, added up, and kept."""
+"""The gradients of an optimizer's parameters: reading, setting, accumulating and keeping them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def gradients_of(groups: Groups) -> Pairs:
 
 
 def put(groups: Groups, pairs: Pairs) -> None:
-    """These gradients and no others."""
+    """Set these gradients and clear all others."""
     for group in groups:
         for p in group["params"]:
             p.grad = None
@@ -39,7 +39,7 @@ def put(groups: Groups, pairs: Pairs) -> None:
 
 
 def accumulate(earlier: Pairs | None, new: Pairs) -> Pairs:
-    """The gradients of earlier micro-batches with those of one more; what is dense is added in place."""
+    """Add the gradients of one more micro-batch to the accumulated ones; dense ones in place."""
     if not earlier:
         return new
     total = dict(earlier)
@@ -49,9 +49,9 @@ def accumulate(earlier: Pairs | None, new: Pairs) -> Pairs:
 
 
 def kept(pairs: Pairs) -> Pairs:
-    """The gradients, in memory that nobody else writes to while a second pass makes new ones.
+    """The gradients, in memory that the second pass will not overwrite.
 
-    A gradient in memory of its own is kept as it is, since the second pass makes another. One that shares memory belongs to a
+    A gradient with its own memory is kept as it is, since the second pass allocates another. One that shares memory with a
     buffer, such as DistributedDataParallel's with `gradient_as_bucket_view=True`, and a hook on the finished gradient may
     have moved it into one: those are copied.
 
@@ -67,13 +67,13 @@ def kept(pairs: Pairs) -> Pairs:
 def _belongs_to_somebody(p: Tensor, g: Tensor) -> bool:
     if getattr(p, "_post_accumulate_grad_hooks", None):
         return True
-    if g.is_sparse or type(g) is not Tensor:  # a shard is made anew by every backward pass
+    if g.is_sparse or type(g) is not Tensor:  # every backward pass allocates a new shard
         return False
     return g._is_view() or _owners(g) > _ALONE
 
 
 def _owners(t: Tensor) -> int:
-    """How many hold the memory of `t`, counting the question itself."""
+    """How many references the memory of `t` has, this call included."""
     count: Any = getattr(torch._C, "_storage_Use_Count", None)
     return _ALONE if count is None else int(count(t.untyped_storage()._cdata))
 
@@ -83,7 +83,7 @@ _ALONE = _owners(torch.zeros(1, device="cpu"))
 
 
 def all_zero(pairs: Pairs | None) -> bool:
-    """Whether gradients are all zero, as they are at the start of a step that zeroed them in place; False on a device."""
+    """Whether all gradients are zero, as after `zero_grad(set_to_none=False)`; False on a device, which is not read."""
     own = [g for _, g in pairs or []]
     return on_host(own) and sum_of_squares(own) == 0
 
@@ -94,9 +94,9 @@ def have_graph(pairs: Pairs) -> bool:
 
 
 def poison_with_nan(first: Pairs, norm: Any) -> Pairs:
-    """What to accumulate onto so that every rank sees a first gradient of this one that is not finite.
+    """NaN gradients to add before DDP reduces, so that every rank learns that this rank's first gradient was not finite.
 
-    All nan where that is known; where only the device knows the norm, 0 or nan in the smallest gradient.
+    All are NaN if the host knows the norm; if only the device does, the smallest gradient is 0 or NaN there.
     """
     dense = [(p, g) for p, g in first if not g.is_sparse]
     if not isinstance(norm, Tensor):

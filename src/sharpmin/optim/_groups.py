@@ -1,4 +1,4 @@
-"""The parameter groups of the base optimizer, as SAM sees them: radii, the step count, parameters and gradients."""
+"""What SAM reads from and writes to the base's parameter groups: radii, counts, parameters and gradients."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Active = Sequence[tuple[dict[str, Any], RhoSchedule]]
 
 
 class Groups:
-    """Nothing is kept of them: every question is answered by the base's own list as it is now.
+    """A view of the base's parameter groups; nothing is cached, so changes by the user are seen at once.
 
     Attributes:
         base: the base optimizer.
         rho: the radius of a group that has none of its own.
-        counts: the steps taken, those that climbed, and their passes, for groups put in place of those that had them.
+        counts: steps, climbed steps and passes so far, written to groups that the user puts in place of others.
     """
 
     def __init__(self, base: Optimizer, rho: Rho):
@@ -45,11 +45,11 @@ class Groups:
         return _gradients.gradients_of(self.base.param_groups)
 
     def put(self, pairs: Pairs) -> None:
-        """These gradients and no others."""
+        """Set these gradients and clear all others."""
         _gradients.put(self.base.param_groups, pairs)
 
     def adopt(self, group: dict[str, Any]) -> None:
-        """Give a group its radius and its place in the schedules, where it has none."""
+        """Add rho and the counts to a group that lacks them."""
         group["rho"] = own_rho(group, self.rho)
         for name in self.counts:
             group.setdefault(name, self._of(name))
@@ -60,26 +60,26 @@ class Groups:
         return max([group[name] for group in self.base.param_groups if name in group], default=self.counts[name])
 
     def count(self) -> int:
-        """The number of steps taken so far, which is where the schedules stand."""
+        """The number of steps taken, which is the `step` of the schedules."""
         return self._of(COUNT)
 
     def climbed(self) -> int:
-        """How many of them had a second pass at w + e."""
+        """How many steps took their gradient at w + e."""
         return self._of(CLIMBED)
 
     def passes(self) -> int:
-        """The passes of all of them."""
+        """The gradient evaluations of all steps."""
         return self._of(PASSES)
 
     def take_step(self, *, climbed: bool, passes: int) -> None:
-        """One more."""
+        """Count one more step."""
         added = {COUNT: 1, CLIMBED: int(climbed), PASSES: passes}
         self.counts = {name: self._of(name) + more for name, more in added.items()}
         for group in self:
             group.update(self.counts)
 
     def take_over(self, saved: Sequence[Mapping[str, Any]], live: Sequence[Rho]) -> None:
-        """After the base has loaded: radii, where they are numbers, counts, and what schedules remember."""
+        """Write saved numbers to the groups after a load: radii, counts, and what schedules remember."""
         for group, own, rho in zip(self, saved, live, strict=True):
             group["rho"] = rho if isinstance(rho, RhoSchedule) else own_rho(own, rho)
             group.update({name: int(own.get(name, 0)) for name in self.counts})
@@ -103,15 +103,17 @@ class Groups:
         return [(group, rho) for group, rho in pairs if rho.active(count, group.get("lr", 0.0))]
 
     def rest(self) -> bool:
-        """Whether a step would move nothing, every lr and every gradient being zero: it only makes the base's state, and
-        is not counted. torch.distributed.checkpoint takes such steps before it saves and loads."""
+        """Whether every lr and every gradient is zero, so that a step only creates the base's state and is not counted.
+
+        `torch.distributed.checkpoint` takes such steps before it saves and loads.
+        """
         rates = [group.get("lr", 1.0) for group in self]
         if any((not on_host([lr]) or lr.item()) if isinstance(lr, Tensor) else lr for lr in rates):
             return False
         return bool(sum_of_squares([g for _, g in self.gradients()]) == 0)
 
     def clear_store_of_base(self) -> None:
-        """Clear what a base that overrides `zero_grad` may keep outside `p.grad`; the gradients in place stay."""
+        """Call an overridden `zero_grad` of the base, which may store gradients outside `p.grad`; `p.grad` is kept."""
         if all(type(base).zero_grad is Optimizer.zero_grad for base in bases_of(self.base)):
             return
         start = self.gradients()
@@ -121,12 +123,12 @@ class Groups:
 
 
 def memory_of(group: Mapping[str, Any], schedule: RhoSchedule) -> dict[str, float]:
-    """What the schedule remembers in this group; 0 where it has seen no step."""
+    """The numbers that the schedule remembers in this group; 0 before its first step."""
     return {name: float(group.get(MEMORY + name, 0.0)) for name in schedule.remembers}
 
 
 def check_group(group: Mapping[str, Any], rho: Rho, base: Optimizer) -> None:
-    """Refuse a group that cannot be perturbed, before anything has changed."""
+    """Raise for a group that cannot be perturbed, before anything has changed."""
     as_schedule(own_rho(group, rho), "SAM")
     name = type(base).__name__
     if group.get("differentiable", base.defaults.get("differentiable")):
@@ -142,7 +144,7 @@ def check_group(group: Mapping[str, Any], rho: Rho, base: Optimizer) -> None:
 
 
 def check_earlier(group: Mapping[str, Any], rho: Rho) -> None:
-    """Refuse a base that an earlier SAM, or its checkpoint, has left with another rho: it would win silently."""
+    """Refuse a base whose groups hold another rho from an earlier SAM or checkpoint, which would override `rho`."""
     if COUNT in group and own_rho(group, rho) != rho:
         raise ValueError(
             f"SAM: rho={rho!r} was given, but a group of the base holds rho={group['rho']!r} from an earlier SAM or its "

@@ -1,4 +1,4 @@
-"""Balls in which only some weights move."""
+"""Geometries that perturb only some of the weights."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ._numeric.loops import times
 from ._protocols import Context, Geometry, Metric, Part
 
 Mask = Tensor | bool
-"""Which entries of one tensor of weights move: all, none, or a tensor of 0 and 1 of its shape."""
+"""The mask of one parameter: True for all entries, False for none, or a tensor of 0 and 1 of its shape."""
 
 
 @dataclass(frozen=True)
 class Masked(Geometry):
-    """Only some weights move: the geometry `inner` on the coordinates that the mask lets through, 0 on the others.
+    """Perturb only the weights that the mask selects, in the geometry `inner`.
 
     To leave whole parameters out, a group with rho = 0 does the same and costs less.
 
@@ -36,12 +36,12 @@ class Masked(Geometry):
     (5.0, tensor([0.6000, 0.0000, 0.8000]))
     """
 
-    shards: ClassVar[bool] = False  # a mask knows whole tensors
+    shards: ClassVar[bool] = False  # masks need whole tensors
     mask: Callable[[Tensor], Mask]
     inner: Geometry = L2()  # noqa: RUF009  # frozen
 
     def at(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], context: Context) -> Metric:
-        """The inner metric of what the mask lets through."""
+        """The inner metric of the masked vectors."""
         return through(self.inner, [self.mask(w.detach()) for w in weights], weights, vectors, context)
 
     def dual_norm(self, total: Scalar) -> Scalar:
@@ -49,18 +49,18 @@ class Masked(Geometry):
         return self.inner.dual_norm(total)
 
     def joint(self, norms: Sequence[Scalar]) -> Scalar:
-        """The inner one."""
+        """The joint norm of `inner`."""
         return self.inner.joint(norms)
 
     def share(self, measure: Scalar, total: Scalar) -> Scalar:
-        """The inner one."""
+        """The share of `inner`."""
         return self.inner.share(measure, total)
 
 
 def through(
     inner: Geometry, masks: Sequence[Mask], weights: Sequence[Tensor], vectors: Sequence[Tensor], context: Context
 ) -> Metric:
-    """The metric of `inner` for vectors of which only the entries that a mask lets through count.
+    """The metric of `inner` for vectors with the masked entries set to 0.
 
     >>> import torch
     >>> w, g = [torch.ones(2)], [torch.tensor([3.0, 4.0])]
@@ -71,7 +71,7 @@ def through(
 
 
 def masked(vectors: Sequence[Tensor], masks: Sequence[Mask]) -> list[Tensor]:
-    """Each vector where its mask lets it through, 0 elsewhere."""
+    """Each vector, with 0 where its mask is 0."""
     pairs = zip(vectors, masks, strict=True)
     return [times(a, m.to(a.real.dtype) if isinstance(m, Tensor) else float(m)) for a, m in pairs]
 
@@ -90,9 +90,9 @@ class _Through(Metric):
         return self.inner.steepest(total)
 
     def norm(self, weights: Sequence[Tensor], moves: Sequence[Tensor]) -> Scalar:
-        """The inner norm of what the masks let through."""
+        """The inner norm of the masked moves."""
         return self.inner.norm(weights, masked(moves, self.masks))
 
     def parts(self, total: Scalar) -> Iterator[Part]:
-        """Those of the inner metric, whose vectors are masked."""
+        """The parts of the inner metric."""
         return self.inner.parts(total)

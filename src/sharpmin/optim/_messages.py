@@ -1,4 +1,4 @@
-"""What SAM tells: the recipes in its errors, and the warnings that are given once."""
+"""The longer error messages of SAM, and its warnings, each given once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._settings import Settings
 from ._state import State
 
 LEAST_GAIN = 0.9
-MANY = 3  # second passes in a row that nobody stepped with
+MANY = 3  # second passes without a step before the warning
 
 _FRAMEWORKS = """
 In a Hugging Face Trainer: class MyTrainer(sharpmin.integrations.SAMTrainerMixin, Trainer); in Accelerate: \
@@ -36,7 +36,7 @@ RECIPES = f"step() needs the gradient at the perturbed weights first. Either{_BO
 
 ONE_PASS = f"step() needs the gradient at the perturbed weights. With this ascent it is the only one:{_BOTH}{_FRAMEWORKS}"
 
-NO_PERTURBED = """clean() came again, but the last micro-batch has had no second pass; after each clean() block,
+NO_PERTURBED = """clean() was called again, but the last micro-batch has had no second pass; after each clean() block,
     with opt.perturbed():
         loss_fn(model(x), y).backward()"""
 
@@ -74,12 +74,12 @@ first pass are those of one rank alone: freeze them (p.requires_grad_(False)), g
 
 
 def no_backward(in_hook: bool) -> str:
-    """A closure that leaves no gradient; `in_hook`: parameters have a hook that may have stepped, and cleared it."""
+    """The message for a closure that leaves no gradient; `in_hook`: parameters have backward hooks, which may step."""
     return NO_BACKWARD + _HOOKED * in_hook
 
 
 def missing(trainable: bool, in_hook: bool = False) -> str:
-    """No first gradient where one is needed; `in_hook` as above."""
+    """The message for a missing first gradient; `in_hook` as in `no_backward`."""
     if not trainable:
         return (
             "there is no first gradient: no parameter of this optimizer has requires_grad=True, so nothing can be trained; "
@@ -98,15 +98,15 @@ computed, or belong to another model or optimizer; the order is
 
 
 def captured(part: object) -> str:
-    """A part with a memory, in a CUDA graph."""
+    """The message for a stateful ascent, descent or schedule in a CUDA graph."""
     return (
-        f"{part!r} remembers from step to step, and a CUDA graph would go on reading what it remembered at the capture; "
-        "call these steps instead of replaying them, or use a part without a memory, such as Gradient() or Perturbed()"
+        f"{part!r} has a state, and a CUDA graph would go on reading the state of the time of its capture; "
+        "run these steps without a graph, or use a part without state, such as Gradient() or Perturbed()"
     )
 
 
 def graph(base: object, which: str) -> str:
-    """Gradients that can be differentiated again."""
+    """The message for gradients with a graph of their own."""
     way = "to w + e" if which == "first" else "back from w + e"
     return (
         f"the {which} gradients have a graph of their own (create_graph=True), which moving the weights {way} would break: a "
@@ -115,15 +115,15 @@ def graph(base: object, which: str) -> str:
     )
 
 
-def _tell(state: State, kind: str, text: str) -> None:
-    """Warn, once for each kind in the life of an optimizer."""
+def _warn(state: State, kind: str, text: str) -> None:
+    """Warn once for each kind of warning and optimizer."""
     if kind not in state.memory.warned:
         state.memory.warned = {*state.memory.warned, kind}
         warnings.warn(text, UserWarning, stacklevel=_to_user())
 
 
 def _to_user() -> int:
-    """The stacklevel of the first frame that belongs neither to torch nor to this package, nor to a context manager."""
+    """The `stacklevel` of the user's frame: the first one outside torch, sharpmin and `contextlib`."""
     frame, level = sys._getframe(2), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
         frame, level = frame.f_back, level + 1
@@ -133,10 +133,10 @@ def _to_user() -> int:
 _OURS = (os.path.dirname(__file__), os.path.dirname(torch.__file__), contextlib.__file__)
 
 
-def tell_of_rounding(state: State, gain: float | None, rounding: str) -> None:
-    """Say that the format of the weights swallows the ascent."""
+def warn_of_rounding(state: State, gain: float | None, rounding: str) -> None:
+    """Warn that rounding of the weights loses most of the perturbation."""
     if gain is not None and gain < LEAST_GAIN and rounding != "stochastic":
-        _tell(
+        _warn(
             state,
             "rounding",
             f"SAM: only {gain:.0%} of the ascent survives the rounding of float16, bfloat16 or int8 weights (opt.last.gain); "
@@ -144,11 +144,11 @@ def tell_of_rounding(state: State, gain: float | None, rounding: str) -> None:
         )
 
 
-def tell_skipped(state: State, step: int) -> None:
-    """Say that a step was left out; under a loss scaler that is how it finds its scale."""
+def warn_skipped(state: State, step: int) -> None:
+    """Warn that a step was skipped; not under a loss scaler, which finds its scale by skipped steps."""
     if state.step.scaling is None:
         which = "first" if state.step.nonfinite else "second"
-        _tell(
+        _warn(
             state,
             "skipped",
             f"SAM: a {which} gradient of step {step} holds an inf or a nan, so the step was skipped: weights, optimizer state "
@@ -157,12 +157,12 @@ def tell_skipped(state: State, step: int) -> None:
         )
 
 
-def tell_idle(state: State, groups: Groups, owner: str) -> None:
-    """At the end of a run that has never climbed, say that it was one of the base; where rho is the number 0, it was meant."""
+def warn_idle(state: State, groups: Groups, owner: str) -> None:
+    """Warn, at the end of a run in which no step was perturbed, unless rho is the number 0."""
     steps, radii = groups.count(), groups.radii()
     if steps and not groups.climbed() and any(isinstance(rho, RhoSchedule) or rho != 0 for rho in radii):
         asked = ", ".join(sorted({repr(rho) for rho in radii}))
-        _tell(
+        _warn(
             state,
             "idle",
             f"{owner}: none of the {steps} steps climbed: rho ({asked}) or the gradient was 0 at each of them, so this was a "
@@ -171,9 +171,9 @@ def tell_idle(state: State, groups: Groups, owner: str) -> None:
         )
 
 
-def tell_in_vain(state: State) -> None:
-    """Say that a second pass ran where the schedule of rho, asked after the first one, had decided against it."""
-    _tell(
+def warn_needless_pass(state: State) -> None:
+    """Warn that a second pass ran although the schedule of rho gave 0 after the first pass."""
+    _warn(
         state,
         "in vain",
         "SAM: rho came to 0 at this step, by its schedule and the first gradient, and a second pass ran at w all the same; ask "
@@ -184,11 +184,11 @@ def tell_in_vain(state: State) -> None:
     )
 
 
-def tell_unstepped(state: State, settings: Settings, scaler: Any) -> None:
-    """Say that second passes are made, and nobody steps with them."""
+def warn_unstepped(state: State, settings: Settings, scaler: Any) -> None:
+    """Warn that second passes run without a following `step()`."""
     counts = settings.scope == "global" and not enabled(scaler)
     if counts and state.memory.unstepped >= MANY:
-        _tell(
+        _warn(
             state,
             "unstepped",
             f"SAM: {state.memory.unstepped} second passes came without opt.step(), so the step count, and every schedule of "

@@ -1,4 +1,4 @@
-"""Parameter groups of which SAM perturbs the normalization layers alone."""
+"""Parameter groups with which SAM perturbs normalization layers only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ def norm_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Two parameter groups for the base optimizer: SAM perturbs those of normalization layers, and leaves the rest at rho = 0.
 
     Mueller, Vlaar, Rolnick & Hein, Normalization Layers Are All That Sharpness-Aware Minimization Needs, NeurIPS 2023,
-    arXiv:2306.04226. Their radii are larger than SAM's. It saves memory, since only what is perturbed is copied, and no pass:
-    the second gradient costs what it did. A normalization layer is a module whose class has "Norm" in its name, such as
+    arXiv:2306.04226. Their radii are larger than SAM's. It saves memory, since only perturbed weights are copied, but no
+    pass. A normalization layer is a module whose class has "Norm" in its name, such as
     `BatchNorm2d`, `LayerNorm`, `RMSNorm`; its own parameters count.
 
     Returns:
-        The groups, the one of the normalization layers first; without `rho`, which it takes from `SAM`.
+        The groups, the one of the normalization layers first; without `rho`, so that it takes that of `SAM`.
 
     Raises:
         ValueError: if the model has no normalization layer with a parameter that is trained.

@@ -1,4 +1,4 @@
-"""What a SAM is made of, in one object, which proxies that re-class the optimizer share.
+"""Base, settings and state of a SAM in one object, which proxies of the optimizer (Accelerate, Lightning) share.
 
 ```
 plan     first gradients -> Perturbation (groups, norm, radii) -> Outcome           _plan.py
@@ -32,25 +32,25 @@ from ._settings import Settings
 from ._state import State, require_unperturbed
 
 
-class Demand(Protocol):
-    """Somebody who takes part in both passes, such as `FunctionalLoss`."""
+class SecondPassCheck(Protocol):
+    """An object that checks the second pass against the first, such as `FunctionalLoss`."""
 
-    def demand_complete(self) -> None:
+    def require_complete(self) -> None:
         """Raise `PhaseError` at the end of a second pass that was not what the first one was."""
 
 
 class Passes:
-    """Groups of the base, settings of the user, and the state: all that changes from step to step is in `state`."""
+    """The groups of the base, the settings, and the state, which holds all that changes from step to step."""
 
     def __init__(self, groups: Groups, settings: Settings):
         self.groups, self.settings = groups, settings
         self.state = State()
         self.watchers: list[Watcher] = []
-        self.demands: list[ref[Demand]] = []
+        self.checks: list[ref[SecondPassCheck]] = []
 
     @classmethod
     def of(cls, base: Optimizer, rho: Rho, settings: Settings) -> Passes:
-        """Check all of it against each other, then take the groups over; nothing has changed if it is refused."""
+        """Check base, rho and settings, then add SAM's entries to the groups; an error leaves everything unchanged."""
         as_schedule(rho, "SAM")
         groups = Groups(base, rho)
         for group in groups:
@@ -64,18 +64,18 @@ class Passes:
             groups.adopt(group)
         return cls(groups, settings)
 
-    def enter_demand(self, demand: Demand) -> None:
-        """From now on it is asked at the end of every second pass, as long as somebody holds it."""
-        self.demands = [*(d for d in self.demands if d() is not None), ref(demand)]
+    def add_check(self, check: SecondPassCheck) -> None:
+        """Call this object at the end of every second pass; it is held by a weak reference."""
+        self.checks = [*(d for d in self.checks if d() is not None), ref(check)]
 
-    def demand_complete(self) -> None:
-        """Ask all of them."""
-        for demand in self.demands:
-            if (alive := demand()) is not None:
-                alive.demand_complete()
+    def require_complete(self) -> None:
+        """Call every object that checks second passes."""
+        for check in self.checks:
+            if (alive := check()) is not None:
+                alive.require_complete()
 
     def give_up(self) -> None:
-        """Leave a step that failed at w: its gradients are dropped."""
+        """Abort a step that failed while the weights are w: drop its gradients."""
         self.state.give_up()
         self.groups.put([])
 
@@ -83,18 +83,18 @@ class Passes:
         """What the last step did."""
         counts = {"steps": self.groups.count(), "climbed": self.groups.climbed(), "total_passes": self.groups.passes()}
         report = read({**self.state.record, **counts})
-        messages.tell_of_rounding(self.state, report.gain, self.settings.rounding)
+        messages.warn_of_rounding(self.state, report.gain, self.settings.rounding)
         return report
 
-    def tell_idle(self, owner: str) -> None:
-        """At the end of a run, say if it has never climbed, though it was asked to."""
-        messages.tell_idle(self.state, self.groups, owner)
+    def warn_idle(self, owner: str) -> None:
+        """At the end of a run, warn if no step was perturbed although rho was not 0."""
+        messages.warn_idle(self.state, self.groups, owner)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "watchers": [], "demands": []}  # whoever watches this one does not watch a copy
+        return {**self.__dict__, "watchers": [], "checks": []}  # watchers of the original do not watch the copy
 
     def context(self) -> Context:
-        """What the parts may know of this step."""
+        """The context of this step for geometry, ascent and descent."""
         first = next(iter(self.groups), {})
         return Context(self.groups.count(), first, self.groups.base.state, self.state.step.climbs)
 
@@ -103,14 +103,14 @@ class Passes:
         require_unperturbed(self.state, call)
 
     def state_dict(self) -> dict[str, Any]:
-        """The base's, with what SAM adds to it."""
+        """The base's state dict with SAM's entries."""
         memory = self.state.memory
         remembered = {"ascent": memory.ascent, "descent": memory.descent}
         base_state, scope = self.groups.base.state_dict(), self.settings.scope
         return checkpoint.saved(base_state, scope, remembered, list(self.groups))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over a checkpoint, after it has been checked as a whole."""
+        """Load a checkpoint, after checking all of it."""
         state, settings, live = self.state, self.settings, self.groups.radii()
         base = self.groups.base
         checkpoint.check(state_dict, list(self.groups), has_groups=lambda: "param_groups" in base.state_dict())
@@ -119,14 +119,14 @@ class Passes:
         checkpoint.warn_of_scope(saved, settings.scope)
         with base_state.all_or_nothing(base):
             load(base, {k: v for k, v in state_dict.items() if k != checkpoint.KEY})
-        state.forget_step()  # gradients from before the load are no step
+        state.forget_step()  # gradients from before the load do not count
         for name, part in (("ascent", settings.ascent), ("descent", settings.descent)):
             memory = checkpoint.memory_of(state_dict, name, list(self.groups.parameters())) if part.stateful else part.init()
             setattr(state.memory, name, memory)
         self.groups.take_over(saved, live)
 
     def add_group(self, group: dict[str, Any]) -> None:
-        """Add a group to the base, after it has been checked."""
+        """Check a group and add it to the base."""
         base = self.groups.base
         check_group(group, self.groups.rho, base)
         self.settings.ascent.check([{**base.defaults, **group}])
@@ -135,7 +135,7 @@ class Passes:
         self.groups.adopt(base.param_groups[-1])
 
     def zero_grad(self, set_to_none: bool) -> None:
-        """Clear the gradients by the base; between two steps, forget the one that was begun."""
+        """Clear the gradients by the base's `zero_grad`; outside the passes, forget a step that was begun."""
         state = self.state
         earlier = state.first.before or state.step.accumulated
         if state.trip is not None and state.trip.in_place and earlier:
@@ -146,7 +146,7 @@ class Passes:
             state.drop_step()
 
     def change(self, name: str, value: Any) -> None:
-        """Set one of the settings anew; what another ascent or descent remembers means nothing to the next one."""
+        """Change a setting; a new ascent or descent starts with a fresh state."""
         self.require_unperturbed(f"opt.{name} = ...")
         settings = self.settings.changed(name, value, self.groups.parameters())
         settings.check_radii(self.groups.radii())
@@ -163,10 +163,10 @@ class Passes:
 
     @property
     def keeps(self) -> bool:
-        """Whether somebody needs the first gradient beside the second."""
+        """Whether the first gradient is needed after the second pass."""
         return self.settings.descent.needs_clean or self.settings.telemetry or bool(self.watchers)
 
     def remember_random(self, *, again: bool = False) -> None:
-        """Note the random state of a first pass that begins, for the second to start from."""
+        """Store the random state at the start of a first pass, for the second pass."""
         if again or self.state.first.random is None:
             self.state.first.random = RandomState(self.groups.parameters())

@@ -1,4 +1,4 @@
-"""The way up: which groups are perturbed in this step, along what, and how far."""
+"""The perturbation of a step: which groups are perturbed, along which vectors, and how far."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class PerturbedGroup:
 
     Attributes:
         group: the group.
-        schedule: of its radius.
-        metric: the geometry at its weights, each once, and for the vectors to climb along, towards a growing loss.
+        schedule: gives its radius.
+        metric: the geometry at its weights, each once, and for the vectors to climb along, whose sign makes the loss grow.
         measure: the group's part of the dual norm.
-        radius: how far.
-        memory: what the schedule will remember of this step, if it is taken.
+        radius: the length of the perturbation.
+        memory: the numbers that the schedule will remember if this step is taken.
     """
 
     group: dict[str, Any]
@@ -49,7 +49,7 @@ class PerturbedGroup:
     memory: dict[str, float] = field(default_factory=dict)
 
     def ask(self, step: int, norm: Scalar) -> None:
-        """Ask the schedule for the radius; where the norm is not finite, a radius that follows it is 0."""
+        """Get the radius from the schedule; a radius that depends on a non-finite norm is 0."""
         info = StepInfo(step, self.group.get("lr", 0.0), norm, self.group)
         if self.schedule.remembers:
             info = replace(info, dual_norm=float(norm), memory=memory_of(self.group, self.schedule))  # a device is read here
@@ -69,11 +69,11 @@ class PerturbedGroup:
 
     @property
     def may_move(self) -> bool:
-        """Whether the radius is positive, as far as the host knows."""
+        """Whether the radius is positive; True if only the device knows."""
         return isinstance(self.radius, Tensor) or self.radius > 0
 
     def move(self, total: Scalar, rounding: StochasticRounding | None, lines: Lines) -> None:
-        """w += radius v, with the unit vector v of steepest ascent, by scratch memory where it must."""
+        """w += radius v, with the unit vector v of steepest ascent; `lines` is scratch memory."""
         for weights, vectors, factor in self.metric.parts(total):
             add_all(weights, vectors, self.radius * factor, rounding, lines)
 
@@ -98,7 +98,7 @@ class Perturbation:
 
     @classmethod
     def of(cls, groups: Sequence[PerturbedGroup], geometry: Geometry, ascent: Ascent, step: int) -> Perturbation:
-        """Measure, then ask every schedule for its radius."""
+        """Measure the dual norm, then get every radius from its schedule."""
         for group in groups:
             group.measure = group.metric.measure()
         total = add([group.measure for group in groups])
@@ -109,18 +109,18 @@ class Perturbation:
 
     @property
     def exact(self) -> bool:
-        """Whether e is what was asked for, up to the last digit: there is no coarse format to round it."""
+        """Whether e is not rounded coarsely: no weight is float16, bfloat16 or of a type with its own operations."""
         return not self.low and self.plain
 
     @cached_property
     def one_radius(self) -> bool:
-        """Whether all groups have the same, as far as the host knows."""
+        """Whether all groups are known to have the same radius."""
         radii = [group.radius for group in self.groups]
         return len(radii) == 1 or not (any(isinstance(r, Tensor) for r in radii) or len(set(radii)) > 1)
 
     @cached_property
     def plain(self) -> bool:
-        """Whether no weight has operations of its own, which may round, at random even: int8 weights."""
+        """Whether no weight is a tensor subclass that rounds by itself, such as int8 weights."""
         return are_plain(locals_of(self.weights))
 
     @cached_property
@@ -142,13 +142,13 @@ class Perturbation:
 
     @property
     def may_move(self) -> bool:
-        """Whether anything moves, as far as the host knows; a non-finite norm moves nothing."""
+        """Whether a weight moves; True if only the device knows. A non-finite norm moves nothing."""
         somewhere = any(group.may_move for group in self.groups)
         return somewhere and (isinstance(self.norm, Tensor) or 0 < self.norm < math.inf)
 
     @property
     def asked(self) -> dict[str, Scalar]:
-        """What `opt.last` tells of it before anything has moved."""
+        """The entries of `opt.last` that are known before the weights move."""
         return {"dual_norm": self.norm, "rho": largest([g.radius for g in self.groups])} if self.groups else {}
 
     def move(self, rounding: StochasticRounding | None, lines: Lines) -> None:
@@ -156,10 +156,10 @@ class Perturbation:
         for group in self.groups:
             group.move(self.total, rounding, lines)
         lines.release()
-        torch.clear_autocast_cache()  # an autocast around both passes would go on with its copies of w
+        torch.clear_autocast_cache()  # else an autocast around both passes would reuse its cached copies of w
 
     def report(self, before: Sequence[Tensor], *, measure: bool) -> dict[str, Any]:
-        """Radius and gain: measured on the weights where `measure` says so and they can differ from what was asked for."""
+        """Radius and gain: measured if `measure` and rounding can change them, else those that were asked for."""
         if measure and not self.exact:
             return {**self._measured(before), "measured": True}
         moved = present(self.norm)
@@ -186,7 +186,7 @@ class Perturbation:
 def perturbed_groups(
     active: Active, geometry: Geometry, ascent: Ascent, state: ParameterState, context: Context, scaling: Scaling | None
 ) -> tuple[list[PerturbedGroup], ParameterState]:
-    """The groups that climb, with the vectors that the ascent makes of their gradients; and what it then remembers."""
+    """The perturbed groups, with the vectors of the ascent, and the ascent's next state."""
     out = []
     for group, schedule in active:
         own = context.of(group)
@@ -204,19 +204,19 @@ def perturbed_groups(
 
 
 def _with_gradients(weights: Sequence[Tensor], *, needs_gradient: bool) -> tuple[Sequence[Tensor], list[Tensor | None]]:
-    """The weights that can climb, each with its gradient: those that have one, or, where none is needed, may get one."""
+    """The weights to perturb, each with its gradient: those with a gradient, or all trainable ones if none is needed."""
     grads = [p.grad for p in weights]
     here = list(map(is_not, grads, repeat(None)) if needs_gradient else (p.requires_grad for p in weights))
     return (weights, grads) if all(here) else (list(compress(weights, here)), list(compress(grads, here)))
 
 
 def distinct(parameters: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Each parameter once."""
+    """The parameters without repetitions."""
     return parameters if len(set(map(id, parameters))) == len(parameters) else list(dict.fromkeys(parameters))
 
 
 def moved_by(weights: Sequence[Tensor], before: Sequence[Tensor]) -> list[Tensor]:
-    """How far weights are from what they were, with rounding, in float32 at least; `before` holds the shards of this rank."""
+    """The realised move of the weights, in float32 at least; `before` holds the old values (the shards of this rank)."""
     now = list(map(plain, locals_of(weights)))
     moves = differences(now, list(map(plain, before)))
     return [like(move, w) for move, w in zip(moves, weights, strict=True)]

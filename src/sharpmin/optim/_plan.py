@@ -1,4 +1,4 @@
-"""Between the passes: what the first gradients come to. Nothing moves yet."""
+"""Between the passes: check the first gradients and decide the perturbation. Nothing moves yet."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ._state import Outcome, outcome_of
 
 @dataclass
 class Plan:
-    """What is decided between the passes: how far the weights will move, what it comes to, and the first gradients."""
+    """What is decided between the passes: the perturbation, the outcome, and the first gradients."""
 
     perturbation: Perturbation
     outcome: Outcome
@@ -37,27 +37,27 @@ class Plan:
 
 
 def plan(passes: Passes, scaler: Any, key: Optimizer) -> Plan:
-    """Decide what the first gradients come to; nothing moves yet. `key` is under what a scaler knows the optimizer."""
+    """Decide perturbation and outcome from the first gradients. `key` is the object by which a scaler knows the optimizer."""
     passes.require_unperturbed("perturb()")
     refuse_capture(passes)
     state, settings, scope = passes.state, passes.settings, passes.settings.in_scope
     guard.require_free(passes.groups.parameters(), "perturb()", but=state)
     scope.require_comparable(keeps=passes.keeps)
     accumulated, needs_clean = state.step.accumulated, settings.ascent.needs_clean
-    step = state.begin(more=bool(accumulated) and not all_zero(accumulated))  # the last second pass counts no more
+    step = state.begin(more=bool(accumulated) and not all_zero(accumulated))  # an earlier second pass without a step is void
     active, first = passes.groups.active(), passes.groups.gradients()
     settings.check_radii(schedule for _, schedule in active)
     if active and needs_clean:
         scope.require_first(accumulated)
         require_gradients(passes, first)
-        messages.tell_unstepped(state, settings, scaler)
-    if state.first.end_no_sync is not None:  # the second pass may come inside the closure
+        messages.warn_unstepped(state, settings, scaler)
+    if state.first.end_no_sync is not None:  # a framework may run the second pass inside the closure
         state.first.end_no_sync()
     try:
         _unscale(passes, scaler, key, active)
         perturbation = _perturbation(passes, active)
     except BaseException:
-        if step.scaling is not None:  # else the gradients are what they were, and can be tried again
+        if step.scaling is not None:  # else the gradients are unchanged, and the call can be repeated
             passes.give_up()
         raise
     norm, all_ranks = perturbation.norm, bool(perturbation.groups) and scope.all_ranks
@@ -70,7 +70,7 @@ def plan(passes: Passes, scaler: Any, key: Optimizer) -> Plan:
 
 
 def _perturbation(passes: Passes, active: Active) -> Perturbation:
-    """How far the weights will move; what the ascent then remembers is proposed."""
+    """The perturbation; the ascent's next state is stored with the step."""
     settings, context = passes.settings, passes.context()
     groups, passes.state.step.ascent = _perturbed_groups(passes, active, context)
     perturbation = Perturbation.of(groups, settings.geometry, settings.ascent, context.step)
@@ -79,28 +79,28 @@ def _perturbation(passes: Passes, active: Active) -> Perturbation:
 
 
 def _others_finite(passes: Passes, perturbation: Perturbation) -> bool:
-    """Whether the gradients of the groups that do not climb are finite, as far as that costs no wait."""
+    """Whether the gradients of unperturbed groups are finite; True on a device, which is not read."""
     climbing = {id(group.group) for group in perturbation.groups}
     resting = [g for _, g in gradients_of(group for group in passes.groups if id(group) not in climbing)]
     return not on_host(resting) or all_finite(resting)
 
 
 def _unscale(passes: Passes, scaler: Any, key: Optimizer, active: Active) -> None:
-    """Note the scaler, and unscale the first gradients in the scope that lets a scaler do it: once an update."""
+    """Store the scaler, and unscale the first gradients in scope "global"; a scaler allows that once an update."""
     if not enabled(scaler) or not passes.settings.ascent.needs_clean:
         return
     scope, step = passes.settings.in_scope, passes.state.step
     step.scaling = scaling = Scaling.of(scaler, key, passes.groups.base, once=scope.scaler_once)
-    if active:  # else the base sees these gradients, which scaler.step(opt) will unscale
+    if active:  # else the base steps with these gradients, which scaler.step(opt) will unscale
         scaling.first()
         step.overflow = scope.agree_on_overflow(scaler, key if scaling.swapped else passes.groups.base)
 
 
 def refuse_capture(passes: Passes) -> None:
-    """A CUDA graph reads what a part remembers where it was at the capture, and never what it has learnt since.
+    """Refuse stateful parts in a CUDA graph, which would read their state of the time of the capture for ever.
 
     Raises:
-        PhaseError: if one is being captured, and the ascent, the descent or a schedule of rho remembers anything.
+        PhaseError: if a graph is being captured, and the ascent, the descent or a schedule of rho is stateful.
     """
     cuda: Any = torch.cuda  # untyped in part
     if not (cuda.is_initialized() and cuda.is_current_stream_capturing()):
@@ -112,7 +112,7 @@ def refuse_capture(passes: Passes) -> None:
 
 
 def would_climb(passes: Passes) -> bool:
-    """Whether the gradients at hand would move the weights, so that a second pass is missing."""
+    """Whether the present gradients would perturb the weights, so that a second pass is missing."""
     groups, _ = _perturbed_groups(passes, passes.groups.active(), passes.context())
     return bool(any(group.metric.measure() != 0 for group in groups))
 
@@ -124,7 +124,7 @@ def _perturbed_groups(passes: Passes, active: Active, context: Context) -> tuple
 
 
 def require_gradients(passes: Passes, pairs: Pairs) -> None:
-    """After a first pass: missing is not zero.
+    """Check, after a first pass, that there are gradients; missing gradients are not zero gradients.
 
     Raises:
         PhaseError: if no parameter has a gradient, or they have a graph, which moving the weights would break.

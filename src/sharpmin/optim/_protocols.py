@@ -6,7 +6,7 @@
 | `Ascent` | what to climb along | `_ascent.py` |
 | `Descent` | what the base optimizer steps with | `_descent.py` |
 
-Each is a frozen dataclass of pure functions; what it remembers is handed in and out.
+Each is a frozen dataclass of pure functions; its state is passed in and returned.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from torch import Tensor
 from sharpmin.core.rho import Scalar
 
 ParameterState = dict[Tensor, Tensor]
-"""What an ascent or a descent remembers of every parameter between steps."""
+"""The state of an ascent or a descent: a tensor for each parameter."""
 
 Part = tuple[Sequence[Tensor], Sequence[Tensor], Scalar]
-"""Some weights, a vector u for each, and c, which makes c u the unit vector of steepest ascent there."""
+"""Weights, a vector u for each, and c; c u is the unit vector of steepest ascent for these weights."""
 
 _NOTHING: Mapping[Any, Any] = MappingProxyType({})
-_STREAM = 0x5A3D  # keeps these numbers apart from those of stochastic rounding, which are seeded by the step, too
+_STREAM = 0x5A3D  # another stream than that of stochastic rounding, which is seeded by the step, too
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Context:
         step: how many steps have been taken.
         group: the parameter group; for a descent, which combines all groups at once, the first.
         base_state: the state of the base optimizer, by parameter; to be read only.
-        climb: the number of the ascent within the step, 0 but for later micro-batches of scope "microbatch".
+        climb: the number of the perturbation within the step: 0, 1, ... over the micro-batches of scope "microbatch".
 
     >>> [torch.rand(1, generator=Context(step=7).generator("cpu")).item() for _ in range(2)]  # the step is the seed
     [0.20..., 0.20...]
@@ -53,9 +53,9 @@ class Context:
     _generators: dict[torch.device, torch.Generator] = field(default_factory=dict, repr=False, compare=False)
 
     def generator(self, device: torch.device | str) -> torch.Generator:
-        """Random numbers for this step on a device: the global random state is left alone, and ranks draw the same ones.
+        """A generator seeded by the step; the global random state is unchanged, and all ranks draw the same numbers.
 
-        Groups of one step draw from the same generator, one after the other.
+        The groups of a step share it, one after the other.
         """
         device = torch.device(device)
         if device not in self._generators:
@@ -64,17 +64,17 @@ class Context:
         return self._generators[device]
 
     def of(self, group: Mapping[str, Any]) -> Context:
-        """The same step, seen from another group."""
+        """The context of the same step for another group."""
         return Context(self.step, group, self.base_state, self.climb, self._generators)
 
 
 @dataclass
 class Metric(ABC):
-    """A geometry at the weights and for the vectors of one parameter group in one step.
+    """A geometry at given weights and vectors: one parameter group in one step.
 
     Attributes:
         weights: each parameter that climbs, at w when `measure` and `steepest` are called.
-        vectors: what it climbs along, of the same shape, in the same order.
+        vectors: the ascent's vector for each weight, of its shape.
     """
 
     weights: Sequence[Tensor]
@@ -90,37 +90,37 @@ class Metric(ABC):
 
     @abstractmethod
     def norm(self, weights: Sequence[Tensor], moves: Sequence[Tensor]) -> Scalar:
-        """||e|| of moves of the weights, given as they are at w."""
+        """||e|| of the moves e of these weights, which have their values at w."""
 
     def parts(self, total: Scalar) -> Iterator[Part]:
-        """The same for a few calls on lists: v = c u, a part of the weights at a time; a tensor at a time unless said."""
+        """`steepest` in parts (weights, u, c) with v = c u, for arithmetic on lists; by default one tensor a part."""
         for w, v in zip(self.weights, self.steepest(total), strict=True):
             yield [w], [v], 1.0
 
 
 class Geometry(ABC):
-    """What `SAM` asks of a norm.
+    """The norm of the ball.
 
     Attributes:
-        shards: whether the shards of one tensor may be measured apart, as FSDP2 needs it.
+        shards: whether `measure` of the shards of a tensor adds up to that of the tensor, as FSDP2 needs it.
     """
 
     shards: ClassVar[bool] = True
 
     @abstractmethod
     def at(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], context: Context) -> Metric:
-        """The norm of this step for one group: everything random or costly is decided here, once."""
+        """The metric of this step for one group; called once a step, so random or costly work belongs here."""
 
     @abstractmethod
     def dual_norm(self, total: Scalar) -> Scalar:
         """The dual norm from the sum of all measures."""
 
     def joint(self, norms: Sequence[Scalar]) -> Scalar:
-        """The norm of the whole from the norms of its groups; the Euclidean way unless a geometry says otherwise."""
+        """The norm over all groups from the norms of the groups; Euclidean by default."""
         return norms[0] if len(norms) == 1 else sum(n**2 for n in norms) ** 0.5
 
     def share(self, measure: Scalar, total: Scalar) -> Scalar:
-        """||v|| of the part of the unit vector that lies in one group; the Euclidean way unless a geometry says otherwise."""
+        """||v|| of the unit vector's part in one group; Euclidean by default."""
         return (measure / total) ** 0.5
 
 
@@ -128,9 +128,9 @@ class Ascent(ABC):
     """A rule for the vector to climb along; `update` is pure, and its new state counts only if the step is taken.
 
     Attributes:
-        needs_clean: whether it needs this step's gradient at w; if not, the step has one pass, the one at w + e.
-        stateful: whether it remembers anything, which then goes into checkpoints.
-        learns: whether it remembers the gradient that the base steps with; `learn` is then asked in every step.
+        needs_clean: whether it needs this step's gradient at w; if not, a step has one pass, at w + e.
+        stateful: whether it has a state, which goes into checkpoints.
+        learns: whether its state depends on the gradient that the base steps with; `learn` is then called in every step.
     """
 
     needs_clean: ClassVar[bool] = True
@@ -149,18 +149,18 @@ class Ascent(ABC):
     def update(
         self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, context: Context
     ) -> tuple[Sequence[Tensor | None], ParameterState]:
-        """The vectors, None for a parameter that stays, and the next state."""
+        """Return the vectors, None for a parameter that is not perturbed, and the next state."""
 
     def check(self, groups: Iterable[Mapping[str, Any]]) -> None:  # noqa: B027  # most rules take any group
-        """Refuse parameter groups that the rule cannot work with."""
+        """Raise `ValueError` for parameter groups that the rule cannot work with."""
 
 
 class Descent(ABC):
     """A rule for the gradient that is handed to the base optimizer, d = a g + b G, from g at w and G at w + e.
 
     Attributes:
-        needs_clean: whether it needs g beside G, which then is kept through the second pass.
-        stateful: whether it remembers anything, which then goes into checkpoints; it is then asked on steps of one pass, too.
+        needs_clean: whether it needs g, which is then kept through the second pass.
+        stateful: whether it has a state, which goes into checkpoints; it is then called on steps of one pass, too.
     """
 
     needs_clean: ClassVar[bool] = True
@@ -181,5 +181,5 @@ class Descent(ABC):
     ) -> tuple[Scalar, Scalar, ParameterState]:
         """(a, b, next state); the new state counts only if the step is taken.
 
-        On a step of one pass `perturbed` is None, and what the state holds of each parameter stands in for G: d = a g + b V.
+        On a step of one pass `perturbed` is None, and the state V of each parameter takes the place of G: d = a g + b V.
         """

@@ -1,11 +1,11 @@
-"""Loss scaling: both gradients of a step pass through one `GradScaler`, which knows one unscaling per optimizer and update.
+"""Loss scaling: a `GradScaler` unscales once per optimizer and update, but a SAM step has two gradients to unscale.
 
 A scaler keeps its records by optimizer object, and halves its scale if any record of the update saw an inf. SAM is two
 objects, itself and its base: the first pass is unscaled under the base's name, the second under SAM's own, by the user's
-`scaler.unscale_(opt)` or by `scaler.step(opt)`. If the first pass came unscaled already, the names change places.
+`scaler.unscale_(opt)` or by `scaler.step(opt)`. If the user has unscaled the first pass already, the names are swapped.
 
-With a perturbation for each micro-batch there are more first passes than names: they are divided by the scale for the
-ascent alone, and stay scaled where they accumulate.
+With a perturbation for each micro-batch there are more first passes than names: these gradients are divided by
+the scale for the ascent only, and accumulate scaled.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from ._numeric.tensors import on_present, scale_all
 
 @dataclass
 class Scaling:
-    """One step under a scaler.
+    """The scaler of one step, and how it knows the two optimizers.
 
     Attributes:
         scaler: a `torch.amp.GradScaler`.
-        key: under which it knows SAM.
+        key: the object by which the scaler knows SAM.
         base: SAM's base.
         once: whether the scaler unscales the one first pass of the step.
         swapped: whether the first pass was unscaled under SAM's name, by the user.
@@ -47,10 +47,10 @@ class Scaling:
 
     @classmethod
     def of(cls, scaler: Any, opt: Optimizer, base: Optimizer, *, once: bool) -> Scaling:
-        """That of a step which begins; the one first gradient of a step may have been unscaled already.
+        """For a step that begins; its first gradient may have been unscaled already if `once`.
 
         Raises:
-            PhaseError: if the gradients of a micro-batch have been.
+            PhaseError: if gradients of a micro-batch have been unscaled.
         """
         scaling = cls(scaler, id(opt), base, once)
         unscaled = scaling.unscaled(id(opt))
@@ -68,34 +68,34 @@ class Scaling:
         return record is not None and record["stage"] is OptState.UNSCALED
 
     def first(self) -> None:
-        """Unscale the gradients of the first pass, unless that has been done."""
+        """Unscale the gradients of the first pass unless the user did."""
         if self.once and not self.swapped:
             self.scaler.unscale_(self.base)
 
     def second(self) -> None:
-        """Unscale the gradients of the second pass, where nobody else will."""
+        """Unscale the gradients of the second pass if `scaler.step(opt)` will not."""
         if self.swapped:
             self.scaler.unscale_(self.base)
 
     def back(self, first: Sequence[tuple[Tensor, Tensor]]) -> list[tuple[Tensor, Tensor]]:
-        """The first gradients of a step without a second pass as the scaler's own step expects them, which unscales again."""
+        """Scale the first gradients again on a step without a second pass, since `scaler.step(opt)` will unscale them."""
         if not self.once or self.swapped:
             return list(first)
         return list(zip([p for p, _ in first], scaled([g for _, g in first], self.scaler), strict=True))
 
     def mark_overflow(self, norms: Scalar, grads: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """Let the scaler of micro-batches see a first gradient that only the device knows to be infinite: inf * 0 is nan."""
+        """Add 0 * norm, nan if the norm is not finite, so that the scaler sees an overflow of an earlier micro-batch."""
         if not self.once and isinstance(norms, Tensor):
             for _, grad in grads[:1]:
                 grad.add_((norms * 0).to(grad))
 
     def require_step_by_scaler(self, opt: Optimizer) -> None:
-        """Refuse a plain `opt.step()`: nobody has unscaled the gradients of the second pass then.
+        """Refuse a plain `opt.step()`, before which the gradients of the second pass would stay scaled.
 
-        `opt` is who steps: a wrapper that has the class of SAM, such as Lightning's, may be who perturbed.
+        `opt` is the object whose `step` is called; it may be a proxy of the SAM, such as Lightning's.
 
         Raises:
-            PhaseError: if it is one.
+            PhaseError: if `opt.step()` was called by the user.
         """
         if not self.unscaled(id(opt)) and hasattr(self.scaler, "_per_optimizer_states"):
             raise PhaseError(
@@ -104,7 +104,7 @@ class Scaling:
             )
 
     def forget(self) -> None:
-        """The step was given up: the next one may unscale anew. An overflow that was seen stays, for `scaler.update()`."""
+        """Allow the next step to unscale anew after an abort; an overflow that was seen is kept for `scaler.update()`."""
         records = getattr(self.scaler, "_per_optimizer_states", {})
         for key in (self.key, id(self.base)):
             if key in records:
@@ -112,7 +112,7 @@ class Scaling:
 
 
 def refuse_scaler_step(call: str, fix: str) -> None:
-    """Refuse a step made by `scaler.step(opt)` where the scaler had to be known before.
+    """Refuse a call by `scaler.step(opt)` when the block had to get the scaler before.
 
     Raises:
         PhaseError: if a `GradScaler` is making this call.
@@ -127,7 +127,7 @@ def refuse_scaler_step(call: str, fix: str) -> None:
 
 
 _SCALER_STEP = torch.amp.GradScaler._maybe_opt_step.__code__
-_DEEP = 12  # decorators of torch and of SAM between the scaler and `step`
+_DEEP = 12  # frames of decorators between the scaler and `step`
 
 
 def factor(scaler: Any, grads: Sequence[Tensor]) -> Scalar:
@@ -161,10 +161,10 @@ def _times_scale(grads: Sequence[Tensor], scaler: Any, power: int) -> list[Tenso
 
 
 def enabled(scaler: Any) -> bool:
-    """Whether there is a scaler that scales.
+    """Whether `scaler` is a scaler that is enabled.
 
     Raises:
-        TypeError: if it is no scaler.
+        TypeError: if it is neither None nor a scaler.
     """
     if scaler is None:
         return False

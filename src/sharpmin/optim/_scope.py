@@ -1,12 +1,12 @@
-"""Which gradient SAM climbs along where there are micro-batches and ranks: all knowledge of DistributedDataParallel.
+"""The gradient that SAM climbs along with micro-batches and ranks; all that SAM knows of DistributedDataParallel.
 
-Scope "global" climbs along the all-reduced gradient, the same on every rank. Scopes "rank" and "microbatch" climb along a
-gradient of a rank's own: the first pass must run under `no_sync()`, forward and backward both, which `clean()` sees to; only
-the second pass is reduced, with what micro-batches have accumulated. DDP notes at each forward whether it was synced, so
-wrong use is seen without any communication.
+Scope "global" climbs along the all-reduced gradient, the same on every rank. In scopes "rank" and "microbatch" each
+rank climbs along its own gradient: forward and backward of the first pass run under `no_sync()`, which `clean()` provides, and
+only the second pass is reduced, together with the accumulated gradients. DDP stores at each forward whether it will sync, so
+wrong use is found without communication.
 
-No rank leaves such a second pass out, and none skips a step by itself: one whose own gradient is zero takes part with e = 0,
-one whose own gradient is not finite puts nan where the second pass accumulates, and the reduction tells all.
+All ranks must make that second pass, and skip a step together: a rank with a zero gradient takes part with e = 0; one with a
+non-finite gradient adds nan before the reduction, so that every rank learns of it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ and, after the last micro-batch, opt.step()"""
 
 
 def rank_and_world() -> tuple[int, int]:
-    """The rank of this process, and how many there are.
+    """The rank of this process, and the number of ranks; (0, 1) without a process group.
 
     >>> rank_and_world()  # without torch.distributed
     (0, 1)
@@ -45,19 +45,19 @@ def rank_and_world() -> tuple[int, int]:
 
 
 def reduces(model: nn.Module | None) -> bool:
-    """Whether gradients are reduced where they accumulate, so that the second pass must add to what is there."""
+    """Whether DDP reduces accumulated gradients in place, so that the second pass must add to them."""
     return hasattr(model, "require_forward_param_sync")
 
 
 class Scope:
-    """Scope "global", one gradient for the whole batch of all ranks; the others change what they need to.
+    """Scope "global": one gradient for the whole batch of all ranks. Subclasses are the other scopes.
 
     Attributes:
-        name: what the user calls it.
-        per_pass: whether first gradients stay apart from what is reduced, so that `clean()` must be around them.
+        name: the value of `scope=`.
+        per_pass: whether first gradients are not reduced, so that the first pass must run inside `clean()`.
         scaler_once: whether the loss scaler unscales the one first pass of a step.
         model: the model, which may be in DistributedDataParallel.
-        in_place: whether gradients are reduced where they accumulate, so that the second pass must add to what is there.
+        in_place: whether DDP reduces accumulated gradients in place, so that the second pass must add to them.
     """
 
     name: ClassVar[ScopeName] = "global"
@@ -70,27 +70,27 @@ class Scope:
 
     @property
     def all_ranks(self) -> bool:
-        """Whether other ranks may climb where this one does not, so that it makes the second pass whatever its gradient."""
+        """Whether other ranks may be perturbed when this one is not, so that it must always make the second pass."""
         return False
 
     @property
     def _synced(self) -> bool | None:
-        """Whether the last forward with gradients was synced; None if nobody syncs."""
+        """Whether DDP will sync the last forward; None without DDP."""
         synced: bool | None = getattr(self.model, "require_forward_param_sync", None)
         return synced
 
     def no_sync(self) -> AbstractContextManager[Any]:
-        """What keeps the gradients of a first pass on their rank."""
+        """The context that keeps the gradients of a first pass on their rank; empty for scope "global"."""
         return nullcontext()
 
     def require(self, parameters: Iterable[Tensor]) -> None:
-        """Refuse, at construction, what the scope cannot work with."""
+        """Raise, at construction, for parameters or a model that the scope does not support."""
 
     def require_comparable(self, *, keeps: bool) -> None:
-        """Refuse to keep a first gradient that has no second one to set beside it."""
+        """Raise if the first gradient is to be kept, but is not comparable with the second."""
 
     def require_first(self, accumulated: Pairs | None) -> None:
-        """After the first pass: was its forward synced exactly where it must be?
+        """Check, after the first pass, that it was reduced or not as the scope needs it.
 
         Raises:
             PhaseError: if not.
@@ -114,23 +114,23 @@ class Scope:
             )
 
     def require_reduced(self, *, second: bool) -> None:
-        """At the end of a step that climbs: its last micro-batch must have had a second pass, and that one must have synced.
+        """Check, at the end of a perturbed step, that the last micro-batch had a second pass and that it was reduced.
 
         Raises:
             PhaseError: if not.
         """
 
     def refuse_unknown_ddp(self, parameters: Iterable[Tensor]) -> AbstractContextManager[None]:
-        """Around a first pass: refuse a DDP model that SAM was not given, where it must know it."""
+        """Context of a first pass: refuse a DDP model that was not given as `model=`, if the scope needs to know it."""
         return nullcontext()
 
     def agree_on_overflow(self, scaler: Any, optimizer: Any) -> list[Tensor]:
-        """Every rank learns of an overflow on any: the scaler's flags, where ranks may see different ones."""
+        """Reduce the scaler's overflow flags over the ranks, if ranks may see different ones."""
         return []
 
 
 class _PerPass(Scope):
-    """First gradients of a rank's own."""
+    """Each rank has its own first gradient."""
 
     per_pass = True
 
@@ -227,7 +227,7 @@ class PerMicrobatch(_PerPass):
         """Micro-batches before the last do not sync."""
 
     def refuse_unknown_ddp(self, parameters: Iterable[Tensor]) -> AbstractContextManager[None]:
-        """It would reduce the first gradients, and of the second ones, which must accumulate before that, the last alone."""
+        """Refuse it: it would reduce the first gradients, and of the second ones only the last."""
         return nullcontext() if self.in_place or rank_and_world()[1] == 1 else _refuse_ddp(set(parameters))
 
 
@@ -236,7 +236,7 @@ SCOPES: dict[str, type[Scope]] = {kind.name: kind for kind in (Scope, PerRank, P
 
 @contextmanager
 def _refuse_ddp(own: set[Tensor]) -> Iterator[None]:
-    """Replicas would part without a word.
+    """Refuse a DDP model that was not given as `model=`: the replicas would silently diverge.
 
     Raises:
         ValueError: from the forward of such a model.
@@ -246,7 +246,7 @@ def _refuse_ddp(own: set[Tensor]) -> Iterator[None]:
         if reduces(module) and not own.isdisjoint(module.parameters()):
             raise ValueError(
                 'SAM: scope="microbatch" and a model in DistributedDataParallel that SAM was not given: DDP reduces gradients '
-                "before they have accumulated, and replicas come apart; give the wrapped model, SAM(base, model=ddp_model)"
+                "before they have accumulated, and the replicas diverge; give the wrapped model, SAM(base, model=ddp_model)"
             )
 
     handle = nn.modules.module.register_module_forward_pre_hook(refuse)
@@ -257,7 +257,7 @@ def _refuse_ddp(own: set[Tensor]) -> Iterator[None]:
 
 
 def require_shard_gradients(groups: Iterable[Any], pairs: Pairs, which: str) -> None:
-    """After a pass of a step that climbs: under FSDP2 one that did not sync leaves no gradient, and nothing would move.
+    """Check that a pass left gradients in sharded parameters: under FSDP2 a pass without sync leaves none.
 
     Raises:
         PhaseError: if there is none, and parameters are sharded.

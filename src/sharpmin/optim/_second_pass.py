@@ -1,4 +1,4 @@
-"""What comes of the second pass: the gradient to descend along, and the comparison of both gradients on the way."""
+"""After the second pass: the descent gradient d, and the comparison of g and G for telemetry and watchers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Watcher = Callable[[GradientPair], None]
 
 
 def moves_of(weights: Sequence[Tensor], before: Sequence[Tensor]) -> Pairs:
-    """e, as the perturbed weights have it, from their w."""
+    """The realised e: perturbed weights minus their values at w."""
     return list(zip(weights, moved_by(weights, before), strict=True))
 
 
@@ -39,12 +39,16 @@ def descent_gradient(
     second: Pairs,
     moves: Pairs | None,
 ) -> Pairs:
-    """d of every parameter that has a second gradient; the two are compared on the way, if anybody asks.
+    """d for every parameter with a second gradient; with telemetry or watchers also the comparison of g and G.
 
     Args:
+        state: that of the SAM.
+        settings: those of the SAM.
+        watchers: called with the pair (g, d).
+        context: of this step, for the descent.
         first: the gradients at w; zero for a parameter that has none.
         second: those at w + e.
-        moves: e, where it is no known multiple of the first gradients.
+        moves: e, or None if it is a known multiple of the first gradients.
     """
     scaling = state.step.scaling
     by, parameters = {id(p): g for p, g in first}, [p for p, _ in second]
@@ -64,7 +68,7 @@ def descent_gradient(
 
 
 def one_pass_gradient(state: State, settings: Settings, context: Context, first: Pairs) -> Pairs:
-    """d = a g + b V on a step of one pass, with V what the descent remembers of each parameter."""
+    """d = a g + b V on a step of one pass, with V the descent's state of each parameter."""
     parameters, clean = [p for p, _ in first], [g for _, g in first]
     a, b, after = settings.descent.coefficients(parameters, clean, None, state.memory.descent, context)
     state.step.descent = after
@@ -81,16 +85,16 @@ def _compare(
     *,
     telemetry: bool,
 ) -> None:
-    """Telemetry is about g and G; watchers see g and what descends, since that moves the run."""
+    """Compare g and G for telemetry. Watchers receive (g, d): d is the gradient that the base steps with."""
     step, same = state.step, all(map(is_, descent, both.perturbed))
-    by_products = same and moves is None  # the products of what a watcher sees say it all
+    by_products = same and moves is None  # the watchers' products are those of telemetry, too
     if telemetry or not by_products:
         found = ratios(both.products, *_along(state, both, moves))
         state.record |= found if telemetry else {}
         step.curved = {} if by_products else {"along": found["curvature"], "steep": found["smoothness"]}
     for watcher in watchers:
         watcher(both if same else pair(both.parameters, both.clean, descent, both.scale))
-    alone = rank_and_world()[1] == 1  # an all_reduce is no write that torch counts
+    alone = rank_and_world()[1] == 1  # all_reduce does not change a tensor's version counter
     if same and alone and step.scaling is None and not isinstance(step.norms, Tensor) and both.finite:
         step.finite = [(g, g._version) for g in both.perturbed]
 

@@ -1,4 +1,4 @@
-"""What a user chooses: the keywords of `SAM`, checked one by one and against each other."""
+"""The keywords of `SAM`, checked one by one and against each other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Rounding = Literal["nearest", "stochastic"]
 
 
 class Options(TypedDict, total=False):
-    """The keywords of `SAM` that every variant passes on: all but the parts, which the variant chooses."""
+    """The keywords of `SAM` that every variant accepts: all but those that define the variant."""
 
     model: nn.Module | None
     scope: ScopeName
@@ -51,16 +51,16 @@ class Settings:
         object.__setattr__(self, "in_scope", SCOPES[self.scope](self.model))
 
     def changed(self, name: str, value: Any, parameters: Iterable[Tensor]) -> Settings:
-        """With one of them set anew, checked as at construction."""
+        """A copy with one setting changed, checked as at construction."""
         settings = replace(self, **{name: value})
         settings.check(parameters)
         return settings
 
     def check(self, parameters: Iterable[Tensor]) -> None:
-        """Refuse what does not go with these parameters.
+        """Raise for settings that do not fit these parameters or each other.
 
         Raises:
-            ValueError: if it does not.
+            ValueError: with the reason and the fix.
         """
         parameters = list(parameters)
         self._check_shards(parameters)
@@ -107,10 +107,10 @@ class Settings:
             raise ValueError(f'SAM: scope="{self.scope}" perturbs by a gradient of its own, and {self.ascent!r} needs none')
 
     def check_radii(self, radii: Iterable[Rho]) -> None:
-        """Refuse a radius that decides by the first gradient where there is none, or more than one.
+        """Raise for a schedule that depends on the first gradient if a step has none, or several.
 
         Raises:
-            ValueError: if there is.
+            ValueError: with the reason and the fix.
         """
         for rho in radii:
             if not (isinstance(rho, RhoSchedule) and rho.remembers):
@@ -127,7 +127,7 @@ class Settings:
                 )
 
     def _check_shards(self, parameters: Sequence[Tensor]) -> None:
-        """Refuse what needs whole tensors where they are sharded, and shards that do not look like shards."""
+        """Raise for parts that need whole tensors if parameters are sharded, and for FSDP1."""
         if any(getattr(p, "_fsdp_flattened", False) for p in parameters):
             raise ValueError(
                 "SAM: the parameters are flat shards of FullyShardedDataParallel (FSDP1), plain tensors whose norm over all "
@@ -151,7 +151,7 @@ T = TypeVar("T")
 
 
 class Setting(Generic[T]):
-    """An attribute of `SAM` that is one of its settings: read anywhere, and set between two steps, checked as at first."""
+    """A descriptor for a setting of `SAM`: it can be set between two steps, and is checked as at construction."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -173,10 +173,10 @@ NAMES = tuple(item.name for item in fields(Settings) if item.init)
 
 
 def refuse_unknown(name: str, group_keys: Iterable[str]) -> None:
-    """Refuse to set an attribute that looks like a setting and is none: nothing would happen.
+    """Raise for an attribute that looks like a misspelt setting, or lives in the parameter groups.
 
     Raises:
-        AttributeError: if it does.
+        AttributeError: with the right name.
     """
     if name in group_keys:
         raise AttributeError(

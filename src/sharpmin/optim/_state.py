@@ -1,14 +1,14 @@
-"""The mutable state of a SAM, one object per lifetime, so that forgetting is assigning a new one.
+"""The mutable state of a SAM, one object per lifetime, so that a reset is the assignment of a new object.
 
 | object | born | dies | holds |
 |---|---|---|---|
 | `Memory` | with the optimizer | with it | what survives a step: buffers for backups, what ascent and descent remember |
-| `FirstPass` | by `clean()` or a closure | by `perturb()` | where random numbers began, what ends its `no_sync()` |
-| `Step` | by the first gradient of a step | by `base.step()`, `zero_grad()`, a load | what all its micro-batches have found |
-| `Trip` | by `perturb()` | by `restore()` or `abort()` | the way back from w + e |
+| `FirstPass` | by `clean()` or a closure | by `perturb()` | the random state at its start, what ends its `no_sync()` |
+| `Step` | by the first gradient of a step | by `base.step()`, `zero_grad()`, a load | what its micro-batches have accumulated |
+| `Trip` | by `perturb()` | by `restore()` or `abort()` | all that is needed to return from w + e |
 
 All of it is in one inner object, `State`, so that wrappers which re-class or proxy the optimizer share it instead of copying
-it; and it knows nothing of the optimizer, so that one that is lost while its weights are perturbed can be brought back.
+it; and it holds no reference to the optimizer, so that the weights can be restored after the optimizer was garbage-collected.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ._scaling import Scaling
 
 
 class Phase(Enum):
-    """Where a SAM step stands."""
+    """The phase of a SAM step."""
 
     CLEAN = "clean"  # weights are w; the first gradient is being computed
     PERTURBED = "perturbed"  # weights are w + e
@@ -46,29 +46,29 @@ class Phase(Enum):
 
 
 class Outcome(Enum):
-    """What the first gradients come to, decided between the passes by `outcome_of`."""
+    """What the step does after the first pass; decided by `outcome_of`."""
 
-    ONLY_PASS = "the ascent needs no first pass: the weights move if they can, and the pass counts"
+    ONLY_PASS = "the ascent needs no first pass: the weights move, and the step has one pass"
     CLIMB = "the weights move, and the second pass counts"
-    REST = "nothing moves; if a second pass runs all the same, it counts"
+    REST = "nothing moves; a second pass is not needed, but is used if it runs"
     SKIP = "a first gradient is not finite: nothing moves, and the step changes nothing"
-    JOIN = "nothing moves here, but other ranks may climb: the second pass counts"
-    SPOIL = "not finite here, and other ranks must learn of it by the second pass, which counts"
+    JOIN = "nothing moves on this rank, but others may be perturbed: the second pass counts"
+    SPOIL = "a first gradient of this rank is not finite, and other ranks learn of it by the second pass"
 
     @property
     def needs_second(self) -> bool:
-        """Whether the step is not complete without another pass."""
+        """Whether the step needs another pass."""
         return self not in (Outcome.REST, Outcome.SKIP)
 
 
 def outcome_of(*, needs_clean: bool, finite: bool, moves: bool, all_ranks: bool) -> Outcome:
-    """The outcome, from what is known between the passes.
+    """The outcome, as a function of what is known between the passes.
 
     Args:
         needs_clean: whether the ascent needs this step's first gradient.
-        finite: whether the first gradients are, as far as the host knows.
-        moves: whether some weight will move, as far as the host knows.
-        all_ranks: whether other ranks may climb where this one does not, so that all must make the second pass.
+        finite: whether the first gradients are finite; True if only the device knows.
+        moves: whether some weight will move; True if only the device knows.
+        all_ranks: whether other ranks may be perturbed when this one is not, so that all must make the second pass.
     """
     if not needs_clean:
         return Outcome.ONLY_PASS
@@ -81,15 +81,15 @@ def outcome_of(*, needs_clean: bool, finite: bool, moves: bool, all_ranks: bool)
 
 @dataclass
 class Memory:
-    """What outlives a step.
+    """What is kept from step to step.
 
     Attributes:
-        backup: where copies of CPU weights are made.
+        backup: buffers for the copies of CPU weights.
         lines: scratch memory.
-        ascent, descent: what they remember of the steps taken.
+        ascent, descent: their states.
         warned: the kinds of warnings that have been given.
-        ddp_searched: whether a first pass has been searched for a model in DDP that SAM was not given.
-        unstepped: second passes in a row whose gradient nobody stepped with.
+        ddp_searched: whether a first pass was searched for a DDP model that was not given as `model=`.
+        unstepped: second passes in a row without a step.
     """
 
     backup: BackupBuffers = field(default_factory=BackupBuffers)
@@ -107,10 +107,10 @@ class FirstPass:
 
     Attributes:
         random: the random state at its start, for the second pass to start from.
-        inside: whether it is being made, and its gradient stays apart.
-        open: whether the block around it is open.
+        inside: whether it is running, with its gradient kept apart.
+        open: whether its `clean()` block is open.
         end_no_sync: ends the `no_sync()` that `step(closure)` holds over it.
-        before: copies of what micro-batches had accumulated, where the first pass, which may be the only one, adds to it.
+        before: copies of the accumulated gradients, if the first pass, which may be the only one, adds to them.
     """
 
     random: RandomState | None = None
@@ -122,22 +122,22 @@ class FirstPass:
 
 @dataclass
 class Step:
-    """What the micro-batches of one step have found so far.
+    """What the micro-batches of one step have computed so far.
 
     Attributes:
         ready: whether the gradient to step with is in place.
         second: whether a second pass made it.
-        missing: whether a second pass that was needed has left no gradient.
-        accumulated: the gradients of the micro-batches before this one, held while this one has its own two passes.
+        missing: whether a needed second pass left no gradient.
+        accumulated: the gradients of earlier micro-batches, set aside during the two passes of this one.
         nonfinite: a first gradient held an inf or a nan, so the step must change nothing.
-        norms: the sum of the dual norms of the micro-batches, where only the device knows them.
+        norms: the sum of the dual norms of the micro-batches, if only the device knows them.
         overflow: the flags of the loss scaler in scope "rank", the same on all ranks.
         finite: gradients that are known to be finite, each with the count of the writes to it.
-        climbs: the ascents so far, which seed stochastic rounding.
-        ascent, descent: what they will remember if this step is taken.
-        gated: the groups whose schedule of rho remembers, each with the numbers that it will keep if this step is taken.
+        climbs: the perturbations so far, which seed stochastic rounding.
+        ascent, descent: their next states, used if this step is taken.
+        gated: the groups with a stateful schedule of rho, each with its next numbers, used if this step is taken.
         scaling: the loss scaling of this step, if any.
-        curved: curvature along e and ||G - g|| / ||e||, where the products of what a watcher sees do not say them.
+        curved: curvature along e and ||G - g|| / ||e||, if the products of the watchers' pair do not give them.
     """
 
     ready: bool = False
@@ -158,16 +158,16 @@ class Step:
 
 @dataclass
 class Trip:
-    """One way to w + e and back.
+    """What one perturbation needs to return from w + e.
 
     Attributes:
-        outcome: what the first gradients came to.
-        first: the first gradients, kept for whoever needs them after the second pass; None if nobody does.
-        start: the gradients that the second pass began with, each with the count of the writes to it.
+        outcome: that of the first gradients.
+        first: the first gradients, kept if they are needed after the second pass; else None.
+        start: the gradients at the start of the second pass, each with its count of writes.
         hooked: weights with a hook of the backward pass, which must not step.
-        in_place: whether it adds to what earlier micro-batches have accumulated, as DDP needs it.
-        held: the parameters that were perturbed, and the w of each; one value, so that an interrupt sees both or none.
-        undo: what puts buffers, random states, gradients of other parameters and hooks back.
+        in_place: whether the second pass adds to the accumulated gradients, as DDP needs it.
+        held: the perturbed parameters and their values at w; one tuple, so that an interrupt sees both or none.
+        undo: functions that restore buffers, random states, gradients of other parameters and hooks.
         is_multiple_of_gradient: whether e is a known multiple of the first gradient of every parameter that has one.
     """
 
@@ -186,12 +186,12 @@ class Trip:
         if on_host(own) and are_plain(own):
             copies = buffers.like(own, map(local, parameters))
             copy_all(copies, own)
-        else:  # a device has a caching allocator, and no memory to spare between the steps
+        else:  # a device has a caching allocator: nothing is kept there between the steps
             copies = clone_all(own)
         self.held = weights, copies
 
     def come_back(self) -> None:
-        """Put every perturbed weight back, bit for bit, at its address, then all else. Interrupted, it can be called again."""
+        """Copy w back into every perturbed weight, then restore all else; after an interrupt it can be called again."""
         weights, before = self.held
         if weights:
             with torch.no_grad():
@@ -203,7 +203,7 @@ class Trip:
             self.undo.pop()
 
     def second_ran(self, now: Pairs) -> bool:
-        """Whether the second pass has left a gradient."""
+        """Whether the second pass left a gradient."""
         if not self.start:
             return bool(now)
         return {(id(g), g._version) for _, g in now} != {(id(g), version) for g, version in self.start}
@@ -211,7 +211,7 @@ class Trip:
 
 @dataclass
 class State:
-    """The four, and the raw numbers of `opt.last`."""
+    """The objects of all lifetimes, and the raw numbers of `opt.last`."""
 
     memory: Memory = field(default_factory=Memory)
     first: FirstPass = field(default_factory=FirstPass)
@@ -221,24 +221,24 @@ class State:
 
     @property
     def phase(self) -> Phase:
-        """Where the step stands."""
+        """The phase, derived from `trip` and `step`."""
         return Phase.PERTURBED if self.trip is not None else Phase.READY if self.step.ready else Phase.CLEAN
 
     def begin(self, *, more: bool) -> Step:
-        """Start a step; with `more`, go on to the next micro-batch of this one."""
+        """Start a step, or with `more` the next micro-batch of this step."""
         accumulated = self.step.accumulated
         self.step = replace(self.step, ready=False, scaling=None, curved={}) if more else Step(accumulated=accumulated)
         self.record = {"passes": 1}
         return self.step
 
     def come_back(self) -> None:
-        """Bring the weights back; whoever holds this state, also after its optimizer is gone."""
+        """Restore the weights; works also after the optimizer was garbage-collected."""
         if self.trip is not None:
             self.trip.come_back()
         guard.unmark(self)
 
     def rescue(self) -> None:
-        """Bring back the weights of an optimizer that was lost while they were perturbed, and give its step up."""
+        """Restore the weights of an optimizer that was lost while they were perturbed, and abort its step."""
         if (trip := self.trip) is None:
             return
         perturbed, _ = trip.held
@@ -249,14 +249,14 @@ class State:
             raise
         self.give_up()
         for p in perturbed:
-            p.grad = None  # half-made
+            p.grad = None  # gradients of an unfinished second pass
 
     def forget_step(self) -> None:
-        """The step is over; its record stays."""
+        """Forget the step after it was taken; its record stays."""
         self.step, self.first.random, self.first.before = Step(), None, None
 
     def drop_step(self) -> None:
-        """The gradients were cleared: what was noted of the step is void, but for the first pass that is being made."""
+        """Forget the step after its gradients were cleared, but keep a first pass that is running."""
         first, scaling = self.first, self.step.scaling
         self.step = Step(accumulated=[] if first.inside else None)
         first.before = None if first.before is None else []
@@ -266,19 +266,19 @@ class State:
             scaling.forget()
 
     def leave_out(self) -> None:
-        """Forget a step that is not taken."""
+        """Forget a skipped step."""
         self.record = {"passes": 1, "stepped": False}
         self.forget_step()
 
     def give_up(self) -> None:
-        """Forget a step that failed; its weights are w."""
+        """Forget a failed step whose weights are w."""
         scaling, self.trip = self.step.scaling, None
         self.leave_out()
         if scaling is not None:
             scaling.forget()
 
     def __getstate__(self) -> dict[str, Any]:
-        step = replace(self.step, scaling=None, finite=[])  # not for a copy: they belong to somebody else
+        step = replace(self.step, scaling=None, finite=[])  # a copy has no trip: the perturbed weights are the original's
         return {**self.__dict__, "step": step, "first": FirstPass(self.first.random)}
 
 

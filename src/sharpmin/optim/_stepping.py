@@ -1,4 +1,4 @@
-"""The end of a step: the base optimizer steps with what the passes have left."""
+"""The end of a step: the base optimizer steps with the gradients of the passes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from ._second_pass import one_pass_gradient
 
 
 def require_ready(passes: Passes, opt: Optimizer) -> None:
-    """Before a step of `opt` with the gradients that `restore` has left; a wrapper around it may have perturbed.
+    """Check, before `step`, that the gradients of `restore` are complete; `opt` may be a proxy of the SAM.
 
     Raises:
-        PhaseError: if the second pass has left none, or they are not reduced over the ranks, or still scaled.
+        PhaseError: if the second pass left none, or they are not reduced over the ranks, or still scaled.
     """
     step, settings = passes.state.step, passes.settings
     if step.missing:
@@ -36,10 +36,10 @@ def require_ready(passes: Passes, opt: Optimizer) -> None:
 
 
 def take_only_pass(passes: Passes) -> None:
-    """Make a step without a second pass ready, where nothing would climb; one that will move nothing is not counted.
+    """Accept the first gradients for a step that perturbs nothing; a step that moves nothing at all is not counted.
 
     Raises:
-        PhaseError: if a second pass is missing, or the first gradients are.
+        PhaseError: if a second pass or the first gradients are missing.
     """
     refuse_capture(passes)
     state, scope = passes.state, passes.settings.in_scope
@@ -59,14 +59,14 @@ def take_only_pass(passes: Passes) -> None:
 
 
 def descend(passes: Passes) -> None:
-    """Let the base step, unless something is not finite; the step is over then."""
+    """Step the base, or skip the step if a gradient is not finite; either ends the step."""
     state, step = passes.state, passes.state.step
     try:
         if step.nonfinite or any(map(bool, step.overflow)) or not _gradients_are_finite(passes):
             state.record["stepped"] = False
-            messages.tell_skipped(state, passes.groups.count())
+            messages.warn_skipped(state, passes.groups.count())
         else:
-            if passes.settings.descent.stateful and step.descent is None:  # also where a block ran and nothing had moved
+            if passes.settings.descent.stateful and step.descent is None:  # also if a block ran without moving anything
                 passes.groups.put(one_pass_gradient(state, passes.settings, passes.context(), passes.groups.gradients()))
             _step_base(passes)
     except BaseException:
@@ -88,7 +88,7 @@ def _step_base(passes: Passes) -> None:
         group.update({MEMORY + name: number for name, number in numbers.items()})
     own = set(passes.groups.parameters()) if step.ascent or step.descent else set()
     for name in ("ascent", "descent"):
-        if (proposed := getattr(step, name)) is not None:  # but what belongs to parameters that are gone
+        if (proposed := getattr(step, name)) is not None:  # without the state of parameters that are gone
             setattr(state.memory, name, {p: t for p, t in proposed.items() if p in own})
     state.record["stepped"] = True
 
@@ -98,7 +98,7 @@ def _gradients_are_finite(passes: Passes) -> bool:
     grads = aligned([grad for _, grad in pairs], [p for p, _ in pairs])
     known = step.finite
     if len(known) == len(grads) and all(g is own and g._version == v for g, (own, v) in zip(grads, known, strict=True)):
-        return True  # their products were, and nobody has written to them since
+        return True  # known to be finite, and not written to since
     if not passes.settings.skip_nonfinite and step.scaling is None and not on_host(grads):
-        return True  # under a scaler the one read comes after the scaler's own
-    return all_finite(grads, step.norms)  # a tensor where only the device knows it: one read for both passes
+        return True  # a scaler has checked them already
+    return all_finite(grads, step.norms)  # a tensor on a device: one read for both passes

@@ -1,4 +1,4 @@
-"""The way to w + e and back."""
+"""Moving the weights to w + e and back."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from ._state import Outcome, Trip, require_unperturbed
 
 
 def depart(passes: Passes, plan: Plan) -> None:
-    """Move the weights to w + e, and set aside what the second pass must not change."""
+    """Move the weights to w + e, after storing what the second pass must not change."""
     state, outcome = passes.state, plan.outcome
     accumulated = state.step.accumulated
     keeps = not outcome.needs_second or (outcome is Outcome.CLIMB and passes.keeps)
     trip = Trip(outcome, kept(plan.first) if keeps else None)
     trip.in_place = state.first.before is not None or (passes.settings.in_scope.in_place and not keeps)
     try:
-        state.trip = trip  # before a weight moves: whoever interrupts from here on finds the way back
+        state.trip = trip  # before a weight moves, so that an interrupt from here on can restore it
         guard.mark_perturbed(state, passes.groups.base)
         _set_aside(passes, trip)
         if outcome in (Outcome.CLIMB, Outcome.ONLY_PASS) and plan.perturbation.may_move:
@@ -41,16 +41,16 @@ def depart(passes: Passes, plan: Plan) -> None:
     except BaseException:
         unscaled = state.step.scaling is not None
         abort(passes)
-        if not unscaled:  # else the scaler would do that again
+        if not unscaled:  # else the scaler would unscale them again
             passes.groups.put(plan.first)
             state.step.accumulated = accumulated
         raise
 
 
 def _start_second(passes: Passes, plan: Plan, trip: Trip) -> None:
-    """Put the gradients in place that the second pass begins with: none, or under DDP what has accumulated."""
+    """Set the gradients at the start of the second pass: none, or under DDP the accumulated ones."""
     step, before = passes.state.step, passes.state.first.before
-    if trip.in_place and (plan.outcome is Outcome.SPOIL or _tells_by_nan(passes, plan)):
+    if trip.in_place and (plan.outcome is Outcome.SPOIL or _signals_by_nan(passes, plan)):
         step.accumulated = accumulate(step.accumulated, poison_with_nan(plan.first, plan.perturbation.norm))
     start = (step.accumulated if before is None else before) if trip.in_place else []
     passes.groups.put(start or [])
@@ -61,7 +61,7 @@ def _start_second(passes: Passes, plan: Plan, trip: Trip) -> None:
 
 
 def stay(passes: Passes, plan: Plan) -> None:
-    """Let the first gradients count, without a second pass."""
+    """Make the first gradients those of the step, without a second pass."""
     step = passes.state.step
     passes.groups.put(accumulate(step.accumulated, plan.first))
     step.accumulated, step.ready = None, True
@@ -93,11 +93,11 @@ def restore(passes: Passes) -> None:
 
 
 def _take_second(passes: Passes, trip: Trip, second: Pairs, compared: Pairs | None, moves: Pairs | None) -> None:
-    """Put the gradient to step with in place, from those of both passes."""
+    """Compute the descent gradient from both passes and set it."""
     state, ran = passes.state, trip.second_ran(second)
     scaling = state.step.scaling
     if ran:
-        passes.demand_complete()
+        passes.require_complete()
     if trip.outcome is Outcome.SKIP or (trip.outcome is Outcome.REST and not ran):
         first = trip.first or []
         if scaling is not None and trip.outcome is Outcome.REST:
@@ -106,7 +106,7 @@ def _take_second(passes: Passes, trip: Trip, second: Pairs, compared: Pairs | No
     else:
         state.step.missing = not ran
         if trip.outcome is Outcome.REST and state.step.gated and state.record["rho"] == 0:
-            messages.tell_in_vain(state)
+            messages.warn_needless_pass(state)
         _count_second(passes, second)
         if compared is not None:
             second = descent_gradient(state, passes.settings, passes.watchers, passes.context(), compared, second, moves)
@@ -115,7 +115,7 @@ def _take_second(passes: Passes, trip: Trip, second: Pairs, compared: Pairs | No
 
 
 def _count_second(passes: Passes, second: Pairs) -> None:
-    """A second pass has run: it must have been reduced as the scope needs it, and the scaler must learn of it."""
+    """Check that the second pass was reduced as the scope needs it, and let the scaler unscale it."""
     state, scaling = passes.state, passes.state.step.scaling
     passes.settings.in_scope.require_second()
     require_shard_gradients(passes.groups, second, "second")
@@ -127,14 +127,14 @@ def _count_second(passes: Passes, second: Pairs) -> None:
 
 
 def abort(passes: Passes) -> None:
-    """Leave a step that failed half way: weights back, half-made gradients dropped; without effect at `w`."""
+    """Abort a step: restore the weights and drop incomplete gradients; no effect while the weights are `w`."""
     if passes.state.trip is not None:
         passes.state.rescue()
         passes.groups.put([])
 
 
-def _tells_by_nan(passes: Passes, plan: Plan) -> bool:
-    """Whether only the device knows if a rank's own norm is finite, and the step will ask it."""
+def _signals_by_nan(passes: Passes, plan: Plan) -> bool:
+    """Whether a non-finite norm of this rank is known only to its device, and must be passed on as nan."""
     asks = passes.settings.skip_nonfinite or passes.state.step.scaling is not None
     return (
         asks
@@ -145,7 +145,7 @@ def _tells_by_nan(passes: Passes, plan: Plan) -> bool:
 
 
 def _set_aside(passes: Passes, trip: Trip) -> None:
-    """Note what puts back buffers, random states and the gradients of others; the only pass of a step moves all of them."""
+    """Store how to restore buffers, random states and other gradients; the only pass of a step may change all of them."""
     state, model = passes.state, passes.settings.model
     start, state.first.random = state.first.random, None
     if trip.outcome is not Outcome.ONLY_PASS:
@@ -162,7 +162,7 @@ def _set_aside(passes: Passes, trip: Trip) -> None:
 
 
 def _set_others_aside(passes: Passes, trip: Trip, model: nn.Module, modules: Modules) -> None:
-    """The gradients of the model's other parameters, which the second pass must leave as the first one left them."""
+    """Store the gradients of the model's other parameters, which must keep their values of the first pass."""
     others = Others(model, passes.groups.parameters(), modules)
     trip.undo.append(others.put_back)
     if others.gradients and passes.settings.in_scope.all_ranks and trip.outcome is not Outcome.REST:
@@ -170,7 +170,7 @@ def _set_others_aside(passes: Passes, trip: Trip, model: nn.Module, modules: Mod
 
 
 def _is_measured(step: int) -> bool:
-    """Whether the realised radius of half-precision weights is measured, which reads them all: at first, then now and then."""
+    """Whether to measure the realised radius of half-precision weights, which reads them all: on steps 0, 1, 64, 128, ..."""
     return step < 2 or step % 64 == 0
 
 
@@ -187,4 +187,4 @@ def _climb(passes: Passes, perturbation: Perturbation, trip: Trip) -> None:
     state.record |= perturbation.report(trip.held[1], measure=measure)
     gain = state.record["gain"]
     if isinstance(gain, float):
-        messages.tell_of_rounding(state, gain, passes.settings.rounding)
+        messages.warn_of_rounding(state, gain, passes.settings.rounding)

@@ -1,6 +1,6 @@
-"""`SAM`: sharpness-aware minimization around any torch optimizer, and the doors that lead through its step.
+"""`SAM`: sharpness-aware minimization around any torch optimizer, with three ways to write its step.
 
-`_passes.py` shows the way through a step, `_state.py` what changes on it, `_settings.py` what a user can choose.
+`_passes.py` has the order of a step, `_state.py` its mutable state, `_settings.py` the keywords.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class SAM(Delegate):
     w  = base step at w with G    step(): w comes back bit for bit, then the base optimizer sees G
     ```
 
-    Three doors lead through the same step: the block (`perturbed()`, then `step()`), the closure (`step(closure)`), and
+    There are three ways to write the same step: the block (`perturbed()`, then `step()`), the closure (`step(closure)`), and
     the raw phases (`perturb()`, `restore()`, `step()`).
 
     Args:
@@ -59,7 +59,7 @@ class SAM(Delegate):
         model: with it, buffers such as BatchNorm statistics move once a step: the second pass leaves them alone.
         geometry: the norm in which the ball is round: `L2()`, `LInf()`, `Elementwise()`, `Layerwise()`, `Masked(...)`.
         ascent: what to climb along: `Gradient()`, `Ema()`, or, in one pass a step, `Momentum()` and `PreviousGradient()`.
-        descent: what the base optimizer sees: `Perturbed()`, `Mix()` or `ClippedDifference()`.
+        descent: the gradient that the base steps with: `Perturbed()`, `Mix()` or `ClippedDifference()`.
         scope: where gradients accumulate, "global" perturbs once, against the gradient of the whole batch;
             "microbatch" perturbs against each micro-batch alone, and "rank", under DistributedDataParallel, against the
             gradient of each rank alone; both need `clean()` around the first pass, and under DDP `model=`.
@@ -106,7 +106,7 @@ class SAM(Delegate):
     if not TYPE_CHECKING:  # a type checker reads the signature of `__init__`
 
         def __new__(cls, *args: Any, **keywords: Any) -> SAM:
-            """Look at the arguments before Python does: other constructors get the line to paste."""
+            """Refuse the arguments of other SAM constructors with the line to paste."""
             if cls.__init__ is SAM.__init__:
                 refuse_common_constructor(args, keywords, {"base", "rho", *NAMES})
             return super().__new__(cls)
@@ -140,7 +140,7 @@ class SAM(Delegate):
 
     @property
     def rho(self) -> Any:
-        """The radius: a number or a schedule; a list, a radius for each group, where they differ. Setting it sets all."""
+        """The radius: a number or a schedule, or a list if groups differ. Setting it sets all groups."""
         rhos = self._passes.groups.radii() or [self._passes.groups.rho]
         return rhos[0] if all(rho == rhos[0] for rho in rhos) else rhos
 
@@ -150,18 +150,19 @@ class SAM(Delegate):
 
     @property
     def watchers(self) -> list[Callable[[Any], None]]:
-        """Whoever is called with both gradients of every step; `sharpmin.watch` enters itself here."""
+        """Functions that are called with both gradients of every step; `sharpmin.watch` adds one."""
         return self._passes.watchers
 
     @property
     def last(self) -> StepReport:
-        """What the last step did; reading it on an accelerator waits for the device."""
+        """The report of the last step; on an accelerator, reading it waits for the device."""
         return self._passes.report()
 
     @property
     def needs_second_pass(self) -> bool:
-        """Whether the step needs a pass at w + e: before the block, whether a group's rho can be positive, and inside it,
-        whether something has moved. Where not, leave that pass out: `sharpmin.rho.Gate` decides inside the block alone.
+        """Whether the step needs a pass at w + e; if not, that pass can be left out.
+
+        Before the block: whether a group's rho can be positive. Inside it: whether a weight has moved, as `rho.Gate` needs.
         """
         if not self.ascent.needs_clean:
             return True
@@ -188,9 +189,9 @@ class SAM(Delegate):
         """The block of the second pass: forward and backward inside it run at `w + e`.
 
         On entry the first gradients are set aside; on exit the weights are `w` again, bit for bit, also after an exception
-        (then the half-made gradients are dropped and the next step starts afresh). The gradient that the block leaves is
-        stepped with, also where nothing was perturbed, because rho or the first gradient is 0: it may be of another loss.
-        If it leaves none then, the first one counts.
+        (then the incomplete gradients are dropped and the next step starts afresh). The base steps with the gradient that
+        the block leaves, also if nothing was perturbed because rho or the first gradient is 0, since the block may use
+        another loss. If it leaves none then, the base steps with the first one.
 
         Args:
             scaler: the `torch.amp.GradScaler` that scaled the loss, if any. Go on with `scaler.step(opt)`; unscale for
@@ -223,7 +224,7 @@ class SAM(Delegate):
         restore(self._passes)
 
     def abort(self) -> None:
-        """Leave a step that failed half way: weights back, half-made gradients dropped; without effect at `w`."""
+        """Abort a step: restore the weights and drop incomplete gradients; no effect while the weights are `w`."""
         abort(self._passes)
 
     @overload
@@ -241,7 +242,8 @@ class SAM(Delegate):
             closure: does `zero_grad`, forward and backward and returns the loss. It runs twice, once where no group has a
                 positive rho or every gradient is zero.
 
-        Returns the loss at `w` if a closure was given, else None.
+        Returns:
+            The loss at `w` if a closure was given, else None.
 
         Raises:
             PhaseError: if the weights are perturbed, a closure comes after a finished second pass, neither a closure nor a
@@ -260,11 +262,11 @@ class SAM(Delegate):
         return None
 
     def first_step(self, zero_grad: bool = False) -> None:
-        """`perturb()`, as the common two-step API calls it; first gradients are set aside whatever `zero_grad` says."""
+        """`perturb()` under its name in two-step SAMs; `zero_grad` is ignored: first gradients are always set aside."""
         self.perturb()
 
     def second_step(self, zero_grad: bool = False) -> None:
-        """`restore()` and `step()`, as the common two-step API calls them; `zero_grad` clears the gradients afterwards."""
+        """`restore()` and `step()` under their name in two-step SAMs; `zero_grad` clears the gradients afterwards."""
         try:
             self.restore()
             self.step()
@@ -274,14 +276,14 @@ class SAM(Delegate):
 
     @_disable_dynamo
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forward to the base optimizer; what was not stepped with is given up.
+        """Call the base's `zero_grad`; a step that was begun is dropped.
 
-        Inside a second pass it clears the gradients of that pass, not what earlier micro-batches have accumulated.
+        Inside a second pass it clears the gradients of that pass, not those of earlier micro-batches.
         """
         self._passes.zero_grad(set_to_none)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the base; it takes this SAM's rho unless it brings one. Refused as at construction."""
+        """Add a group to the base, with this SAM's rho unless it has its own; checked as at construction."""
         self._passes.require_unperturbed("add_param_group()")
         self._passes.add_group(param_group)
 

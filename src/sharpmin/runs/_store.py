@@ -57,6 +57,9 @@ class Store:
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 continue
 
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r}): {len(self._rows)} rows"
+
     def known(self, wanted: Iterable[T]) -> dict[T, Row]:
         """The finished ones, in the order of `wanted`."""
         keys = ((task, key(task.id)) for task in wanted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
@@ -29,7 +29,7 @@ class Beginning:
     model: nn.Module
     opt: SAM
     step: Callable[[nn.Module, SAM, Any], Tensor]
-    batches: list[tuple[Tensor, Tensor]]
+    batches: list[tuple[Tensor, Tensor]] = field(repr=False)
     seconds: float
 
 

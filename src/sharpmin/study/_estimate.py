@@ -86,6 +86,9 @@ class Estimate:
         each = (Estimate(math.nan if v is None else v, None).text(scale) for v in self.values)
         return f"{Estimate(self.mean, None).text(scale)} ({', '.join(each)})"
 
+    def __str__(self) -> str:
+        return self.shown()
+
     def record(self) -> dict[str, float | None]:
         """For JSON."""
         return {"mean": self.mean if math.isfinite(self.mean) else None, "half": self.half}

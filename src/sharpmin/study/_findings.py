@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from sharpmin.core.text import wrapped
+
 from ._estimate import Estimate
 from ._frontier import best_cheap, share_of_gain
 from ._methods import METHODS, title
@@ -23,6 +25,9 @@ class Finding:
     noise: float
     clear: bool
     sentence: str
+
+    def __str__(self) -> str:
+        return "\n".join(wrapped(self.sentence))
 
 
 def findings(rows: Rows) -> list[Finding]:

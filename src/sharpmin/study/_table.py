@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from sharpmin.core.text import block
+
 from ._estimate import FEW, Estimate
 from ._methods import METHODS
 from ._run import Cell
@@ -51,6 +53,22 @@ class Line:
     accuracy: Estimate
     gain: Estimate
     collapsed: int
+
+    def __str__(self) -> str:
+        rows = [
+            ("lr", self.lr),
+            ("rho", self.rho or None),
+            ("accuracy", self.accuracy.shown(100), f"% on test samples, {self.runs} runs"),
+            ("gain", self.gain.shown(100), "% over the base"),
+            ("loss", self.loss.shown(), "on all training samples"),
+            ("gap", self.gap.shown(), "of the loss to the least one"),
+            ("passes", self.passes, "in units of the base's"),
+            ("seconds", self.seconds, "of the processor, in units of the base's"),
+            ("copies", self.copies, "of the weights in memory"),
+            ("collapsed", self.collapsed or None, "runs"),
+            ("edge", ", ".join(self.edge) or None, "chosen at an end of its grid"),
+        ]
+        return block(f"{self.method}, {self.noise:.0%} label noise", rows)
 
     @property
     def few(self) -> bool:

@@ -1,1 +1,1 @@
-"""A test over a grid of radii: its runs, what they show at each radius, the rules, and the words."""
+"""The test of `rho_range`: its runs, the numbers at each radius, the rules, and the text."""

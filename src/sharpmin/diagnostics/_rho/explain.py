@@ -1,4 +1,4 @@
-"""A test over a grid of radii as text: a table of 80 columns, and plain sentences."""
+"""The result of `rho_range` as text: a table of 80 columns, and sentences."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def _layer(point: RhoPoint) -> str:
 
 
 def sentences(found: Claims, grid: Sequence[float], steps: int, *, run: bool) -> list[str]:
-    """What is claimed, and what is not."""
+    """The claims and remarks as sentences."""
     where = f"along a run of {steps} steps" if run else f"at the present weights, {steps} batches"
     lines = [f"Tried {where}: rho from {grid[0]:g} to {grid[-1]:g}."]
     if found.no_effect is not None:
         lines.append(f"Up to rho = {found.no_effect:g} hardly any effect: the loss at w + e is within 0.2 % of that at w.")
     if found.collapse is not None:
         lines.append(
-            f"From rho = {found.collapse:g} on the short run does not leave its start: a collapse, or a start that comes late. "
+            f"From rho = {found.collapse:g} on the short run does not leave its start: a collapse, or a late start. "
             f"{_COLLAPSES}"
         )
     elif found.told:
@@ -63,6 +63,6 @@ def sentences(found: Claims, grid: Sequence[float], steps: int, *, run: bool) ->
     return [*lines, *(f"Note: {remark}." for remark in found.remarks)]
 
 
-_COLLAPSES = "Of 18 such tests 11 told the whole run's collapse right, 6 one step of the grid too early, and 1 missed it."
+_COLLAPSES = "Of 18 such tests 11 were right about the whole run's collapse, 6 one step of the grid too early, and 1 missed it."
 _FIRSTS = "On the three tasks that this rule was not made on, its first value was no better than 0.05 (docs/rho.md)."
-"""What the calibration found; `benchmarks/rho_range.py`."""
+"""Results of the calibration; `benchmarks/rho_range.py`."""

@@ -1,4 +1,4 @@
-"""What a run shows at one radius of a grid, from the steps that were tried there."""
+"""The numbers at one radius of a grid, from the steps that were tried there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from sharpmin.core.text import block, brief
+
 from .._run.statistics import cancelled, interval_of
 from ..toggle import Difference
 from .trial import Seen
@@ -16,16 +18,16 @@ from .trial import Seen
 
 @dataclass(frozen=True)
 class RhoPoint:
-    """One radius. g is the gradient at w, G that at w + e, D what SAM adds to g: G - g unless a descent says otherwise.
+    """The numbers at one radius. g is the gradient at w, G that at w + e, D = d - g with d the descent gradient, by default G.
 
     Attributes:
         rho: the radius.
-        losses: at w, a number a batch.
+        losses: at w, one for each batch.
         cancelled: kappa = - sum <g_a, D_b> / sum <g_a, g_b> over pairs of different batches a != b: the share of the mean
-            gradient that SAM's mean force cancels; 1: all of it, below 0: SAM speeds the descent up. None where the batches
-            do not resolve the mean gradient.
+            gradient that SAM's mean force cancels; 1: all of it, below 0: SAM speeds the descent up. None if the mean gradient
+            is not distinguishable from noise.
         interval: of `cancelled`, 95 %, leaving out one batch at a time.
-        rise: the mean of L(w + e) - L(w) on the same batch; None where `step` does not go by a closure.
+        rise: the mean of L(w + e) - L(w) on the same batch; None if `step` does not use a closure.
         cosine: the mean cosine of g and G on the same batch.
         amplification: mean <D, g> / mean ||g||^2, by how much SAM's gradient is longer along g.
         shares: ||e of a parameter||^2 / ||e||^2 by name, the mean over batches; they add up to 1.
@@ -42,9 +44,37 @@ class RhoPoint:
     shares: dict[str, float] = field(default_factory=dict)
     fall: Difference | None = None
 
+    def __str__(self) -> str:
+        """The numbers at this radius.
+
+        >>> print(RhoPoint(0.05, (0.5, 0.7), cancelled=0.25, interval=(0.2, 0.3), rise=0.01, cosine=0.98, shares={"w": 1.0}))
+        rho = 0.05
+          loss       0.6   at w, mean of 2 batches
+          cancelled  0.25  95 %: 0.2 to 0.3
+          rise       0.01  of the loss at w + e
+          cosine     0.98  of g and G
+          shares     1     parameters; the largest: w 100%
+        """
+        largest = sorted(self.shares.items(), key=lambda item: -item[1])[:3]
+        fall = self.fall
+        rows = [
+            ("loss", math.fsum(self.losses) / len(self.losses), f"at w, mean of {len(self.losses)} batches"),
+            ("cancelled", self.cancelled, "" if self.interval is None else f"95 %: {brief(self.interval)}"),
+            ("rise", self.rise, "of the loss at w + e"),
+            ("cosine", self.cosine, "of g and G"),
+            ("amplification", self.amplification, "<D, g> / ||g||^2"),
+            ("fall", fall and fall.mean, f"against rho = 0; 95 %: {brief(fall.interval)}" if fall else ""),
+            (
+                "shares",
+                len(self.shares) or None,
+                "parameters; the largest: " + ", ".join(f"{name} {share:.0%}" for name, share in largest),
+            ),
+        ]
+        return block(f"rho = {brief(self.rho)}", rows)
+
     @classmethod
     def of(cls, rho: float, steps: Sequence[Seen], without: Sequence[float] = ()) -> RhoPoint:
-        """From its steps.
+        """Compute the numbers from steps at one radius.
 
         Args:
             rho: the radius.
@@ -70,7 +100,7 @@ class RhoPoint:
 
     @property
     def finite(self) -> bool:
-        """Whether every loss is a number."""
+        """Whether every loss is finite."""
         return all(map(math.isfinite, self.losses))
 
 

@@ -1,4 +1,4 @@
-"""Where rho has no effect, where a run would collapse, and a first value: rules, and what is left open.
+"""The rules of `rho_range`: where rho has no effect, where a run collapses, and which value to try first.
 
 The thresholds were chosen on three tasks and judged on three others: docs/rho.md.
 """
@@ -12,31 +12,31 @@ from dataclasses import dataclass
 from .point import RhoPoint
 
 FALL = 0.1
-"""Of the loss at the start of a short run: how far it must fall with rho = 0 before anything is told."""
+"""Share of the initial loss by which the short run with rho = 0 must fall before a claim is made."""
 
 LEAST = 0.2
-"""Of the progress of the short run with rho = 0: one that makes less has not left its start."""
+"""Share of the progress with rho = 0 below which a short run counts as collapsed."""
 
 LAG = 0.1
-"""Of the same: how much less progress the first value may make, where it is above the usual one."""
+"""Share of the progress with rho = 0 that a first value above the usual one may lose."""
 
 SAME = 0.002
-"""Of the loss: a rise L(w + e) - L(w) below it is hardly any effect."""
+"""Share of the loss below which a rise L(w + e) - L(w) counts as no effect."""
 
 USUAL = 0.05
-"""The first value of the literature."""
+"""The usual value of the literature."""
 
 
 @dataclass(frozen=True)
 class Claims:
-    """What is said of a grid.
+    """What the rules say of a grid.
 
     Attributes:
         no_effect: the largest radius, with all smaller ones of the grid, that has hardly any effect, or None.
         collapse: the smallest radius whose short run does not leave its start, or None.
         first: the value to try first; `reason`: why.
-        told: whether the test could tell: along a short run that gets away from its start with rho = 0.
-        remarks: what cannot be told, and why.
+        told: whether a collapse could be detected: only along a short run that makes progress with rho = 0.
+        remarks: what is not claimed, and why.
     """
 
     no_effect: float | None
@@ -47,17 +47,17 @@ class Claims:
     remarks: tuple[str, ...]
 
 
-_NO_RISE = "the step does not go by a closure, so the loss at w + e is not known, and nothing is said of no effect"
+_NO_RISE = "the step does not use a closure, so the loss at w + e is not known, and no effect cannot be told"
 
 
 def end_of(losses: Sequence[float]) -> float:
-    """The mean of the last quarter."""
+    """The mean of the last quarter of the losses."""
     last = losses[-max(1, len(losses) // 4) :]
     return math.fsum(last) / len(last)
 
 
 def claims(points: Sequence[RhoPoint], without: Sequence[float]) -> Claims:
-    """The rules.
+    """Apply the rules.
 
     Args:
         points: of the grid, the smallest first.
@@ -74,12 +74,12 @@ def claims(points: Sequence[RhoPoint], without: Sequence[float]) -> Claims:
 
 
 def _progress(point: RhoPoint, without: Sequence[float]) -> float:
-    """How far the loss has fallen, as a share of how far it has with rho = 0; nan where it is no number."""
+    """The fall of the loss over that with rho = 0; nan for losses that are not finite."""
     return (without[0] - end_of(point.losses)) / (without[0] - end_of(without))
 
 
 def _no_effect(points: Sequence[RhoPoint]) -> float | None:
-    """As far up the grid as the rise stays small against the loss, over the second half of the short run."""
+    """The largest radius up to which all rises are small against the loss, over the second half of the short run."""
     found = None
     for point in points:
         losses = point.losses[len(point.losses) // 2 :]
@@ -90,7 +90,7 @@ def _no_effect(points: Sequence[RhoPoint]) -> float | None:
 
 
 def _untold(without: Sequence[float]) -> str | None:
-    """Why nothing can be told, if that is so: the run without SAM does not get away from its start either."""
+    """Why a collapse cannot be detected, or None: without a short run, or if the one with rho = 0 makes no progress."""
     if not without:
         return "what a run would do shows along a short run only: give steps="
     start, plain = without[0], end_of(without)
@@ -98,12 +98,12 @@ def _untold(without: Sequence[float]) -> str | None:
         return None
     return (
         f"with rho = 0 the loss went from {start:.3g} to {plain:.3g} in {len(without)} steps; it must fall by a tenth before "
-        "anything can be told: take more steps, or an earlier moment of the run"
+        "a collapse can be detected: take more steps, or an earlier moment of the run"
     )
 
 
 def _first(points: Sequence[RhoPoint], without: Sequence[float], collapse: float | None) -> tuple[float, str]:
-    """The usual value, or what is above it as long as the short run keeps up; below it only where the usual one collapses."""
+    """The value to try first: the usual one, a larger one whose short run keeps up, or a smaller one if the usual collapses."""
     keeps = None
     for point in points:
         if not _progress(point, without) >= 1 - LAG:

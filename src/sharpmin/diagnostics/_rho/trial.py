@@ -1,4 +1,4 @@
-"""A copy of a run with another radius, and what each of its steps shows: both losses, both gradients, and where e lies."""
+"""A copy of a run with another radius, and the numbers of its steps: both losses, both gradients, and e by parameter."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from .._branches import Step, copied, loss_of
 from .._run.sketch import Sketch, places
 
 SKETCHES = tuple(Sketch(seed) for seed in range(4))
-"""Of each gradient: the inner products of two vectors a, b are off by about ||a|| ||b|| / 32, by nothing below 256 entries."""
+"""Numbers of a sketch; inner products of a, b have an error of about ||a|| ||b|| / 32, none below 256 entries."""
 
 
 @dataclass
 class Seen:
-    """What one step showed.
+    """The numbers of one step.
 
     Attributes:
         loss: at w.
-        perturbed: the loss at w + e, where the step went by a closure.
+        perturbed: the loss at w + e, if the step used a closure.
         cosine: of g and G.
-        g, d: sketches of g and of D, what SAM adds to it; shape (1024,), float64. None where no second gradient was taken.
+        g, d: sketches of g and of D, shape (1024,), float64; None if the step took no second gradient.
         gg, dg: ||g||^2 and <D, g>.
         moved: ||e||^2 of each parameter, by name.
     """
@@ -49,7 +49,7 @@ class Seen:
 
     @property
     def finite(self) -> bool:
-        """Whether both gradients were taken, and hold numbers."""
+        """Whether both gradients were taken and are finite."""
         return self.g is not None and self.d is not None and bool(torch.isfinite(self.g).all() and torch.isfinite(self.d).all())
 
 
@@ -73,12 +73,12 @@ class Trial:
         self._starts = dict(zip(map(id, self._whole), places(self._whole), strict=True))
 
     def ahead(self) -> None:
-        """Let the copy of the scheduler go on."""
+        """Step the copy of the scheduler."""
         if self._scheduler is not None:
             self._scheduler.step()
 
     def take(self, step: Step, batch: Any, *, watched: bool = True) -> Seen:
-        """One step on a batch; unwatched, only the loss is noted."""
+        """Take one step on a batch; if not `watched`, only the loss is recorded."""
         if not watched:
             return Seen(loss_of(step(self._net, self._opt, batch), self._owner))
         seen = Seen()
@@ -104,7 +104,7 @@ class Trial:
 
     @contextmanager
     def _displacement(self, seen: Seen) -> Iterator[None]:
-        """Note ||e||^2 of each parameter while the second pass makes its gradient, where the weights are w + e."""
+        """Record ||e||^2 of each parameter during the second pass, while the weights are w + e."""
         state = self._opt._passes.state
 
         def note(p: Tensor) -> None:
@@ -144,12 +144,12 @@ def at_radius(opt: SAM, rho: float) -> None:
 
 
 def _inner(rho: Rho) -> float:
-    """The number inside of a radius."""
+    """The number rho inside a radius, which may be a schedule."""
     return _inner(_rho_of(rho)) if isinstance(rho, RhoSchedule) else float(rho)
 
 
 def _with(rho: Rho, number: float) -> Rho:
-    """The same radius with another number inside."""
+    """The same radius with another number rho inside."""
     if not isinstance(rho, RhoSchedule):
         return number
     change: Callable[..., Any] = dataclasses.replace
@@ -161,7 +161,7 @@ def _rho_of(schedule: RhoSchedule) -> Rho:
     rho = getattr(schedule, "rho", None)
     if rho is None or not dataclasses.is_dataclass(schedule):
         raise TypeError(
-            f"rho_range: {schedule!r} has no field rho that another radius could be put into; give a SAM with a number: "
+            f"rho_range: {schedule!r} has no field rho that could be replaced by another radius; give a SAM with a number: "
             "opt.rho = 0.05"
         )
     inside: Rho = rho

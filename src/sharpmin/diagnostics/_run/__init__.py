@@ -1,1 +1,1 @@
-"""A watched run: its rows, the statistics of a window of them, and the verdict with its words."""
+"""A watched run: its rows, the statistics of a window of blocks, and the verdict with its text."""

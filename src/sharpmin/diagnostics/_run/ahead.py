@@ -1,4 +1,4 @@
-"""The learning rates that a scheduler has yet to give, from a copy of it that runs ahead on groups without parameters."""
+"""The future learning rates of a scheduler, from a copy of it that steps on groups without parameters."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DOUBLINGS = 8
 
 
 def scheduler_of(given: Any, owner: str) -> Any:
-    """The scheduler of torch inside of what was given, as accelerate wraps it.
+    """The scheduler of torch, unwrapped if Accelerate wraps it.
 
     Raises:
-        TypeError: if it is none, or needs a loss to go on.
+        TypeError: if it is no scheduler, or its steps need a loss.
     """
     inner = getattr(given, "scheduler", given)
     if not callable(getattr(inner, "step", None)) or not isinstance(_calls(inner), int):
@@ -28,15 +28,15 @@ def scheduler_of(given: Any, owner: str) -> Any:
             f"{owner}: scheduler={given!r} is no scheduler of torch; give the one that the loop steps, or leave it out"
         )
     if hasattr(inner, "mode_worse") or hasattr(inner, "num_bad_epochs"):
-        raise TypeError(f"{owner}: what a {type(inner).__name__} does next depends on losses to come; leave scheduler= out")
+        raise TypeError(f"{owner}: the next rates of a {type(inner).__name__} depend on future losses; leave scheduler= out")
     return inner
 
 
 class Ahead:
-    """What a scheduler will do, seen from where it stands.
+    """The learning rates of a scheduler from its present state on.
 
     Args:
-        scheduler: of the run; it is only read.
+        scheduler: that of the run; it is only read.
 
     >>> import torch
     >>> opt = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
@@ -52,7 +52,7 @@ class Ahead:
         self._at = self._from
 
     def rates(self, ticks: int) -> list[float]:
-        """The learning rates from now on, the present one first; shorter where the schedule ends."""
+        """The next learning rates, the present one first; fewer if the schedule ends."""
         now = _calls(self._own)
         while self._known and self._at < now:
             self._known.popleft()
@@ -69,7 +69,7 @@ class Ahead:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self._copy.step()
-        except ValueError:  # one that ends, such as OneCycleLR
+        except ValueError:  # a schedule that ends, such as OneCycleLR
             return False
         return True
 
@@ -78,7 +78,7 @@ class Ahead:
 
         Args:
             block: steps a block.
-            seen: the steps since this object was made, to tell how many there are from one call of the scheduler to the next.
+            seen: the steps since this object was made, from which the steps per call of the scheduler follow.
         """
         calls = _calls(self._own) - self._from
         each = max(1, round(seen / calls)) if calls else max(1, seen)
@@ -88,7 +88,7 @@ class Ahead:
 
 
 def _sum(rates: list[float], steps: int, each: int) -> float:
-    """Over so many steps, each rate held for `each` of them and the last one from there on."""
+    """The sum over `steps` steps, each rate lasting for `each` steps and the last one until the end."""
     whole, rest = divmod(steps, each)
     known = rates[:whole]
     last = rates[whole] if whole < len(rates) else rates[-1]
@@ -96,7 +96,7 @@ def _sum(rates: list[float], steps: int, each: int) -> float:
 
 
 def between(sums: Sequence[float], block: int, steps: int) -> float:
-    """The sum over the next steps, from those over 1, 2, 4, ... blocks.
+    """The sum over the next steps, interpolated from the sums over 1, 2, 4, ... blocks.
 
     >>> between([10.0, 15.0, 20.0], 10, 15), between([10.0, 15.0], 10, 5), between([10.0, 15.0], 10, 40)
     (12.5, 5.0, 25.0)
@@ -109,7 +109,7 @@ def between(sums: Sequence[float], block: int, steps: int) -> float:
 
 
 def _calls(scheduler: Any) -> Any:
-    """How often it has stepped; a ChainedScheduler knows by the ones inside."""
+    """How often a scheduler has stepped; for a ChainedScheduler, how often those inside have."""
     return getattr(getattr(scheduler, "_schedulers", [scheduler])[0], "last_epoch", None)
 
 
@@ -119,7 +119,7 @@ def _largest(optimizer: Any) -> float:
 
 
 class _Groups(Optimizer):
-    """An optimizer without parameters, which a scheduler moves."""
+    """An optimizer without parameters, whose groups a scheduler can change."""
 
     def __init__(self, groups: Sequence[dict[str, Any]]):
         self.param_groups = [
@@ -130,7 +130,7 @@ class _Groups(Optimizer):
 
 
 def _detached(scheduler: Any) -> Any:
-    """A copy of a scheduler and those inside it, on groups of its own instead of the optimizer of the run."""
+    """A copy of a scheduler, and of those inside it, with its own groups instead of the optimizer of the run."""
     optimizer = scheduler.optimizer
     stand = _Groups(optimizer.param_groups)
     memo: dict[int, Any] = {id(optimizer): stand}

@@ -1,4 +1,4 @@
-"""What a base optimizer makes of a gradient: the step per unit of gradient, and what weight decay adds to the objective.
+"""How a base optimizer turns a gradient into a step, and what its weight decay adds to the gradient of the objective.
 
 | base | step | gradient of the objective that it descends |
 |---|---|---|
@@ -6,7 +6,7 @@
 | Adam | lr P^-1 G, P = sqrt(vhat) + eps | g + wd x |
 | AdamW | lr (P^-1 G + wd x) | g + wd P x: where the step is 0, P^-1 G = -wd x |
 
-A base of another kind that has averages under the names of Adam's, in its state or its groups, is read as Adam: a guess.
+Another base whose state or groups have averages named like Adam's is treated as Adam, which is a guess.
 Groups with learning rates of their own are scaled like Adam's entries: P^-1 of a group is lr of the group over the largest.
 """
 
@@ -32,7 +32,7 @@ from sharpmin.optim._numeric.tensors import multiply, quotients, scale_all, squa
 
 @dataclass(frozen=True)
 class BaseView:
-    """The base optimizer's view of a list of parameters, at this moment."""
+    """Learning rate, momentum, decay and scaling of a base optimizer at this moment."""
 
     groups: Sequence[Mapping[str, Any]]
     state: Mapping[Tensor, Any]
@@ -42,11 +42,11 @@ class BaseView:
         return any("betas" in group for group in self.groups)
 
     def lr(self) -> Scalar:
-        """The largest learning rate of a group; a tensor where only a device knows it."""
+        """The largest learning rate of a group; a tensor if it is on a device."""
         return largest(self._rates()) if self.groups else 0.0
 
     def scales(self) -> bool:
-        """Whether a step is another multiple of the gradient for some parameters than for others, as far as the host knows."""
+        """Whether the factor between gradient and step differs between parameters."""
         rates = self._rates()
         return self.adaptive() or (all_tensors(rates) and len(rates) > 1) or len(set(rates)) > 1
 
@@ -63,11 +63,11 @@ class BaseView:
         return float(next((group["betas"][0] for group in self.groups if "betas" in group), 0.0))
 
     def decay(self) -> float:
-        """The weight decay of the first group that has one."""
+        """The largest weight decay of a group."""
         return max((float(group.get("weight_decay", 0.0)) for group in self.groups), default=0.0)
 
     def decayed(self, parameters: Sequence[Tensor]) -> list[Tensor]:
-        """What weight decay adds to each gradient of the objective: wd x, or wd P x where it is decoupled."""
+        """What weight decay adds to each gradient of the objective: wd x, or wd P x if it is decoupled."""
         out = [p.detach() for p in parameters]
         for group, rows in self._groups_of(parameters):
             amount = float(group.get("weight_decay", 0.0))
@@ -78,7 +78,7 @@ class BaseView:
         return out
 
     def preconditioned(self, parameters: Sequence[Tensor], vectors: Sequence[Tensor]) -> list[Tensor]:
-        """P^-1 v for each, v itself without an Adam state, times the share that its learning rate is of the largest."""
+        """P^-1 v for each vector, or v without an Adam state, times its learning rate over the largest one."""
         top, out = self.lr(), list(vectors)
         for group, rows in self._groups_of(parameters):
             stated, roots = self._roots(parameters, rows, group)
@@ -89,7 +89,7 @@ class BaseView:
         return out
 
     def _groups_of(self, parameters: Sequence[Tensor]) -> Iterator[tuple[Mapping[str, Any], list[int]]]:
-        """Every group with the places of its parameters; those of nobody come with an empty one."""
+        """Every group with the indices of its parameters; parameters of no group come with an empty dict."""
         by_id = {id(p): group for group in self.groups for p in group["params"]}
         places: dict[int, tuple[Mapping[str, Any], list[int]]] = {}
         for i, p in enumerate(parameters):
@@ -100,7 +100,7 @@ class BaseView:
     def _roots(
         self, parameters: Sequence[Tensor], rows: Sequence[int], group: Mapping[str, Any]
     ) -> tuple[list[int], list[Tensor]]:
-        """Which of these parameters have an Adam state, and P = sqrt(vhat) + eps of each, with the bias of v corrected."""
+        """The rows with an Adam state, and P = sqrt(vhat) + eps for each, bias-corrected."""
         if "betas" not in group or not isinstance(group.get("eps"), Real):
             return [], []
         name = "max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"
@@ -117,30 +117,30 @@ _NOBODY: Mapping[str, Any] = {}
 
 
 def name_of(optimizer: Optimizer) -> str:
-    """The name of its class; with its package, if it is another class than the one of torch that has this name."""
+    """The name of an optimizer's class, with its package if torch has another class of this name."""
     kind = type(optimizer)
     namesake = getattr(torch.optim, kind.__name__, kind)
     return kind.__name__ if namesake is kind else f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
 
 
 def _averages(found: Any, p: Tensor) -> Tensor | None:
-    """A running average with an entry for each weight, or nothing; one of 8 bits or fewer as numbers."""
+    """A running average of the shape of `p`, else None; one of 8 bits or fewer is dequantized."""
     if not isinstance(found, Tensor) or found.shape != p.shape:
         return None
-    with contextlib.suppress(RuntimeError):  # a kind of tensor that can do very little
+    with contextlib.suppress(RuntimeError):  # a tensor subclass with few operations
         return plain(found)
     return None
 
 
 def _share(lr: Scalar, top: Scalar) -> Scalar:
-    """The share that a learning rate is of the largest, 1 where that is 0."""
+    """A learning rate over the largest one; 1 if that is 0."""
     if isinstance(top, Tensor):
         return (lr / top).nan_to_num(nan=1.0)
     return float(lr) / top if top else 1.0
 
 
 def _unbias(beta: Any, steps: Sequence[Any]) -> list[Factor]:
-    """1 / (1 - beta^t) for each count of steps; a tensor where only a device knows it, without a wait."""
+    """1 / (1 - beta^t) for each step count; a tensor, without waiting, if the count is on a device."""
     if not all_tensors(steps) or on_host(steps):
         return [1 / (1 - float(beta) ** float(t)) for t in steps]
     if len({t.device for t in steps}) > 1:

@@ -1,4 +1,4 @@
-"""SAM's edge of stability: the curvature at which its steps begin to lead up."""
+"""SAM's edge of stability: the curvature beyond which its steps increase the loss."""
 
 from __future__ import annotations
 
@@ -39,4 +39,4 @@ def edge_of_stability(gradient_norm: float, rho: float, lr: float, momentum: flo
     top = 2 * (1 + momentum) / rate
     if norm == 0:
         return top if radius == 0 else 0.0
-    return 2 * top / (1 + math.sqrt(1 + 4 * top * radius / norm))  # the same, without a difference of close numbers
+    return 2 * top / (1 + math.sqrt(1 + 4 * top * radius / norm))  # lam* in a form without cancellation

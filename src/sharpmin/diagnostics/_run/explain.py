@@ -1,4 +1,4 @@
-"""A verdict in two sentences: what is the case, and what to do; the part that decides first, the unresolved left out."""
+"""A verdict in two sentences: the finding, with the deciding part first, and what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .state import State
 from .statistics import Numbers
 
 SMALL, LARGE = 0.02, 0.1
-"""Of the loss: where a fall stops to be small, and begins to be large."""
+"""Shares of the loss: below the first a fall is small, from the second on it is large."""
 
 
 def words(state: State, n: Numbers, floor: Floor | None) -> tuple[str, str]:
@@ -25,9 +25,9 @@ def headline(state: State, n: Numbers) -> str:
 
 
 def size(n: Numbers) -> str:
-    """ "small", "clear" or "large": the predicted fall against the loss.
+    """The size of the predicted fall against the loss: "small", "clear" or "large".
 
-    A small one is SAM's normal price.
+    A small one is normal for SAM.
     """
     share = n.fall / n.loss if n.loss else 0.0
     return "small" if share < SMALL else "large" if share >= LARGE else "clear"
@@ -46,7 +46,7 @@ def _holds(n: Numbers) -> tuple[str, str]:
 
 
 def _reasons(n: Numbers) -> str:
-    """The parts of the fall that are there, the larger first."""
+    """The parts that contribute to the fall, the larger first."""
     force = "SAM's force cancels " + (
         f"{_cancelled(n)} of the loss gradient" if (n.resolved or 0) > 0 else "part of the loss gradient"
     )
@@ -115,8 +115,8 @@ def _two_cycle(n: Numbers) -> tuple[str, str]:
 
 def _trap(n: Numbers) -> tuple[str, str]:
     return (
-        f"The mean gradient at w + e is {n.ascending or 0.0:.1%} of the one at w: SAM rests where the loss would fall on.",
-        f"A smaller rho, or rho = 0, lets it go on: by {_about(n)}; to confirm, run the toggle.",
+        f"The mean gradient at w + e is {n.ascending or 0.0:.1%} of that at w: SAM stops where the loss could still fall.",
+        f"A smaller rho, or rho = 0, lets the loss fall: {_about(n)}; to confirm, run the toggle.",
     )
 
 

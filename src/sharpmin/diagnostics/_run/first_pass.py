@@ -1,4 +1,4 @@
-"""The first gradients of a loop that is not ours, kept over its second pass, whatever the loop does to them."""
+"""The first gradients of a training loop with another SAM, kept through its second pass."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sharpmin.optim._numeric.kinds import dense
 
 
 class FirstPass:
-    """Gradients, each with its parameter, by reference or as copies.
+    """First gradients with their parameters, as references or copies.
 
     Args:
-        grads: parameters that have one, with it.
-        at_w: what was found of the weights.
-        copies: whether to copy all; else those are copied whose memory belongs to somebody, who will write to it, and
-            references say by torch's version counter that they were overwritten.
+        grads: (parameter, gradient) for each parameter with a gradient.
+        at_w: sketches that depend on the weights at w.
+        copies: whether to copy all; else only gradients in shared memory are copied, and torch's version counter shows
+            whether a reference was overwritten.
     """
 
     def __init__(self, grads: Sequence[tuple[Tensor, Tensor]], at_w: dict[str, Tensor], *, copies: bool):
@@ -31,7 +31,7 @@ class FirstPass:
             self._held |= {id(p): g.clone() for p, g, _ in self._references}
 
     def overwritten(self) -> bool:
-        """Whether a gradient that a reference is enough for has been written to since, or is still in its place."""
+        """Whether a gradient kept by reference was written to since, or is still the parameter's `grad`."""
         if any(g._version != version or p.grad is g for p, g, version in self._references):
             return True
         return self._copied and not all(torch.equal(dense(g), dense(self._held[id(p)])) for p, g, _ in self._references)

@@ -1,4 +1,4 @@
-"""The rows of a run, sorted by kind: as a probe sees them, or read from a file that is cut off, mixed or of somebody else."""
+"""The rows of a run, sorted by kind: from a probe, or from a file that may be truncated or mixed with other runs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from sharpmin.core.text import block
+
 from .rows import Row, whole
 
 STEPS, BLOCKS = 65_536, 8192
-"""The newest rows that are kept from a file: some 100 MB."""
+"""The newest rows of each kind that are kept from a file: some 100 MB."""
 
 LONGEST = 2**16
-"""Bytes of the longest line that can be a row."""
+"""Most bytes of a line that is read as a row."""
 
 _BACK = "the run came back to step"
 
@@ -21,15 +23,15 @@ _BACK = "the run came back to step"
 class Log:
     """The rows of a run, sorted by kind, with remarks on what could not be read.
 
-    Steps that come again, because the run was resumed from an earlier checkpoint or begun anew, replace those of before. Rows
+    If the run is resumed from an earlier checkpoint or restarted, its new steps replace those of the same numbers. Rows
     of an earlier run, which still writes to the same file, are left out.
 
     Attributes:
-        first: the first block of the run; it stays when newer ones have filled the room.
+        first: the first block of the run, which is kept when old blocks are dropped.
 
     Args:
-        room: how many steps are kept, the newest; None for all.
-        blocks: how many blocks; by default as many.
+        room: how many of the newest steps are kept; None for all.
+        blocks: how many of the newest blocks are kept; by default `room`.
 
     >>> log = Log()
     >>> for step in (0, 1, 2, 3, 4, 3, 4, 1):
@@ -47,18 +49,42 @@ class Log:
         self._others: Counter[str] = Counter()
         self._known: set[str] = set()
 
+    def __str__(self) -> str:
+        """What is kept of the run.
+
+        >>> log = Log()
+        >>> log.add({"kind": "run", "version": 2, "base": "SGD"})
+        >>> log.add({"kind": "step", "step": 0, "loss": 0.5, "rho": 0.05})
+        >>> print(log)
+        log of a watched run
+          base    SGD
+          steps   1     newest: 0
+          blocks  0
+          rho     0.05  of the newest step
+          loss    0.5   of the newest step
+        """
+        newest = self.steps[-1] if self.steps else {}
+        rows = [
+            ("base", self.run.get("base")),
+            ("steps", len(self.steps), f"newest: {newest['step']:.0f}" if newest else ""),
+            ("blocks", len(self.blocks), f"of {self.run['block']} steps" if self.run.get("block") else ""),
+            ("rho", newest.get("rho"), "of the newest step"),
+            ("loss", newest.get("loss"), "of the newest step"),
+        ]
+        return block("log of a watched run", rows, self.remarks)
+
     @property
     def remarks(self) -> list[str]:
         """What was left out, and why; one sentence each."""
         return list(self._noted.values())
 
     def note(self, subject: str, remark: str) -> None:
-        """Say it, instead of what was said of the same subject."""
+        """Add a remark; it replaces an earlier one on the same subject."""
         self._noted.pop(subject, None)
         self._noted[subject] = remark
 
     def add(self, row: Row) -> None:
-        """Take one row."""
+        """Add one row."""
         if row["kind"] == "run":
             self._begin(row)
         elif self._is_of_another(row):
@@ -66,7 +92,7 @@ class Log:
         elif row["kind"] == "step":
             again = _drop(self.steps, "step", row["step"])
             _drop(self.blocks, "last", row["step"])
-            if again > 1:  # one: a step that was skipped comes again under its number
+            if again > 1:  # 1 would be a skipped step, whose number is used again
                 self.note("back", f"{_BACK} {row['step']:.0f}; the steps that it had taken from there are left out")
             self.steps.append(row)
         else:
@@ -86,7 +112,7 @@ class Log:
         self.run = row
 
     def _is_of_another(self, row: Row) -> bool:
-        """Whether a run that had begun before this one has written the row: two runs at once share a file."""
+        """Whether the row is of an earlier run that still writes to this file."""
         own = row.get("id")
         if own is None or own == self.run.get("id") or own not in self._known:
             return False
@@ -98,7 +124,7 @@ class Log:
 
 
 def _drop(rows: deque[Row], key: str, number: float) -> int:
-    """Let go of the rows from this number on; how many there were."""
+    """Drop the rows from this number on; returns how many."""
     before = len(rows)
     while rows and rows[-1][key] >= number:
         rows.pop()
@@ -113,7 +139,7 @@ def _setting(row: Row) -> Row:
 
 
 def read(path: str | Path) -> Log:
-    """The log of a file of any size; memory holds the newest rows.
+    """Read the log of a file of any size; only the newest rows are kept.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -123,7 +149,7 @@ def read(path: str | Path) -> Log:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    """The lines of a file; of one that is too long for a row only the beginning."""
+    """The lines of a file; of a line longer than `LONGEST` only the beginning."""
     with path.open("rb") as file:
         while line := file.readline(LONGEST):
             yield line.decode("utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""The means of one block of steps: of its scalars over all steps, of its sketches over the sketched ones."""
+"""The means over one block of steps: of the scalars over all steps, of the sketches over sketched steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .sketch import BUCKETS
 
 
 class Means:
-    """Sums of what a block has seen."""
+    """The sums over a block so far."""
 
     def __init__(self) -> None:
         self._sums: dict[str, float] = {}
@@ -39,7 +39,7 @@ class Means:
             self._ranges[key] = min(low, value), max(high, value)
 
     def sketched(self, found: Mapping[str, Tensor]) -> None:
-        """Add the sketches of a step, and what else is taken on sketched steps only."""
+        """Add the sketches of a step, and the scalars of sketched steps."""
         for key, value in found.items():
             self._sketches[key] = self._sketches[key] + value if key in self._sketches else value
         self._sketched += 1

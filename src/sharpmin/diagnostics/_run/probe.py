@@ -1,4 +1,4 @@
-"""What watches a run: a probe takes the two gradients of every step and writes down their statistics."""
+"""The probe of `watch`: it takes the two gradients of every step and records their statistics."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sharpmin._version import __version__
 from sharpmin.core.rho import Scalar, finite
+from sharpmin.core.text import block
 from sharpmin.optim._compare import GradientPair, pair
 from sharpmin.optim._numeric.kinds import at_least_float32, dense
 from sharpmin.optim._numeric.sums import inner
@@ -31,11 +32,11 @@ ROOM = 64
 
 
 class Probe:
-    """Watches a run; made by `watch`.
+    """Records statistics of the two gradients of a run; made by `watch`.
 
     Attributes:
-        log: what has been seen, for `sharpmin.diagnose(probe)`; also written to every writer.
-        ahead: what the scheduler of the run will do, if it was given.
+        log: the newest rows, for `sharpmin.diagnose(probe)`; every row also goes to every writer.
+        ahead: the future learning rates, if the scheduler was given.
     """
 
     def __init__(
@@ -71,16 +72,26 @@ class Probe:
         versions = {"version": VERSION, "sharpmin": __version__, "torch": str(torch.__version__)}
         self._write({"kind": "run", **versions, "time": time.time(), **setting})
 
+    def __str__(self) -> str:
+        rows = [
+            ("base", self._setting.get("base")),
+            ("seen", self._seen, f"SAM steps; the next step is {self.step}"),
+            ("blocks", len(self.log.blocks), f"in memory, of {self._block} steps each"),
+            ("sketches", f"every {self._every}", "SAM steps"),
+            ("writers", len(self._writers) - 1 or None, ", ".join(map(repr, self._writers[1:]))),
+        ]
+        return block("probe of a run", rows, self.log.remarks)
+
     @property
     def step(self) -> int:
-        """The number of the next step: where a sharpmin.SAM stands, else the steps seen since `start`."""
+        """The number of the next step: the step count of a sharpmin.SAM, else `start` plus the steps seen."""
         return self._start + self._seen if self._count is None else self._count()
 
-    # the two lines of a foreign loop
+    # the two calls in a loop with another SAM
 
     @torch.no_grad()
     def clean(self, loss: Scalar | None = None) -> None:
-        """After the first backward pass: gradients and weights in place are those at w.
+        """Call this after the first backward pass, while gradients and weights are those at w.
 
         Args:
             loss: the loss at w, for the record.
@@ -95,12 +106,12 @@ class Probe:
             self.note(loss)
 
     def note(self, loss: Scalar) -> None:
-        """The loss at w of the step in progress; a closure of sharpmin's SAM is noted by itself."""
+        """Record the loss at w of this step; with sharpmin's SAM and a closure that is automatic."""
         self._loss = loss.detach() if isinstance(loss, Tensor) else float(loss)
 
     @torch.no_grad()
     def perturbed(self, rho: float | None = None) -> None:
-        """After the second backward pass, before the step: the gradients in place are those at w + e.
+        """Call this after the second backward pass and before the step, while the gradients are those at w + e.
 
         Args:
             rho: the radius of this step, if it is not the one given to `watch`.
@@ -125,14 +136,14 @@ class Probe:
         second = [p.grad for p in parameters if p.grad is not None]
         self.observe(pair(parameters, first.of(parameters, second), second), {"rho": radius}, first.at_w)
 
-    # what both doors lead to
+    # common to sharpmin's SAM and other SAMs
 
     @torch.no_grad()
     def observe(self, both: GradientPair, record: Row, at_w: dict[str, Tensor] | None = None) -> None:
-        """Take the two gradients of one step; `at_w` is what was found of the weights, if they are elsewhere by now."""
+        """Record the two gradients of one step; `at_w` has the sketches of the weights at w, if the weights have moved."""
         base, number = self._base(), self.step
         adds, follows = self._adds, self._last is not None and (self._seen - 1) % self._every == 0
-        lag = self._sketched(both, base, at_w) if adds or follows else {}  # before its products, which it finds too
+        lag = self._sketched(both, base, at_w) if adds or follows else {}  # first, since it computes the products, too
         row: Row = {"kind": "step", "step": number, "lr": base.lr(), "momentum": base.momentum(), **record, **both.products}
         if self._loss is not None:
             row["loss"], self._loss = self._loss, None
@@ -147,11 +158,11 @@ class Probe:
 
     @property
     def _adds(self) -> bool:
-        """Whether the next step is one whose sketches a block adds up."""
+        """Whether the next step is one of those whose sketches are averaged over the block."""
         return self._seen % self._every == 0
 
     def _sketched(self, both: GradientPair, base: BaseView, at_w: dict[str, Tensor] | None) -> Row:
-        """Sketch both, for the block or to follow the step before; the cosine of g with that one's, if they are neighbours."""
+        """Sketch both gradients, and return the cosine of g and the previous step's g if that was sketched."""
         at = self._places(both.parameters)
         of_g, of_d, products = self._sketch.compare(both.clean, both.perturbed, starts=at)
         both.take(products)
@@ -166,7 +177,7 @@ class Probe:
         return {"lag": (before[1] @ g) / (before[1].norm() * g.norm())}
 
     def _places(self, parameters: Sequence[Tensor]) -> list[int]:
-        """Where parameters stand in the line of all: the same in a step in which others have no gradient."""
+        """The starts of parameters in the line of all entries, whichever of them have a gradient in this step."""
         whole = list(self._parameters())
         at = dict(zip(map(id, whole), places(whole), strict=True))
         return [at[id(p)] for p in parameters]
@@ -174,7 +185,7 @@ class Probe:
     def _of_weights(
         self, parameters: Sequence[Tensor], clean: Sequence[Tensor], base: BaseView, at: Sequence[int], scale: Scalar = 1.0
     ) -> dict[str, Tensor]:
-        """What depends on the weights at w: the gradient of weight decay, and the positions where mu was declared."""
+        """Sketches that depend on the weights at w: the gradient of weight decay, and the weights if mu was given."""
         found = {}
         if base.decay():
             found["decay"] = self._sketch(base.decayed(parameters), starts=at)
@@ -185,7 +196,7 @@ class Probe:
         return found
 
     def _scaled(self, both: GradientPair, base: BaseView, at: Sequence[int]) -> dict[str, Tensor]:
-        """D and g as the base scales them, and the size of g so; nothing where it steps along the gradient."""
+        """Sketches of D and g scaled as in the base's step, and <g, scaled g>; empty if the base steps along the gradient."""
         if not base.scales():
             return {}
         scaled = base.preconditioned(both.parameters, both.clean)
@@ -206,7 +217,7 @@ class Probe:
         self._means, self._numbers = Means(), []
 
     def _tell_of_loss(self, row: Row) -> None:
-        """Once, after the first block: without a loss to compare with, the verdict will stay open."""
+        """Warn, once after the first block, if no loss is recorded, since the verdict then stays undecided."""
         if not self._told and "loss" not in row and self._setting.get("mu") is None:
             warnings.warn(
                 "watch: the first block has no loss, so no fall will be called large or small: step by a closure, or give the "
@@ -216,7 +227,7 @@ class Probe:
         self._told = True
 
     def flush(self) -> None:
-        """Write what is pending; on an accelerator this waits for the device, and happens once a block."""
+        """Write the pending rows; on an accelerator this waits for the device, so it is done once a block."""
         rows, self._pending = self._pending, []
         for row in rows:
             plain = {k: float(v) if isinstance(v, Tensor) else v for k, v in row.items()}
@@ -240,7 +251,7 @@ class Probe:
                     )
 
     def close(self) -> None:
-        """Write the block that is open, close the writers that can be closed, and watch no more."""
+        """Stop watching: write the unfinished block and close the writers."""
         if self._let_go is not None:
             self._let_go()
             self._let_go = None
@@ -253,6 +264,6 @@ class Probe:
 
 
 def _one(value: Scalar) -> Tensor:
-    """A number as a float64 tensor of shape (1,), where it is."""
+    """A number as a float64 tensor of shape (1,) on its device."""
     number = value if isinstance(value, Tensor) else torch.tensor(value, device="cpu")
     return number.to(torch.float64).reshape(1)

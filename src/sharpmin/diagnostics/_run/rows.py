@@ -1,4 +1,4 @@
-"""What a watched run writes down: one row for the run, one a step, one a block of steps.
+"""The rows of a watched run: one for the run, one for each step, one for each block of steps.
 
 A `step` row has the scalars of one step; a `block` row their means over a block of steps, with the mean sketches. Sketches are
 base64 of little-endian float32. Every row names the run that wrote it.
@@ -21,7 +21,7 @@ from .sketch import BUCKETS
 Row: TypeAlias = dict[str, Any]
 Writer: TypeAlias = Callable[[Row], None]
 VERSION = 2
-"""Of the rows: 2 has `id` in every row, and the versions of sharpmin and torch in the run's."""
+"""The version of the format; since 2 every row has `id`, and the run's row the versions of sharpmin and torch."""
 
 SKETCHES = ("g", "d", "pd", "pg", "x")
 _OPTIONAL = ("loss", "lag", "momentum", "along", "steep", "curvature", "edge", "bounce", "gpg", "gx", "radius", "gain")
@@ -32,14 +32,14 @@ _SINGLE: dict[str, tuple[str, ...]] = {
     "step": (*_OPTIONAL, "rho", "lr", "climbed", "total_passes"),
     "block": _OPTIONAL,
 }
-"""By kind: the numbers that a row must have, and those that it may."""
+"""The numbers that a row of each kind may have, besides those it needs."""
 
 TEXT = 200
-"""Characters of a string from a file that are kept."""
+"""Most characters that are kept of a string from a file."""
 
 
 def encode(sketch: Tensor) -> str:
-    """256 numbers as text.
+    """Encode 256 numbers as text.
 
     >>> decode(encode(torch.tensor([1.0, -0.5])))
     tensor([ 1.0000, -0.5000], dtype=torch.float64)
@@ -53,18 +53,18 @@ def decode(text: str) -> Tensor:
 
 
 def finite(row: Mapping[str, Any]) -> Row:
-    """JSON knows no nan and no inf: they become text."""
+    """Replace nan and inf, which JSON does not have, by text."""
     return {k: repr(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()}
 
 
 def whole(found: Any) -> Row:
-    """A row from what JSON has read, which somebody else may have written: numbers as numbers, text that can be shown.
+    r"""Check and convert a row that was read from JSON: nan and inf become numbers, text becomes printable.
 
-    >>> whole({"kind": "run", "version": 2, "base": "SGD\\x1b[31m", "mu": "nan"})
+    >>> whole({"kind": "run", "version": 2, "base": "SGD\x1b[31m", "mu": "nan"})
     {'kind': 'run', 'version': 2, 'base': 'SGD?[31m', 'mu': nan}
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError, OverflowError: where it lacks what its kind needs.
+        ValueError, KeyError, TypeError, AttributeError, OverflowError: if it is no row of its kind.
     """
     row = {_shown(k): v if k in SKETCHES else _plain(v) for k, v in found.items()}
     kind = row["kind"]
@@ -92,7 +92,7 @@ def _shown(text: str) -> str:
 
 
 def _possible(block: Row) -> bool:
-    """Whether the counts are positive, rho and lr a finite first and last value, and the sketches of full length."""
+    """Whether counts are positive, rho and lr are pairs of finite numbers, and sketches have the full length."""
     counts = all(0 < float(block[key]) < math.inf for key in ("n", "steps"))
     pairs = all(len(block[key]) == 2 and all(map(math.isfinite, block[key])) for key in ("rho", "lr"))
     ahead = block.get("ahead", [])

@@ -1,4 +1,4 @@
-"""The numbers that one row of a watched run is shown as, by name: a row of one step, or of one block of steps."""
+"""The named numbers of one row of a watched run, for figures and trackers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ BLOCK: Mapping[str, Reading] = {
 
 
 def scalar(row: Mapping[str, Any], of: Reading) -> float:
-    """The number, or nan where the row does not have it."""
+    """The number, or nan if the row does not have it."""
     try:
         return float(of(row))
     except (KeyError, TypeError, ValueError, ZeroDivisionError):

@@ -1,11 +1,11 @@
-"""A gradient in 256 numbers: a signed count sketch, whose inner products are those of the gradients on average.
+"""A gradient in 256 numbers: a signed count sketch, whose inner products are unbiased estimates of those of the gradients.
 
 All entries of all parameters stand in one line, in parameter order. Entry i goes to bucket `i mod 256` with a random sign;
 entries that share a bucket cancel on average, so `<sketch(a), sketch(b)>` has the mean `<a, b>` and a standard deviation of
-about `||a|| ||b|| / 16`. Signs depend on the seed and on i alone: a shard that knows where it begins adds up with the others.
-On a CPU the line is cut into chunks, which are signed and added up entry by entry in one that stays in the cache, and that is
-folded into the buckets at the end: one read of the gradient. On an accelerator, where a call is what costs, tensors are joined
-to long stretches, and a stretch is signed and folded at once.
+about `||a|| ||b|| / 16`. Signs depend only on the seed and on i, so the sketches of shards add up to that of the whole.
+On a CPU the line is cut into chunks, which are signed and summed entry by entry into one chunk that stays in the cache and is
+folded into the buckets at the end: one read of the gradient. On an accelerator, where the number of calls counts, tensors are
+joined to long stretches, each signed and folded by one call.
 Source: Charikar, Chen & Farach-Colton, Finding Frequent Items in Data Streams, ICALP 2002.
 """
 
@@ -25,14 +25,14 @@ from sharpmin.optim._numeric.lines import SCRATCH
 from sharpmin.optim._numeric.shards import any_sharded, over_shards, shard_offset
 
 BUCKETS = 256
-_CHUNK = 128 * BUCKETS  # entries signed by one window into the sequence of signs
+_CHUNK = 128 * BUCKETS  # entries of a chunk, signed by a window into the sequence of signs
 _OFFSETS = 32_768
-_STRETCH = SCRATCH // 32 // _CHUNK * _CHUNK  # entries that are signed at once on an accelerator: four such in float64
+_STRETCH = SCRATCH // 32 // _CHUNK * _CHUNK  # entries signed by one call on an accelerator: four in float64 fit
 _Kind = tuple[torch.dtype, torch.device]
 
 
 def places(tensors: Sequence[Tensor]) -> list[int]:
-    """Where each tensor begins in the line; a complex entry takes two places.
+    """The start of each tensor in the line of all entries; a complex entry counts as two.
 
     >>> places([torch.zeros(10), torch.zeros(3, dtype=torch.complex64), torch.zeros(2, 2)])
     [0, 10, 16]
@@ -45,7 +45,7 @@ def _size(t: Tensor) -> int:
 
 
 class Sketch:
-    """The linear map; a third of a megabyte for its sequence of signs, and no memory per parameter.
+    """The linear map from gradients to sketches; it stores a third of a megabyte of signs, and nothing per parameter.
 
     Args:
         seed: chooses the signs.
@@ -66,24 +66,27 @@ class Sketch:
         self._cast: dict[_Kind, Tensor] = {}
         self._offsets: dict[torch.device, Tensor] = {}
 
+    def __repr__(self) -> str:
+        return f"Sketch(seed={self._seed})"
+
     def __call__(self, tensors: Sequence[Tensor], *, starts: Sequence[int] | None = None) -> Tensor:
         """The sketch of dense tensors, shape (256,), float64; of DTensors the same on every rank, by one reduction.
 
         Args:
             tensors: the parts of the vector.
-            starts: where they begin in the line, by default one after the other.
+            starts: their starts in the line, by default one after the other.
         """
         return self._over(self._one, tensors, starts=starts)
 
     def compare(
         self, clean: Sequence[Tensor], perturbed: Sequence[Tensor], *, starts: Sequence[int] | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Two gradients g and G against each other, in one read of both, and one reduction for DTensors.
+        """Sketches and inner products of two gradients g and G, in one read of both, and one reduction for DTensors.
 
         Args:
             clean: g, dense.
-            perturbed: G, as g is.
-            starts: where they begin in the line.
+            perturbed: G, like g.
+            starts: their starts in the line.
 
         Returns:
             The sketches of g and of D = G - g, shape (256,) each, and `||g||^2, <D, g>, ||D||^2`, shape (3,); all float64.
@@ -98,7 +101,7 @@ class Sketch:
         return found[:BUCKETS], found[BUCKETS:-3], found[-3:]
 
     def _over(self, measure: Callable[..., Tensor], *lists: Sequence[Tensor], starts: Sequence[int] | None = None) -> Tensor:
-        """`measure` of lists in step, added up over the shards of all ranks."""
+        """`measure` of parallel lists, summed over the shards of all ranks."""
         at = places(lists[0]) if starts is None else starts
         if not any_sharded(lists[0]):
             return measure(at, *lists)
@@ -120,7 +123,7 @@ class Sketch:
         return _folded(sums, 1, tensors)
 
     def _two(self, starts: Sequence[int], clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
-        """Both sketches and the products of plain tensors, one after the other."""
+        """Both sketches and the products of plain tensors, concatenated."""
         sums: dict[_Kind, Tensor] = {}
         scratch: dict[_Kind, Tensor] = {}
         dots: list[Tensor] = []
@@ -142,7 +145,7 @@ class Sketch:
         return torch.cat([sketches, *products])
 
     def _compared(self, start: int, line: Tensor, big: Tensor) -> Tensor:
-        """What `_two` says of one stretch, on an accelerator."""
+        """`_two` for one stretch, on an accelerator."""
         d = big - line
         signs = self._signs_of(start, line)
         return torch.cat([_fold(start, line * signs), _fold(start, d * signs), torch.stack(_dots(line, d)).double()])
@@ -152,7 +155,7 @@ class Sketch:
         return _fold(start, line * self._signs_of(start, line))
 
     def _signs_of(self, start: int, line: Tensor) -> Tensor:
-        """The signs of all entries of a stretch: windows into the sequence and its negative, gathered in one call."""
+        """The signs of all entries of a stretch: windows into the sequence and its negative, by one call."""
         first, last = start // _CHUNK, (start + line.numel() - 1) // _CHUNK
         offsets = self._offsets.get(line.device)
         if offsets is None or len(offsets) <= last:
@@ -166,7 +169,7 @@ class Sketch:
         return windows.view(-1)[within : within + line.numel()]
 
     def _of(self, chunk: int, like: Tensor) -> tuple[Tensor, int]:
-        """The signs of a chunk: a window, and a sign for all of it."""
+        """The signs of a chunk: a window into the sequence, and a common sign."""
         offset, turn = self._window(chunk)
         key = (like.dtype, like.device)
         if key not in self._cast:
@@ -174,9 +177,9 @@ class Sketch:
         return self._cast[key][offset : offset + _CHUNK], turn
 
     def _window(self, chunk: int) -> tuple[int, int]:
-        """Where the signs of a chunk begin in the sequence, and the sign of all of them."""
+        """The start of a chunk's window in the sequence of signs, and its common sign."""
         if chunk not in self._windows:
-            draw = random.Random(f"{self._seed}:{chunk}")  # no secret
+            draw = random.Random(f"{self._seed}:{chunk}")  # not for security
             self._windows[chunk] = draw.randrange(_OFFSETS), draw.choice((-1, 1))
         return self._windows[chunk]
 
@@ -187,7 +190,7 @@ def _dots(g: Tensor, d: Tensor) -> list[Tensor]:
 
 
 def _fold(start: int, signed: Tensor) -> Tensor:
-    """A stretch that begins at `start`, in buckets: shape (256,), float64."""
+    """Sum a stretch that begins at `start` into the buckets: shape (256,), float64."""
     head = min(-start % BUCKETS, len(signed))
     rows = (len(signed) - head) // BUCKETS
     end = head + rows * BUCKETS
@@ -198,7 +201,7 @@ def _fold(start: int, signed: Tensor) -> Tensor:
 
 
 def _room(sums: dict[_Kind, Tensor], count: int, line: Tensor) -> Tensor:
-    """`count` chunks of the kind of a stretch, zero when they are asked for first."""
+    """`count` accumulator chunks of the dtype and device of `line`, zero at first."""
     key = line.dtype, line.device
     if key not in sums:
         sums[key] = torch.zeros(count, _CHUNK, dtype=line.dtype, device=line.device)
@@ -206,7 +209,7 @@ def _room(sums: dict[_Kind, Tensor], count: int, line: Tensor) -> Tensor:
 
 
 def _folded(sums: Mapping[_Kind, Tensor], count: int, tensors: Sequence[Tensor]) -> Tensor:
-    """The chunks that things were added up in, as buckets: float64, shape (count * 256,)."""
+    """Fold the accumulator chunks into buckets: float64, shape (count * 256,)."""
     device = tensors[0].device if tensors else torch.device("cpu")
     total = torch.zeros(count * BUCKETS, dtype=torch.float64, device=device)
     for own in sums.values():
@@ -215,7 +218,7 @@ def _folded(sums: Mapping[_Kind, Tensor], count: int, tensors: Sequence[Tensor])
 
 
 def _chunks(start: int, size: int) -> Iterator[tuple[int, slice, slice]]:
-    """Where a stretch of the line crosses the chunks: the chunk, the entries of it, and those of the stretch."""
+    """Split a stretch of the line at the chunks: (chunk, slice of the chunk, slice of the stretch)."""
     at = 0
     while at < size:
         chunk, within = divmod(start + at, _CHUNK)
@@ -225,7 +228,7 @@ def _chunks(start: int, size: int) -> Iterator[tuple[int, slice, slice]]:
 
 
 def _stretches(starts: Sequence[int], lists: Sequence[Sequence[Tensor]]) -> Iterator[tuple[int, list[Tensor]]]:
-    """Stretches of the line as long as `_STRETCH` allows, for an accelerator: neighbours together, what is longer in parts."""
+    """Stretches of at most `_STRETCH` entries, for an accelerator: neighbours joined, longer tensors cut."""
     for start, lines in _runs(starts, lists, _STRETCH):
         for at in range(0, lines[0].numel(), _STRETCH):
             yield start + at, [line[at : at + _STRETCH] for line in lines]
@@ -234,7 +237,7 @@ def _stretches(starts: Sequence[int], lists: Sequence[Sequence[Tensor]]) -> Iter
 def _runs(
     starts: Sequence[int], lists: Sequence[Sequence[Tensor]], most: int = SMALL
 ) -> Iterator[tuple[int, Sequence[Tensor]]]:
-    """Stretches of the line: neighbours with less than `most` entries each are joined, everything else comes alone."""
+    """Stretches of the line: neighbours with less than `most` entries each are joined, larger tensors come alone."""
     run: list[Sequence[Tensor]] = []
     begin = end = 0
     for start, *row in zip(starts, *lists, strict=True):
@@ -266,7 +269,7 @@ def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
 
 
 def _line(t: Tensor) -> Tensor:
-    """The entries one after the other, real, in float32 at least."""
+    """The entries of a tensor as a real vector, in float32 at least."""
     t = t.detach()
     t = torch.view_as_real(t.resolve_conj()) if t.is_complex() else t
     return t.float().reshape(-1) if t.dtype in (torch.float16, torch.bfloat16) else t.reshape(-1)

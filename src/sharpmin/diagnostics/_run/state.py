@@ -1,4 +1,4 @@
-"""The verdicts by name."""
+"""The possible verdicts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """What a window says."""
+    """A verdict; its value is the text of the headline."""
 
     COLLAPSE = "collapse"
     HOLDS = "rho holds the loss up"

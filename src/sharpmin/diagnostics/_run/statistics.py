@@ -4,18 +4,18 @@
 |---|---|---|
 | `cancelled` | - sum <g_a, D_b> / sum <g_a, g_b> over a != b | share of the gradient that SAM cancels; < 0: it helps |
 | `p_value` | sign flips of D_a in U = sum <D_a, D_b> / (B (B - 1)) | whether D has a mean at all: a pre-filter |
-| `drop` | sqrt(tau (1 - exp(-2 lam tau)) / (2 lam)) push | predicted fall of the loss within k steps of rho := 0 |
-| `upper`, `lower` | tau push, (1 - exp(-2 b tau)) / (2 b) push | its bracket: no curvature, the largest that D shows |
-| `amplified` | lr a (mean ||g||^2 - ||gb||^2) / 4 | what the noise of the batches keeps up, as far as SAM amplifies it |
-| `relief` | (1 - exp(-2 lam tau)) amplified at a constant lr | how much of that goes within k steps of rho := 0 |
+| `drop` | sqrt(tau (1 - exp(-2 lam tau)) / (2 lam)) push | predicted fall of the loss within k steps of rho = 0 |
+| `upper`, `lower` | tau push, (1 - exp(-2 b tau)) / (2 b) push | bounds of `drop`: no curvature, and the largest that D shows |
+| `amplified` | lr a (mean ||g||^2 - ||gb||^2) / 4 | the loss that SAM adds by amplifying the noise of the batches |
+| `relief` | (1 - exp(-2 lam tau)) amplified at a constant lr | the part of it that vanishes within k steps of rho = 0 |
 | `amplification` | mean <D, g> / mean ||g||^2 | how much longer SAM's steps are along g: a noise floor rises with it |
 | `bounce` | mean lr h (1 + <D, g> / ||g||^2), h = <D, g> / (rho ||g||) | 2 on a two-cycle |
 
 push = - <gb, Db>, tau = lr_eff k, k = 3/16 of the window, lam = mean h, b = mean ||D|| / rho.
 
-Relief: SGD at rest in a quadratic keeps the loss lr tr(C) / 4 above its minimum, C the covariance of the gradient, up to terms
+Relief: stationary SGD on a quadratic keeps the loss lr tr(C) / 4 above its minimum, C the gradient's covariance, up to terms
 in lr h. SAM's step is (I + rho H / ||g||) g, about (1 + a) g along the noise: drift grows by 1 + a, C by its square, so
-the excess by 1 + a. With rho = 0 the share a of it goes away, at the rate 2 lam (`_relief` where lr moves). For Adam ||g||^2
+the excess by 1 + a. With rho = 0 the share a of it vanishes, at the rate 2 lam (`_relief` where lr moves). For Adam ||g||^2
 is <g, P^-1 g>.
 """
 
@@ -28,26 +28,51 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from sharpmin.core.text import block, brief
+
 from .window import Window
 
 FLIPS = 2000
 
+_WORDS = {
+    "p_value": "of the mean of D, by sign flips",
+    "cancelled": "share of the mean gradient that SAM cancels",
+    "drop": "of the loss within the horizon of rho = 0, by SAM's mean force",
+    "lower": "bound of drop",
+    "upper": "bound of drop",
+    "amplified": "loss above the minimum that comes from SAM's amplification of noise",
+    "relief": "the part of it that vanishes within the horizon",
+    "fall": "drop + relief",
+    "horizon": "steps",
+    "amplification": "mean <D, g> / mean ||g||^2",
+    "bounce": "2 on a two-cycle",
+    "lag": "cosine of one gradient and the next",
+    "curvature": "along e",
+    "smoothness": "mean ||D|| / rho",
+    "edge": "curvature beyond which SAM's steps increase the loss",
+    "ascending": "||mean G|| / ||mean g||",
+    "loss": "mean of the newest block",
+    "start": "mean loss of the first block of the run",
+}
+"""Number -> what it is, in the order of `print`."""
+
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a verdict is made of; an interval is a 95 % jackknife over blocks. `None`: not determined.
+    """The numbers of a verdict; intervals are 95 % jackknife intervals over blocks. `None`: not determined.
 
     Attributes:
         p_value: of the mean difference, by sign flips.
         cancelled: kappa, with its interval.
         drop: predicted fall of the training loss within `horizon` steps of rho = 0, by SAM's force, with its interval;
             `lower`, `upper`.
-        amplified: what the noise keeps up because SAM amplifies it; `relief`: how much of that goes within `horizon` steps.
+        amplified: the loss above the minimum that comes from SAM's amplification of batch noise; `relief`: the part of it
+            that vanishes within `horizon` steps.
         fall: the whole prediction, drop + relief, with its interval.
         horizon: k, in steps.
         amplification: a.
         bounce: S; `lag`: the cosine of one gradient and the next.
-        curvature: lam; `smoothness`: b; `edge`: lam*, the curvature at which SAM's steps begin to lead up
+        curvature: lam; `smoothness`: b; `edge`: lam*, the curvature beyond which SAM's steps increase the loss
             (`edge_of_stability`), None for bases other than SGD.
         ascending: ||mean G|| / ||mean g||: 0 where SAM is trapped; None if noise hides it.
         loss: the mean training loss of the newest block, if it was recorded; `start`: that of the first block of the run.
@@ -75,9 +100,15 @@ class Numbers:
     loss: float | None
     start: float | None
 
+    def __str__(self) -> str:
+        intervals = {"cancelled": self.cancelled_interval, "drop": self.drop_interval, "fall": self.fall_interval}
+        told = {k: f"; 95 %: {brief(v)}" for k, v in intervals.items() if v is not None and all(map(math.isfinite, v))}
+        rows = [(name, getattr(self, name), words + told.get(name, "")) for name, words in _WORDS.items()]
+        return block("numbers of a window", rows)
+
     @classmethod
     def of(cls, window: Window, seed: int = 0) -> Numbers:
-        """All of them."""
+        """Compute the numbers of a window."""
         s, now = window.scalars, Estimate.of(window)
         without = [Estimate.of(window.without(number)) for number in range(window.blocks)]
         return cls(
@@ -106,7 +137,7 @@ class Numbers:
 
     @property
     def attainable(self) -> float:
-        """The predicted fall, or the loss where that is smaller: a loss that is positive is taken for one that stays so."""
+        """The predicted fall, at most the loss itself, which is assumed to stay positive if it is positive."""
         return min(self.fall, self.loss) if self.loss is not None and self.loss > 0 else self.fall
 
     @property
@@ -118,13 +149,13 @@ class Numbers:
         return self.cancelled if high - low < max(1.0, abs(self.cancelled)) else None
 
     def asdict(self) -> dict[str, object]:
-        """Plain values."""
+        """The numbers as a dict of plain values."""
         return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is determined again without each of the blocks, for an interval."""
+    """The statistics that are recomputed without each of the blocks, for their intervals."""
 
     cancelled: float | None
     drop: float
@@ -135,7 +166,7 @@ class Estimate:
 
     @classmethod
     def of(cls, window: Window) -> Estimate:
-        """From all blocks of a window."""
+        """Compute the statistics of a window."""
         gg, gd, _ = window.gram
         push, tau = -window.duty * float(gd.mean()), window.tau * scaling(window)
         curvature = max(0.0, window.scalars.get("curvature", 0.0))
@@ -151,12 +182,12 @@ class Estimate:
 
     @property
     def fall(self) -> float:
-        """By both."""
+        """The whole predicted fall: drop + relief."""
         return self.drop + self.relief
 
 
 def pairs(gram: Tensor) -> float:
-    """The sum over a != b."""
+    """The sum over pairs a != b."""
     return float(gram.sum() - gram.trace())
 
 
@@ -174,7 +205,7 @@ def p_value(window: Window, seed: int = 0) -> float:
 
 
 def cancelled(gg: Tensor, gd: Tensor) -> float | None:
-    """kappa; None where the window does not resolve the gradient."""
+    """kappa; None if the mean gradient is not distinguishable from noise."""
     whole = pairs(gg)
     return -pairs(gd) / whole if whole > 0 else None
 
@@ -186,7 +217,7 @@ def amplification(window: Window) -> float:
 
 
 def scaling(window: Window) -> float:
-    """The step along the mean difference over lr / (1 - momentum): 1, or what Adam's entries make of it."""
+    """The factor of the base along the mean difference, in units of lr / (1 - momentum): 1 for SGD, by P for Adam."""
     if not window.has("pd"):
         return 1.0
     g, d, pd = map(window.sketches, ("g", "d", "pd"))
@@ -207,9 +238,12 @@ def amplified_of(window: Window) -> float:
 
 
 def _relief(window: Window, amplified: float, way: float) -> float:
-    """How much of it goes within the horizon, `way` = lam tau. With A the floor without SAM at the present learning rate and
-    c A the one at those to come, the loss goes from (1 + a) A to c (1 + a) A with rho, at the rate 2 lam (1 + a), and to c A
-    without, at 2 lam; just after a drop of the learning rate, c << 1, SAM is the faster one."""
+    """The part of `amplified` that vanishes within the horizon, with `way` = lam tau.
+
+    Let A be the floor without SAM at the present learning rate, and c A at the coming ones. The loss goes from (1 + a) A
+    to c (1 + a) A with rho, at the rate 2 lam (1 + a), and to c A without, at the rate 2 lam. Just after a drop of the
+    learning rate, c << 1, the loss falls faster with SAM.
+    """
     a, c = max(0.0, amplification(window)), window.coming
     if not a > 0 or not c > 0:
         return 0.0
@@ -218,18 +252,18 @@ def _relief(window: Window, amplified: float, way: float) -> float:
 
 
 def _steepest(window: Window) -> float:
-    """b, with ||e|| = rho unless the rows say otherwise."""
+    """b, with ||e|| = rho unless the rows have the realised ||e||."""
     own = window.scalars["norm_d"] / window.rho if window.rho else 0.0
     return window.scalars.get("steep", own)
 
 
 def _decayed(rate: float, tau: float) -> float:
-    """(1 - exp(-2 rate tau)) / (2 rate), tau for rate 0: how far a decaying force carries."""
+    """(1 - exp(-2 rate tau)) / (2 rate), or tau for rate 0."""
     return -math.expm1(-2 * rate * tau) / (2 * rate) if rate * tau > 1e-12 else tau
 
 
 def interval_of(full: float | None, without: Sequence[float | None]) -> tuple[float, float] | None:
-    """95 %, from the values with one block left out each."""
+    """The 95 % jackknife interval, from the values with each block left out."""
     known = [value for value in without if value is not None]
     if full is None or len(known) < len(without):
         return None
@@ -239,7 +273,7 @@ def interval_of(full: float | None, without: Sequence[float | None]) -> tuple[fl
 
 
 def _ascending(window: Window) -> float | None:
-    """||mean G|| / ||mean g|| over pairs of blocks; None where noise makes the squared one negative, beyond rounding."""
+    """||mean G|| / ||mean g|| over pairs of blocks; None if noise makes the estimate of a square negative."""
     gg, gd, dd = window.gram
     whole, big = pairs(gg), pairs(gg) + 2 * pairs(gd) + pairs(dd)
     return math.sqrt(max(0.0, big) / whole) if whole > 0 and big > -1e-3 * whole else None

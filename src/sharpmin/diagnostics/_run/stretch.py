@@ -1,4 +1,4 @@
-"""Which blocks of a log belong together, merged and brought to the present rho."""
+"""The newest blocks of a log that are alike, merged and converted to the present rho."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .rows import SKETCHES, Row, decode
 LEAST_BLOCKS = 5
 MOST_BLOCKS = 40
 FACTOR = 1.5
-"""By how much rho, the learning rate and the loss may change within a window that has more than the least blocks."""
+"""The factor by which rho, the learning rate and the loss may change within a window of more than the least blocks."""
 
 
 _SCALE = 1000.0
-"""By which a GradScaler multiplies at least, and SAM does not."""
+"""A factor between the two gradients above which one of them must be scaled by a GradScaler."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """The means over a stretch of steps, at the present rho.
+    """The means over a stretch of steps, converted to the present rho.
 
     Attributes:
-        steps: how many steps of SAM; `sketched`: of how many there are sketches; `passed`: how many the run took meanwhile.
-        rho: the radius that they had.
+        steps: the number of SAM steps; `sketched`: of steps with sketches; `passed`: of all steps of the run.
+        rho: their radius.
         scalars: their mean scalars.
         sketches: their mean sketches, shape (256,) each.
     """
@@ -45,7 +45,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Stretch:
-    """The newest blocks that belong together, and the values of rho and lr at their end."""
+    """The newest blocks that are alike, and rho and lr at their end."""
 
     parts: list[Block]
     first: int
@@ -56,7 +56,7 @@ class Stretch:
 
 
 def stretch(log: Log, most: int | None = None) -> Stretch:
-    """The end of a log, at most so many blocks.
+    """The newest blocks of a log that are alike, at most `most`.
 
     Raises:
         TypeError, ValueError: if `most` is no positive integer.
@@ -82,7 +82,7 @@ def stretch(log: Log, most: int | None = None) -> Stretch:
 
 
 def _sound(log: Log) -> tuple[list[Row], list[str]]:
-    """The blocks whose numbers are finite, and what is to be said of the others."""
+    """The blocks whose numbers are finite, and remarks on the others."""
     if not log.blocks:
         seen = f"{len(log.steps)} SAM steps, but no whole block of them" if log.steps else "no SAM step"
         raise ValueError(f"diagnose: the log holds {seen}; watch at least {LEAST_BLOCKS} blocks of a run with rho > 0")
@@ -108,7 +108,7 @@ def _sound(log: Log) -> tuple[list[Row], list[str]]:
 
 
 def _scaled(row: Row) -> bool:
-    """Whether G is a large or small multiple of g, as where one of them is multiplied by the scale of a GradScaler."""
+    """Whether G is nearly a very large or small multiple of g, as if only one of them were scaled by a GradScaler."""
     gg, dg, dd = (float(row[key]) for key in ("gg", "dg", "dd"))
     perturbed = max(0.0, gg + 2 * dg + dd)
     apart = perturbed > _SCALE**2 * gg or gg > _SCALE**2 * perturbed
@@ -121,7 +121,7 @@ def _middle(row: Row, key: str) -> float:
 
 
 def _present(rows: Sequence[Row], key: str) -> float:
-    """The value at the end: the lower bound of the last block where it falls, else the upper one."""
+    """The value at the end of the log: the lower bound of the last block if the value falls, else the upper one."""
     low, high = rows[-1][key]
     falls = _middle(rows[-1], key) < _middle(rows[-2], key)
     return float(low if falls else high)
@@ -135,7 +135,7 @@ _MOVES: Mapping[str, Callable[[Row], float]] = {
 
 
 def _alike(rows: Sequence[Row], most: int | None) -> list[Row]:
-    """The newest blocks within which nothing that moves changed by more than `FACTOR`; at least the least."""
+    """The newest blocks within which rho, lr and loss changed by at most `FACTOR`; at least `LEAST_BLOCKS`."""
     kept = list(rows[-LEAST_BLOCKS:] if most is None else rows[-min(LEAST_BLOCKS, most) :])
     for row in reversed(rows[-most if most else 0 : -len(kept)]):
         if _moved([row, *kept]):
@@ -151,19 +151,19 @@ def _moved(rows: Sequence[Row]) -> list[str]:
 
 
 def _block(row: Row, rho: float) -> Block:
-    """A row, as if its steps had had this radius: D is proportional to it at first order."""
+    """A row converted to this radius: to first order D is proportional to rho."""
     own = _middle(row, "rho")
     times = 1.0 if not own > 0 or math.isclose(own, rho, rel_tol=1e-6) else rho / own
     powers = {"dg": 1, "norm_d": 1, "dd": 2}
     scalars = {key: value * times ** powers.get(key, 0) for key, value in row.items() if isinstance(value, float)}
     sketches = {key: decode(row[key]) * (times if key in ("d", "pd") else 1.0) for key in SKETCHES if key in row}
     steps, span = float(row["steps"]), float(row["last"] - row["first"])
-    passed = span * steps / (steps - 1) if steps > 1 else 1.0  # plain steps come between those of SAM, one like the other
+    passed = span * steps / (steps - 1) if steps > 1 else 1.0  # the steps between SAM's steps have no rows
     return Block(steps, float(row["n"]), passed, own, scalars, sketches)
 
 
 def _merged(blocks: Sequence[Block]) -> Block:
-    """One block of neighbouring ones: scalars weighted by steps, sketches by sketched steps."""
+    """Merge neighbouring blocks: scalars weighted by steps, sketches by sketched steps."""
     steps, sketched, passed = (math.fsum(getattr(b, key) for b in blocks) for key in ("steps", "sketched", "passed"))
     scalars = {}
     for key in {key for b in blocks for key in b.scalars}:

@@ -1,7 +1,7 @@
-"""The verdict: does rho hold the training loss up, which way, by how much, and what would it cost to do without?
+"""The verdict: does rho keep the training loss too high, why, by how much, and what would rho = 0 change?
 
-The size and the sign of the effect decide; a p-value is a pre-filter, since the mean of D differs from 0 in every run. The
-rules were fixed on one half of the cells and tried on the other (docs/diagnosis.md); "undecided" is an answer.
+The size and the sign of the effect decide, not a p-value, since the mean of D differs from 0 in every run. The rules were
+fixed on one half of the calibration runs and tested on the other (docs/diagnosis.md). "Undecided" is a valid verdict.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sharpmin.core.text import block, wrapped
+
 from .explain import headline, words
 from .floor import Floor
 from .log import Log, read
@@ -19,31 +21,31 @@ from .state import State
 from .statistics import Numbers
 from .window import Window
 
-SHARE = 0.005  # of the loss: what counts as a fall worth having
-HALF = 0.5  # of the gradient cancelled: too much to call SAM free, whatever the fall within the horizon
+SHARE = 0.005  # share of the loss from which a fall counts
+HALF = 0.5  # share of the gradient cancelled from which SAM is never called free, whatever the predicted fall
 HELPS = -0.05
-LEFT = 0.9  # of the loss of the first block: a run above it has not left its start
+LEFT = 0.9  # share of the first block's loss above which a run has not left its start
 LEAST_EPOCHS, LEAST_STEPS = 5, 200
-"""Of a window, for a verdict that rests on the noise alone: right after a start its formula said up to ten times too much."""
+"""The least window for a verdict by the noise part alone: early in a run its formula was up to ten times too large."""
 KNOWN = (None, "SGD", "Adam", "AdamW")
-"""Base optimizers whose steps the statistics know."""
+"""Base optimizers whose steps the statistics model."""
 
 
 _HELD = (State.COLLAPSE, State.HOLDS, State.TWO_CYCLE, State.TRAP, State.RHO_FLOOR)
 EXIT_CODES = dict.fromkeys(_HELD, 10) | {State.UNDECIDED: 20, State.MIXED: 20}
-"""Of `sharpmin diagnose`: 10 if rho holds the run up, 20 if that is open, else 0."""
+"""Exit codes of `sharpmin diagnose`: 10 if rho holds the loss up, 20 if undecided, else 0."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A verdict, with the numbers that it rests on.
+    """A verdict with its numbers.
 
     Attributes:
         state: the verdict.
         sentences: two, for a practitioner.
         numbers: the statistics.
-        window: the stretch of the run that it is about.
-        floor: the parts of the gap, where the strong convexity of the loss was declared.
+        window: the blocks of the run that were used.
+        floor: the parts of the gap to the optimum, if the strong convexity `mu` was given to `watch`.
         remarks: what was left out, and what is not claimed.
     """
 
@@ -55,8 +57,15 @@ class Diagnosis:
     remarks: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"{self.headline}.", *self.sentences, *(f"Note: {remark}." for remark in self.remarks)]
-        return "\n".join(lines)
+        n, w = self.numbers, self.window
+        rows = [
+            ("window", f"steps {w.first} to {w.last}", f"in {w.blocks} blocks; rho {w.rho:.4g}, lr {w.lr:.4g}"),
+            ("loss", n.loss, "mean of the newest block"),
+            ("fall", n.fall, f"predicted within {n.horizon} steps of rho = 0; negative: a rise"),
+            ("cancelled", None if n.cancelled is None else f"{n.cancelled:.1%}", "of the mean gradient, by SAM"),
+        ]
+        said = [line for sentence in self.sentences for line in wrapped(sentence)]
+        return "\n".join([f"{self.headline}.", *said, block("Numbers:", rows, self.remarks)])
 
     @property
     def headline(self) -> str:
@@ -65,21 +74,21 @@ class Diagnosis:
 
     @property
     def exit_code(self) -> int:
-        """For scripts; see `EXIT_CODES`."""
+        """The exit code of `sharpmin diagnose`; see `EXIT_CODES`."""
         return EXIT_CODES.get(self.state, 0)
 
 
 def diagnose(
     source: Probe | Log | str | Path, *, blocks: int | None = None, lr: Callable[[int], float] | None = None
 ) -> Diagnosis:
-    """Say whether rho is what holds a run up, from its own two gradients.
+    """Decide from the two gradients of a run whether rho keeps its training loss too high.
 
     Args:
         source: a `Probe`, or the path of the JSON lines that it wrote.
-        blocks: look at that many of the newest blocks; by default at those within which rho, the learning rate and the loss
-            changed by less than a factor of 1.5, and at least at five.
-        lr: the learning rate of a step to come, a function of its number; by default that of the scheduler that `watch` was
-            given, else the present one.
+        blocks: how many of the newest blocks to use; by default those within which rho, the learning rate and the loss
+            changed by less than a factor of 1.5, at least five.
+        lr: the learning rate as a function of the step number, for future steps; by default that of the scheduler given to
+            `watch`, else the present one.
 
     Returns:
         The `Diagnosis`; `print` it.
@@ -99,13 +108,14 @@ def diagnose(
 
 
 def decide(n: Numbers, floor: Floor | None = None, *, known: bool = True, settled: bool = True, steady: bool = True) -> State:
-    """The rules, in their order.
+    """Apply the rules, in their order.
 
     Args:
-        n, floor: the numbers.
-        known: whether the steps of the base are.
-        settled: whether the window is long enough for its noise.
-        steady: whether rho was constant, without which nothing stays in a cycle or a trap.
+        n: the numbers.
+        floor: the parts of the gap, if known.
+        known: whether the statistics model the steps of the base.
+        settled: whether the window is long enough for the noise part.
+        steady: whether rho was constant; only then are two-cycles and traps possible.
     """
     if steady and n.lag is not None and n.bounce > 1.5 and n.lag < -0.5:
         return State.TWO_CYCLE
@@ -117,8 +127,8 @@ def decide(n: Numbers, floor: Floor | None = None, *, known: bool = True, settle
 
 
 def _of_net(n: Numbers, known: bool, settled: bool) -> State:
-    """Where no optimum is known: the fall of the loss against the loss."""
-    half = n.cancelled is not None and n.cancelled >= HALF  # whatever p: a slow escape lies beyond the horizon
+    """The rules for a loss with unknown optimum: the predicted fall against the loss."""
+    half = n.cancelled is not None and n.cancelled >= HALF  # an escape may take longer than the horizon
     if _helps(n):
         return State.HELPS
     if n.loss is None or not n.loss > 0:
@@ -132,25 +142,25 @@ def _of_net(n: Numbers, known: bool, settled: bool) -> State:
 
 
 def _at_start(n: Numbers) -> bool:
-    """Whether the loss has not left its start: then a slow escape lies beyond the horizon, and SAM is never called free."""
+    """Whether the loss is still close to that of the first block; then SAM is never called free."""
     return n.start is not None and n.loss is not None and n.loss >= LEFT * n.start
 
 
 def _helps(n: Numbers) -> bool:
-    """Whether the force is along the descent, with all of its interval."""
+    """Whether SAM's mean force speeds the descent up, with all of its interval."""
     if n.cancelled is None or n.cancelled_interval is None:
         return False
     return n.fall < 0 and n.cancelled < HELPS and n.cancelled_interval[1] < 0
 
 
 def _least(window: Window) -> int:
-    """How many steps it takes to know the noise."""
+    """The least steps of a window for a verdict by the noise part alone."""
     epoch = window.run.get("epoch")
     return LEAST_EPOCHS * int(epoch) if epoch else LEAST_STEPS
 
 
 def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:
-    """What the reader might think that was said."""
+    """Remarks on what the verdict does not claim."""
     remarks, epoch = [], window.run.get("epoch")
     if numbers.loss is None:
         remarks.append("no loss was recorded, so no fall could be called large; give it by probe.note(loss), or use a closure")
@@ -160,7 +170,7 @@ def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:
         )
     if window.run.get("base") not in KNOWN:
         remarks.append(
-            f"the steps of {window.run['base']} are taken for those of SGD or Adam, so the predicted fall is a guess"
+            f"the steps of {window.run['base']} are treated as those of SGD or Adam, so the predicted fall is a guess"
         )
     if window.steps < _least(window):
         long = f"{window.steps / epoch:.1f} epochs" if epoch else f"{window.steps} steps"

@@ -1,4 +1,4 @@
-"""`sm.watch`: the statistics of any SAM loop, from the two gradients that it computes anyway."""
+"""`sm.watch`: statistics of a SAM loop, from the two gradients that it computes anyway."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def watch(
     start: int | None = None,
     scheduler: Any = None,
 ) -> Probe:
-    """Watch a run: the statistics of its two gradients, in memory and wherever they are written to.
+    """Watch a run: record statistics of its two gradients, in memory and optionally in files or trackers.
 
     With sharpmin's own SAM, `sm.watch(opt)` is all: it sees every step. In any other loop, `probe = sm.watch(model,
     rho=0.05, optimizer=base)`, then `probe.clean()` after the first backward pass and `probe.perturbed()` after the second.
@@ -54,20 +54,20 @@ def watch(
         mu: the strong convexity of the training loss if it is known, such as an l2 penalty; gaps are estimated then.
         every: sketch the gradients on every so many steps; scalars are taken on each.
         block: steps a block; by default `epoch`, or 32 sketched steps.
-        seed: of the sketch.
+        seed: of the sketch's signs.
         start: the number of the first step; by default rows have the step count of a `sharpmin.SAM`, which is in its
             checkpoints too, and another one's steps are counted from 0. Steps that a log has already are replaced.
-        scheduler: the learning rate scheduler of the loop, of torch; it is read, and says what is predicted from learning rates
-            to come, where else the present one is taken.
+        scheduler: the learning rate scheduler of the loop, of torch; it is only read. Predictions then use the
+            future learning rates instead of the present one.
 
     Returns:
         The `Probe`; `sharpmin.diagnose(probe)` reads it at any time.
 
     Warns:
-        UserWarning: for a model without `optimizer`, since no verdict will be possible; after the first block, if no loss came.
+        UserWarning: for a model without `optimizer`, since no verdict will be possible; after the first block without a loss.
 
     Raises:
-        TypeError: if `target` is neither, or a SAM comes with `rho` or `optimizer`.
+        TypeError: if `target` is neither a SAM nor a model, or is a SAM and `rho` or `optimizer` is given.
         ValueError: if `rho` is missing for a model, a number makes no sense, or the SAM takes one gradient a step, or has
             scope "microbatch" or, on several ranks, "rank".
 
@@ -109,21 +109,21 @@ def _probe(parameters: Any, base: Any, setting: Row, to: Any, start: int, count:
 
 
 def _refuse_own(opt: SAM, rho: float | None, optimizer: Optimizer | None) -> None:
-    """Refuse a SAM that comes with what it knows itself, or has no two gradients that belong together."""
+    """Raise if `rho` or `optimizer` is given for a SAM, or its two gradients are not comparable."""
     if rho is not None or optimizer is not None:
         raise TypeError("watch: a sharpmin.SAM knows its rho and its base; leave rho= and optimizer= out")
     require_pair(opt, "watch")
 
 
 def require_pair(opt: SAM, owner: str) -> None:
-    """Refuse a SAM whose two gradients do not belong together.
+    """Raise for a SAM whose two gradients are not comparable.
 
     Raises:
         ValueError: if it takes one gradient a step, or one for each micro-batch or rank.
     """
     if not opt.ascent.needs_clean:
         raise ValueError(
-            f"{owner}: {opt.ascent!r} takes one gradient a step, and there is no other to compare it with; "
+            f"{owner}: {opt.ascent!r} takes one gradient a step, and there is no second one to compare; "
             "give a SAM with two, such as ascent=sm.Gradient()"
         )
     if opt.scope == "rank" and (ranks := rank_and_world()[1]) > 1:
@@ -163,7 +163,7 @@ def _watch_own(opt: Any, rho: float | None, optimizer: Optimizer | None, setting
 
     def let_go() -> None:
         opt.watchers.remove(seen)
-        opt._passes.tell_idle("watch")
+        opt._passes.warn_idle("watch")
 
     probe._let_go = let_go
     return probe
@@ -175,7 +175,7 @@ def _watch_model(model: Any, rho: float | None, optimizer: Any, setting: Row, to
     if rho is None:
         raise ValueError("watch: rho is missing; give the radius of the SAM that trains this model: watch(model, rho=0.05)")
     radius = finite(rho, "rho", "watch", low=0)
-    while isinstance(inner := getattr(optimizer, "base_optimizer", None), Optimizer):  # the name that SAMs give to it
+    while isinstance(inner := getattr(optimizer, "base_optimizer", None), Optimizer):  # the usual attribute of other SAMs
         optimizer = inner
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise TypeError(f"watch: optimizer={optimizer!r} is a {type(optimizer).__name__}; give the base optimizer of the SAM")

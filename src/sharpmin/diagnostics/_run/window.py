@@ -1,7 +1,7 @@
-"""The stretch of a run that a verdict is about: its newest blocks, brought to the present rho.
+"""The window of a verdict: the newest blocks of a run, converted to the present rho.
 
-With block means g_a, D_a of the gradient and of the difference D = G - g, sums over pairs a != b have no bias from the noise
-within a block. They need no constant learning rate, only gradients that change little from block to block.
+For block means g_a, D_a of the gradient and of the difference D = G - g, sums over pairs a != b are not biased by the noise
+within a block. The learning rate may change; the mean gradients must change little from block to block.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
+from sharpmin.core.text import block
+
 from .ahead import between
 from .log import Log
 from .rows import Row
 from .stretch import Block, stretch, weighted
 
 HORIZON = 3 / 16
-"""Of the window: how far a prediction reaches; beyond a quarter they were wrong."""
+"""The horizon of predictions as a share of the window; beyond a quarter they were wrong."""
 
 Ahead = Callable[[int], float]
-"""The sum of the learning rates of the next k steps, where the schedule is known."""
+"""A function: k -> the sum of the learning rates of the next k steps."""
 
 
 @dataclass(frozen=True)
@@ -32,24 +34,40 @@ class Window:
     """The newest blocks of a log within which rho and the learning rate changed little.
 
     Attributes:
-        run: the setting of the run.
-        parts: its blocks; what depends on rho is brought to the present one.
+        run: the row with the setting of the run.
+        parts: its blocks, converted to the present rho.
         first, last: numbers of its first and last step.
         rho, lr: the present values.
         start: the mean loss of the first block of the run, if it was watched from step 0.
-        ahead: the sum of the learning rates of the next steps, where the schedule is known.
+        ahead: the sum of the learning rates of the next steps, if the schedule is known.
         remarks: what was left out.
     """
 
     run: Row
-    parts: Sequence[Block]
+    parts: Sequence[Block] = field(repr=False)
     first: int
     last: int
     rho: float
     lr: float
     start: float | None = None
-    ahead: Ahead | None = None
+    ahead: Ahead | None = field(default=None, repr=False)
     remarks: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        scalars = self.scalars
+        rows = [
+            ("base", self.run.get("base")),
+            ("rho", self.rho, "" if self.steady else "the newest; it changed within the window"),
+            ("lr", self.lr),
+            ("momentum", self.momentum or None),
+            ("SAM steps", f"{self.duty:.0%}", "of the steps") if self.duty < 1 else ("SAM steps", None),
+            ("loss", scalars.get("loss"), "mean at w"),
+            ("first loss", self.start, "mean of the first block of the run"),
+            ("||g||", scalars.get("norm_g"), "mean norm of the gradient at w"),
+            ("||G - g||", scalars.get("norm_d"), "mean norm of what SAM adds"),
+            ("horizon", self.horizon, "steps that predictions reach"),
+        ]
+        return block(f"window of {self.blocks} blocks: steps {self.first} to {self.last}", rows, self.remarks)
 
     @classmethod
     def of(cls, log: Log, blocks: int | None = None, lr: Callable[[int], float] | None = None) -> Window:
@@ -57,9 +75,9 @@ class Window:
 
         Args:
             log: the rows.
-            blocks: use at most that many of the newest blocks.
-            lr: the learning rate of a step to come, by its number; by default what the newest block knows of the schedule,
-                else the present one.
+            blocks: how many of the newest blocks to use at most.
+            lr: the learning rate as a function of the step number; by default that of the recorded schedule, else the
+                present one.
 
         Raises:
             TypeError, ValueError: if `blocks` is no positive integer.
@@ -75,32 +93,32 @@ class Window:
         return cls(log.run, found.parts, found.first, found.last, found.rho, found.lr, start, ahead, found.remarks)
 
     def without(self, number: int) -> Window:
-        """The window less one of its blocks, for a jackknife; its horizon stays."""
+        """The window without one of its blocks and with the same horizon, for a jackknife."""
         return dataclasses.replace(self, parts=[b for i, b in enumerate(self.parts) if i != number])
 
     @property
     def blocks(self) -> int:
-        """How many blocks."""
+        """The number of blocks."""
         return len(self.parts)
 
     @cached_property
     def steps(self) -> int:
-        """How many steps it has, the plain ones between those of SAM as well."""
+        """The number of steps, including those of the base between SAM's steps."""
         return 1 + self.last - self.first
 
     @cached_property
     def duty(self) -> float:
-        """The share of the steps that SAM took; below 1 under `rho.Every`."""
+        """The share of steps with a SAM step; below 1 under `rho.Every`."""
         return min(1.0, math.fsum(b.steps for b in self.parts) / math.fsum(b.passed for b in self.parts))
 
     @cached_property
     def steady(self) -> bool:
-        """Whether rho stayed the same."""
+        """Whether rho was constant."""
         return all(math.isclose(b.rho, self.rho, rel_tol=1e-6) for b in self.parts)
 
     @cached_property
     def scalars(self) -> dict[str, float]:
-        """Every scalar of the blocks, averaged by steps over those that have it."""
+        """The mean of every scalar over the blocks that have it, weighted by steps."""
         names = sorted({key for block in self.parts for key in block.scalars})
         return {k: weighted([(b.scalars[k], b.steps) for b in self.parts if k in b.scalars]) for k in names}
 
@@ -109,7 +127,7 @@ class Window:
         return all(key in block.sketches for block in self.parts)
 
     def sketches(self, key: str) -> Tensor:
-        """Those of all blocks, of shape (blocks, 256): "g", "d"; where they are there "pd", "pg" by Adam's scale, and "x"."""
+        """The sketches of all blocks, shape (blocks, 256): "g", "d", and if recorded "pd", "pg" (scaled as by Adam), "x"."""
         return torch.stack([block.sketches[key] for block in self.parts])
 
     @cached_property
@@ -120,12 +138,12 @@ class Window:
 
     @property
     def horizon(self) -> int:
-        """How far predictions reach, in steps."""
+        """The horizon of predictions, in steps."""
         return max(1, round(HORIZON * self.steps))
 
     @property
     def momentum(self) -> float:
-        """The present share of a step that the next one repeats, of SGD: Adam averages instead."""
+        """The present momentum of SGD; 0 for Adam, whose first moment is an average."""
         return self.parts[-1].scalars.get("momentum", float(self.run.get("momentum") or 0.0))
 
     @property
@@ -140,9 +158,9 @@ class Window:
 
     @property
     def tau(self) -> float:
-        """The way of the horizon per unit of gradient, along the schedule where it is known.
+        """The distance that the horizon's steps move per unit of gradient, along the schedule if it is known.
 
-        With momentum b a change of the gradient is late by b / (1 - b) steps: of k steps that leaves
+        With momentum b a change of the gradient acts b / (1 - b) steps late: k steps count as
         k - b (1 - b^k) / (1 - b). The first moment of Adam does the same.
         """
         k, b = self.horizon, float(self.run.get("beta1", 0.9)) if self.run.get("adaptive") else self.momentum

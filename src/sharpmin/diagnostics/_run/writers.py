@@ -1,4 +1,4 @@
-"""Where the rows of a watched run go: JSON lines that survive a kill and a full disk, or anybody's callable."""
+"""Writers for the rows of a watched run: JSON lines that survive a kill and a full disk, or the user's callables."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from sharpmin.optim._scope import rank_and_world
 from .rows import Row, Writer, finite
 
 WAITING = 4096
-"""So many rows wait for a disk that has no room."""
+"""Most rows that wait while the disk is full."""
 
 
 class JsonLines:
     """Appends rows to a file, each in one write: readable while it grows, whole up to its last line.
 
-    A last line that was cut off, or lacks its newline, is closed by one first, so that the row after it stays whole. Where a
-    row cannot be written, it waits, and is written before the next one that can be.
+    If the last line of an existing file has no newline, one is added first, so that the next row stays whole. A row that
+    cannot be written waits until the next call.
 
     Args:
         path: the file; its folder must exist. An existing one is continued.
@@ -43,10 +43,13 @@ class JsonLines:
         self._waiting: deque[bytes] = deque(maxlen=WAITING)
         self._doubt = True
         self.lost = 0
-        """Rows that were given up, since more could not wait."""
+        """Rows that were dropped because too many were waiting."""
+
+    def __repr__(self) -> str:
+        return f"JsonLines({str(self.path)!r})"
 
     def __call__(self, row: Row) -> None:
-        """Write one row, and those that wait.
+        """Write the waiting rows and this one.
 
         Raises:
             OSError: if it cannot be written, such as on a full disk; it waits then.
@@ -55,14 +58,14 @@ class JsonLines:
         self._waiting.append((json.dumps(finite(row), allow_nan=False) + "\n").encode())
         while self._waiting:
             line = (b"\n" if self._doubt and self._may_be_torn() else b"") + self._waiting[0]
-            self._doubt = True  # until it is written as a whole
+            self._doubt = True  # until the line is written completely
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, "no room for a whole row", str(self.path))
             self._doubt = False
             self._waiting.popleft()
 
     def _may_be_torn(self) -> bool:
-        """Whether the file ends within a line that a kill or a full disk has cut off, as far as it can be read."""
+        """Whether the file ends without a newline, as after a kill or on a full disk; True if it cannot be read."""
         found = os.fstat(self._file.fileno())
         if not stat.S_ISREG(found.st_mode) or not found.st_size:
             return False

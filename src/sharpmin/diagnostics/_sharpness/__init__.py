@@ -1,1 +1,1 @@
-"""Probes of a model where it stands; they only look."""
+"""Read-only probes of a model at its present weights."""

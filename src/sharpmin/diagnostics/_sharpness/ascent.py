@@ -10,24 +10,25 @@ import torch
 from torch import Tensor
 
 from sharpmin.core.rho import finite, positive_integer
+from sharpmin.core.text import block
 from sharpmin.optim import Geometry
 
 from .ball import Ball
 from .batches import Batch
 from .objective import Objective, check_seed
 
-_SMALLEST = 2.0**-20  # of rho: an ascent that only gains with shorter steps than this is over
+_SMALLEST = 2.0**-20  # of rho: an ascent ends when its steps are shorter
 
 
 @dataclass(frozen=True)
 class Sharpness:
-    """What `worst_loss` found.
+    """The result of `worst_loss`.
 
     Attributes:
         base_loss: L(w).
         worst_loss: the largest L(w + e) found; inf if the loss is not finite at a point that was tried.
         radius: ||e|| there, as the dtype of the weights rounds it.
-        restart: which ascent found it, 0 being the one that starts from SAM's point; None if no point was above L(w).
+        restart: the number of the ascent that found it; 0 starts from SAM's point. None if no point was above L(w).
         rho: the radius of the ball.
     """
 
@@ -37,6 +38,28 @@ class Sharpness:
     restart: int | None
     rho: float
 
+    def __str__(self) -> str:
+        """The losses, radius and restart.
+
+        >>> print(Sharpness(base_loss=0.5, worst_loss=0.75, radius=0.05, restart=0, rho=0.05))
+        worst loss within rho
+          sharpness   0.25  worst_loss - base_loss
+          base_loss   0.5   at w
+          worst_loss  0.75  the largest found
+          rho         0.05
+          radius      0.05  ||e|| at the worst point
+          restart     0     0 starts from SAM's point
+        """
+        rows = [
+            ("sharpness", self.sharpness, "worst_loss - base_loss"),
+            ("base_loss", self.base_loss, "at w"),
+            ("worst_loss", self.worst_loss, "the largest found"),
+            ("rho", self.rho),
+            ("radius", self.radius, "||e|| at the worst point"),
+            ("restart", self.restart, "0 starts from SAM's point"),
+        ]
+        return block("worst loss within rho", rows)
+
     @property
     def sharpness(self) -> float:
         """worst_loss - base_loss, never negative."""
@@ -45,7 +68,7 @@ class Sharpness:
 
 @dataclass(frozen=True)
 class BallAscent:
-    """Projected ascents in a ball: from SAM's point rho v first, then from random ones, and the highest point of all.
+    """Projected ascents in a ball, the first from SAM's point rho v, others from random points; the highest point counts.
 
     e <- P(e + length v), with v the unit vector of steepest ascent at w + e; the length starts at rho, doubles after a gain and
     halves otherwise, so no step loses.
@@ -59,7 +82,7 @@ class BallAscent:
 
     @classmethod
     def checked(cls, owner: str, rho: float, geometry: Geometry, steps: int, restarts: int, seed: int) -> BallAscent:
-        """The arguments of a probe, or one clear error."""
+        """Check the arguments of a probe."""
         radius = finite(rho, "rho", owner, low=0)
         if not isinstance(geometry, Geometry):
             raise TypeError(f"{owner}: geometry={geometry!r}; give a Geometry, such as sharpmin.L2() or sharpmin.Elementwise()")
@@ -69,7 +92,7 @@ class BallAscent:
         return cls(radius, geometry, steps, restarts, seed)
 
     def __call__(self, objective: Objective, batches: Iterable[Batch]) -> Sharpness:
-        """The largest loss of `batches` that was found, with the weights at home again.
+        """Find the largest loss of `batches` in the ball; the weights are restored.
 
         Raises:
             ValueError: if the loss at w is not finite.
@@ -101,7 +124,7 @@ class BallAscent:
 
 @dataclass(frozen=True)
 class _Point:
-    """A point of the ball: e, the loss and its gradient at w + e, and ||e|| as it was realised."""
+    """A point of the ball: e, the loss and its gradient at w + e, and the realised ||e||."""
 
     e: list[Tensor]
     loss: float
@@ -110,7 +133,7 @@ class _Point:
 
 
 def _ascend(objective: Objective, batches: Iterable[Batch], ball: Ball, e: list[Tensor], steps: int) -> _Point:
-    """The highest point on the way up from `e`."""
+    """The highest point of the ascent from `e`."""
     best, length = _look(objective, batches, ball, e), ball.rho
     for _ in range(steps):
         v = ball.steepest(best.slope) if length >= _SMALLEST * ball.rho else None
@@ -123,7 +146,7 @@ def _ascend(objective: Objective, batches: Iterable[Batch], ball: Ball, e: list[
 
 
 def _look(objective: Objective, batches: Iterable[Batch], ball: Ball, e: list[Tensor]) -> _Point:
-    """What is at w + e; a loss that is no number counts as infinite."""
+    """Evaluate w + e; a loss that is not finite counts as infinite."""
     objective.held.move(e)
     radius = ball.norm(objective.held.moved())
     loss, slope = objective.gradient(batches)

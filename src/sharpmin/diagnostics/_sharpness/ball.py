@@ -1,4 +1,4 @@
-"""The ball {e : ||e|| <= rho} of a geometry around fixed weights: its nearest points, and random ones."""
+"""The ball {e : ||e|| <= rho} of a geometry around fixed weights: projection, and random points."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sharpmin.optim._numeric.loops import times
 
 @dataclass(frozen=True)
 class Ball:
-    """The ball of radius `rho` around `anchor`; scales and masks are those of the anchor throughout.
+    """The ball of radius `rho` around `anchor`; scales and masks are those at the anchor.
 
     >>> ball = Ball(LInf(), [torch.zeros(2)], 1.0)
     >>> ball.project([torch.tensor([3.0, -0.5])])
@@ -59,7 +59,7 @@ class Ball:
 
 
 def _spread(geometry: Geometry, anchor: Sequence[Tensor], noise: list[Tensor]) -> list[Tensor]:
-    """Noise that has no preferred direction in the coordinates of the geometry."""
+    """Noise that is isotropic in the coordinates of the geometry."""
     if isinstance(geometry, Masked):
         through = (geometry.mask(w) for w in anchor)
         spread = _spread(geometry.inner, anchor, noise)

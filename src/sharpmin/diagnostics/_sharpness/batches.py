@@ -1,4 +1,4 @@
-"""Data that a probe can go over again and again: the same batches in the same order, or one clear error."""
+"""Data for several passes: the same batches in the same order, or one clear error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, RandomSampler, SubsetRandomSampler, Wei
 from sharpmin.optim._numeric.kinds import pieces
 
 _RANDOM = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
-_PRIME = 1_000_003  # that each piece of a tensor counts differently
+_PRIME = 1_000_003  # weights that make the order of pieces count
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Batch:
 
     Attributes:
         inputs, targets: as the loader gave them, on the device of the model.
-        size: how many, the length of the first tensor of the targets.
+        size: the number of samples, the length of the first tensor of the targets.
     """
 
     inputs: Any
@@ -42,7 +42,7 @@ class Batch:
 
 
 def check_repeatable(data: object, owner: str) -> None:
-    """One error for data that cannot be gone over again in the same order.
+    """Raise for data that cannot be iterated again in the same order.
 
     Raises:
         TypeError: for an iterator, or something that is no iterable.
@@ -67,7 +67,7 @@ def check_repeatable(data: object, owner: str) -> None:
 
 
 class Batches:
-    """Checked data: `samples` in all; every pass is compared with the first one.
+    """Data whose every pass is checked to equal the first one; `samples` is their number.
 
     >>> data = Batches([(torch.zeros(3, 1), torch.zeros(3)), (torch.zeros(2, 1), torch.zeros(2))], torch.device("cpu"), "doc")
     >>> data.samples, [b.size for b in data]
@@ -118,7 +118,7 @@ class Batches:
 
 
 def _mark(t: Tensor) -> Tensor:
-    """A number that changes with the bits and their order, shape (), int64; integers add up alike on every device."""
+    """A checksum of the bits and their order, shape (), int64; equal on every device, since integer sums are exact."""
     total = torch.zeros((), dtype=torch.int64, device=t.device)
     if t.is_nested or t.layout not in (torch.strided, torch.sparse_coo):
         return total
@@ -129,7 +129,7 @@ def _mark(t: Tensor) -> Tensor:
 
 
 def groups(data: Iterable[Batch], m: int) -> Iterator[tuple[list[Batch], int]]:
-    """Runs of m samples in the order of the data, each a list of pieces of batches with its size; the last may be shorter.
+    """Consecutive groups of m samples, each a list of parts of batches with its size; the last may be shorter.
 
     >>> batches = [Batch(torch.arange(3), torch.arange(3), 3), Batch(torch.arange(2), torch.arange(2), 2)]
     >>> [([piece.size for piece in pieces], size) for pieces, size in groups(batches, 2)]

@@ -10,29 +10,48 @@ from typing import Any
 from torch import Tensor, nn
 
 from sharpmin.core.rho import finite, positive_integer
+from sharpmin.core.text import block
 from sharpmin.optim._numeric.sums import inner
 
 from .batches import Batches
 from .objective import LossFn, Objective, like_gradient, looking
 
-_FARTHER = 4.0  # from a point where the loss is not yet above that at w, or is no number
+_FARTHER = 4.0  # factor of the next step while the loss is not above that at w, or not finite
 
 
 @dataclass(frozen=True)
 class CriticalSharpness:
-    """What `critical_sharpness` found.
+    """The result of `critical_sharpness`.
 
     Attributes:
         value: 2 / lr.
-        lr: the largest stable step along the direction: up to there no step leads above the loss at w, beyond there one does.
-        bracket: the longest step that was seen to lead no higher, and the shortest that was seen to lead higher.
-        passes: over the data: one with gradient, the others forward.
+        lr: the largest stable step along the direction: no shorter step raises the loss above that at w.
+        bracket: the longest tried step that does not raise the loss, and the shortest that does.
+        passes: over the data, one with gradient, the others forward only.
     """
 
     value: float
     lr: float
     bracket: tuple[float, float]
     passes: int
+
+    def __str__(self) -> str:
+        """The value, the step, its bracket and the passes.
+
+        >>> print(CriticalSharpness(value=6.0, lr=1 / 3, bracket=(0.33, 0.335), passes=4))
+        critical sharpness
+          value    6              2 / lr
+          lr       0.3333         the largest stable step
+          bracket  0.33 to 0.335  longest step that does not raise the loss, shortest that does
+          passes   4              over the data
+        """
+        rows = [
+            ("value", self.value, "2 / lr"),
+            ("lr", self.lr, "the largest stable step"),
+            ("bracket", self.bracket, "longest step that does not raise the loss, shortest that does"),
+            ("passes", self.passes, "over the data"),
+        ]
+        return block("critical sharpness", rows)
 
 
 def critical_sharpness(
@@ -106,7 +125,7 @@ class _Line:
     down: float
 
     def search(self, squared: float, passes: int, tol: float) -> CriticalSharpness:
-        """The first step that leads higher than w, by secants of the mean slope, between the bounds that are known."""
+        """Find the first step that raises the loss, by secants of the mean slope within the bracket."""
         behind = low = (0.0, -self.down)
         high, step, taken = (math.inf, math.inf), self.down / squared, 0
         best, slow = step, False
@@ -115,8 +134,8 @@ class _Line:
             point = step, self._slope(step)
             behind, low, high = (behind, low, point) if point[1] > 0 else (low, point, high)
             best = _secant(low, high) if math.isfinite(high[0]) else _secant(behind, low)
-            slow = high[0] - low[0] > before / 2 and math.isfinite(before)  # bounds that hardly close are halved
-            above = high[0] - best > best - low[0]  # look on the side of the farther bound: three points bracket a quadratic
+            slow = high[0] - low[0] > before / 2 and math.isfinite(before)  # then bisect
+            above = high[0] - best > best - low[0]  # towards the farther bound: three points bracket a quadratic
             beside = best * (1 + (tol if above else -tol) / 4)
             step = _inside(0.0 if slow else beside, low[0], high[0])
         self.objective.held.home()
@@ -124,14 +143,14 @@ class _Line:
         return CriticalSharpness(2 / lr, lr, (low[0], high[0]), 1 + taken)
 
     def _slope(self, step: float) -> float:
-        """The mean slope up to this step; infinite where the loss is no number."""
+        """The mean slope up to this step; infinite if the loss is not finite."""
         self.objective.held.move(self.along, -step)
         loss = self.objective.value(self.batches)
         return (loss - self.base) / step if math.isfinite(loss) else math.inf
 
 
 def _secant(low: _Point, high: _Point) -> float:
-    """Where the line through two points is 0; far away where it does not rise, close where the upper one is no number."""
+    """The zero of the line through two points; inf if it does not rise; a shorter step if the upper loss is not finite."""
     if math.isinf(high[1]):
         return high[0] / _FARTHER
     bend = high[1] - low[1]
@@ -139,7 +158,7 @@ def _secant(low: _Point, high: _Point) -> float:
 
 
 def _inside(step: float, low: float, high: float) -> float:
-    """This step, if it is within the bounds, else their middle, or a little farther where there is no upper one."""
+    """This step if it is within the bounds, else their geometric mean, or a longer one if there is no upper bound."""
     if math.isinf(high):
         return min(step, _FARTHER * low) if step > low else _FARTHER * low
     if not low < step < high:

@@ -1,6 +1,6 @@
 """The Hessian of the mean loss as a linear map: one pass over the data with two derivatives, or two passes with one.
 
-Second derivatives are those of autograd. Attention runs in the kernel that has them. Where the model holds something without
+Second derivatives are those of autograd. Attention runs in the kernel that has them. If the model holds something without
 (a kernel that it chose itself, `torch.compile`, an autograd function marked as differentiable once), central differences of
 the gradient stand in, and the result says so. An autograd function whose backward pass hides its arguments from autograd
 without saying so cannot be told from a linear one.
@@ -25,7 +25,7 @@ from .objective import Objective
 AUTOGRAD = "autograd"
 DIFFERENCES = "finite differences"
 
-_MISSING = "torch::autograd::Error"  # the node of a derivative that does not exist
+_MISSING = "torch::autograd::Error"  # graph node of a missing derivative
 _LACKING = re.compile(r"double backward|differentiate twice|derivative for .* not implemented", re.IGNORECASE)
 
 
@@ -33,8 +33,8 @@ class Hessian:
     """H v for H the Hessian of L(w) = sum_b n_b loss_b(w) / sum_b n_b, summed in float64.
 
     Attributes:
-        method: "autograd", or "finite differences" from the first product on that autograd could not do.
-        products: how many so far.
+        method: "autograd", or "finite differences" after the first product that autograd could not compute.
+        products: the number of products so far.
     """
 
     def __init__(self, objective: Objective, batches: Iterable[Batch]):
@@ -60,7 +60,7 @@ class Hessian:
         return product
 
     def _twice(self, v: Sequence[Tensor]) -> list[Tensor] | None:
-        """By autograd; None if a second derivative is missing."""
+        """H v by autograd; None if a second derivative is missing."""
         weights = self._objective.held.weights
         sums = [torch.zeros_like(p, dtype=torch.float64) for p in weights]
         cast = [u.to(p.dtype) for u, p in zip(v, weights, strict=True)]
@@ -78,7 +78,7 @@ class Hessian:
 
     def _product(self, loss: Tensor, v: Sequence[Tensor]) -> Sequence[Tensor | None] | None:
         weights = self._objective.held.weights
-        # with a seed that requires a gradient, functions that are differentiable once always leave their mark in the graph
+        # a seed that requires a gradient makes once-differentiable functions visible in the graph
         seed = torch.ones_like(loss, requires_grad=True)
         try:
             slope = torch.autograd.grad(loss, weights, seed, create_graph=True, allow_unused=True)

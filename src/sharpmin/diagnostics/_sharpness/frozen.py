@@ -1,6 +1,6 @@
-"""The read-only contract of the probes: whatever happens inside, the model comes out bit for bit as it went in.
+"""The read-only contract of the probes: the model is restored bit for bit, whatever happens inside.
 
-Weights are written through `p.data`, which leaves version counters alone: a `backward()` that was pending still works.
+Weights are written through `p.data`, which does not change version counters, so that a pending `backward()` still works.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .._generators import Randomness
 
 @dataclass(frozen=True)
 class Frozen:
-    """The weights that a probe may move, and where they belong.
+    """The weights that a probe may move, and their values.
 
     Attributes:
         weights: the parameters that require a gradient.
         anchor: their values.
-        random: the generators; every pass over the data starts from this state.
+        random: the state of the generators, from which every pass over the data starts.
     """
 
     weights: list[nn.Parameter]
@@ -49,18 +49,18 @@ class Frozen:
 
     @torch.no_grad()
     def moved(self) -> list[Tensor]:
-        """The displacement that the weights really have, after rounding."""
+        """The realised displacement of the weights, after rounding."""
         return [at_least_float32(p.data) - at_least_float32(a) for p, a in zip(self.weights, self.anchor, strict=True)]
 
 
 @contextmanager
 def frozen(model: nn.Module, data: object = None) -> Iterator[Frozen]:
-    """Evaluation mode for a while; then everything is as before, also after an exception.
+    """A block in evaluation mode, after which everything is restored, also after an exception.
 
     Restored: the values and the identity of all parameters, of buffers and of tensors that modules hold as attributes; `grad`,
-    `requires_grad`; what every name of a module is bound to, its mode among them; the generators of torch on the devices in
-    use, of Python, of NumPy and of the loader. Out of reach: what lists, dicts and other objects in a module hold, and what
-    hooks write elsewhere. `train()` is not called, since some models change weights in it.
+    `requires_grad`; every attribute of a module, its mode among them; the generators of torch on the devices in
+    use, of Python, of NumPy and of the loader. Not restored: the contents of lists, dicts and other objects in a
+    module, and what hooks write elsewhere. `train()` is not called, since some models change weights in it.
 
     >>> net = nn.Linear(1, 1, bias=False)
     >>> before = net.weight.item()
@@ -79,7 +79,7 @@ def frozen(model: nn.Module, data: object = None) -> Iterator[Frozen]:
         for module in model.modules():
             after.callback(_keep_module(module))
         copies = _keep_values([*weights, *others, *_other_tensors(model)], after)
-        after.callback(torch.clear_autocast_cache)  # weights are cast once and remembered: never those of another point
+        after.callback(torch.clear_autocast_cache)  # autocast caches casts of moved weights
         for p in parameters:
             after.callback(_restore_parameter, p, p.requires_grad, p.grad)
             p.grad = None
@@ -89,7 +89,7 @@ def frozen(model: nn.Module, data: object = None) -> Iterator[Frozen]:
 
 
 def _keep_module(module: nn.Module) -> Callable[[], None]:
-    """What binds a module's names again, and its mode."""
+    """A function that restores a module's attributes and mode."""
     kept = [(names, dict(names.items())) for names in (module._parameters, module._buffers, module._modules, vars(module))]
     mode = module.training
 

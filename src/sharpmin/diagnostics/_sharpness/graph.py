@@ -1,4 +1,4 @@
-"""What autograd recorded: the names of the nodes that a tensor was computed by."""
+"""The names of the autograd nodes that a tensor was computed by."""
 
 from __future__ import annotations
 

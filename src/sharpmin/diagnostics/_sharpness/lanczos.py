@@ -1,8 +1,8 @@
 """Ends of the spectrum of a symmetric linear map in NumPy, to a residual relative to the size of the whole spectrum.
 
-Relative to the size, not to the eigenvalue: an overparametrised net at a minimum has a smallest eigenvalue of almost 0, which
-no iteration finds to a fraction of itself. Each end is that of H + s or H - s, with s three times the size; the Krylov
-space is the same.
+The tolerance is relative to the size, not to the eigenvalue: an overparametrised net at a minimum has a smallest eigenvalue
+of almost 0, whose relative error no iteration makes small. Each end is that of H + s or H - s, with s three times the size;
+the Krylov space is the same.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ else:
 Array = Any
 Product = Callable[[Array], Array]  # a float64 array of shape (n,) to another
 
-_DENSE = 32  # up to here all columns cost less than the iteration
+_DENSE = 32  # up to this size the whole matrix costs less than the iteration
 _WARM_UP = 6
 _SHIFT = 3.0
 
 
 def dense(n: int, k: int) -> bool:
-    """Whether building the whole matrix is the way for `k` eigenvalues of `n`."""
+    """Whether to build the whole matrix for `k` of `n` eigenvalues."""
     return n <= _DENSE or 2 * k + 1 >= n
 
 
@@ -44,7 +44,7 @@ def columns(product: Product, n: int) -> Array:
 
 
 def size(product: Product, start: Array) -> float:
-    """A lower bound of the largest |eigenvalue|, most often a close one, by power iteration; 0 for the zero map."""
+    """A lower bound of the largest |eigenvalue|, usually close, by power iteration; 0 for the zero map."""
     v, found = start / np.linalg.norm(start), 0.0
     for _ in range(_WARM_UP):
         v = product(v)
@@ -62,10 +62,10 @@ def end(product: Product, start: Array, k: int, sign: int, scale: float, tol: fl
         product: the map H.
         start: the first Krylov vector, shape (n,).
         k: how many, below (n - 1) / 2.
-        sign: which end.
+        sign: 1 or -1.
         scale: from `size`.
         tol: of the residual, relative to the largest |eigenvalue|.
-        max_products: give up after about as many.
+        max_products: stop with an error after about as many products.
 
     Raises:
         RuntimeError: if that was not enough.
@@ -94,7 +94,7 @@ def end(product: Product, start: Array, k: int, sign: int, scale: float, tol: fl
 
 
 def settle(product: Product, vectors: Array, sign: int) -> tuple[list[float], list[float], Array]:
-    """Rayleigh quotients v'Hv outermost first, ||H v - lambda v||, and the vectors in that order, one fresh product each."""
+    """Rayleigh quotients v'Hv, outermost first, residuals ||H v - lambda v||, and the vectors; one product for each."""
     images = np.stack([product(v) for v in vectors.T], axis=1)
     values = (vectors * images).sum(0)
     order = np.argsort(-sign * values, kind="stable")

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from sharpmin.core.rho import positive_integer
+from sharpmin.core.text import block
 from sharpmin.optim import L2, Geometry
 
 from .ascent import BallAscent
@@ -18,7 +19,7 @@ from .objective import LossFn, looking
 
 @dataclass(frozen=True)
 class MSharpness:
-    """What `m_sharpness` found.
+    """The result of `m_sharpness`.
 
     Attributes:
         base_loss: L(w), the mean over all samples.
@@ -32,6 +33,26 @@ class MSharpness:
     m: int
     groups: int
     rho: float
+
+    def __str__(self) -> str:
+        """The losses and groups.
+
+        >>> print(MSharpness(base_loss=0.5, worst_loss=0.75, m=10, groups=40, rho=0.05))
+        m-sharpness
+          sharpness   0.25  worst_loss - base_loss
+          base_loss   0.5   at w
+          worst_loss  0.75  mean of the groups' own worst losses
+          rho         0.05
+          groups      40    of m = 10 samples
+        """
+        rows = [
+            ("sharpness", self.sharpness, "worst_loss - base_loss"),
+            ("base_loss", self.base_loss, "at w"),
+            ("worst_loss", self.worst_loss, "mean of the groups' own worst losses"),
+            ("rho", self.rho),
+            ("groups", self.groups, f"of m = {self.m} samples"),
+        ]
+        return block("m-sharpness", rows)
 
     @property
     def sharpness(self) -> float:
@@ -53,25 +74,32 @@ def m_sharpness(
 ) -> MSharpness:
     """The mean over groups S of m samples of max {L_S(w + e) : ||e|| <= rho} - L_S(w), each group with an e of its own.
 
-    Groups are runs of m samples in the order of `data`, over the edges of batches if need be; a shorter last one counts with
-    its size. Tensors of a batch with as many rows as it has samples are cut; others, such as a mask that all share, are not.
+    Groups are consecutive m samples of `data`, which may cross batches; a shorter last one counts with its size. Tensors of a
+    batch with one row for each sample are cut; others, such as a mask shared by all, are not.
     The default, one step, is what SAM itself climbs with micro-batches of m, or 0 where that goes down; more steps and
-    restarts bring each maximum closer, as in `worst_loss`, to which m = n is equal. Foret et al., Sharpness-Aware Minimization
+    restarts bring each maximum closer, as in `worst_loss`, which is the case m = n. Foret et al., Sharpness-Aware Minimization
     for Efficiently Improving Generalization, 2021, arXiv:2010.01412, section 4.1; Andriushchenko & Flammarion, Towards
     Understanding Sharpness-Aware Minimization, 2022, arXiv:2206.06232.
 
     Read-only and in evaluation mode, as `worst_loss`.
 
     Args:
-        model, loss_fn, data: as in `worst_loss`.
+        model: as in `worst_loss`.
+        loss_fn: as in `worst_loss`.
+        data: as in `worst_loss`.
         m: samples in a group, from 1 to their number n.
-        rho, geometry, steps, restarts, seed: as in `worst_loss`; every group uses the same seed.
+        rho: as in `worst_loss`.
+        geometry: as in `worst_loss`.
+        steps: as in `worst_loss`.
+        restarts: as in `worst_loss`.
+        seed: as in `worst_loss`; every group uses the same seed.
 
     Returns:
         An `MSharpness`.
 
     Raises:
-        TypeError, ValueError: as in `worst_loss`; also if m is out of range.
+        TypeError: as in `worst_loss`; also if m is out of range.
+        ValueError: as in `worst_loss`; also if m is out of range.
 
     >>> import torch
     >>> model = nn.Linear(1, 1, bias=False)

@@ -1,4 +1,4 @@
-"""The mean loss over all samples, and its gradient, at wherever the weights are."""
+"""The mean loss over all samples, and its gradient, at the present weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Objective:
 
     Attributes:
         model, loss_fn: what gives a batch's mean loss.
-        held: the weights.
+        held: the weights, which a probe may move.
         owner: the function to name in errors.
     """
 
@@ -54,7 +54,7 @@ class Objective:
         return float(total) / samples, [s.div_(samples) for s in sums]
 
     def start(self, batches: Iterable[Batch]) -> tuple[float, list[Tensor]]:
-        """The same at the weights as they are, where both must be finite."""
+        """Loss and gradient at the present weights; both must be finite."""
         base, slope = self.gradient(batches)
         if not math.isfinite(base) or not all_finite(slope):
             raise ValueError(f"{self.owner}: the loss at the weights is {base}, or its gradient is not finite")
@@ -70,7 +70,7 @@ class Objective:
         return total / samples
 
     def outputs(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Any]]:
-        """The batches with what the model makes of them; every pass starts from the same random state."""
+        """The batches with the model's outputs; every pass starts from the same random state."""
         self.held.random.put_back()
         for batch in batches:
             torch.clear_autocast_cache()
@@ -88,7 +88,7 @@ class Objective:
             yield batch, loss.reshape(())
 
     def checked(self, loss: Tensor) -> Tensor:
-        """`loss`, if it can be differentiated."""
+        """Return `loss` if it can be differentiated, else raise."""
         if not loss.requires_grad:
             raise ValueError(
                 f"{self.owner}: the loss does not depend on any trainable weight as far as autograd sees; "
@@ -123,7 +123,7 @@ def _check_model(model: object, owner: str) -> None:
     if isinstance(model, nn.parallel.DistributedDataParallel):
         raise TypeError(f"{owner}: model=DistributedDataParallel waits for the other ranks; give model.module")
     if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
-        raise TypeError(f"{owner}: a TorchScript module cannot be put back by name; give the model that it was made from")
+        raise TypeError(f"{owner}: a TorchScript module cannot be restored by name; give the model that it was made from")
     parameters = list(model.parameters())
     if any(nn.parameter.is_lazy(p) for p in (*parameters, *model.buffers())):
         raise ValueError(f"{owner}: the model has tensors without a shape yet; run it once on a batch before: model(inputs)")
@@ -138,7 +138,7 @@ def _check_model(model: object, owner: str) -> None:
 
 
 def like_gradient(direction: Sequence[Tensor], slope: Sequence[Tensor], owner: str) -> list[Tensor]:
-    """A direction in the dtypes and on the devices of the gradient, if it has its shapes."""
+    """A direction converted to the dtypes and devices of the gradient; other shapes raise."""
     shapes = [tuple(t.shape) if isinstance(t, Tensor) else None for t in direction]
     if shapes != [tuple(t.shape) for t in slope]:
         raise ValueError(
@@ -149,7 +149,7 @@ def like_gradient(direction: Sequence[Tensor], slope: Sequence[Tensor], owner: s
 
 
 def check_seed(seed: object, owner: str) -> int:
-    """`seed`, if it is an integer >= 0."""
+    """Return `seed` if it is an integer >= 0, else raise."""
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise TypeError(f"{owner}: seed={seed!r} is a {type(seed).__name__}; seed must be an integer >= 0")
     if not 0 <= seed < 2**63:

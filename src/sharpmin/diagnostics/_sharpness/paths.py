@@ -1,4 +1,4 @@
-"""What SAM changes of the gradient, apart: through the function that the model is, and through the logits alone."""
+"""The two parts of D = G - g: the change of the model's Jacobian, and the change of the loss gradient at the logits."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpmin.core.rho import finite
+from sharpmin.core.text import block, brief
 from sharpmin.optim import L2, Geometry
 from sharpmin.optim._functional import output_gradient
 from sharpmin.optim._numeric.kinds import at_least_float32, dense
@@ -24,7 +25,7 @@ _OWNER = "path_shares"
 
 @dataclass(frozen=True)
 class PathShares:
-    """What `path_shares` found.
+    """The result of `path_shares`.
 
     Attributes:
         functional, logit: the shares of the two paths in D; they add up to 1, and either may be negative or above 1 where the
@@ -42,6 +43,24 @@ class PathShares:
     cosine: float
     rho: float
 
+    def __str__(self) -> str:
+        """The shares and norms of the two paths.
+
+        >>> print(PathShares(0.0617, 0.9383, 0.00166, 0.02129, 0.02266, 0.8183, 0.05))
+        paths of D = G - g at rho = 0.05
+          functional  6.2%     of D; norm 0.00166
+          logit       93.8%    of D; norm 0.02129
+          norm        0.02266  of D
+          cosine      0.8183   between the paths
+        """
+        rows = [
+            ("functional", f"{self.functional:.1%}", f"of D; norm {brief(self.functional_norm)}"),
+            ("logit", f"{self.logit:.1%}", f"of D; norm {brief(self.logit_norm)}"),
+            ("norm", self.norm, "of D"),
+            ("cosine", self.cosine, "between the paths"),
+        ]
+        return block(f"paths of D = G - g at rho = {brief(self.rho)}", rows)
+
 
 def path_shares(
     model: nn.Module,
@@ -51,7 +70,7 @@ def path_shares(
     rho: float,
     geometry: Geometry = L2(),  # noqa: B008  # frozen
 ) -> PathShares:
-    """Shares of the functional and of the logit path in D = G - g, what SAM changes of the gradient.
+    """Shares of the functional and of the logit path in D = G - g.
 
     ```
     z = the logits, of shape (n, ...);  J = dz/dw;  v = dL/dz;  e = rho times the unit vector of steepest ascent
@@ -72,14 +91,16 @@ def path_shares(
         model: returns the logits, or something with `.logits`, as models of Transformers do.
         loss_fn: `loss_fn(logits, targets)` is the mean loss of a batch, of shape (); it may depend on weights through the
             logits only.
-        data, geometry: as in `worst_loss`.
+        data: as in `worst_loss`.
+        geometry: as in `worst_loss`.
         rho: the radius, > 0.
 
     Returns:
         A `PathShares`.
 
     Raises:
-        TypeError, ValueError: as in `worst_loss`; also for a gradient that is 0 or not finite, or no logits.
+        TypeError: as in `worst_loss`; also for a gradient that is 0 or not finite, or no logits.
+        ValueError: as in `worst_loss`; also for a gradient that is 0 or not finite, or no logits.
 
     >>> model = nn.Linear(2, 3)
     >>> batch = torch.randn(4, 2), torch.tensor([0, 1, 2, 1])
@@ -108,7 +129,7 @@ def path_shares(
 def _slopes(
     objective: Objective, batches: Iterable[Batch], samples: int, kept: list[Tensor], *, again: bool = False
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """J^T v where the weights are, in float32 at least, and with `again` J^T of the v that are kept; else v is kept."""
+    """J^T v at the present weights, in float32 at least; with `again` also J^T of the kept v, else v is kept."""
     weights = objective.held.weights
     sums = [[torch.zeros_like(at_least_float32(p.detach())) for p in weights] for _ in range(1 + again)]
     for number, (batch, outputs) in enumerate(objective.outputs(batches)):

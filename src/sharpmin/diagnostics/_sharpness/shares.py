@@ -1,4 +1,4 @@
-"""Which layers SAM moves, and which of them answer: the shares of every parameter in e and in D."""
+"""The shares of every parameter in the perturbation e and in D = G - g."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class LayerShares:
     Attributes:
         names: of the parameters that require a gradient.
         entries: how many numbers each has.
-        e: ||e_i||^2 / ||e||^2, the share of a parameter in the way up.
-        d: ||D_i||^2 / ||D||^2, its share in what SAM changes of the step; all 0 where D is 0.
+        e: ||e_i||^2 / ||e||^2, the share of a parameter in the perturbation.
+        d: ||D_i||^2 / ||D||^2, its share in D = G - g; all 0 if D is 0.
     """
 
     names: tuple[str, ...]
@@ -59,14 +59,18 @@ def layer_shares(
     Read-only and in evaluation mode, as `worst_loss`. Costs two passes with gradient over `data`.
 
     Args:
-        model, loss_fn, data, geometry: as in `worst_loss`.
+        model: as in `worst_loss`.
+        loss_fn: as in `worst_loss`.
+        data: as in `worst_loss`.
+        geometry: as in `worst_loss`.
         rho: the radius, > 0.
 
     Returns:
         A `LayerShares`; print it for a table, `sharpmin.report.layer_bars` draws it.
 
     Raises:
-        TypeError, ValueError: as in `worst_loss`; also for a gradient that is 0 or not finite.
+        TypeError: as in `worst_loss`; also for a gradient that is 0 or not finite.
+        ValueError: as in `worst_loss`; also for a gradient that is 0 or not finite.
 
     >>> import torch
     >>> model = nn.Linear(1, 1).double()

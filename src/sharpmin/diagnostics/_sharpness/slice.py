@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpmin.core.rho import finite, positive_integer
+from sharpmin.core.text import block, brief
 from sharpmin.optim import L2, Geometry
 from sharpmin.optim._numeric.sums import inner
 
@@ -25,7 +26,7 @@ Direction = str | Sequence[Tensor]
 
 @dataclass(frozen=True)
 class LossSlice:
-    """What `loss_slice` found.
+    """The result of `loss_slice`.
 
     Attributes:
         along: the names of the directions, one or two.
@@ -39,6 +40,22 @@ class LossSlice:
     losses: tuple[Any, ...]
     cosine: float | None = None
 
+    def __str__(self) -> str:
+        """The loss at each position along one direction; for two, along each of them with the other at 0.
+
+        >>> print(LossSlice(("ascent",), (-0.1, 0.0, 0.1), (0.45, 0.5, 0.6)))
+        loss along ascent
+          -0.1  0.45
+          0     0.5   w
+          0.1   0.6
+        """
+        at_w = min(range(len(self.at)), key=lambda i: abs(self.at[i]))
+        rows: list[tuple[object, ...]] = [("cosine", self.cosine, "of the two directions")]
+        for i, at in enumerate(self.at):
+            losses = [self.losses[i]] if len(self.along) == 1 else [self.losses[i][at_w], self.losses[at_w][i]]
+            rows.append((brief(at), "  ".join(f"{loss:<9.4g}" for loss in losses).rstrip(), "w" if i == at_w else ""))
+        return block(f"loss along {' and along '.join(self.along)}", rows)
+
 
 def loss_slice(
     model: nn.Module,
@@ -50,11 +67,11 @@ def loss_slice(
     points: int = 21,
     geometry: Geometry = L2(),  # noqa: B008  # frozen
 ) -> LossSlice:
-    """The loss L(w + a u), or L(w + a u + b v), for a and b from -reach to reach: what SAM meets on its way up.
+    """The loss L(w + a u), or L(w + a u + b v), for a and b from -reach to reach.
 
     L is the mean over all samples of `data`. "ascent" is the geometry's unit vector of steepest ascent at w, so a is rho there;
     "top eigenvector" is that of the largest eigenvalue of the Hessian, of length 1, turned so that the loss rises along it at
-    first. Two directions are taken as they are, not made orthogonal; `cosine` says how they stand. Source of such
+    first. Two directions are taken as they are, not made orthogonal; `cosine` is their angle's. Source of such
     pictures: Li et al., Visualizing the Loss Landscape of Neural Nets, 2018, arXiv:1712.09913; along SAM's own directions:
     Foret et al., Sharpness-Aware Minimization for Efficiently Improving Generalization, 2021, arXiv:2010.01412.
 
@@ -62,7 +79,10 @@ def loss_slice(
     directions need.
 
     Args:
-        model, loss_fn, data, geometry: as in `worst_loss`.
+        model: as in `worst_loss`.
+        loss_fn: as in `worst_loss`.
+        data: as in `worst_loss`.
+        geometry: as in `worst_loss`.
         along: "ascent", "top eigenvector" (needs scipy), a tensor for each parameter that requires a gradient, or a tuple of
             two of these.
         reach: the largest |a|, > 0.
@@ -72,7 +92,8 @@ def loss_slice(
         A `LossSlice`; `sharpmin.report.slice_figure` draws it.
 
     Raises:
-        TypeError, ValueError: as in `worst_loss`; also for a direction that is unknown, of other shapes, or all 0.
+        TypeError: as in `worst_loss`; also for a direction that is unknown, of other shapes, or all 0.
+        ValueError: as in `worst_loss`; also for a direction that is unknown, of other shapes, or all 0.
 
     >>> model = nn.Linear(1, 1, bias=False).double()
     >>> _ = nn.init.constant_(model.weight, 0.5)  # L(w) = w^2
@@ -108,7 +129,7 @@ def loss_slice(
 
 
 def _sum(place: Sequence[float], parts: Sequence[Tensor]) -> Tensor:
-    """Of one parameter: the multiples of its parts of the directions."""
+    """The displacement of one parameter: a u + b v."""
     return torch.stack([a * part for a, part in zip(place, parts, strict=True)]).sum(0)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from sharpmin.core.extras import optional
 from sharpmin.core.rho import finite, positive_integer
+from sharpmin.core.text import block
 
 from . import lanczos
 from .curvature import Hessian
@@ -28,15 +29,15 @@ _ENDS = {"both": (1, -1), "largest": (1,), "smallest": (-1,)}
 
 @dataclass(frozen=True)
 class Spectrum:
-    """What `hessian_spectrum` found; an end that was not asked for is ().
+    """The result of `hessian_spectrum`; an end that was not requested is ().
 
     Attributes:
         largest: the k largest eigenvalues, descending.
         smallest: the k smallest, ascending; negative ones are directions of descent.
-        largest_residuals, smallest_residuals: ||H v - lambda v||_2, each from a product of its own: some eigenvalue lies
-            within this of lambda.
+        largest_residuals, smallest_residuals: ||H v - lambda v||_2, each from one more product: an eigenvalue lies within
+            this distance of lambda.
         largest_vectors, smallest_vectors: if asked for, the unit eigenvectors, each a float64 tensor for every weight.
-        products: Hessian-vector products that it took, each a pass over the data, or two with differences.
+        products: the number of Hessian-vector products, each a pass over the data, or two with finite differences.
         method: of the products, "autograd" or "finite differences" (to three or four digits in float32).
     """
 
@@ -48,6 +49,26 @@ class Spectrum:
     method: str
     largest_vectors: tuple[Vector, ...] = field(default=(), repr=False, compare=False)
     smallest_vectors: tuple[Vector, ...] = field(default=(), repr=False, compare=False)
+
+    def __str__(self) -> str:
+        """The eigenvalues from the largest down, each with its residual.
+
+        >>> print(Spectrum((6.0, 2.5), (-0.5,), (1e-9, 2e-9), (3e-9,), products=12, method="autograd"))
+        ends of the Hessian spectrum
+          largest   6         residual 1e-09
+                    2.5       residual 2e-09
+          smallest  -0.5      residual 3e-09
+          products  12        Hessian-vector products
+          method    autograd
+        """
+        ends = {"largest": (self.largest, self.largest_residuals), "smallest": (self.smallest, self.smallest_residuals)}
+        rows: list[tuple[object, ...]] = [
+            ("" if i else name, value, f"residual {residual:.1g}")
+            for name, (values, residuals) in ends.items()
+            for i, (value, residual) in enumerate(zip(values, residuals, strict=True))
+        ]
+        rows += [("products", self.products, "Hessian-vector products"), ("method", self.method)]
+        return block("ends of the Hessian spectrum", rows)
 
 
 def hessian_spectrum(
@@ -67,26 +88,29 @@ def hessian_spectrum(
     H v = grad <grad L(w), v> is summed over the batches, each with its number of samples (Pearlmutter, Fast Exact
     Multiplication by the Hessian, 1994), and fed to the Lanczos iteration of scipy (`eigsh`: Lehoucq, Sorensen & Yang, ARPACK
     Users' Guide, 1998). Spectra of nets this way: Yao et al., PyHessian: Neural Networks Through the Lens of the Hessian,
-    2020, arXiv:1912.07145. With n <= 32 weights, or k near n / 2, all of H is built. Of eigenvalues that coincide an iteration
-    may show fewer than there are.
+    2020, arXiv:1912.07145. With n <= 32 weights, or k near n / 2, all of H is built. Of equal eigenvalues the iteration may
+    find fewer than there are.
 
     Read-only and in evaluation mode, as `worst_loss`. Memory: about 2 k + 20 vectors of n numbers in float64.
 
     Args:
-        model, loss_fn, data: as in `worst_loss`.
+        model: as in `worst_loss`.
+        loss_fn: as in `worst_loss`.
+        data: as in `worst_loss`.
         k: how many at each end, from 1 to n.
         which: "both", "largest" or "smallest".
-        tol: the residual to reach, relative to the largest |eigenvalue|, > 0. An eigenvalue that stands alone is far closer;
-            where many crowd, as at 0 in an overparametrised net, 1e-5 may cost thousands of products.
+        tol: the residual to reach, relative to the largest |eigenvalue|, > 0. The error of an isolated eigenvalue is far
+            smaller; in a cluster, as at 0 in an overparametrised net, 1e-5 may cost thousands of products.
         seed: of the first vector.
         vectors: whether to return the eigenvectors.
-        max_products: give up after about as many products at one end.
+        max_products: stop with an error after about as many products at one end.
 
     Returns:
         A `Spectrum`.
 
     Raises:
-        TypeError, ValueError: as in `worst_loss`; also for k, which or tol out of range, or a product that is not finite.
+        TypeError: as in `worst_loss`; also for k, which or tol out of range, or a product that is not finite.
+        ValueError: as in `worst_loss`; also for k, which or tol out of range, or a product that is not finite.
         RuntimeError: if `max_products` are not enough.
         MissingExtraError: if scipy is not installed.
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from sharpmin.core.rho import positive_integer
+from sharpmin.core.text import block
 
 from .curvature import Hessian, quadratic_form
 from .objective import LossFn, check_seed, looking
@@ -18,12 +19,12 @@ from .objective import LossFn, check_seed, looking
 
 @dataclass(frozen=True)
 class Trace:
-    """What `hessian_trace` found.
+    """The result of `hessian_trace`.
 
     Attributes:
         value: the estimate, without bias.
         standard_error: its standard error over the probes; 0 for a diagonal Hessian.
-        probes: how many.
+        probes: the number of random vectors.
         method: of the Hessian-vector products, "autograd" or "finite differences".
     """
 
@@ -31,6 +32,18 @@ class Trace:
     standard_error: float
     probes: int
     method: str
+
+    def __str__(self) -> str:
+        """The estimate and how it was made.
+
+        >>> print(Trace(value=2.47028, standard_error=0.23046, probes=32, method="autograd"))
+        trace of the Hessian
+          value           2.47
+          standard_error  0.2305
+          probes          32
+          method          autograd
+        """
+        return block("trace of the Hessian", vars(self).items())
 
 
 def hessian_trace(model: nn.Module, loss_fn: LossFn, data: Iterable[Any], *, probes: int = 32, seed: int = 0) -> Trace:
@@ -42,7 +55,9 @@ def hessian_trace(model: nn.Module, loss_fn: LossFn, data: Iterable[Any], *, pro
     Read-only and in evaluation mode, as `worst_loss`. Costs `probes` Hessian-vector products over `data`; needs torch alone.
 
     Args:
-        model, loss_fn, data: as in `worst_loss`.
+        model: as in `worst_loss`.
+        loss_fn: as in `worst_loss`.
+        data: as in `worst_loss`.
         probes: at least 2, for the error bar.
         seed: of the signs, which are the same on every device.
 
@@ -50,7 +65,8 @@ def hessian_trace(model: nn.Module, loss_fn: LossFn, data: Iterable[Any], *, pro
         A `Trace`.
 
     Raises:
-        TypeError, ValueError: as in `worst_loss`; also for fewer than 2 probes, or a product that is not finite.
+        TypeError: as in `worst_loss`; also for fewer than 2 probes, or a product that is not finite.
+        ValueError: as in `worst_loss`; also for fewer than 2 probes, or a product that is not finite.
 
     >>> model = nn.Linear(2, 1, bias=False).double()
     >>> data = [(torch.diag(torch.tensor([1.0, 3.0])).double(), torch.zeros(2, 1).double())]  # L(w) = (w_1^2 + 9 w_2^2) / 2

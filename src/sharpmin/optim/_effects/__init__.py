@@ -1,1 +1,1 @@
-"""What a step touches besides weights and gradients: buffers, random states, other optimizers; and what it tells."""
+"""Side effects of a step besides weights and gradients: buffers, random states, other optimizers; and its report."""

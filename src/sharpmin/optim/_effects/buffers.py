@@ -1,4 +1,4 @@
-"""Buffers that move once a step: what the second pass does to BatchNorm statistics and their like is undone.
+"""Buffers such as BatchNorm statistics change once a step: their values are restored after the second pass.
 
 By copy, not by tricks with momentum: that serves BatchNorm with any momentum, spectral norm, moving-average codebooks and
 observers alike, and costs no recompilation. A buffer that the forward pass replaces instead of changing is bound again.
@@ -18,7 +18,7 @@ BufferFilter = Callable[[str, Tensor], bool]
 """Called with a buffer's full name and the buffer; False leaves it alone."""
 
 Modules = Sequence[tuple[str, nn.Module]]
-"""All modules of a model by name: walking through them is what takes time, so it is done once for all who ask."""
+"""All modules of a model by name; collected once a step, since walking through the model is slow."""
 
 
 @dataclass
@@ -29,7 +29,7 @@ class _Kept:
 
 
 class Buffers:
-    """The buffers of a model at one moment.
+    """A copy of the buffers of a model.
 
     >>> bn = nn.BatchNorm1d(1)
     >>> kept = Buffers(bn)
@@ -45,13 +45,13 @@ class Buffers:
             for name, buffer in module._buffers.items():
                 if buffer is None or keep is None or keep(f"{prefix}.{name}" if prefix else name, buffer):
                     self._kept.append(_Kept(module, name, buffer))
-        distinct = {id(kept.buffer): kept.buffer for kept in self._kept if kept.buffer is not None}  # some are shared
+        distinct = {id(kept.buffer): kept.buffer for kept in self._kept if kept.buffer is not None}  # modules may share buffers
         self._buffers = list(distinct.values())
         self._copies = clone_all([buffer.detach() if buffer.requires_grad else buffer for buffer in self._buffers])
 
     @torch.no_grad()
     def put_back(self) -> None:
-        """Every buffer has its value and its identity again."""
+        """Restore the value and the identity of every buffer."""
         pairs = [(buffer, copy, own_entries(buffer)) for buffer, copy in zip(self._buffers, self._copies, strict=True)]
         copy_all([b if own is None else b[own] for b, _, own in pairs], [c if own is None else c[own] for _, c, own in pairs])
         for kept in self._kept:

@@ -1,8 +1,8 @@
-"""Who holds perturbed weights right now, in the whole process: what keeps other optimizers from stepping on them.
+"""A table of the SAMs whose weights are perturbed now, so that no other optimizer steps on these weights.
 
-One hook, registered once and for good. A hook that came and went with every step would change torch's table of hooks while
-another thread, which trains another model, walks through it. There is no lock: a signal handler that gives a step up would wait
-for its own thread, and a child forked by another thread for ever. Every access to the table is a single operation of a dict.
+The hook on optimizer steps is registered once and never removed: registering it in every step would change torch's table of
+hooks while another thread iterates over it. There is no lock, since a signal handler that aborts a step would wait for its own
+thread, and a forked child for ever. Every access to the table is a single operation of a dict.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Rescuable(Protocol):
     """The state of an optimizer whose weights are perturbed."""
 
     def rescue(self) -> None:
-        """Bring the weights back, and give the step up."""
+        """Restore the weights and abort the step."""
 
 
 _holders: dict[int, tuple[Rescuable, weakref.ref[Optimizer]]] = {}
@@ -32,24 +32,24 @@ _registered: list[Any] = []
 
 
 def watch(optimizer: Optimizer, state: Rescuable) -> None:
-    """Look at every optimizer step in this process; and bring the weights back should `optimizer` be lost while perturbed."""
+    """Guard every optimizer step in this process; restore the weights if `optimizer` is deleted while perturbed."""
     if not _registered:
         _registered.append(register_optimizer_step_pre_hook(_before_any_step))
     weakref.finalize(optimizer, state.rescue).atexit = False
 
 
 def mark_perturbed(state: Rescuable, holder: Optimizer) -> None:
-    """From now on the weights of `holder` are perturbed."""
+    """Enter `holder`, whose weights are about to be perturbed."""
     _holders[id(state)] = (state, weakref.ref(holder))
 
 
 def unmark(state: Rescuable) -> None:
-    """The weights are back."""
+    """Remove an entry: its weights are restored."""
     _holders.pop(id(state), None)
 
 
 def require_free(parameters: Iterable[Tensor], call: str, but: object = None, advice: str = "") -> None:
-    """Raise `PhaseError`, with this advice, if somebody (but the state `but`) has one of these parameters perturbed."""
+    """Raise `PhaseError`, with this advice, if a SAM other than that of `but` has one of these parameters perturbed."""
     if _holders and _holding(parameters, but):
         raise PhaseError(
             f"{call} came while a SAM holds some of these weights perturbed (w + e); leave its perturbed() block, or call its "
@@ -58,18 +58,18 @@ def require_free(parameters: Iterable[Tensor], call: str, but: object = None, ad
 
 
 def bring_back(parameters: Iterable[Tensor]) -> None:
-    """Give up the steps of SAMs that hold these parameters perturbed: somebody starts afresh with them."""
+    """Abort the steps of SAMs that hold these parameters perturbed; called when a new SAM takes them over."""
     for state in _holding(parameters, None) if _holders else []:
         state.rescue()
 
 
 def _holding(parameters: Iterable[Tensor], but: object) -> list[Rescuable]:
-    """Those (but the state `but`) that hold one of these parameters perturbed; one whose optimizer is gone is let go."""
+    """The entries other than `but` with one of these parameters; an entry whose optimizer is gone is removed."""
     own = set(map(id, parameters))
     found = []
     for key, (state, holder) in list(_holders.items()):
         optimizer = holder()
-        if optimizer is None:  # an interrupt fell into its rescue
+        if optimizer is None:  # an interrupt cut its rescue short
             _holders.pop(key, None)
         elif key != id(but) and not own.isdisjoint(id(p) for group in optimizer.param_groups for p in group["params"]):
             found.append(state)
@@ -84,7 +84,7 @@ def _before_any_step(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
 
 
 def refuse_while(model: nn.Module, refuse: Callable[[str], None]) -> list[Callable[[], None]]:
-    """Refuse to save or load the weights of `model` from now on; returns what ends that."""
+    """Refuse to save or load the weights of `model` until the returned functions are called."""
     save: Any = model.register_state_dict_pre_hook  # untyped in torch
     load: Any = model.register_load_state_dict_pre_hook
     return [

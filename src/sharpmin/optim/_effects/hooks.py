@@ -1,4 +1,4 @@
-"""Bases that step in a hook of the backward pass, as LOMO does: there is no gradient left that could be taken at w + e."""
+"""Detects bases that step in a backward hook, as LOMO does: they step before SAM can take the gradient at w + e."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ IN_HOOK = (
 )
 
 Writes = list[tuple[Tensor, int]]
-"""Weights, each with how often it has been written to."""
+"""Weights with their version counters."""
 
 
 def hooked(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Those with a hook that runs as soon as their gradient is there.
+    """The parameters with a hook that runs as soon as their gradient is accumulated.
 
     >>> import torch
     >>> a, b = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
@@ -28,10 +28,10 @@ def hooked(parameters: Iterable[Tensor]) -> list[Tensor]:
 
 
 def writes(parameters: Iterable[Tensor]) -> Writes:
-    """What tells later whether a hook has written to its weight, as far as torch counts it: not by `p.data`."""
+    """The version counter of each hooked weight, to detect later writes; torch does not count writes by `p.data`."""
     return [(p, p._version) for p in hooked(parameters)]
 
 
 def have_written(before: Writes) -> bool:
-    """Whether one of these weights has been written to since."""
+    """Whether one of these weights has been written to since `before`."""
     return any(p._version != version for p, version in before)

@@ -1,7 +1,7 @@
-"""What Lightning hands to `SAM.step`, seen before the step; also where nobody has imported Lightning's part of sharpmin.
+"""Recognises the closures that Lightning passes to `SAM.step`, without importing Lightning.
 
 Lightning steps by `optimizer.step(closure=...)`, where the closure is one forward and backward of *the last* micro-batch, with
-logging, hooks and clipping inside. Running that twice is no SAM step, and nothing in it would fail.
+logging, hooks and clipping inside. Running it twice would raise nothing, but it is not a SAM step.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ only, logs, and clips, so it cannot simply run twice. Add
 
 
 def is_lightning(closure: Callable[[], Any]) -> bool:
-    """Whether a closure is Lightning's, around the training step or around nothing."""
+    """Whether a closure is Lightning's: around the training step, or the empty one of manual optimization."""
     return isinstance(closure, partial) and getattr(closure.func, "__name__", None) == "_wrap_closure"
 
 
@@ -37,5 +37,5 @@ def own_closure(closure: Callable[[], Any]) -> Callable[[], Any] | None:
         return closure
     if getattr(inner, "__name__", None) != "do_nothing_closure":
         return closure
-    closure()  # the hooks that Lightning calls before a step
+    closure()  # Lightning's hooks before a step
     return None

@@ -11,13 +11,13 @@ from .buffers import Modules
 
 
 class Others:
-    """Their gradients at one moment, set aside.
+    """Copies of the gradients of a model's other parameters.
 
-    Otherwise both passes would add up there: in the step of another optimizer, and in the norm that clipping takes.
+    Without them both passes would add up there, in the step of another optimizer and in the norm for clipping.
 
     Args:
         model: the model.
-        parameters: those that SAM trains.
+        parameters: the parameters that SAM trains.
 
     >>> import torch
     >>> a, b = nn.Linear(1, 1), nn.Linear(1, 1)
@@ -45,7 +45,7 @@ class Others:
             q.grad = None
 
     def put_back(self) -> None:
-        """The gradients of the first pass, and no others."""
+        """Restore the gradients of the first pass and clear all others."""
         for p in self._without:
             p.grad = None
         for q, grad in self.gradients:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from torch import Tensor
+
+from sharpmin.core.text import block
 
 
 @dataclass(frozen=True)
@@ -15,10 +17,11 @@ class StepReport:
 
     Attributes:
         stepped: whether the base optimizer stepped; False before the first step, and when a gradient was not finite.
-        rho: the radius that was asked for, the largest over the groups; after `Unnormalized` and `Capped` had their say.
+        rho: the radius that was asked for, the largest over the groups. Under `Unnormalized` and `Capped` it depends on
+            the norm.
         radius: the realised `||e||`: measured on the weights or, where `measured` is False, the one that was asked for.
-        dual_norm: `||a||_*`, the dual norm of what is climbed along, the first gradient unless an ascent says otherwise, over
-            all groups with rho > 0; None if no group has.
+        dual_norm: `||a||_*`, the dual norm of the ascent's vector, by default the first gradient, over all groups with rho > 0;
+            None if there is no such group.
         passes: gradient evaluations of the step, 1 or 2.
         gain: `<e, g> / <asked e, g>`, with one group `<e, g> / (rho ||g||_*)`: the share of the ascent that survives the
             rounding of the weights, 1 in float32 and float64; None if nothing was asked for, or it was not measured.
@@ -54,17 +57,42 @@ class StepReport:
     climbed: int = 0
     total_passes: int = 0
 
+    def __str__(self) -> str:
+        """The fields that the step has.
 
-_RATIOS = ("gain", "cosine", "amplification", "curvature", "smoothness")  # nan, on a device, for 0 / 0
+        >>> print(StepReport(True, 0.05, 0.05, 0.14321671, 2, None, 0.03574, 0.04393, steps=400, climbed=400, total_passes=800))
+        SAM step 400
+          rho             0.05
+          radius          0.05     as asked for, not measured
+          dual_norm       0.1432
+          passes          2
+          clean_loss      0.03574
+          perturbed_loss  0.04393
+          climbed         400      of 400 steps
+          total_passes    800
+        """
+        if not self.passes:
+            return "SAM: no step has been taken"
+        remarks = {
+            "radius": ("" if self.measured else "as asked for, not measured",),
+            "climbed": (f"of {self.steps} steps",),
+        }
+        names = (f.name for f in fields(self) if f.name not in ("stepped", "measured", "steps"))
+        rows = [(name, getattr(self, name), *remarks.get(name, ())) for name in names]
+        title = f"SAM step {self.steps}" if self.stepped else f"SAM after {self.steps} steps: the base did not step"
+        return block(title, rows)
+
+
+_RATIOS = ("gain", "cosine", "amplification", "curvature", "smoothness")  # nan on a device for 0 / 0
 
 
 def read(record: dict[str, Any]) -> StepReport:
-    """A report from raw values; tensors become floats here, which is where a device is waited for."""
+    """Make a report from raw values; converting tensors to floats waits for the device."""
     values: dict[str, Any] = {k: float(v) if isinstance(v, Tensor) else v for k, v in record.items()}
     unknown = {k: None for k in _RATIOS if isinstance(values.get(k), float) and math.isnan(values[k])}
     return StepReport(**{**values, **unknown})
 
 
 def detached(loss: Any) -> Any:
-    """What a closure returned, without its graph."""
+    """The return value of a closure, detached if it is a tensor."""
     return loss.detach() if isinstance(loss, Tensor) else loss

@@ -1,7 +1,7 @@
-"""Random states: both passes of a step see the same dropout mask, and the step leaves the generators as one pass does.
+"""Random states: both passes of a step draw the same dropout masks, and a step advances the generators like one pass.
 
-The default generators of the CPU and of the devices that hold parameters. Python's `random`, NumPy and generators of one's own
-are out of reach.
+The default generators of the CPU and of the devices that hold parameters. Python's `random`, NumPy and generators made by the
+user are not covered.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class RandomState:
-    """The default generators at one moment.
+    """The states of the default generators.
 
     >>> state = RandomState([])
     >>> first = torch.rand(2)
@@ -29,14 +29,14 @@ class RandomState:
         self._devices = {device: torch.get_device_module(device.type).get_rng_state(device) for device in devices}
 
     def restart(self, seed: int) -> None:
-        """Set every generator to a start that the seed determines."""
+        """Seed every generator."""
         torch.set_rng_state(torch.Generator("cpu").manual_seed(seed).get_state())
         for device in self._devices:
             state = torch.Generator(device).manual_seed(seed).get_state()
             torch.get_device_module(device.type).set_rng_state(state, device)
 
     def put_back(self) -> None:
-        """Set every generator to this moment."""
+        """Restore every generator to the stored state."""
         torch.set_rng_state(self._cpu)
         for device, state in self._devices.items():
             torch.get_device_module(device.type).set_rng_state(state, device)
@@ -44,7 +44,7 @@ class RandomState:
 
 @contextmanager
 def seeded(parameters: Iterable[Tensor], seed: int) -> Iterator[None]:
-    """The same numbers for the same seed from the default generators, which go on afterwards as if nothing had been drawn.
+    """A block in which the default generators are seeded; afterwards they continue as before.
 
     >>> before = torch.get_rng_state()
     >>> with seeded([], 7):

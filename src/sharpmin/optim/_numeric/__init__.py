@@ -1,1 +1,1 @@
-"""Arithmetic on lists of tensors: `sums` and `tensors` are the interface, `loops` the truth, `foreach` the fast way."""
+"""Arithmetic on lists of tensors: `sums` and `tensors` are the interface, `loops` the reference, `foreach` the fast path."""

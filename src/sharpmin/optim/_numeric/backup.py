@@ -1,4 +1,4 @@
-"""Memory for the copy of w, kept from step to step: on a CPU fresh pages cost six times the copy."""
+"""Buffers for the copy of w, reused in every step: on a CPU, new memory pages cost six times the copy itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _shape = attrgetter("dtype", "shape")  # all are on the host
 
 @dataclass(frozen=True)
 class _Buffers:
-    """Weights, a tensor like each, and what these are like: made aside and put in place at once, whatever interrupts."""
+    """Weights, a buffer for each, and their layouts; replaced as a whole, so that an interrupt leaves none half-made."""
 
     weights: list[Tensor] = field(default_factory=list)
     copies: list[Tensor] = field(default_factory=list)
@@ -23,7 +23,7 @@ class _Buffers:
 
 
 class BackupBuffers:
-    """One tensor for each weight that has been asked for; copied and pickled empty.
+    """A buffer for each weight that was perturbed; copies and pickles are empty.
 
     >>> w, buffers = torch.ones(2), BackupBuffers()
     >>> buffers.like([w], [w])[0] is buffers.like([w], [w])[0]
@@ -34,7 +34,7 @@ class BackupBuffers:
         self._own = _Buffers()
 
     def like(self, weights: Sequence[Tensor], parameters: Iterable[Tensor]) -> list[Tensor]:
-        """A tensor like each weight, with any values; lets go of what belongs to none of `parameters`."""
+        """A buffer like each weight, with undefined values; buffers of other tensors than `parameters` are freed."""
         own = self._own
         if len(weights) != len(own.weights) or not all(map(is_, weights, own.weights)):
             own = self._own = _rebuilt(own, weights, parameters)
@@ -50,7 +50,7 @@ class BackupBuffers:
 
 
 def _rebuilt(own: _Buffers, weights: Sequence[Tensor], parameters: Iterable[Tensor]) -> _Buffers:
-    """These weights first, then whatever else has a copy and is still a parameter."""
+    """Buffers for these weights, then the existing ones of other current parameters."""
     copies = {id(w): (w, copy) for w, copy in zip(own.weights, own.copies, strict=True)}
     still = {id(p) for p in parameters}
     asked = {id(w) for w in weights}
@@ -61,5 +61,5 @@ def _rebuilt(own: _Buffers, weights: Sequence[Tensor], parameters: Iterable[Tens
 
 
 def _empty(w: Tensor) -> Tensor:
-    with torch.inference_mode(False):  # one made inside that mode could not be written to outside
+    with torch.inference_mode(False):  # a tensor made in inference mode cannot be written to outside
         return torch.empty_like(w, requires_grad=False)

@@ -1,4 +1,4 @@
-"""Who serves a list: `foreach.py` what is dense, real and of one dtype and device, `loops.py` everything else."""
+"""Chooses the implementation: `foreach.py` for dense real tensors of one dtype and device, else `loops.py`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Lists = list[list[Tensor]]
 
 
 def by_kind(*lists: Sequence[Tensor], copies: bool = False) -> Iterator[tuple[ModuleType, Lists, Sequence[int] | None]]:
-    """Lists in step, those of a kind together, with who serves them and which rows they are; None for all.
+    """Split parallel lists by kind: for each kind its implementation, its lists, and their rows (None: all rows).
 
     With `copies`, dtypes without arithmetic are served, too.
     """
@@ -32,7 +32,7 @@ def by_kind(*lists: Sequence[Tensor], copies: bool = False) -> Iterator[tuple[Mo
 
 
 def each(name: str, lists: Sequence[Sequence[Tensor]], *arguments: Any, copies: bool = False) -> list[Tensor]:
-    """What the function of that name makes of each row, in their order."""
+    """Apply the function of that name to the lists, kind by kind; the results in the order of the rows."""
     out: list[Any] = [None] * len(lists[0])
     for module, own, rows in by_kind(*lists, copies=copies):
         made = getattr(module, name)(*own, *arguments)
@@ -44,7 +44,7 @@ def each(name: str, lists: Sequence[Sequence[Tensor]], *arguments: Any, copies: 
 
 
 def parts(*lists: Sequence[Tensor], whole: bool = False) -> Iterator[Lists]:
-    """Lists in step, a part of one kind at a time, so that what is made of a part stays within the scratch memory.
+    """Split parallel lists into parts of one kind that fit the scratch memory.
 
     A tensor that is larger than that comes in flat pieces, unless it must stay `whole`.
 

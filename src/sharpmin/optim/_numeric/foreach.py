@@ -1,7 +1,7 @@
 """The functions of `loops.py` in a few calls for a whole list: dense real floating tensors of one device and one dtype a list.
 
-On an accelerator every call is a launch, or several thousand tensors in one; on a CPU small tensors are flattened together,
-since a call costs more than their arithmetic, and big ones are seen in pieces, so that no float32 sum grows too long.
+On an accelerator one call launches a kernel for up to several thousand tensors; on a CPU small tensors are flattened together,
+since a call costs more than their arithmetic, and large ones are cut into pieces, since long float32 sums are inexact.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from .kinds import LOW, PIECE, kind_of, on_host
 from .lines import SCRATCH, Lines, cut, room, runs
 from .rounding import StochasticRounding
 
-SMALL = 16_384  # below, a call costs more than to copy
+SMALL = 16_384  # entries below which a call costs more than a copy
 _flatten: Any = torch._utils._flatten_dense_tensors  # untyped in torch
 _DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def serves(*lists: Sequence[Tensor]) -> bool:
-    """Whether this module takes these lists in step: each of one dtype, all on one device, and nothing odd."""
+    """Whether this module can serve these parallel lists: each of one dtype, all on one device, dense and real."""
     return all(t[0].dtype in _DTYPES for t in lists if t) and copies(*lists)
 
 
 def copies(*lists: Sequence[Tensor]) -> bool:
-    """Whether this module copies these lists in step, of any dtype: each of one, all on one device, and nothing odd."""
+    """Whether this module can copy these parallel lists: each of one dtype, any one, all on one device, dense."""
     kinds = list(map(kind_of, lists))
     sides = {kind is not None and kind[1] for kind in kinds}
     if None in kinds:
@@ -56,10 +56,10 @@ def largest_entry(tensors: list[Tensor]) -> Tensor:
 
 
 def _norms(tensors: list[Tensor], order: int) -> list[Tensor]:
-    """The norms of whatever makes up the list, in float32 at least."""
+    """The norms of pieces that make up the list, in float32 at least."""
     dtype = torch.float32 if tensors[0].dtype in LOW else None
     if order == 1 and tensors[0].is_cpu:
-        dtype = torch.float64  # magnitudes are added up one by one there
+        dtype = torch.float64  # there the 1-norm adds entries one by one
     return list(torch._foreach_norm(_pieces(tensors), order, dtype=dtype))
 
 
@@ -104,14 +104,14 @@ def _products(clean: list[Tensor], perturbed: list[Tensor]) -> Tensor:
 
 
 def _signed(tensors: list[Tensor]) -> Tensor:
-    """The sum of all entries, overwriting them: no call adds up the entries of a list, but one adds up their magnitudes."""
+    """The sum of all entries, overwriting them: foreach has no sum, but a 1-norm."""
     magnitudes = sum_of_magnitudes(tensors)
     torch._foreach_clamp_min_(tensors, 0.0)
     return 2 * sum_of_magnitudes(tensors) - magnitudes
 
 
 def _side_by_side(lefts: list[Tensor], rights: list[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-    """The entries of two lists of equal shapes in step, in pieces, in float32 at least."""
+    """Pairs of pieces of two lists of equal shapes, in float32 at least."""
     sizes = list(map(Tensor.numel, lefts))
     sides = [(a.reshape(-1), b.reshape(-1)) for a, b, size in zip(lefts, rights, sizes, strict=True) if size >= SMALL]
     small = [i for i, size in enumerate(sizes) if size < SMALL]
@@ -143,7 +143,7 @@ def clone_all(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def widened(tensors: list[Tensor]) -> list[Tensor]:
-    """The tensors in float32 if they are float16 or bfloat16, else themselves."""
+    """The tensors in float32 if they are float16 or bfloat16, else unchanged."""
     if tensors[0].dtype not in LOW:
         return list(tensors)
     copies = [torch.empty_like(t, dtype=torch.float32, requires_grad=False) for t in tensors]
@@ -162,7 +162,7 @@ def _wide(*dtypes: torch.dtype) -> torch.dtype:
 def add_all(
     weights: list[Tensor], vectors: list[Tensor], factor: Scalar, rounding: StochasticRounding | None, lines: Lines
 ) -> None:
-    """weights += factor * vectors; a factor that only the device knows moves nothing where it is 0 or not finite."""
+    """weights += factor * vectors; a factor on a device moves nothing if it is 0 or not finite."""
     low = weights[0].dtype in LOW
     if isinstance(factor, Tensor):
         if (rounding is None or not low) and not weights[0].is_cpu and _fused(weights, vectors, factor):
@@ -176,7 +176,7 @@ def add_all(
 def _fused(weights: list[Tensor], vectors: list[Tensor], factor: Tensor) -> bool:
     """weights += factor * vectors by torch's fused SGD, if it can: one launch that reads the factor on the device.
 
-    It rounds once, also to half precision, and does nothing where it is told of an inf. It knows a rate in float32 only.
+    It rounds once, also to half precision, and does nothing if `found_inf` is set. Its rate is float32.
     """
     if weights[0].dtype is torch.float64 or vectors[0].dtype is not weights[0].dtype:
         return False
@@ -185,7 +185,7 @@ def _fused(weights: list[Tensor], vectors: list[Tensor], factor: Tensor) -> bool
     plain_sgd: Any = {"weight_decay": 0.0, "momentum": 0.0, "dampening": 0.0, "nesterov": False, "is_first_step": False}
     try:
         torch._fused_sgd_(weights, vectors, [], lr=rate, maximize=True, found_inf=stays, **plain_sgd)
-    except RuntimeError:  # a device without it, or strides that differ: refused before anything is launched
+    except RuntimeError:  # not on this device, or other strides: torch refuses before any launch
         return False
     return True
 
@@ -193,7 +193,7 @@ def _fused(weights: list[Tensor], vectors: list[Tensor], factor: Tensor) -> bool
 def _add_by_lines(
     weights: list[Tensor], vectors: list[Tensor], factor: Scalar, rounding: StochasticRounding | None, lines: Lines
 ) -> None:
-    """The same by scratch memory of the wider dtype, rounded once."""
+    """weights += factor * vectors by scratch memory of the wider dtype, rounded once."""
     wide = _wide(weights[0].dtype, vectors[0].dtype)
     count = 1 if weights[0].dtype is wide else 2
     weights, vectors = cut(room(wide, count), weights, vectors)
@@ -203,7 +203,7 @@ def _add_by_lines(
         torch._foreach_copy_(move.views, vectors[rows])
         move.flat.mul_(factor)
         if isinstance(factor, Tensor):
-            move.flat.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)  # 0 * inf: a norm that is not finite moves nothing
+            move.flat.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)  # not 0 * inf: a norm that is not finite moves nothing
         for line in rest:
             torch._foreach_copy_(line.views, weights[rows])
             move.flat.add_(line.flat)
@@ -229,7 +229,7 @@ def scale_all(tensors: list[Tensor], factor: Scalar) -> list[Tensor]:
 
 
 def negated(tensors: list[Tensor]) -> list[Tensor]:
-    """Minus each."""
+    """The negative of each."""
     return list(torch._foreach_neg(tensors))
 
 
@@ -291,7 +291,7 @@ def combine(lefts: list[Tensor], rights: list[Tensor], a: Scalar, b: Scalar) -> 
 
 
 def parts(*lists: list[Tensor], whole: bool = False) -> Iterator[list[list[Tensor]]]:
-    """Lists in step, a part at a time, so that a list made of a part stays within the scratch memory."""
+    """Split parallel lists into parts that fit the scratch memory."""
     most = SCRATCH // _wide(*(tensors[0].dtype for tensors in lists)).itemsize
     pieces = [list(tensors) for tensors in lists] if whole else cut(most, *lists)
     for rows in runs(list(map(Tensor.numel, pieces[0])), most):

@@ -1,4 +1,4 @@
-"""What kind of tensor it is, and how it is seen: as dense real numbers, in float32 at least, in pieces."""
+"""Kinds of tensors, and views of them: as dense real numbers, in float32 at least, in pieces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from .shards import is_sharded
 
 PIECE = 65_536
-"""So many entries of a tensor on the CPU are added up in one sum."""
+"""Entries of a tensor on the CPU that are added up in one sum."""
 
 LOW = {torch.float16, torch.bfloat16}
 _PLAIN = {Tensor, torch.nn.Parameter}
@@ -22,7 +22,7 @@ _kind = attrgetter("dtype", "layout", "is_cpu")
 
 
 class Fixed(list[Tensor]):
-    """Tensors in a list that lives for one step and that nobody changes: what kind they are of is asked once.
+    """An unchanging list of tensors of one step, whose kind is computed once.
 
     >>> Fixed([torch.ones(2), torch.ones(3)]).kind
     (torch.float32, True)
@@ -35,7 +35,7 @@ class Fixed(list[Tensor]):
 
 
 def kind_of(tensors: Sequence[Tensor]) -> tuple[torch.dtype, bool] | None:
-    """Their dtype, and whether they are on the host, if both are the same for all; None if one is odd, or there is none."""
+    """(dtype, on the host) if these are the same for all and all are plain dense; None otherwise, or for no tensors."""
     return tensors.kind if isinstance(tensors, Fixed) else _one_kind(tensors)
 
 
@@ -53,7 +53,7 @@ def on_host(tensors: Iterable[Tensor]) -> bool:
 
 
 def are_plain(tensors: Sequence[Tensor]) -> bool:
-    """Whether none has operations of its own, as int8 weights do: those may have few, and round what is written."""
+    """Whether none is a subclass with its own operations, such as int8 weights, which support few and round when written."""
     return (isinstance(tensors, Fixed) and tensors.kind is not None) or _have_plain_types(tensors)
 
 
@@ -63,7 +63,7 @@ def _have_plain_types(tensors: Iterable[Tensor]) -> bool:
 
 
 def all_tensors(values: Sequence[Any]) -> TypeGuard[Sequence[Tensor]]:
-    """Whether none of these is a number of the host."""
+    """Whether all values are tensors."""
     return all(isinstance(value, Tensor) for value in values)
 
 
@@ -84,12 +84,12 @@ def at_least_float32(t: Tensor) -> Tensor:
 
 
 def dense(t: Tensor) -> Tensor:
-    """`t` without its sparse layout."""
+    """`t` as a dense tensor."""
     return t.to_dense() if t.is_sparse else t
 
 
 def plain(t: Tensor) -> Tensor:
-    """The values of a tensor that has operations of its own, such as int8 weights, as a plain one."""
+    """The values of a tensor subclass, such as int8 weights, as a plain tensor."""
     if is_sharded(t) or are_plain([t]):
         return t
     return torch.zeros(t.shape, dtype=t.dtype, device=t.device).copy_(t)
@@ -103,7 +103,7 @@ def entries(t: Tensor) -> Tensor:
 
 
 def pieces(t: Tensor) -> Iterator[Tensor]:
-    """The stored numbers in runs of at most `PIECE`; an accelerator, which adds up in a tree, sees all at once."""
+    """The stored numbers in pieces of at most `PIECE`; on an accelerator, which sums in a tree, in one piece."""
     line = entries(t).reshape(-1)
     for piece in torch.split(line, PIECE) if line.is_cpu else [line]:
-        yield piece.contiguous()  # with a stride the norm would be added up naively
+        yield piece.contiguous()  # a strided norm would be summed naively

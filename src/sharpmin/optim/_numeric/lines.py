@@ -1,7 +1,7 @@
-"""Scratch memory: flat lines on a device, cut into views like the tensors of a list, so that a list is one tensor for a while.
+"""Scratch memory: flat tensors ("lines") on a device, with views shaped like the tensors of a list.
 
-A list is copied into its views by one call, and then the line takes one call for any arithmetic. The views are kept from step
-to step, since to make them is a call for each tensor; their memory is given back in between.
+A list is copied into its views by one call, and arithmetic on the line is one call, too. The views are kept from step to
+step, since making them takes a call for each tensor; their memory is released in between.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import torch
 from torch import Tensor
 
 SCRATCH = 64 * 2**20
-"""No more than so many bytes are taken beyond the copy of the weights."""
+"""Most bytes of scratch memory, besides the copy of the weights."""
 
 _kind, _strides = attrgetter("shape", "device"), methodcaller("stride")
-_MOST = 32  # layouts that are remembered
+_MOST = 32  # layouts whose views are kept
 
 
 @dataclass(frozen=True)
 class Line:
-    """A stretch of a line, and its views."""
+    """A part of a line, and its views."""
 
     flat: Tensor
     views: list[Tensor]
 
 
 class Lines:
-    """Lines of one optimizer; copied and pickled empty.
+    """The lines of one optimizer; copies and pickles are empty.
 
     >>> tensors = [torch.ones(2, 2), torch.ones(3)]
     >>> for rows, (line,) in Lines().like(tensors, torch.float32, 1):
@@ -44,7 +44,7 @@ class Lines:
         self._cut: dict[Any, list[tuple[slice, list[Line]]]] = {}
 
     def like(self, tensors: Sequence[Tensor], dtype: torch.dtype, count: int) -> Iterator[tuple[slice, list[Line]]]:
-        """Which tensors come next, and `count` lines with views like them; what a line holds is gone with the next ones.
+        """For each run of tensors that fits: its indices, and `count` lines with views like them, overwritten by the next run.
 
         Args:
             tensors: dense ones on one device, none of more than `room(dtype, count)` entries.
@@ -61,19 +61,19 @@ class Lines:
         return iter(self._cut[key])
 
     def _fill(self, dtype: torch.dtype, device: torch.device) -> None:
-        """Take memory for what has none."""
+        """Allocate the memory of released lines."""
         for flat in self._flats[dtype, device]:
             if not flat.untyped_storage().nbytes():
                 flat.untyped_storage().resize_(flat.nbytes)
 
     def release(self) -> None:
-        """Give the memory back; the views stay, and have memory again when they are asked for."""
+        """Free the memory; the views are kept, and get memory again on the next use."""
         for flats in self._flats.values():
             for flat in flats:
                 flat.untyped_storage().resize_(0)
 
     def _reach(self, dtype: torch.dtype, device: torch.device, size: int, count: int) -> list[Tensor]:
-        """`count` flat tensors of at least `size` entries; views of shorter ones are let go."""
+        """`count` flat tensors of at least `size` entries; views of shorter ones are dropped."""
         key = (dtype, device)
         flats = self._flats.get(key, [])
         if len(flats) < count or flats[0].numel() < size or len(self._cut) >= _MOST:
@@ -89,7 +89,7 @@ class Lines:
 
 
 def _line(flat: Tensor, tensors: Sequence[Tensor]) -> Line:
-    """The beginning of a flat tensor, cut into views like these tensors."""
+    """Views like these tensors into the beginning of a flat tensor."""
     at, views = 0, []
     for t in tensors:
         own, at = flat[at : at + t.numel()], at + t.numel()
@@ -98,12 +98,12 @@ def _line(flat: Tensor, tensors: Sequence[Tensor]) -> Line:
 
 
 def room(dtype: torch.dtype, count: int) -> int:
-    """How many entries each of `count` lines may have."""
+    """The most entries that each of `count` lines may have."""
     return SCRATCH // (count * dtype.itemsize)
 
 
 def runs(sizes: Sequence[int], most: int) -> Iterator[slice]:
-    """Neighbours with at most `most` entries together, or one alone that has more.
+    """Slices of neighbours with at most `most` entries together, or of one with more.
 
     >>> list(runs([3, 4, 9, 1], 8))
     [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]
@@ -121,9 +121,9 @@ def runs(sizes: Sequence[int], most: int) -> Iterator[slice]:
 
 
 def cut(most: int, *lists: Sequence[Tensor]) -> list[list[Tensor]]:
-    """Lists in step, those of more than `most` entries in pieces, as they lie in memory.
+    """Parallel lists with tensors of more than `most` entries cut into pieces, in memory order.
 
-    One whose memory has gaps, or lies otherwise than that of its neighbours in the other lists, stays whole.
+    A tensor stays whole if its memory has gaps, or its strides differ from those in the other lists.
 
     >>> a, b = cut(3, [torch.arange(4.0).view(2, 2)], [torch.zeros(2, 2)])
     >>> a, len(b)
@@ -141,7 +141,7 @@ def cut(most: int, *lists: Sequence[Tensor]) -> list[list[Tensor]]:
 
 
 def _is_dense(t: Tensor) -> bool:
-    """Whether the memory of `t` has neither gaps nor entries that share a place."""
+    """Whether the memory of `t` has neither gaps nor overlaps."""
     steps = sorted((stride, size) for stride, size in zip(t.stride(), t.shape, strict=True) if size > 1)
     expected = 1
     for stride, size in steps:

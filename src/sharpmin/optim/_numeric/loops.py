@@ -1,4 +1,4 @@
-"""The truth: every function as a plain loop, for tensors of any kind, sparse, complex and with operations of their own.
+"""The reference: every function as a plain loop, for tensors of any kind, sparse, complex, and tensor subclasses.
 
 `foreach.py` has the same functions for dense real tensors of one device, in a few calls for all of them; `tensors.py` chooses.
 Sums are taken in pieces and combined in float64, as a 0-dim tensor on the device of the first: one float32 norm over 5e7
@@ -87,7 +87,7 @@ def clone_all(tensors: Sequence[Tensor]) -> list[Tensor]:
 def add_all(
     weights: Sequence[Tensor], vectors: Sequence[Tensor], factor: Scalar, rounding: StochasticRounding | None, lines: Lines
 ) -> None:
-    """weights += factor * vectors; a factor that only the device knows moves nothing where it is 0 or not finite."""
+    """weights += factor * vectors; a factor on a device moves nothing if it is 0 or not finite."""
     put = displace if rounding is None else rounding.displace
     for w, v in zip(weights, vectors, strict=True):
         if isinstance(factor, Tensor):
@@ -148,7 +148,7 @@ def _scaled(t: Tensor, factor: Scalar) -> Tensor:
 
 
 def negated(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Minus each."""
+    """The negative of each."""
     return [-t for t in tensors]
 
 
@@ -203,9 +203,9 @@ def _weighted(left: Tensor, right: Tensor, a: Scalar, b: Scalar) -> Tensor:
 
 
 def divide(t: Tensor, norm: Scalar) -> Tensor:
-    """The quotient; 0 where a norm that only the device knows is zero or not finite (0 * inf would be nan).
+    """t / norm; 0 if a norm on a device is zero or not finite (0 * inf would be nan).
 
-    Norms that float32 cannot hold are divided by in two steps, by a power of two first, which is exact.
+    For norms that float32 cannot hold there are two divisions, the first by a power of two, which is exact.
 
     >>> divide(torch.tensor([3e-45, 0.0]), 3e-45).tolist()
     [0.93..., 0.0]
@@ -226,7 +226,7 @@ def divide(t: Tensor, norm: Scalar) -> Tensor:
 
 
 TINY, HUGE = 1e-30, 1e30
-"""Norms beyond have no room, or no precision, in float32."""
+"""Norms outside these bounds overflow, or lose precision, in float32."""
 
 
 def _values(t: Tensor) -> Tensor:
@@ -235,5 +235,5 @@ def _values(t: Tensor) -> Tensor:
 
 def _sparse_like(t: Tensor, values: Tensor) -> Tensor:
     """A coalesced sparse tensor with other values."""
-    shape, device = t.shape, values.device  # said, since somebody may have set a default device
+    shape, device = t.shape, values.device  # explicit, since the user may have set a default device
     return torch.sparse_coo_tensor(t.indices(), values, shape, device=device, is_coalesced=True, check_invariants=False)

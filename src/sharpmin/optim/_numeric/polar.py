@@ -11,7 +11,7 @@ from .kinds import at_least_float32, dense, on_host
 from .loops import divide
 from .sums import largest, sum_of_squares
 
-_ROUNDS = {4: 24, 8: 48}  # by the bytes of a real number: enough to raise the small singular values, not the rounding noise
+_ROUNDS = {4: 24, 8: 48}  # by bytes per real number: enough iterations for small singular values, too few for rounding noise
 
 
 def matrix(t: Tensor) -> Tensor:

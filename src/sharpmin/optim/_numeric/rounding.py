@@ -1,7 +1,7 @@
-"""Stochastic rounding: a perturbation smaller than half a unit of the weights' format survives on average.
+"""Stochastic rounding: on average it keeps a perturbation smaller than half a unit of the weights' format.
 
-To nearest, bfloat16 weights of 1.0 do not move by anything below 0.0039: the ascent is lost. Rounded up or down at random, in
-proportion to what is left over, every weight moves by the right amount in the mean: unbiased, at the price of a longer e.
+Rounded to nearest, a bfloat16 weight of 1.0 does not move by less than 0.0039, so the perturbation is lost. Rounded up or down
+at random, with the right probabilities, it moves by the right amount in the mean; the price is a longer e.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _HALF = (torch.bfloat16, torch.float16)
 
 
 class StochasticRounding:
-    """The random bits of one ascent, from generators of its own: the global random state does not move.
+    """The random bits of one perturbation, from its own generators: the global random state is unchanged.
 
-    The bits depend on the seed alone, so that ranks which perturb the same weights perturb them equally.
+    The bits depend on the seed only, so that all ranks perturb the same weights equally.
 
     >>> w = torch.ones(100_000, dtype=torch.bfloat16)
     >>> StochasticRounding(seed=0).displace(w, torch.full((100_000,), 0.001))
@@ -44,7 +44,7 @@ class StochasticRounding:
         """`target`, in float32, as one of its two neighbours in the half-precision format `dtype`; still in float32."""
         most = torch.finfo(dtype).max
         down = _bfloat16(target, self._draw) if dtype is torch.bfloat16 else _float16(target, self._draw)
-        inside = target.abs() <= most  # also false for nan: what is not finite stays what it is
+        inside = target.abs() <= most  # also false for nan: non-finite values stay
         return torch.where(inside, down.clamp(-most, most), target)
 
     def _draw(self, like: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def _bfloat16(t: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
 
 
 def _float16(t: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
-    """Its numbers lie 2^-places apart, evenly below 2^-14: round down, or up with the probability that is left over."""
+    """float16 numbers are 2^-places apart, evenly below 2^-14: round up with probability the remainder, else down."""
     places = 11 - torch.frexp(t).exponent.clamp(min=-13)
     units = torch.ldexp(t, places)
     low = units.floor()

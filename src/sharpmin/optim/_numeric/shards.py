@@ -1,4 +1,4 @@
-"""Sharded parameters (DTensor, FSDP2): arithmetic runs on the shard of this rank, sums are reduced over the ranks that share.
+"""Sharded parameters (DTensor, FSDP2): arithmetic runs on the shard of this rank, sums are reduced over ranks.
 
 A sum over a DTensor is added up over every mesh dimension along which it is not replicated; tensors of one mesh and one
 set of such dimensions share one reduction, plain and replicated tensors need none.
@@ -32,7 +32,7 @@ def any_sharded(tensors: Iterable[Tensor]) -> bool:
 
 
 def local(t: Tensor) -> Tensor:
-    """The shard of this rank, sharing its storage; a plain tensor is its own."""
+    """The shard of this rank, sharing its storage; a plain tensor is returned as it is."""
     if not is_sharded(t):
         return t
     shard: Tensor = t.to_local()  # type: ignore[attr-defined]
@@ -40,14 +40,14 @@ def local(t: Tensor) -> Tensor:
 
 
 def locals_of(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The shards of this rank; a list without DTensors is its own, and costs no call per tensor."""
+    """The shards of this rank; a list without DTensors is returned as it is, without a call per tensor."""
     if any_sharded(tensors):
         return list(map(local, tensors))
     return tensors if isinstance(tensors, list) else list(tensors)
 
 
 def aligned(tensors: Sequence[Any], parameters: Sequence[Tensor]) -> Sequence[Any]:
-    """Gradients laid out as their parameters are: DTensor's backward may leave them as sums, or sharded along another axis."""
+    """Gradients with the placements of their parameters: DTensor's backward may leave partial sums or other shards."""
     if not any_sharded(parameters):
         return tensors
     return [_laid_out(t, p) for t, p in zip(tensors, parameters, strict=True)]
@@ -60,7 +60,7 @@ def _laid_out(t: Any, whole: Any) -> Any:
 
 
 def like(shard: Tensor, whole: Tensor) -> Tensor:
-    """`shard` as a DTensor that is laid out as `whole` is; a plain `whole` leaves it alone."""
+    """`shard` as a DTensor with the placements of `whole`; unchanged if `whole` is a plain tensor."""
     if not is_sharded(whole):
         return shard
     module: Any = sys.modules["torch.distributed.tensor"]
@@ -69,10 +69,10 @@ def like(shard: Tensor, whole: Tensor) -> Tensor:
 
 
 def shard_offset(start: int, t: Tensor, *others: Tensor) -> tuple[Any, ...]:
-    """Tensors of one layout and where in a line their shards begin; where a shard is no run of the whole, the whole.
+    """The start of a tensor's shard in the line of all entries; a tensor whose shard is not contiguous is gathered.
 
     Returns:
-        The tensor, the place of its shard, then the others.
+        The first tensor, the start of its shard, then the others.
     """
     if not is_sharded(t):
         return t, start, *others
@@ -92,12 +92,12 @@ def over_shards(
     op: Any = None,
     together: Callable[[list[Scalar]], Scalar] = sum,
 ) -> Scalar:
-    """`measure` of lists in step, each kind on its shards, reduced by `op` (default SUM), then put `together`.
+    """`measure` of parallel lists, on the shards of each kind, reduced by `op` (default SUM), then combined by `together`.
 
-    The first list holds tensors, which say the kind; what `measure` returns is a number or a tensor, reduced at once.
+    The first list determines the kinds; `measure` returns a number or a tensor, which is reduced in one call.
 
     Raises:
-        RuntimeError: if a tensor holds partial sums, which nobody may square.
+        RuntimeError: if a tensor holds partial sums, which must not be squared.
     """
     kinds: dict[Any, list[list[Tensor]]] = {}
     for row in zip(*lists, strict=True):
@@ -114,7 +114,7 @@ def over_shards(
 
 
 def _kind(t: Tensor) -> tuple[Any, tuple[int, ...]]:
-    """The mesh, and its dimensions that hold different parts of the tensor."""
+    """The device mesh, and its dimensions along which the tensor is sharded."""
     if not is_sharded(t):
         return None, ()
     placements: Sequence[Any] = t.placements  # type: ignore[attr-defined]

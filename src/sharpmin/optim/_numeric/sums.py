@@ -1,7 +1,7 @@
-"""Numbers of lists of tensors: sums, norms, products, and whether all is finite.
+"""Scalars of lists of tensors: sums, norms, inner products, and whether all entries are finite.
 
-On a CPU a sum is a Python float; on an accelerator it stays a 0-dim float64 tensor, so that nothing waits for the device
-between the two passes.
+On a CPU a sum is a Python float; on an accelerator it stays a 0-dim float64 tensor, so that the host
+does not wait between the two passes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def sum_of_squares(tensors: Sequence[Tensor]) -> Scalar:
     """
     value = _added_up(sum_of_squares, tensors)
     unclear = tensors and isinstance(value, float) and (value == 0.0 or not math.isfinite(value))
-    if unclear and not any_sharded(tensors):  # every shard has been asked
+    if unclear and not any_sharded(tensors):  # the float64 sum is final
         return float(loops.sum_of_squares(tensors, double=True))
     return value
 
@@ -69,7 +69,7 @@ def inner(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> Scalar:
 
 
 def _added_up(measure: Callable[..., Scalar], *lists: Sequence[Tensor]) -> Scalar:
-    """The sum of what the function of that name gives for each kind, over all shards."""
+    """The sum of the function of that name over all kinds and shards."""
     if not lists[0]:
         return 0.0
     if any_sharded(lists[0]):
@@ -100,12 +100,12 @@ def products(clean: Sequence[Tensor], perturbed: Sequence[Tensor]) -> Tensor:
 
 
 def squares_fit(found: Tensor) -> bool:
-    """Whether no square of these products on the host was too small or too large for float32."""
+    """Whether these products are on the host and no square under- or overflowed in float32."""
     return bool(found.isfinite().all() and found[0] > 0 and found[2] > 0)
 
 
 def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
-    """Whether neither `first_norm` nor any entry is inf or nan: one wait for the device, unless something is not finite.
+    """Whether neither `first_norm` nor any entry is inf or nan; waits for the device once, or twice if something is not finite.
 
     >>> all_finite([torch.tensor([1e200, -1e200], dtype=torch.float64)]), all_finite([torch.tensor([1.0, math.nan])])
     (True, False)
@@ -114,7 +114,7 @@ def all_finite(tensors: Sequence[Tensor], first_norm: Scalar = 0.0) -> bool:
         flag = over_shards(lambda own: float(not all_finite(own)), [tensors], torch.distributed.ReduceOp.MAX, largest)
         return math.isfinite(float(first_norm)) and not flag
     if isinstance(first_norm, float) and tensors and tensors[0].is_cpu:
-        with contextlib.suppress(RuntimeError):  # sparse, complex, expanded, or on two devices
+        with contextlib.suppress(RuntimeError):  # for sparse, complex or expanded tensors, and several devices
             return math.isfinite(first_norm) and foreach.all_finite(list(tensors))
     if math.isfinite(float(sum_of_squares(tensors) + first_norm)):
         return True
@@ -142,14 +142,14 @@ def largest(values: Sequence[Scalar]) -> Scalar:
 
 
 def add(values: Iterable[Scalar]) -> Scalar:
-    """The sum of numbers that may lie on several devices, on the first of them."""
+    """The sum of numbers on several devices, on the first device."""
     values = list(values)
     first = next((v for v in values if isinstance(v, Tensor)), None)
     return sum((v.to(first) if isinstance(v, Tensor) and first is not None else v for v in values), 0.0)
 
 
 def present(measure: Scalar) -> Scalar:
-    """1 where a measure is positive and finite, else 0; only the device may know."""
+    """1 if a measure is positive and finite, else 0; a tensor if the measure is one."""
     if isinstance(measure, Tensor):
         return ((measure > 0) & torch.isfinite(measure)).to(measure.dtype)
     return float(0 < measure < math.inf)

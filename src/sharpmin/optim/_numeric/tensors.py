@@ -1,4 +1,4 @@
-"""What is made of lists of tensors, and written to them."""
+"""Elementwise arithmetic and copies on lists of tensors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def copy_all(targets: Sequence[Tensor], sources: Sequence[Tensor]) -> None:
         return
     targets, sources = locals_of(targets), locals_of(sources)
     if targets[0].is_cpu and are_plain(targets):
-        foreach.copy_all(targets, sources)  # which goes one by one there, on whatever device each is
+        foreach.copy_all(targets, sources)  # there it copies one by one, on any devices
         return
     for module, own, _ in by_kind(targets, sources, copies=True):
         module.copy_all(*own)
@@ -47,10 +47,10 @@ def add_all(
 
     Args:
         weights: tensors, or DTensors, of which the shards of this rank move.
-        vectors: one for each, laid out as it is.
-        factor: a number; one that only the device knows moves nothing where it is 0 or not finite.
-        rounding: of half-precision weights; to nearest without.
-        lines: scratch memory that is kept.
+        vectors: one for each weight, of its layout.
+        factor: a number; on a device, a factor that is 0 or not finite moves nothing.
+        rounding: of half-precision weights; None rounds to nearest.
+        lines: scratch memory.
 
     >>> w = torch.tensor([1.0, 2.0])
     >>> add_all([w], [torch.tensor([1.0, -1.0])], 0.5)
@@ -87,7 +87,7 @@ def scale_all(tensors: Sequence[Tensor], factor: Scalar) -> list[Tensor]:
 
 
 def negated(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Minus each."""
+    """The negative of each."""
     return each("negated", [tensors])
 
 
@@ -128,7 +128,7 @@ def quotients(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> list[Tensor]
 
 
 def finite_or(new: Sequence[Tensor], old: Sequence[Tensor]) -> list[Tensor]:
-    """Each new tensor, but where an entry of it is inf or nan the old one; without a read from a device.
+    """Each new tensor if all its entries are finite, else the old one; without reading a device.
 
     >>> finite_or([torch.tensor([1.0, torch.inf]), torch.tensor([2.0])], [torch.tensor([3.0, 4.0]), torch.zeros(1)])
     [tensor([3., 4.]), tensor([2.])]
@@ -140,7 +140,7 @@ def finite_or(new: Sequence[Tensor], old: Sequence[Tensor]) -> list[Tensor]:
 
 
 def on_present(make: Callable[[list[Tensor]], list[Tensor]], tensors: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """What is made of the tensors that are there, None where there is none."""
+    """Apply `make` to the tensors that are not None; None stays None."""
     made = iter(make([t for t in tensors if t is not None]))
     return [None if t is None else next(made) for t in tensors]
 
@@ -157,7 +157,7 @@ def differences(lefts: Sequence[Tensor], rights: Sequence[Tensor]) -> list[Tenso
 def combine(lefts: Sequence[Tensor], rights: Sequence[Tensor], a: Scalar, b: Scalar) -> list[Tensor]:
     """a left + b right, in the dtype of the left, rounded once, sparse where both are; the right itself for a = 0, b = 1.
 
-    Where b is 0 the sum is still formed: exactly the left, unless the right holds an inf or a nan, which must not be lost.
+    For b = 0 the sum is still formed: it is the left, but an inf or a nan in the right is not lost.
 
     >>> combine([torch.tensor([4.0])], [torch.tensor([8.0])], 0.75, 0.25)
     [tensor([5.])]

@@ -1,4 +1,4 @@
-"""AE-SAM: SAM where the gradient is large against what it was lately."""
+"""AE-SAM: a SAM step if the gradient is large against its running mean, else a step of the base."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def ae_sam(
 ) -> SAM:
     """SAM where ||g||^2 >= mu_t + c_t sigma_t, else the base's step (Jiang et al., ICLR 2023, arXiv:2304.14647).
 
-    mu_t and sigma_t^2 are running averages of ||g||^2; `sharpmin.rho.Gate` has the equations. A closure runs once where the
-    gradient says no. In a block the pass is saved by asking inside, after the first gradient:
+    mu_t and sigma_t^2 are running averages of ||g||^2; `sharpmin.rho.Gate` has the equations. A closure runs once
+    otherwise. With a block, save the second pass by asking inside, after the first gradient:
 
     ```
     loss_fn(model(x), y).backward()
@@ -40,7 +40,7 @@ def ae_sam(
 
     Args:
         base: the optimizer instance that steps.
-        rho: the radius where it climbs, or a schedule of it.
+        rho: the radius on steps with a second pass, or a schedule of it.
         total: the steps of the run.
         delta: the share that the averages keep, in [0, 1).
         first: c at the first step, the paper's lambda_2.

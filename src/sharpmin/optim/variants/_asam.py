@@ -1,4 +1,4 @@
-"""ASAM: a ball that stretches with the weights."""
+"""ASAM: a ball scaled by the weights."""
 
 from __future__ import annotations
 

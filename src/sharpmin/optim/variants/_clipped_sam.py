@@ -1,4 +1,4 @@
-"""Clipped SAM: what the perturbation adds to the gradient never outweighs it."""
+"""Clipped SAM: G - g is cut down to less than the norm of g."""
 
 from __future__ import annotations
 

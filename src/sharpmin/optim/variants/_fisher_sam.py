@@ -26,15 +26,15 @@ from ._registry import variant
 class FisherMask(Geometry):
     """The Euclidean ball on the share `keep` of a group's weights with the largest diagonal Fisher information; 0 elsewhere.
 
-    That is estimated by the base's second moment (`exp_avg_sq` of Adam and its kin, `square_avg` of RMSprop), and where
-    there is none by the squared entries of what is climbed along. Of equal ones the first count; at least one does.
+    The estimate is the base's second moment (`exp_avg_sq` of Adam, `square_avg` of RMSprop), or without one the
+    squared entries of the ascent's vector. Of equal entries the first are chosen; at least one is.
 
     >>> g = [torch.tensor([3.0, -1.0]), torch.tensor([4.0, 2.0])]
     >>> FisherMask(keep=0.5).at(g, g, Context()).measure()
     25.0
     """
 
-    shards: ClassVar[bool] = False  # it ranks the entries of whole tensors
+    shards: ClassVar[bool] = False  # ranking needs whole tensors
     keep: float = 0.5
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class FisherMask(Geometry):
             raise ValueError(f"FisherMask: keep={self.keep!r}; keep must be in (0, 1]")
 
     def at(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], context: Context) -> Metric:
-        """Masked by the largest roots of the information, whose squares might underflow."""
+        """The masked metric; entries are ranked by the root of the information, since squares may underflow."""
         roots = [_root(a, context.base_state.get(w, {})).reshape(-1) for w, a in zip(weights, vectors, strict=True)]
         if not roots or self.keep == 1:
             return L2().at(weights, vectors, context)
@@ -66,7 +66,7 @@ def _root(vector: Tensor, state: dict[str, Tensor]) -> Tensor:
 def fisher_sam(base: Optimizer, rho: Rho = 0.05, *, keep: float = 0.5, **options: Unpack[Options]) -> SAM:
     """e = rho m g / ||m g||, m the mask of the largest Fisher information (Mi et al., NeurIPS 2022, arXiv:2210.05177).
 
-    SSAM-F with the estimate that is at hand in every step; the paper takes squared gradients of samples now and then.
+    SSAM-F with an estimate that is free in every step; the paper computes squared gradients of samples now and then.
 
     Args:
         base: the optimizer instance that steps, whose second moment is used if it keeps one.

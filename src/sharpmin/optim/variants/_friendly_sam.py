@@ -1,4 +1,4 @@
-"""Friendly SAM: climb along what is new in this batch's gradient."""
+"""Friendly SAM: climb along the gradient minus its running mean."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Residual(Ascent):
     def update(
         self, weights: Sequence[Tensor], grads: Sequence[Tensor | None], state: ParameterState, context: Context
     ) -> tuple[Sequence[Tensor | None], ParameterState]:
-        """The residuals; a parameter without a gradient keeps its mean and stays, one that is not finite leaves it alone."""
+        """Return the residuals; a parameter without a gradient, or with a non-finite one, keeps its mean."""
         means, new = running_mean(weights, grads, state, 1 - self.decay)
         there = [m for m in means if m is not None]
         residuals = iter(combine(there, [dense(g) for g in grads if g is not None], -self.sigma, 1.0))

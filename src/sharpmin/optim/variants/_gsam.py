@@ -1,4 +1,4 @@
-"""GSAM: what of the gradient is orthogonal to the perturbed one is climbed, so that the two losses come closer."""
+"""GSAM: also ascend along the part of g orthogonal to G, which shrinks the gap between the two losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LookSAM: a SAM step now and then, and what was new in it on the steps between, which cost one pass."""
+"""LookSAM: a SAM step every k steps; the steps between take one pass and reuse its component orthogonal to g."""
 
 from __future__ import annotations
 

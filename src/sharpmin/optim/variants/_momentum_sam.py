@@ -1,4 +1,4 @@
-"""Momentum-SAM (MSAM): climb against the base's momentum, so that one pass a step is enough."""
+"""Momentum-SAM (MSAM): perturb against the base's momentum, so that a step needs one pass."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ F = TypeVar("F", bound=Callable[..., SAM])
 
 @dataclass(frozen=True)
 class Variant:
-    """A named composition: the function that builds it, the papers that it comes from, and when to use it, in a line."""
+    """A named variant: the function that builds it, its papers, and when to use it, in a line."""
 
     build: Callable[..., SAM]
     references: tuple[Reference, ...]

@@ -1,4 +1,4 @@
-"""S2-SAM: climb along the previous step's gradient, so that one pass a step is enough."""
+"""S2-SAM: perturb along the previous step's gradient, so that a step needs one pass."""
 
 from __future__ import annotations
 

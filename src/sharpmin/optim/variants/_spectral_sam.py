@@ -37,7 +37,7 @@ class Spectral(Geometry):
     (7.0, tensor([ 1., -1.]))
     """
 
-    shards: ClassVar[bool] = False  # singular values are those of whole tensors
+    shards: ClassVar[bool] = False  # singular values need whole tensors
     method: Method = "svd"
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class Spectral(Geometry):
             )
 
     def at(self, weights: Sequence[Tensor], vectors: Sequence[Tensor], context: Context) -> Metric:
-        """With the polar factor of every vector."""
+        """The metric with the polar factor of every vector."""
         return _Polar(weights, vectors, [polar(a, iterate=self.method == "newton-schulz") for a in vectors])
 
     def dual_norm(self, total: Scalar) -> Scalar:
@@ -59,7 +59,7 @@ class Spectral(Geometry):
         return largest(norms)
 
     def share(self, measure: Scalar, total: Scalar) -> Scalar:
-        """1, but for a group whose gradients are zero."""
+        """1, or 0 for a group whose gradients are zero."""
         return present(measure)
 
 

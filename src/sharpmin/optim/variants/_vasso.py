@@ -15,7 +15,7 @@ from ..sam import SAM
 from ._registry import variant
 
 
-@variant(LI_GIANNAKIS_2023, when="batches are noisy and e should wobble less; modest gains, its authors' alone")
+@variant(LI_GIANNAKIS_2023, when="batches are noisy and e should vary less; modest gains, its authors' alone")
 def vasso(base: Optimizer, rho: Rho = 0.05, *, theta: float = 0.2, **options: Unpack[Options]) -> SAM:
     """e = rho a / ||a||, a_t = (1 - theta) a_{t-1} + theta g_t (Li & Giannakis, NeurIPS 2023, arXiv:2309.15639, eq. 4).
 
