@@ -17,10 +17,10 @@ class Doctests(Extension):
 
 
 def fenced(text: str) -> str:
-    """The text with a fence around each run of lines from `>>>` to the next empty line.
+    r"""The text with a fence around each run of lines from `>>>` to the next empty line.
 
-    >>> fenced("One.\\n\\n>>> 1 + 1\\n2")
-    'One.\\n\\n```pycon\\n>>> 1 + 1\\n2\\n```'
+    >>> fenced("One.\n\n>>> 1 + 1\n2")
+    'One.\n\n```pycon\n>>> 1 + 1\n2\n```'
     """
     out: list[str] = []
     inside = ""

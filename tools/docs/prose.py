@@ -23,10 +23,10 @@ _ALLOWED = re.compile(r"[A-Za-z0-9_^=<>/|*+\-(){}\[\],.;:'~!]+")
 
 
 def paragraphs(text: str) -> str:
-    """HTML of a text whose formulas are set apart by indentation.
+    r"""HTML of a text whose formulas are set apart by indentation.
 
-    >>> paragraphs("**Statement.** Then\\n\\n    x = 1\\n")
-    '<p><strong>Statement.</strong> Then</p>\\n<math display="block"><mrow><mi>x</mi><mo>=</mo><mn>1</mn></mrow></math>'
+    >>> paragraphs("**Statement.** Then\n\n    x = 1\n")
+    '<p><strong>Statement.</strong> Then</p>\n<math display="block"><mrow><mi>x</mi><mo>=</mo><mn>1</mn></mrow></math>'
     """
     return "\n".join(_block(block) for block in re.split(r"\n\s*\n", text.strip("\n")) if block.strip())
 

@@ -44,10 +44,10 @@ def pretty(safe: str) -> str:
 
 
 def markup(text: str) -> str:
-    """HTML of `text`; everything in it is escaped.
+    r"""HTML of `text`; everything in it is escaped.
 
-    >>> markup("**Statement.** a < b\\n\\n    f(x) <= 1")
-    '<p><strong>Statement.</strong> a &lt; b</p>\\n<pre>f(x) ≤ 1</pre>'
+    >>> markup("**Statement.** a < b\n\n    f(x) <= 1")
+    '<p><strong>Statement.</strong> a &lt; b</p>\n<pre>f(x) ≤ 1</pre>'
     """
     return "\n".join(_block(block) for block in _blocks(text))
 

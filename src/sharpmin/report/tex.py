@@ -26,7 +26,7 @@ POINTS = 300
 
 
 def papers(verdicts: Sequence[Verdict], figures: Sequence[Plate], settings: Sequence[SettingView]) -> dict[str, str]:
-    """Name of file to text; `main.tex` is a document of its own, the others are for `\\input`.
+    r"""Name of file to text; `main.tex` is a document of its own, the others are for `\input`.
 
     Args:
         verdicts: in the order of the table.
@@ -78,10 +78,10 @@ def _answer(cell: SettingView) -> str:
 
 
 def formula(text: str) -> str:
-    """A short text with formulas in words, such as `beta^2 rho_t`, as LaTeX.
+    r"""A short text with formulas in words, such as `beta^2 rho_t`, as LaTeX.
 
     >>> print(formula("a floor of beta^2 rho^2/(2 mu) & more"))
-    a floor of $\\beta^{2}$ $\\rho^{2}$/(2 $\\mu$) \\& more
+    a floor of $\beta^{2}$ $\rho^{2}$/(2 $\mu$) \& more
     """
     return _of_html(pretty(html.escape(text, quote=False)))
 
@@ -98,10 +98,10 @@ def _of_html(safe: str) -> str:
 
 
 def number(value: float, digits: int = 4) -> str:
-    """A number, powers of ten as such.
+    r"""A number, powers of ten as such.
 
     >>> print(number(1.2479e-8), number(-0.25), number(math.inf))
-    $1.248 \\times 10^{-8}$ $-0.25$ $\\infty$
+    $1.248 \times 10^{-8}$ $-0.25$ $\infty$
     """
     if not math.isfinite(value):
         return f"${value}$".replace("inf", r"\infty").replace("nan", r"\mathrm{nan}")
