@@ -159,9 +159,9 @@ def test_a_step_and_nothing_more_than_was_asked_for(bare):
 def test_the_command(bare):
     """Without typer it says what to install, in one line."""
     extra, run = bare
-    version = run("sharpmin", "version")
+    version = run("sharpmin", "--version")
     if extra:
-        assert said(version) == sharpmin.__version__
+        assert said(version) == f"sharpmin {sharpmin.__version__}"
     else:
         assert version.returncode == 2
         assert version.stdout == ""

@@ -36,7 +36,7 @@ def compute(
 
     Raises:
         ValueError: if `workers` is less than 1, both are given, or the address is none.
-        MissingExtraError: if `scheduler` is given and Dask is not installed.
+        MissingExtraError: if `scheduler` is given and Dask is not installed, or a task needs a package that is not.
         Stopped: while rows are taken, once those that are finished have been yielded: if a task fails, a process of the pool
             dies, the scheduler cannot be reached or is lost, a task loses several workers, or a row is not of the task that
             was asked for, as it happens where a worker has another version.

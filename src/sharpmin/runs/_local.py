@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
 from sharpmin.core.children import end_with_parent
+from sharpmin.core.errors import MissingExtraError
 
 from ._stop import Stopped, failed
 from ._store import Row, T
@@ -35,6 +36,8 @@ def here(function: Callable[[T], Row], tasks: Sequence[T]) -> Generator[tuple[T,
     for task in tasks:
         try:
             row = alone(function, task)
+        except MissingExtraError:
+            raise
         except Exception as error:
             raise failed(task, error) from error
         yield task, row
@@ -54,6 +57,8 @@ def pool(function: Callable[[T], Row], tasks: Sequence[T], workers: int) -> Gene
             for other, its in waiting.items():
                 if other.done() and not other.exception():
                     yield its, other.result()
+            if isinstance(error, MissingExtraError):
+                raise error
             if isinstance(error, BrokenProcessPool):
                 raise Stopped("a process was killed, perhaps for its memory, and fewer workers need less") from error
             raise failed(task, error) from error
