@@ -1,4 +1,4 @@
-"""A run of a study at its start, for what tries copies of it: the model, SAM, its step, and the batches to come."""
+"""A run of a study before its first step, for `toggle` and `rho_range`: model, SAM, step and batches."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from . import _samples as samples
 from ._samples import Samples
 
 CLEAN, NOISY = 0.0, 0.4
-"""The share of the labels to train on and to choose by that are drawn anew, uniformly over all classes."""
+"""The share of the training and validation labels that are drawn anew, uniformly over all classes."""
 
 Base = Callable[[Any, float], Optimizer]
 """Weights or parameter groups, and the learning rate -> the base optimizer."""
