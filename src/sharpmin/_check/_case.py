@@ -92,7 +92,7 @@ def raised(error: BaseException, limit: int = 300) -> str:
     return f"raised {type(error).__name__}: {text}" if text else f"raised {type(error).__name__}"
 
 
-def demand(ok: bool, observed: str, right: str | None = None) -> None:
+def require(ok: bool, observed: str, right: str | None = None) -> None:
     """Raise `Fault` with what was observed unless `ok`."""
     if not ok:
         raise Fault(observed, right)

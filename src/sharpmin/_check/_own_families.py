@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sharpmin.optim import SAM
 
-from ._case import Fault, NotApplicable, NotOffered, demand
+from ._case import Fault, NotApplicable, NotOffered, require
 from ._setup import Setup
 from ._shared import around, back, passes
 from ._shared.scene import length
@@ -41,7 +41,7 @@ def finite(fresh: Fresh) -> str:
     """Whether the rest can mean anything."""
     s = fresh()
     loss: Tensor = s.run(1)
-    demand(bool(torch.isfinite(loss)), f"loss {float(loss)}")
+    require(bool(torch.isfinite(loss)), f"loss {float(loss)}")
     bad = [name for name, p in s.model.named_parameters() if p.grad is not None and not _finite(p.grad)]
     if bad:
         raise Fault(f"the gradient of {bad[0]} is not finite")
@@ -61,11 +61,11 @@ def ascent(fresh: Fresh) -> str:
         s.opt.telemetry = True  # so that the gain is measured, whatever the step
     seen = s.at_passes()
     s.step()
-    demand(len(seen) > 1, "one pass only", "two passes")
+    require(len(seen) > 1, "one pass only", "two passes")
     moved = length(seen[0], seen[1])
-    demand(moved > 0, "the second pass runs at w: nothing moved")
+    require(moved > 0, "the second pass runs at w: nothing moved")
     gain = s.opt.last.gain if isinstance(s.opt, SAM) else None
-    demand(gain is None or gain > LEAST_GAIN, f"{gain or 0.0:.0%} of the ascent survive the rounding of the weights")
+    require(gain is None or gain > LEAST_GAIN, f"{gain or 0.0:.0%} of the ascent survive the rounding of the weights")
     return f"||e|| = {moved:.3g}"
 
 
@@ -110,7 +110,7 @@ def first_steps(fresh: Fresh) -> str:
         free.step()
     held, without = _loss(s), _loss(free)
     seen = f"{TRIED} steps on this batch bring the loss from {start:.4g} to {held:.4g}, with rho = 0 to {without:.4g}"
-    demand(start - without <= LEAST_FALL * abs(start) or start - held >= LEAST_SHARE * (start - without), seen)
+    require(start - without <= LEAST_FALL * abs(start) or start - held >= LEAST_SHARE * (start - without), seen)
     return seen
 
 

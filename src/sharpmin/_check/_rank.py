@@ -30,7 +30,7 @@ READY = "ready"
 
 
 @dataclass(frozen=True)
-class Task:
+class RankTask:
     """One family through one door, for every rank.
 
     Attributes:
@@ -46,7 +46,7 @@ class Task:
     meet: Path
 
 
-def serve(rank: int, world: int, folder: Path, wait: float, told: Connection) -> None:
+def serve(rank: int, world: int, folder: Path, wait: float, channel: Connection) -> None:
     """Play what comes until the caller is gone; nothing is printed but into the file of this rank in `folder`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends its ranks
     end_with_parent()
@@ -56,13 +56,13 @@ def serve(rank: int, world: int, folder: Path, wait: float, told: Connection) ->
     importlib.import_module("torch.distributed.fsdp")  # slow: before the clock of the first family runs
     _join(folder / "meet", rank, world, wait)
     dist.barrier()
-    told.send(READY)
+    channel.send(READY)
     with suppress(EOFError):
         while True:
-            told.send(_play(told.recv(), rank, world, wait))
+            channel.send(_play(channel.recv(), rank, world, wait))
 
 
-def _play(task: Task, rank: int, world: int, wait: float) -> Outcome:
+def _play(task: RankTask, rank: int, world: int, wait: float) -> Outcome:
     """Play one family. The group stays until the next task comes, since then all ranks are done with it."""
     dist.destroy_process_group()
     subject = task.make()

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ._case import NotOffered, demand
+from ._case import NotOffered, require
 from ._doors import Run
 from ._trial import Trial, backward, near, show
 
@@ -116,7 +116,7 @@ def unreduced(model: DistributedDataParallel, run: Run) -> Run:
     return apart
 
 
-class Net:
+class RankNet:
     """A small network and 4 rows of data a rank; the mean over the ranks is that over all rows."""
 
     def __init__(self, world: int, dtype: torch.dtype = torch.float64):
@@ -154,10 +154,10 @@ class Net:
         return [p.detach().clone() for p in weights]
 
 
-def demand_ends(t: RankTrial, model: Parabola, second: Sequence[float], right: float, tolerance: float = 1e-6) -> str:
+def require_ends(t: RankTrial, model: Parabola, second: Sequence[float], right: float, tolerance: float = 1e-6) -> str:
     """Go on only if one step of every rank had its second pass there and ended at `right`."""
     place = show(model.visited[-1])
     seen = t.told(f"second pass at {place}, x' = {show(model.x)}")
     ok = near(model.visited[-1], (second[t.rank],), tolerance) and near(model.x, (right,), tolerance)
-    demand(all(t.gathered(ok)), seen)
+    require(all(t.gathered(ok)), seen)
     return seen

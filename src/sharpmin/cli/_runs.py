@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from sharpmin.runs import Row, Stopped, Store, compute, zarr_target
-from sharpmin.runs._cluster import demand_scheduler
+from sharpmin.runs._cluster import require_scheduler
 from sharpmin.runs._store import T
 
 from ._interrupt import Interrupted
@@ -39,7 +39,7 @@ def place(workers: int | None, scheduler: str | None, jobs: str | None = None) -
             "--workers and --scheduler cannot both be given: a cluster has workers of its own; leave one of them out"
         )
     if scheduler is not None:
-        demand_scheduler(scheduler)
+        require_scheduler(scheduler)
         return None, scheduler
     return 2 if workers is None else workers, None
 

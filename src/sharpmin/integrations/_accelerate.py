@@ -11,7 +11,7 @@ from torch import Tensor
 from sharpmin.optim import SAM
 
 from ._batch import own
-from ._window import Window, demand_backend, demand_scope, find_sam
+from ._window import MicroBatches, find_sam, require_backend, require_scope
 
 
 class SAMBackward:
@@ -57,11 +57,11 @@ class SAMBackward:
                 f"SAMBackward: optimizer={type(optimizer).__name__} holds no SAM; "
                 "give accelerator.prepare(sharpmin.SAM(base, rho=0.05))"
             )
-        demand_backend(accelerator, "SAMBackward")
-        demand_scope(found, "SAMBackward")
+        require_backend(accelerator, "SAMBackward")
+        require_scope(found, "SAMBackward")
         self.sam = found
         self._accelerator, self._model, self._loss_fn = accelerator, model, loss_fn
-        self._window = Window("SAMBackward")
+        self._window = MicroBatches("SAMBackward")
 
     @property
     def second_pass(self) -> bool:

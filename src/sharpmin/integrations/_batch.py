@@ -29,7 +29,7 @@ def own(batch: Any) -> Any:
     return batch
 
 
-class Seen:
+class BatchSnapshot:
     """The tensors of a batch before its first pass.
 
     Args:
@@ -39,7 +39,7 @@ class Seen:
     def __init__(self, batch: Any):
         self._versions = [(name, t, t._version) for name, t in _tensors(batch, "batch") if not t.is_inference()]
 
-    def demand_unchanged(self, user: str) -> None:
+    def require_unchanged(self, user: str) -> None:
         """Raise if a tensor of the batch was written to since.
 
         Raises:
@@ -47,10 +47,10 @@ class Seen:
 
         >>> import torch
         >>> x = torch.ones(2, 3)
-        >>> seen = Seen({"x": [x]})
-        >>> seen.demand_unchanged("LightningSAM")
+        >>> seen = BatchSnapshot({"x": [x]})
+        >>> seen.require_unchanged("LightningSAM")
         >>> _ = x.mul_(2)
-        >>> seen.demand_unchanged("LightningSAM")
+        >>> seen.require_unchanged("LightningSAM")
         Traceback (most recent call last):
             ...
         ValueError: LightningSAM: batch['x'][0] of shape (2, 3) was changed in place after its first pass began, ...

@@ -104,7 +104,7 @@ class _Noisy:
 
     def __call__(self, input: Tensor) -> Tensor:
         """Return the layer's output."""
-        out: Tensor = _Linear.apply(input, self._base.bias, self)  # type: ignore[no-untyped-call]
+        out: Tensor = _NoisyLinear.apply(input, self._base.bias, self)  # type: ignore[no-untyped-call]
         return out
 
     @torch.no_grad()
@@ -116,7 +116,7 @@ class _Noisy:
         return z.mul_(self._scale).add_(w).to(w.dtype)
 
 
-class _Linear(torch.autograd.Function):
+class _NoisyLinear(torch.autograd.Function):
     """x (W + eps)^T + bias; the backward pass computes W + eps again instead of storing it."""
 
     @staticmethod

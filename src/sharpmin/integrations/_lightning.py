@@ -21,7 +21,7 @@ from torch import Tensor
 from sharpmin.optim._effects.rng import RandomState
 from sharpmin.optim.sam import SAM
 
-from ._batch import Seen, own
+from ._batch import BatchSnapshot, own
 from ._model import give_model, parameters, rest_kept
 from ._torchmetrics import kept
 
@@ -29,7 +29,7 @@ _LOGS = ("log", "log_dict")
 
 
 @dataclass
-class _MicroBatch:
+class _TrainingStep:
     """One call of `training_step`, to be repeated in the second pass.
 
     Attributes:
@@ -42,7 +42,7 @@ class _MicroBatch:
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    seen: Seen
+    seen: BatchSnapshot
     random: RandomState
     loss: Tensor | None = None
 
@@ -84,7 +84,7 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
     def __init__(self) -> None:
         self.second_pass = False
         self._sam: SAM | None = None
-        self._window: list[_MicroBatch] = []
+        self._window: list[_TrainingStep] = []
         self._detach: Callable[[], None] = _nothing
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -107,11 +107,11 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
         if sam is None or optimizer is not sam or not _comes_to_a_step(window, scaler):
             return
         if not sam.ascent.needs_clean:
-            _demand_one_pass(sam, trainer, scaler)
+            _require_one_pass(sam, trainer, scaler)
             return
         window = [micro for micro in window if micro.loss is not None]
         for micro in window:
-            micro.seen.demand_unchanged("LightningSAM")
+            micro.seen.require_unchanged("LightningSAM")
         after = RandomState(parameters(sam))
         try:
             with torch.enable_grad(), sam.perturbed(scaler), self._apart(pl_module, sam):
@@ -145,7 +145,9 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
         """Call `training_step`; in the first pass, store the call."""
         if self.second_pass or self._sam is None:
             return call(*args, **kwargs)
-        micro = _MicroBatch(own(args), own(kwargs), Seen([*args, *kwargs.values()]), RandomState(parameters(self._sam)))
+        micro = _TrainingStep(
+            own(args), own(kwargs), BatchSnapshot([*args, *kwargs.values()]), RandomState(parameters(self._sam))
+        )
         output = call(*args, **kwargs)
         loss = _loss(output)
         micro.loss = loss if loss is None else loss.detach()
@@ -184,7 +186,7 @@ def _mean(losses: list[Any]) -> Tensor | None:
     return torch.stack(there).mean() if there else None
 
 
-def _again(trainer: Trainer, sam: SAM, micro: _MicroBatch, last: bool) -> Tensor | None:
+def _again(trainer: Trainer, sam: SAM, micro: _TrainingStep, last: bool) -> Tensor | None:
     """Forward and backward of one micro-batch at the perturbed weights; only the last one is reduced over the ranks."""
     strategy = trainer.strategy
     micro.random.put_back()
@@ -203,7 +205,7 @@ def _unsynced(strategy: Any) -> AbstractContextManager[Any]:
     return context
 
 
-def _comes_to_a_step(window: list[_MicroBatch], scaler: Any) -> bool:
+def _comes_to_a_step(window: list[_TrainingStep], scaler: Any) -> bool:
     """Whether Lightning will step: some batch has a loss, under a scaler the last one."""
     return any(micro.loss is not None for micro in window) and (scaler is None or window[-1].loss is not None)
 
@@ -245,7 +247,7 @@ def _check_strategy(strategy: Any, sam: SAM) -> None:
         )
 
 
-def _demand_one_pass(sam: SAM, trainer: Trainer, scaler: Any) -> None:
+def _require_one_pass(sam: SAM, trainer: Trainer, scaler: Any) -> None:
     """Check that a step has one forward pass if the ascent needs no first gradient, since it perturbs inside `step`."""
     if trainer.accumulate_grad_batches > 1 or scaler is not None:
         raise ValueError(

@@ -13,7 +13,7 @@ from sharpmin.core.errors import MissingExtraError, PhaseError
 from sharpmin.optim import SAM
 
 from ._batch import own
-from ._window import Window, demand_backend, demand_scope, find_sam
+from ._window import MicroBatches, find_sam, require_backend, require_scope
 
 _NAME = "SAMTrainerMixin"
 _RANK = (
@@ -82,14 +82,14 @@ class SAMTrainerMixin:
         if sam is not None and sam.get("scope") == "rank":
             raise ValueError(_RANK)
         self._sam_keywords = sam
-        self._window, self._window_of = Window(_NAME, torch.sum), None
+        self._window, self._window_of = MicroBatches(_NAME, torch.sum), None
         super().__init__(*args, **kwargs)
         given = find_sam(self.optimizer)
         if given is not None and sam is not None:
             raise TypeError("SAMTrainerMixin: optimizers= holds a SAM already, and sam= would add another; give one of them")
         if given is not None and given.scope == "rank":
             raise ValueError(_RANK)
-        demand_backend(self.accelerator, _NAME)
+        require_backend(self.accelerator, _NAME)
 
     @property
     def sam(self) -> SAM:
@@ -134,8 +134,8 @@ class SAMTrainerMixin:
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """Run the Trainer's training step, and on a step's last micro-batch the second pass over all of them."""
         if self._window_of is not self.state:  # a new run: drop the micro-batches of an interrupted one
-            self._window, self._window_of = Window(_NAME, torch.sum), self.state
-            demand_scope(self.sam, _NAME)
+            self._window, self._window_of = MicroBatches(_NAME, torch.sum), self.state
+            require_scope(self.sam, _NAME)
         parent: Any = super()
         step = parent.training_step
         return self._window.take(

@@ -14,7 +14,7 @@ from sharpmin.optim._effects.rng import RandomState
 from sharpmin.optim._numeric.shards import any_sharded
 from sharpmin.optim._scope import reduces
 
-from ._batch import Seen
+from ._batch import BatchSnapshot
 from ._model import give_model, parameters, rest_kept
 
 Run = Callable[[], Any]
@@ -42,12 +42,12 @@ class _MicroBatch:
     """
 
     run: Run
-    seen: Seen
+    seen: BatchSnapshot
     random: RandomState
     loss: Any = None
 
 
-class Window:
+class MicroBatches:
     """The micro-batches since the last step, each with the random state at the start of its first pass.
 
     Args:
@@ -84,7 +84,7 @@ class Window:
         give_model(sam, model)
         if not sam.ascent.needs_clean:
             return _only_pass(sam, run, scaler)
-        micro = _MicroBatch(run, Seen(batch), RandomState(parameters(sam)))
+        micro = _MicroBatch(run, BatchSnapshot(batch), RandomState(parameters(sam)))
         if sam.scope == "microbatch":
             return self._alone(sam, micro, model, scaler)
         if self._kept and _blank(sam):
@@ -102,7 +102,7 @@ class Window:
         if not sam.needs_second_pass:
             return
         for micro in window:
-            micro.seen.demand_unchanged(self._user)
+            micro.seen.require_unchanged(self._user)
         losses = []
         with self._marked(model, sam), sam.perturbed(scaler):
             if not sam.needs_second_pass:  # decided by the first gradient
@@ -120,7 +120,7 @@ class Window:
         with sam.clean():
             loss = micro.run()
         if sam.needs_second_pass:
-            micro.seen.demand_unchanged(self._user)
+            micro.seen.require_unchanged(self._user)
             with self._marked(model, sam), sam.perturbed(scaler):
                 micro.run()
         return loss
@@ -161,7 +161,7 @@ def find_sam(optimizer: Any) -> SAM | None:
     return optimizer
 
 
-def demand_backend(accelerator: Any, user: str) -> None:
+def require_backend(accelerator: Any, user: str) -> None:
     """Refuse the backends that allow no second pass.
 
     Raises:
@@ -182,7 +182,7 @@ def demand_backend(accelerator: Any, user: str) -> None:
         )
 
 
-def demand_scope(sam: SAM, user: str) -> None:
+def require_scope(sam: SAM, user: str) -> None:
     """Refuse scope "microbatch" if the gradients of one micro-batch are not accessible.
 
     Raises:

@@ -26,7 +26,7 @@ QUIET = 5.0
 """Seconds without a result after which the number of workers is checked."""
 
 
-def demand_scheduler(scheduler: str) -> None:
+def require_scheduler(scheduler: str) -> None:
     """Check the address and that Dask is installed, before anything is done.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from typing import Any
 
-from ._cluster import cluster, demand_scheduler
+from ._cluster import cluster, require_scheduler
 from ._local import here, pool
 from ._stop import Stopped
 from ._store import Row, T, key
@@ -59,7 +59,7 @@ def compute(
         )
     different = list({key(task.id): task for task in tasks}.values())
     if scheduler is not None:
-        demand_scheduler(scheduler)
+        require_scheduler(scheduler)
         return _asked_for(cluster(function, different, scheduler, tell or (lambda _: None)))
     return _asked_for(here(function, different) if workers in (None, 1) else pool(function, different, workers or 1))
 

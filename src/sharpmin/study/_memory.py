@@ -1,4 +1,4 @@
-"""Memory of an optimizer during a run, counted over all live tensors."""
+"""MemoryMeter of an optimizer during a run, counted over all live tensors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import gc
 from torch import Tensor, nn
 
 
-class Memory:
+class MemoryMeter:
     """Counts memory before the second pass of the second step with one, and before the second step.
 
     Tensors that existed before are not counted, so it must be made before the model; `copies` ends the counting.

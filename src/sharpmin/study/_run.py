@@ -14,7 +14,7 @@ from torch import Tensor
 from sharpmin._version import __version__
 from sharpmin.optim import norm_groups
 
-from ._memory import Memory
+from ._memory import MemoryMeter
 from ._methods import METHODS
 from ._optimum import optimum
 from ._samples import Samples
@@ -51,19 +51,19 @@ class Cell:
 
 
 @dataclass
-class Run:
+class StudyRun:
     """A run in progress."""
 
     cell: Cell
     setting: Setting = field(init=False)
     samples: Samples = field(init=False)
     passes: int = 0
-    memory: Memory = field(init=False)
+    memory: MemoryMeter = field(init=False)
 
     def __post_init__(self) -> None:
         self.setting = setting(self.cell.data)
         self.samples = self.setting.load().noisy(self.cell.noise, self.cell.seed)
-        self.memory = Memory()
+        self.memory = MemoryMeter()
         torch.manual_seed(self.cell.seed)
         self.model, method = self.setting.model(), METHODS[self.cell.method]
         base = self.setting.base(norm_groups(self.model) if method.norms else self.model.parameters(), self.cell.lr)
@@ -117,7 +117,7 @@ def run(cell: Cell) -> dict[str, Any]:
         where not finite), accuracies on the validation and test samples, bytes held beyond weights and gradients at
         the second pass, over the bytes of the weights, and the processor's seconds in the training, which runs in one thread.
     """
-    run = Run(cell)
+    run = StudyRun(cell)
     begin = time.process_time()
     run.train()
     seconds = time.process_time() - begin

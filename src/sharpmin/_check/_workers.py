@@ -1,6 +1,6 @@
 """Processes on this machine that play families together, and a caller who never waits for ever.
 
-Every family has a time limit. A rank that ends, or that waits for one which has given up, ends the crew: all of them are
+Every family has a time limit. A rank that ends, or that waits for one which has given up, ends the workers: all of them are
 killed, the family has failed with one line that says so, and the next family gets new processes.
 """
 
@@ -21,10 +21,10 @@ import torch.distributed as dist
 from sharpmin.core.children import how_it_ended
 from sharpmin.core.text import printable
 
-from ._apart import Apart
 from ._case import Family
-from ._rank import Task, serve
+from ._rank import RankTask, serve
 from ._rank_trial import by_rank
+from ._remote import RemoteSubject
 from ._report import Outcome, Report
 from ._subject import Subject
 from ._suite import Here, best, play
@@ -35,7 +35,7 @@ PATIENCE = 3.0  # seconds for the other ranks, once one has failed
 START = 300.0  # seconds to import torch and to meet
 
 
-def demand_world(world: int) -> None:
+def require_world(world: int) -> None:
     """Refuse a number of ranks that makes no sense here.
 
     Raises:
@@ -47,7 +47,7 @@ def demand_world(world: int) -> None:
         raise ValueError(f"--ranks {world}: this build of torch has no gloo, so processes on a CPU cannot meet")
 
 
-class Crew:
+class Workers:
     """`world` processes that play one family after another; started when they are needed.
 
     Args:
@@ -60,13 +60,13 @@ class Crew:
     """
 
     def __init__(self, world: int, limit: float = LIMIT, patience: float = PATIENCE):
-        demand_world(world)
+        require_world(world)
         self.world, self.limit, self.patience = world, limit, patience
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._ranks: list[tuple[BaseProcess, Connection]] = []
         self._tasks = 0
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -89,7 +89,7 @@ class Crew:
     def _through(self, chosen: Family, make: Callable[[], Subject], door: str, prefix: str) -> Outcome:
         folder = self._start()
         self._tasks += 1
-        task = Task(chosen.id, door, make, folder / f"meet{self._tasks}")
+        task = RankTask(chosen.id, door, make, folder / f"meet{self._tasks}")
         try:
             for _, told in self._ranks:
                 with suppress(BrokenPipeError):  # it has died: its end is read below
@@ -191,7 +191,7 @@ def _death(rank: int, process: BaseProcess, folder: Path) -> str:
 def run_on_ranks(
     make: Callable[[], Subject],
     world: int,
-    one: Apart | Here,
+    one: RemoteSubject | Here,
     chosen: Iterable[Family],
     watch: Callable[[Family], None] | None = None,
 ) -> Report:
@@ -208,9 +208,9 @@ def run_on_ranks(
         ValueError: for a number of ranks below 2 or above 8.
         ChildProcessError: if the processes could not be started.
     """
-    with Crew(world) as crew:
+    with Workers(world) as workers:
 
         def examine(family: Family) -> Outcome:
-            return crew.examine(family, make, one.doors) if family.ranks else one.examine(family)
+            return workers.examine(family, make, one.doors) if family.ranks else one.examine(family)
 
         return play(chosen, examine, watch)

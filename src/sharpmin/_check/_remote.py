@@ -41,7 +41,7 @@ _MAKING = "importing and making the SAM to check"
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
-class Apart:
+class RemoteSubject:
     """A subject in another process; started when it is needed.
 
     Args:
@@ -61,7 +61,7 @@ class Apart:
         self._process: BaseProcess | None = None
         self.name, self.doors = self._start()
 
-    def __enter__(self) -> Apart:
+    def __enter__(self) -> RemoteSubject:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -139,12 +139,12 @@ class Apart:
         return f"its process died ({how_it_ended(self._process, PATIENCE)})"
 
 
-def _send_stderr(told: Connection, process: BaseProcess) -> None:
+def _send_stderr(channel: Connection, process: BaseProcess) -> None:
     with open(os.devnull, "wb") as nothing:
         try:
-            send_handle(told, 2, process.pid)
+            send_handle(channel, 2, process.pid)
         except OSError:  # it is closed
-            send_handle(told, nothing.fileno(), process.pid)
+            send_handle(channel, nothing.fileno(), process.pid)
 
 
 def _outcome(chosen: Family, text: str) -> Outcome:
@@ -162,12 +162,12 @@ def _outcome(chosen: Family, text: str) -> Outcome:
     return chosen.outcome(status, str(observed), str(right))
 
 
-def _serve(make: Callable[[], Subject], told: Connection, folder: str) -> None:
+def _serve(make: Callable[[], Subject], channel: Connection, folder: str) -> None:
     """Play what comes until the caller is gone; whatever is printed, by Python or below it, goes to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends it
     end_with_parent()
     if _METHOD == "forkserver":
-        os.dup2(recv_handle(told), 2)  # the server may have been started with another
+        os.dup2(recv_handle(channel), 2)  # the server may have been started with another
     os.dup2(2, 1)
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -177,23 +177,23 @@ def _serve(make: Callable[[], Subject], told: Connection, folder: str) -> None:
         subject = make()
         sys.path.extend(place for place in path if place not in sys.path)  # what is imported later still lies there
     except (ValueError, TypeError) as error:
-        _tell(told, {"refused": str(error)})
+        _send(channel, {"refused": str(error)})
         return
     except BaseException as error:
-        _tell(told, {"refused": f"{_MAKING} {raised(error)}"})
+        _send(channel, {"refused": f"{_MAKING} {raised(error)}"})
         return
-    _tell(told, {"name": subject.name, "doors": subject.doors})
+    _send(channel, {"name": subject.name, "doors": subject.doors})
     while True:
         try:
-            chosen = registered()[told.recv()]
+            chosen = registered()[channel.recv()]
         except EOFError:
             return
         try:
             found = examine(chosen, subject)
         except BaseException as error:
             found = chosen.outcome("failed", raised(error))
-        _tell(told, (found.status, found.observed, found.right))
+        _send(channel, (found.status, found.observed, found.right))
 
 
-def _tell(told: Connection, what: Any) -> None:
-    told.send_bytes(json.dumps(what).encode())
+def _send(channel: Connection, what: Any) -> None:
+    channel.send_bytes(json.dumps(what).encode())
