@@ -1,7 +1,7 @@
-"""Processes on this machine that play families together, and a caller who never waits for ever.
+"""Processes on this machine that run families together, with time limits.
 
-Every family has a time limit. A rank that ends, or that waits for one which has given up, ends the workers: all of them are
-killed, the family has failed with one line that says so, and the next family gets new processes.
+If a rank ends, or waits too long for another one, all processes are killed, the family has failed with a line that says so,
+and the next family gets new processes.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ._subject import Subject
 from ._suite import Here, best, play
 
 MOST = 8
-LIMIT = 60.0  # seconds for one family through one door; ours need less than one
+LIMIT = 60.0  # seconds for one family through one door (ours take less than one)
 PATIENCE = 3.0  # seconds for the other ranks, once one has failed
-START = 300.0  # seconds to import torch and to meet
+START = 300.0  # seconds to import torch and to connect
 
 
 def require_world(world: int) -> None:
-    """Refuse a number of ranks that makes no sense here.
+    """Raise for a number of ranks that cannot be used here.
 
     Raises:
         ValueError: below 2 or above 8, or without torch's gloo.
@@ -44,14 +44,14 @@ def require_world(world: int) -> None:
     if not 2 <= world <= MOST:
         raise ValueError(f"--ranks {world}: give 2 to {MOST}; every rank is a process on this machine")
     if not dist.is_available() or not dist.is_gloo_available():
-        raise ValueError(f"--ranks {world}: this build of torch has no gloo, so processes on a CPU cannot meet")
+        raise ValueError(f"--ranks {world}: this build of torch has no gloo, so processes on a CPU cannot connect")
 
 
 class Workers:
-    """`world` processes that play one family after another; started when they are needed.
+    """`world` processes that run one family after another; started on first use.
 
     Args:
-        world: how many.
+        world: the number of processes.
         limit: seconds for one family through one door.
         patience: seconds for the other ranks, once one has failed.
 
@@ -73,11 +73,11 @@ class Workers:
         self.stop()
 
     def examine(self, chosen: Family, make: Callable[[], Subject], doors: Iterable[str]) -> Outcome:
-        """One family through every door: the first failure, or the best there is.
+        """Run one family through every door; returns the first failure, or the best outcome.
 
         Args:
             chosen: the family.
-            make: makes the subject, in every process; it is sent there, so it must pickle.
+            make: constructs the subject in every process; it must pickle.
             doors: the doors of the subject.
 
         Raises:
@@ -92,7 +92,7 @@ class Workers:
         task = RankTask(chosen.id, door, make, folder / f"meet{self._tasks}")
         try:
             for _, told in self._ranks:
-                with suppress(BrokenPipeError):  # it has died: its end is read below
+                with suppress(BrokenPipeError):  # it has died, which is noticed below
                     told.send(task)
             answers, trouble = self._answers(folder)
         except BaseException:
@@ -110,7 +110,7 @@ class Workers:
         return chosen.outcome("failed", by_rank(said), min(failed.items())[1].right)
 
     def _answers(self, folder: Path) -> tuple[dict[int, Outcome], str]:
-        """What the ranks have sent, by rank; and why some sent nothing, if so."""
+        """The answers of the ranks, and the reason if some did not answer."""
         answers: dict[int, Outcome] = {}
         end = time.monotonic() + self.limit
         while len(answers) < self.world:
@@ -147,7 +147,7 @@ class Workers:
                 arguments = (rank, self.world, folder, max(START, self.limit), theirs)
                 process = context.Process(target=serve, args=arguments, daemon=True)
                 process.start()
-                theirs.close()  # so that its end is seen
+                theirs.close()  # so that the end of the process closes the pipe
                 self._ranks.append((process, told))
             self._demand_started(folder)
         except BaseException:
@@ -167,7 +167,7 @@ class Workers:
                 raise ChildProcessError(f"--ranks {self.world}: could not start {self.world} processes: {said}") from None
 
     def stop(self) -> None:
-        """Kill the processes, if there are any, and forget what they wrote."""
+        """Kill the processes, if there are any, and delete their output."""
         for process, _ in self._ranks:
             process.kill()
         for process, told in self._ranks:
@@ -180,7 +180,7 @@ class Workers:
 
 
 def _death(rank: int, process: BaseProcess, folder: Path) -> str:
-    """One line about a rank that has ended: how, and the last that it wrote."""
+    """One line on how a rank ended, with its last output."""
     how = how_it_ended(process, PATIENCE)
     file = folder / f"{rank}.txt"
     written = file.read_text(errors="replace").split("\n") if file.exists() else []
@@ -195,11 +195,11 @@ def run_on_ranks(
     chosen: Iterable[Family],
     watch: Callable[[Family], None] | None = None,
 ) -> Report:
-    """Families on the subject: those of one process by `one`, the others on `world` processes.
+    """Run families: those of one process by `one`, the others on `world` processes.
 
     Args:
-        make: makes the subject, in every process.
-        world: how many processes.
+        make: constructs the subject in every process.
+        world: the number of processes.
         one: the same subject for families of one process.
         chosen: the families.
         watch: called with every family before it runs.

@@ -11,11 +11,11 @@ Number = float | None
 
 
 def plan(
-    rho: Annotated[float, typer.Option(help="The radius; its first value if decaying, the factor of ||g|| if unnormalised.")],
+    rho: Annotated[float, typer.Option(help="The radius; its first value if decaying, the factor of ||g|| if unnormalized.")],
     steps: Annotated[int, typer.Option(help="T.")],
     setting: Annotated[str, typer.Option(help="strongly-convex, convex, pl or nonconvex.")] = "strongly-convex",
     oracle: Annotated[str, typer.Option(help="exact, m-sam (as practised) or n-sam (independent samples).")] = "m-sam",
-    radius: Annotated[str, typer.Option(help="constant, decaying, unnormalised, capped or clipped.")] = "constant",
+    radius: Annotated[str, typer.Option(help="constant, decaying, unnormalized, capped or clipped.")] = "constant",
     beta: Annotated[Number, typer.Option(help="Smoothness of f.")] = None,
     mu: Annotated[Number, typer.Option(help="Strong convexity, or the PL constant.")] = None,
     sigma: Annotated[Number, typer.Option(help="Root mean square of the gradient noise; for m-sam and n-sam.")] = None,

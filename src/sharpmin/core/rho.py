@@ -222,7 +222,7 @@ class Ramp(RhoSchedule):
 
 @dataclass(frozen=True)
 class Unnormalized(RhoSchedule):
-    """rho_t = rho n: SAM without normalisation, e = rho g, which never divides by a norm (statement U1).
+    """rho_t = rho n: SAM without normalization, e = rho g, which never divides by a norm (statement U1).
 
     >>> Unnormalized(0.5)(StepInfo(step=0, dual_norm=5.0))
     2.5
@@ -237,7 +237,7 @@ class Unnormalized(RhoSchedule):
 
 @dataclass(frozen=True)
 class Capped(RhoSchedule):
-    """rho_t = min(rho, c n): SAM far from stationarity, and SAM without normalisation of strength `c` close to it.
+    """rho_t = min(rho, c n): SAM far from stationarity, and SAM without normalization of strength `c` close to it.
 
     >>> [Capped(0.5, c=0.1)(StepInfo(step=0, dual_norm=n)) for n in (100.0, 1.0)]
     [0.5, 0.1]

@@ -27,7 +27,7 @@ class Place:
 
     @property
     def word(self) -> str:
-        """ "frontier", "dominated", or "clearly dominated" if the interval excludes 0."""
+        """The place in a word: "frontier", "dominated", or "clearly dominated" if the interval excludes 0."""
         if self.by is None:
             return "frontier"
         return "clearly dominated" if self.by.low > 0 else "dominated"

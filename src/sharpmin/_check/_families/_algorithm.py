@@ -48,7 +48,7 @@ def float64(t: Trial) -> str:
     "clipping",
     "Clipping in both passes acts on the descent alone",
     right="w' = (2.94923, 0.913846)",
-    fix="normalise the ascent, so that its length does not depend on the length of the gradient",
+    fix="normalize the ascent, so that its length does not depend on the length of the gradient",
     faults=(19,),
 )
 def clipping(t: Trial) -> str:
@@ -141,7 +141,7 @@ def accumulation(t: Trial) -> str:
     "converges-to-the-cycle",
     "500 steps on x^2/2 end in the two-cycle of SAM",
     right="|x| = 0.00526316, sign flips",
-    fix="normalise by the gradient of the present step, and restore exactly",
+    fix="normalize by the gradient of the present step, and restore exactly",
     faults=(18, 19),
 )
 def two_cycle(t: Trial) -> str:

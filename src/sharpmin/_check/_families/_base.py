@@ -1,4 +1,4 @@
-"""The base optimizer as others know it: its own methods, gradients that it keeps itself, and several of them."""
+"""Properties of the base: its own methods, gradients that it stores itself, and several bases."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def _second_pass_only(t: Trial) -> bool:
     faults=(22,),
 )
 def bare_step(t: Trial) -> str:
-    """Forgetting the second pass must not give a plain step silently."""
+    """A forgotten second pass must raise, not make a plain step of the base."""
     f = Quadratic.new()
     opt = t.make([f.w])
     opt.zero_grad()

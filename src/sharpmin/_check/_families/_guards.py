@@ -1,4 +1,4 @@
-"""Calls that cannot be right while the weights are w + e."""
+"""Calls that must be refused while the weights are w + e."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The way back: exact, after an exception in the second pass or in the base, and after a wrapper that was lost."""
+"""Restoring w: exactly, after an exception in the second pass or in the base, and after a wrapper was lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies around the step: schedulers, checkpoints, copies, the base's own methods, and settings."""
+"""Properties besides the step itself: schedulers, checkpoints, copies, methods of the base, and settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .scene import Scene, length
 
 FORWARDED = ("train", "eval", "consolidate_state_dict")  # what frameworks look for on an optimizer
 REMADE = ("_optimizer_", "_zero_grad_profile_name")  # hooks and profiling of torch's optimizers; `step` is patched
-_NO_SETTING = (*REMADE, "_opt_called", "_warned_", "_need_device_dtype_check")  # what torch notes on an optimizer as it goes
+_NO_SETTING = (*REMADE, "_opt_called", "_warned_", "_need_device_dtype_check")  # attributes that torch adds during use
 
 
 def scheduler(s: Scene, step: Callable[[], list[float]], *, load: bool) -> str:
@@ -78,7 +78,7 @@ def saved(value: Any) -> io.BytesIO:
 
 
 def loaded(file: io.BytesIO) -> Any:
-    """What torch.load reads, plain numbers and tensors only if that is what was saved."""
+    """Load it, with `weights_only=True` if that is possible."""
     try:
         return torch.load(file, weights_only=True)
     except pickle.UnpicklingError:

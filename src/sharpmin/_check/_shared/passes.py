@@ -1,4 +1,4 @@
-"""What the two passes may do to each other: rho = 0, gradients that count or are missing, buffers, random numbers."""
+"""Effects of the two passes on each other: rho = 0, gradients that count or are missing, buffers, random numbers."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def never(s: Scene, *, legal: bool) -> str:
 
 
 def _stepped(opt: Any) -> bool | None:
-    """What the optimizer reports of its last step, if it reports anything."""
+    """Whether the optimizer reports that it stepped; None if it reports nothing."""
     stepped = getattr(getattr(opt, "last", None), "stepped", None)
     return None if stepped is None else bool(stepped)
 
