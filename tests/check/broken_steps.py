@@ -8,7 +8,7 @@ from right_sam import Right
 import sharpmin as sm
 
 
-class Unnormalised(Right):
+class Unnormalized(Right):
     def scale(self, group, p, norm):
         return group["rho"]
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 from right_sam import Right
 
-from sharpmin._check._crew import Crew
 from sharpmin._check._named import Named
 from sharpmin._check._subject import of_class, of_factory
 from sharpmin._check._suite import choose, families
 from sharpmin._check._trial import difference
+from sharpmin._check._workers import Workers
 
 RANKS = families(ranks=True)
 BOTH = "rank-golden-step", "rank-replicas"
@@ -66,22 +66,22 @@ BROKEN = [
 
 
 @pytest.fixture(scope="module")
-def crew():
-    with Crew(2) as crew:
-        yield crew
+def workers():
+    with Workers(2) as workers:
+        yield workers
 
 
-def examined(crew, make, names=RANKS):
+def examined(workers, make, names=RANKS):
     doors = make().doors
-    return {name: crew.examine(RANKS[name], make, doors) for name in names}
+    return {name: workers.examine(RANKS[name], make, doors) for name in names}
 
 
 def failed(outcomes):
     return {name: outcome.observed for name, outcome in outcomes.items() if outcome.status == "failed"}
 
 
-def test_ours_passes_everything(crew):
-    outcomes = examined(crew, Named())
+def test_ours_passes_everything(workers):
+    outcomes = examined(workers, Named())
     assert {name: (outcome.status, outcome.observed) for name, outcome in outcomes.items() if outcome.status != "passed"} == {}
 
 
@@ -92,15 +92,15 @@ def test_ours_passes_everything(crew):
         (broken_ranks.ShardedModel, "closure", {"ddp-loss-scaling", *BOTH}),
     ],
 )
-def test_a_right_one_passes_all_that_its_doors_allow(crew, cls, door, missing):
-    outcomes = examined(crew, partial(of_class, cls, "right", door=door))
+def test_a_right_one_passes_all_that_its_doors_allow(workers, cls, door, missing):
+    outcomes = examined(workers, partial(of_class, cls, "right", door=door))
     assert failed(outcomes) == {}
     assert {name for name, outcome in outcomes.items() if outcome.status == "not offered"} == missing
 
 
 @pytest.mark.parametrize(("cls", "door", "expected"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_a_broken_one_fails_just_what_it_should(crew, cls, door, expected):
-    seen = failed(examined(crew, partial(of_class, cls, "broken", door=door)))
+def test_a_broken_one_fails_just_what_it_should(workers, cls, door, expected):
+    seen = failed(examined(workers, partial(of_class, cls, "broken", door=door)))
     assert set(seen) == set(expected), seen
     assert all(text in seen[name] for name, text in expected.items()), seen
 
@@ -122,8 +122,8 @@ def test_a_scope_of_its_own():
     assert of_class(Right, "Right").per_rank is None
 
 
-def test_a_scope_of_its_own_is_asked_for(crew):
-    outcomes = examined(crew, partial(of_class, broken_ranks.Scoped, "Scoped", door="closure"), BOTH)
+def test_a_scope_of_its_own_is_asked_for(workers):
+    outcomes = examined(workers, partial(of_class, broken_ranks.Scoped, "Scoped", door="closure"), BOTH)
     assert {outcome.status for outcome in outcomes.values()} == {"passed"}
 
 
@@ -136,26 +136,29 @@ STUCK = [
 
 @pytest.mark.parametrize(("cls", "limit", "said"), STUCK, ids=lambda value: getattr(value, "__name__", None))
 def test_a_rank_that_dies_or_waits(cls, limit, said):
-    with Crew(2, limit, patience=0.5) as crew:
-        (outcome,) = examined(crew, partial(of_class, cls, "stuck", door="two-step"), ["ddp-golden-step"]).values()
+    with Workers(2, limit, patience=0.5) as workers:
+        (outcome,) = examined(workers, partial(of_class, cls, "stuck", door="two-step"), ["ddp-golden-step"]).values()
         assert (outcome.status, outcome.observed) == ("failed", said)
         if cls is broken_ranks.Sleeps:  # the next family gets new processes
-            assert crew._ranks == []
-            crew.limit = 60.0
-            assert failed(examined(crew, Named(door="clean"), ["ddp-golden-step"])) == {}
+            assert workers._ranks == []
+            workers.limit = 60.0
+            assert failed(examined(workers, Named(door="clean"), ["ddp-golden-step"])) == {}
 
 
 def test_processes_that_cannot_start(monkeypatch):
-    monkeypatch.setattr("sharpmin._check._crew.serve", broken_ranks.no_start)
-    with Crew(2) as crew, pytest.raises(ChildProcessError, match=r"--ranks 2: could not start 2 processes: rank 0 died \(exit"):
-        examined(crew, Named(), ["ddp-golden-step"])
-    assert crew._ranks == []
+    monkeypatch.setattr("sharpmin._check._workers.serve", broken_ranks.no_start)
+    with (
+        Workers(2) as workers,
+        pytest.raises(ChildProcessError, match=r"--ranks 2: could not start 2 processes: rank 0 died \(exit"),
+    ):
+        examined(workers, Named(), ["ddp-golden-step"])
+    assert workers._ranks == []
 
 
 @pytest.mark.parametrize("world", [-1, 0, 1, 9])
 def test_numbers_of_ranks_that_make_no_sense(world):
     with pytest.raises(ValueError, match=f"--ranks {world}: give 2 to 8; every rank is a process on this machine"):
-        Crew(world)
+        Workers(world)
 
 
 def test_families_of_ranks_are_asked_for():

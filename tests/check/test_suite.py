@@ -44,7 +44,7 @@ GOLDEN = {
     "script-two-losses": "w' = (2.1, -0.8)",
 }
 TWO_STEP = {
-    broken_steps.Unnormalised: GOLDEN,
+    broken_steps.Unnormalized: GOLDEN,
     broken_steps.SingleNorm: {"float64": "off by 2e-09"},
     broken_steps.StepsAtPerturbed: {
         "step-at-w": "w' = (2.637, 0.426)",

@@ -17,9 +17,9 @@ if __name__ == "__main__":
         pass
 """,
     "ranks of a check": """
-from sharpmin._check._crew import Crew
+from sharpmin._check._workers import Workers
 if __name__ == "__main__":
-    Crew(2)._start()
+    Workers(2)._start()
     import time
     time.sleep(600)
 """,

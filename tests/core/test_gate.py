@@ -77,12 +77,12 @@ BAD = {
     "last": (lambda: rho.Gate(0.05, total=9, last="1"), TypeError, "Gate: last='1' is a str"),
     "rho": (lambda: rho.Gate(-0.05, total=9), ValueError, "Gate: rho=-0.05; rho must be"),
     "hidden": (lambda: rho.Every(GATE, k=2), ValueError, "put it outside: Gate(Every(...), ...)"),
-    "in itself": (lambda: rho.Gate(GATE, total=9), ValueError, "remembers earlier steps, which Gate would hide from it"),
-    "alone": (lambda: GATE(StepInfo(0, 0.1, 1.0)), ValueError, "it works in an optimizer such as sharpmin.SAM(base, rho=...)"),
+    "in itself": (lambda: rho.Gate(GATE, total=9), ValueError, "is stateful, and Gate would hide steps from it"),
+    "alone": (lambda: GATE(StepInfo(0, 0.1, 1.0)), ValueError, "use it in one, such as sharpmin.SAM(base, rho=...)"),
     "in the laboratory": (
         lambda: simulate(problems()["product"](), method="sam", lr=0.1, rho=GATE, steps=3, x0=[1.0, 2.0]),
         ValueError,
-        "nothing keeps them here",
+        "need an optimizer to store them",
     ),
 }
 

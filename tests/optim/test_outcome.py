@@ -4,25 +4,25 @@ import itertools
 
 import pytest
 
-from sharpmin.optim._state import Outcome, Phase, State, Step, Trip, outcome_of
+from sharpmin.optim._state import Phase, SAMState, Step, StepOutcome, Trip, outcome_of
 
 TABLE = {  # needs_clean, finite, moves, all_ranks
-    (False, False, False, False): Outcome.ONLY_PASS,
-    (False, False, False, True): Outcome.ONLY_PASS,
-    (False, False, True, False): Outcome.ONLY_PASS,
-    (False, False, True, True): Outcome.ONLY_PASS,
-    (False, True, False, False): Outcome.ONLY_PASS,
-    (False, True, False, True): Outcome.ONLY_PASS,
-    (False, True, True, False): Outcome.ONLY_PASS,
-    (False, True, True, True): Outcome.ONLY_PASS,
-    (True, False, False, False): Outcome.SKIP,
-    (True, False, False, True): Outcome.SPOIL,
-    (True, False, True, False): Outcome.SKIP,
-    (True, False, True, True): Outcome.SPOIL,
-    (True, True, False, False): Outcome.REST,
-    (True, True, False, True): Outcome.JOIN,
-    (True, True, True, False): Outcome.CLIMB,
-    (True, True, True, True): Outcome.CLIMB,
+    (False, False, False, False): StepOutcome.ONLY_PASS,
+    (False, False, False, True): StepOutcome.ONLY_PASS,
+    (False, False, True, False): StepOutcome.ONLY_PASS,
+    (False, False, True, True): StepOutcome.ONLY_PASS,
+    (False, True, False, False): StepOutcome.ONLY_PASS,
+    (False, True, False, True): StepOutcome.ONLY_PASS,
+    (False, True, True, False): StepOutcome.ONLY_PASS,
+    (False, True, True, True): StepOutcome.ONLY_PASS,
+    (True, False, False, False): StepOutcome.SKIP,
+    (True, False, False, True): StepOutcome.SPOIL,
+    (True, False, True, False): StepOutcome.SKIP,
+    (True, False, True, True): StepOutcome.SPOIL,
+    (True, True, False, False): StepOutcome.REST,
+    (True, True, False, True): StepOutcome.JOIN,
+    (True, True, True, False): StepOutcome.CLIMB,
+    (True, True, True, True): StepOutcome.CLIMB,
 }
 
 
@@ -33,12 +33,12 @@ def test_the_table(facts):
 
 
 def test_every_outcome_is_reached_and_two_need_no_second_pass():
-    assert set(TABLE.values()) == set(Outcome)
-    assert {outcome for outcome in Outcome if not outcome.needs_second} == {Outcome.REST, Outcome.SKIP}
+    assert set(TABLE.values()) == set(StepOutcome)
+    assert {outcome for outcome in StepOutcome if not outcome.needs_second} == {StepOutcome.REST, StepOutcome.SKIP}
 
 
-@pytest.mark.parametrize("trip", [None, Trip(Outcome.CLIMB)])
+@pytest.mark.parametrize("trip", [None, Trip(StepOutcome.CLIMB)])
 @pytest.mark.parametrize("ready", [False, True])
 def test_the_phase_is_read_off_the_state(trip, ready):
-    state = State(step=Step(ready=ready), trip=trip)
+    state = SAMState(step=Step(ready=ready), trip=trip)
     assert state.phase is (Phase.PERTURBED if trip else Phase.READY if ready else Phase.CLEAN)

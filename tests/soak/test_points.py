@@ -50,12 +50,12 @@ def way_back_forgotten(monkeypatch):
     def rescue(state):
         state.trip = None
 
-    monkeypatch.setattr(_state.State, "rescue", rescue)
+    monkeypatch.setattr(_state.SAMState, "rescue", rescue)
 
 
 def step_not_given_up(monkeypatch):
     """What was noted of a step that failed stays for the next one."""
-    monkeypatch.setattr(_state.State, "give_up", lambda state: None)
+    monkeypatch.setattr(_state.SAMState, "give_up", lambda state: None)
 
 
 @pytest.mark.parametrize("fault", [way_back_forgotten, step_not_given_up], ids=lambda f: f.__name__)

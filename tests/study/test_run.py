@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sharpmin.study import METHODS, NOISY, SETTINGS, Cell, Setting, run, setting
-from sharpmin.study._run import Run
+from sharpmin.study._run import StudyRun
 
 EPOCHS = 3
 
@@ -40,7 +40,7 @@ def cell(method="sam", data="digits", noise=0.0, seed=0):
 @pytest.mark.parametrize("data", ["digits", "breast-cancer"])
 @pytest.mark.parametrize("method", [name for name, m in METHODS.items() if not m.norms])
 def test_passes_are_counted_and_are_those_that_were_promised(method, data, losses):
-    found = Run(cell(method, data))
+    found = StudyRun(cell(method, data))
     found.train()
     steps, promised = found.cell.steps, METHODS[method].promised
     assert steps == round(METHODS[method].length * EPOCHS * (len(found.samples.x) // found.setting.batch))
@@ -59,7 +59,7 @@ def test_passes_are_counted_and_are_those_that_were_promised(method, data, losse
 
 @pytest.mark.parametrize("data", ["mnist-5k", "pydoc"])
 def test_on_norm_layers_only_they_are_perturbed(data, losses):
-    found = Run(cell("norms", data))
+    found = StudyRun(cell("norms", data))
     seen, before = [], {}
     kinds = {
         p
@@ -95,7 +95,7 @@ CLIMBS = {
 @pytest.mark.parametrize("method", CLIMBS)
 def test_the_trajectory_of_a_loop_by_hand(method, noise):
     """Same first weights, batches, cosine and SAM, in plain torch."""
-    found = Run(cell(method, noise=noise))
+    found = StudyRun(cell(method, noise=noise))
     found.train()
     s, steps = setting("digits"), found.cell.steps
     samples = s.load().noisy(noise, 0)
@@ -134,7 +134,7 @@ def test_the_same_cell_gives_the_same_row(method):
 
 
 def test_methods_of_a_seed_share_labels_first_weights_and_batches():
-    one, two = (Run(cell(method, noise=NOISY)) for method in ("base", "sam"))
+    one, two = (StudyRun(cell(method, noise=NOISY)) for method in ("base", "sam"))
     assert all(torch.equal(a, b) for a, b in zip(one.model.parameters(), two.model.parameters(), strict=True))
     assert torch.equal(one.samples.y, two.samples.y)
     for (x, y), (x2, y2), _ in zip(one.batches(), two.batches(), range(30), strict=False):
@@ -143,7 +143,7 @@ def test_methods_of_a_seed_share_labels_first_weights_and_batches():
 
 
 def test_an_epoch_visits_no_sample_twice():
-    found = Run(cell())
+    found = StudyRun(cell())
     rows = torch.cat([x for (x, _), _ in zip(found.batches(), range(found.setting.epoch), strict=False)])
     whole = found.setting.epoch * found.setting.batch
     assert len(torch.unique(rows, dim=0)) >= whole - (len(found.samples.x) - len(torch.unique(found.samples.x, dim=0)))
@@ -151,7 +151,7 @@ def test_an_epoch_visits_no_sample_twice():
 
 @pytest.mark.parametrize("data", ["digits", "pydoc", "mnist-5k"])
 def test_accuracies_and_loss_are_those_of_the_trained_model_in_eval_mode(data):
-    found = Run(cell("base", data))
+    found = StudyRun(cell("base", data))
     found.train()
     row, s = run(cell("base", data)), found.samples
     found.model.eval()

@@ -56,7 +56,7 @@ def test_a_curve_of_fixed_points_is_neither():
 
 
 @pytest.mark.parametrize("share", [0.9, 1.1])
-def test_unnormalised_sam_rests_at_the_optimum_until_u3_s_limit(share):
+def test_unnormalized_sam_rests_at_the_optimum_until_u3_s_limit(share):
     """U3: lr beta (1 + rho beta) = 2 is where the optimum stops to attract; gradient descent has rho = 0."""
     beta, rho = 2.0, 0.5
     for method, factor in (("usam", 1 + rho * beta), ("gd", 1.0)):

@@ -78,7 +78,7 @@ def test_gradient_descent_has_the_known_rate(steps, lr, kappa):
         (1, 0.001, 1e-3, 5, 1e3, 1e-3),
     ],
 )
-def test_without_normalisation_it_is_u4(steps, lr, rho, kappa, beta, delta):
+def test_without_normalization_it_is_u4(steps, lr, rho, kappa, beta, delta):
     c = theory.certify("usam", steps=steps, lr=lr, rho=rho, kappa=kappa, beta=beta, delta=delta)
     exact = theory.theorems()["u4"].bound(beta=float(beta), mu=beta / kappa, rho=rho, lr=lr, steps=steps, delta=float(delta))
     assert c.certified == pytest.approx(exact, rel=3e-5)

@@ -210,7 +210,7 @@ def test_the_bounds_are_those_of_plan():
     assert {row.oracle for row in found.bounds} == {"exact", "m-sam", "n-sam"}
     assert found.delta == pytest.approx(float(f.gap(np.array([[1.0, -2.0]]))[0]))
     for row in found.bounds:
-        rho = min(0.1, 1 / (2 * f.beta_component)) if row.radius == "unnormalised" else 0.1
+        rho = min(0.1, 1 / (2 * f.beta_component)) if row.radius == "unnormalized" else 0.1
         p = plan(setting="strongly-convex", oracle=row.oracle, radius=row.radius, beta=f.beta, mu=f.mu, rho=rho, steps=50,
                  sigma=None if row.oracle == "exact" else f.sigma, delta=found.delta, beta_component=f.beta)  # fmt: skip
         assert (row.bound, row.id, row.rho) == (p.bound, p.ids[0], str(p.rho))

@@ -132,7 +132,7 @@ def test_a_bound_below_rounding_is_not_said_to_hold():
     """(x - 1)^2 loses everything below 1e-16 near 1: after 2000 steps at lr = 1/beta the bounds are far below."""
     f = own(value=lambda x: (x - 1) ** 2 + 1.0, gradient=lambda x: 2 * (x - 1), beta=2.0, mu=2.0, f_star=1.0)
     rows = {row.radius: row for row in examine(f, x0=3.3, steps=2000).bounds}
-    for radius in ("unnormalised", "clipped"):
+    for radius in ("unnormalized", "clipped"):
         row = rows[radius]
         assert (row.holds, row.vacuous, row.rounding) == (True, True, pytest.approx(1e-13))
         assert row.bound < row.rounding

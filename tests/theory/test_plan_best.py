@@ -149,7 +149,7 @@ def test_nothing_is_advised_that_takes_longer_than_staying():
     advice = plan(**k, accuracy=1e-9).advice
     staying = next(item.steps for item in advice if item.change == "steps")
     assert 6e7 < staying < 8e7
-    assert [item.radius for item in advice] == ["constant", "unnormalised", "clipped"]  # decaying takes as long as staying
+    assert [item.radius for item in advice] == ["constant", "unnormalized", "clipped"]  # decaying takes as long as staying
     assert max(item.steps for item in advice[1:]) < 3e4
 
 

@@ -33,7 +33,7 @@ BAD = [
     ({"accuracy": 0.0}, ValueError, "accuracy=0.0"),
     ({"accuracy": "high"}, TypeError, "accuracy='high'"),
     ({"oracle": "n-sam", "radius": "clipped"}, ValueError, "no statement applies .* differ by their noise"),
-    ({"radius": "unnormalised", "rho": 1.0}, ValueError, "no statement applies .* must be below 1"),
+    ({"radius": "unnormalized", "rho": 1.0}, ValueError, "no statement applies .* must be below 1"),
     (
         {"radius": "decaying", "lr": 1.5, "quantity": "gap"},
         ValueError,

@@ -98,7 +98,7 @@ def test_what_a_problem_says_of_its_noise():
 def test_runs_are_held_against_the_bound_that_takes_the_claim():
     report = examine(regression((0.9, 1.0, 2.5)), x0=4.0, rho=0.02, steps=100)
     rows = {row.radius: row for row in report.bounds if row.oracle == "m-sam"}
-    assert rows.keys() == {"constant", "unnormalised"}
+    assert rows.keys() == {"constant", "unnormalized"}
     assert report.holds
     for radius, row in rows.items():
         p = plan(**{**PLAN, "rho": 0.02, "steps": 100, "delta": report.delta}, radius=radius, residual=(0.9, 1.0, 2.5))
@@ -108,7 +108,7 @@ def test_runs_are_held_against_the_bound_that_takes_the_claim():
 
 
 PLANNED = [*TIGHT, (0.0, 1.0, 0.09), (2.0, 0.0, 0.0), (0.0, 3.0, 0.0)]
-RADII = {"constant": (1.0, Constant(0.1)), "unnormalised": (0.0, Unnormalized(0.1))}
+RADII = {"constant": (1.0, Constant(0.1)), "unnormalized": (0.0, Unnormalized(0.1))}
 
 
 @pytest.mark.parametrize("residual", PLANNED)
@@ -146,7 +146,7 @@ def test_the_floor_is_the_limit(residual, radius, lr):
 def test_the_floors_by_hand():
     r2 = 0.16  # (beta_component rho)^2
     assert plan(**PLAN, residual=(0.9, 1.0, 2.5)).floor == pytest.approx(r2)
-    raw = plan(**PLAN, residual=(0.9, 1.0, 2.5), radius="unnormalised").floor
+    raw = plan(**PLAN, residual=(0.9, 1.0, 2.5), radius="unnormalized").floor
     assert raw == pytest.approx((2 * 5.0 * 0.9 + 2.5) * r2 / (1 - r2))
 
 
@@ -169,7 +169,7 @@ def test_the_advice_reaches_the_accuracy_with_the_same_noise():
 BAD_PLAN = [
     ({"sigma": 0.1}, ValueError, "sigma=0.1 and residual=.* leave out one"),
     ({"oracle": "exact"}, ValueError, "full gradients have no noise"),
-    ({"oracle": "n-sam"}, ValueError, "no statement applies .* unified .oracle='m-sam', radius 'constant' or 'unnormalised'"),
+    ({"oracle": "n-sam"}, ValueError, "no statement applies .* unified .oracle='m-sam', radius 'constant' or 'unnormalized'"),
     ({"radius": "decaying"}, ValueError, "no statement applies .* can use residual="),
     ({"quantity": "gap"}, ValueError, "none bounds quantity='gap'; the quantities here are 'least-squared-gradient'"),
     ({"residual": (0.0, 1.0)}, TypeError, "plan: residual=.* three numbers"),

@@ -16,13 +16,13 @@ RULES = {name: theorem.rule for name, theorem in theorems().items() if theorem.r
 
 T = theorems()
 ORACLES, SETTINGS = ("deterministic", "m-sam", "n-sam"), ("strongly-convex", "convex", "pl", "nonconvex")
-RADII = ("constant", "decaying", "unnormalised", "capped", "clipped")
+RADII = ("constant", "decaying", "unnormalized", "capped", "clipped")
 
 # y: all the way, n: it cannot; one letter a setting, in the order of SETTINGS
 ANSWERS = {
     ("deterministic", "constant"): "yynn",
     ("deterministic", "decaying"): "yyyy",
-    ("deterministic", "unnormalised"): "yyyy",
+    ("deterministic", "unnormalized"): "yyyy",
     ("deterministic", "capped"): "yyyy",
     ("deterministic", "clipped"): "yyyy",
     **{(oracle, radius): "yyyy" if radius == "decaying" else "nnnn" for oracle in ORACLES[1:] for radius in RADII},
@@ -153,7 +153,7 @@ def test_the_simulated_floors_on_e3_by_hand(simulated, oracle, kind):
 def test_the_simulated_floor_of_n_usam_by_hand(simulated):
     """At x > 0 the two ascents end at 1.1 x + 0.5 and 1.1 x - 0.5, where f' is a fifth of it and it: the mean is 0."""
     x = 0.4 / 1.32
-    found = simulated["n-sam", "pl", "unnormalised"]
+    found = simulated["n-sam", "pl", "unnormalized"]
     assert abs(found.value - (x / 5) ** 2) <= 4 * found.error
     assert found.stays
     assert (kinked().beta, kinked().mu, kinked().sigma) == (1.0, pytest.approx(0.2), 1.0)

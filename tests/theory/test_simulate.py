@@ -80,7 +80,7 @@ def test_a_diagonal_quadratic_in_the_norm_of_the_whole_vector(dim):
 
 
 @pytest.mark.parametrize(("method", "same"), [("usam", "sam"), ("m-usam", "m-sam"), ("n-usam", "n-sam")])
-def test_unnormalised_methods_are_a_radius_schedule(method, same):
+def test_unnormalized_methods_are_a_radius_schedule(method, same):
     f = P["e1"](beta=1.0, mu=0.1, rho=1.0)
     k = {"lr": 0.2, "steps": 50, "x0": [1.0, 2.0], "seeds": [0, 1]}
     a = simulate(f, method=method, rho=0.4, **k)

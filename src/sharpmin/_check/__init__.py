@@ -1,6 +1,6 @@
-"""The conformance suite: scenarios with independently known right values, for our SAM and for anybody's.
+"""The conformance suite: scenarios with independently known right values, for sharpmin's SAM and others.
 
-`check` looks at a set-up of one's own; the suite that `sharpmin check` runs is in `_suite.py`, its families in `_families/`.
+`check` tests the user's own training set-up; the suite of `sharpmin check` is in `_suite.py`, its families in `_families/`.
 """
 
 from ._own_setup import check

@@ -1,8 +1,8 @@
-"""What a family of the conformance suite is, and what running one gives.
+"""The families of the conformance suite, and the exceptions that they raise.
 
-A family is a function of a `Trial` which knows the right value from theory, not from our code. It returns what it saw, raises
-`Fault` where that is wrong, or `NotOffered` where the optimizer under test has no way to express the scenario. Any other
-exception is an observation too.
+A family is a function of a `Trial` that knows the right value from theory, not from our code. It returns what it observed,
+raises `Fault` if that is wrong, or `NotOffered` if the optimizer under test cannot express the scenario. Any other exception
+is a failure, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Scenario = TypeVar("Scenario", bound=Callable[[Any], str])  # of a `Trial`, or o
 
 
 class Fault(Exception):
-    """What was observed is wrong; `right` replaces the family's own where the case is a special one."""
+    """The observed value is wrong; `right` replaces the right value of the family in special cases."""
 
     def __init__(self, observed: str, right: str | None = None):
         super().__init__(observed)
@@ -28,18 +28,18 @@ class Fault(Exception):
 
 
 class NotOffered(Exception):
-    """The optimizer under test has no way to express the scenario; the message says why."""
+    """The optimizer under test cannot express the scenario; the message says why."""
 
 
 class NotApplicable(Exception):
-    """The set-up has nothing that the family could check; the message says what is missing."""
+    """The set-up has nothing for the family to check; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A scenario with a right value. `run` returns what it saw, or raises `Fault` or `NotOffered`.
+    """A scenario with a right value. `run` returns the observation, or raises `Fault` or `NotOffered`.
 
-    With `ranks` it is played by several processes together, and `run` gets a `RankTrial`.
+    With `ranks` it runs on several processes together, and `run` gets a `RankTrial`.
     """
 
     id: str
@@ -77,12 +77,12 @@ def family(
 
 
 def registered() -> dict[str, Family]:
-    """What has been registered so far, in order; `families()` is what the world should ask."""
+    """The families registered so far, in order; call `families()` instead, which imports all of them."""
     return dict(_families)
 
 
 def raised(error: BaseException, limit: int = 300) -> str:
-    """An exception as an observation: one line of text that can be shown."""
+    """Describe an exception in one printable line."""
     try:
         text = " ".join(str(error).split())
     except Exception:
@@ -92,7 +92,7 @@ def raised(error: BaseException, limit: int = 300) -> str:
     return f"raised {type(error).__name__}: {text}" if text else f"raised {type(error).__name__}"
 
 
-def demand(ok: bool, observed: str, right: str | None = None) -> None:
+def require(ok: bool, observed: str, right: str | None = None) -> None:
     """Raise `Fault` with what was observed unless `ok`."""
     if not ok:
         raise Fault(observed, right)

@@ -1,7 +1,7 @@
-"""The ways to take one SAM step with an optimizer: the doors.
+"""The doors: the ways in which a training loop takes one SAM step.
 
-Each is a function of the optimizer and of `run(k)`, which does forward and backward of pass k (1 or 2) at whatever the weights
-are then, adds to the gradients, and returns the loss.
+Each is a function of the optimizer and of `run(k)`, which does forward and backward of pass k (1 or 2) at the
+present weights, adds to the gradients, and returns the loss.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def clean(opt: Any, run: Run) -> Any:
 
 
 def one_pass(opt: Any, run: Run) -> Any:
-    """Our block for an ascent that knows where to climb before the first gradient."""
+    """Our block for an ascent that needs no first gradient."""
     opt.zero_grad()
     with opt.perturbed():
         loss = run(1)
@@ -79,8 +79,8 @@ DOORS: dict[str, Callable[[Any, Run], Any]] = {
     "closure-after-backward": closure_after_backward,
     "two-step": two_step,
 }
-OURS = ("clean", "closure", "two-step")  # what our SAM is driven through
-FOREIGN = ("closure", "two-step")  # what may be asked for by name, for an optimizer that is not ours
+OURS = ("clean", "closure", "two-step")  # the doors of our SAM
+FOREIGN = ("closure", "two-step")  # the doors that can be chosen by name for other optimizers
 
 
 def first_step(opt: Any) -> None:
@@ -93,7 +93,7 @@ def first_step(opt: Any) -> None:
 
 
 def counted(opt: Any, run: Run, done: int = 0) -> Callable[[], Any]:
-    """A closure over both passes; it refuses to be called for ever."""
+    """A closure over both passes, which raises after `LIMIT` calls."""
     calls = done
 
     def both() -> Any:
@@ -123,7 +123,7 @@ def has_two_steps(opt: Any) -> bool:
 
 
 def detect(opt: Any, asked: str | None, name: str) -> str:
-    """The door of an optimizer: what was asked for, or what it has.
+    """The door of an optimizer: the one asked for, or one that it has.
 
     Raises:
         TypeError: if it has no such door.

@@ -1,4 +1,4 @@
-"""Leave no trace: whatever a scenario does to random numbers, modes, defaults, warnings and the import path is undone."""
+"""Isolation of scenarios: random states, modes, defaults, warnings and the import path are restored afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SEED = 0
 
 @contextmanager
 def isolated(seed: int | None = SEED) -> Iterator[list[warnings.WarningMessage]]:
-    """A fresh state for one scenario, and the old one afterwards; yields the warnings that it gives.
+    """A block with fresh global state, which is restored afterwards; yields the list of warnings.
 
     Args:
         seed: the seed of the CPU generator inside; None leaves the generator where it is.
@@ -33,7 +33,7 @@ def isolated(seed: int | None = SEED) -> Iterator[list[warnings.WarningMessage]]
             if seed is not None:
                 torch.default_generator.manual_seed(seed)
                 torch.set_default_dtype(torch.float32)
-                torch.set_num_threads(1)  # small tensors: two threads would wait for each other
+                torch.set_num_threads(1)  # tensors are small: one thread is faster
             yield seen
     finally:
         sys.path[:] = path

@@ -1,4 +1,4 @@
-"""A subject by the words of the command line, so that every process can make its own."""
+"""A subject as given on the command line, which every process can construct for itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._subject import Subject, of_class, of_factory, our_sam
 
 @dataclass(frozen=True)
 class Named:
-    """What `sharpmin check` was told about the SAM to check.
+    """The arguments of `sharpmin check` that name the SAM.
 
     Attributes:
         target: pkg.module:Class, or nothing for ours.
@@ -33,14 +33,14 @@ class Named:
 
     @property
     def is_ours(self) -> bool:
-        """Whether nobody else's code is run."""
+        """Whether it is sharpmin's own SAM."""
         return not self.target and self.make is None
 
     def __call__(self) -> Subject:
-        """The subject.
+        """Construct the subject.
 
         Raises:
-            ValueError: if there is no such thing, with the reason in one line.
+            ValueError: if it does not exist, with the reason in one line.
             TypeError: if it is no SAM.
         """
         extra = dict(_pair(text) for text in self.given)

@@ -1,4 +1,4 @@
-"""What can be asked of a set-up of one's own. Each function gets fresh copies of it, and returns what it saw."""
+"""The families of `sharpmin.check`. Each is a function that gets fresh copies of the set-up and returns its observation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sharpmin.optim import SAM
 
-from ._case import Fault, NotApplicable, NotOffered, demand
+from ._case import Fault, NotApplicable, NotOffered, require
 from ._setup import Setup
 from ._shared import around, back, passes
 from ._shared.scene import length
@@ -21,13 +21,13 @@ LEAST_GAIN = 0.9
 TRIED = 10
 """Steps on the one batch with which a run begins."""
 LEAST_FALL, LEAST_SHARE = 0.1, 0.2
-"""Of the loss: what rho = 0 must bring in these steps to compare with; of that fall: what SAM must bring."""
+"""Shares: of the loss that the steps with rho = 0 must gain, and of that gain that SAM must reach."""
 Fresh = Callable[[], Setup]
 
 
 @dataclass(frozen=True)
 class Question:
-    """A family of the own set-up: `fix` answers for our SAM, `fix_other` for others."""
+    """A family for a set-up: `fix` is for our SAM, `fix_other` for others."""
 
     id: str
     title: str
@@ -38,10 +38,10 @@ class Question:
 
 
 def finite(fresh: Fresh) -> str:
-    """Whether the rest can mean anything."""
+    """Loss and gradients are finite, without which the other families mean nothing."""
     s = fresh()
     loss: Tensor = s.run(1)
-    demand(bool(torch.isfinite(loss)), f"loss {float(loss)}")
+    require(bool(torch.isfinite(loss)), f"loss {float(loss)}")
     bad = [name for name, p in s.model.named_parameters() if p.grad is not None and not _finite(p.grad)]
     if bad:
         raise Fault(f"the gradient of {bad[0]} is not finite")
@@ -53,19 +53,19 @@ def _finite(grad: Tensor) -> bool:
 
 
 def ascent(fresh: Fresh) -> str:
-    """The second pass runs somewhere else, and what rounding leaves of the way there."""
+    """The second pass runs at other weights, and rounding keeps most of the perturbation."""
     s = fresh()
     s.hold()
     _need_two_passes(s.opt)
     if isinstance(s.opt, SAM):
-        s.opt.telemetry = True  # so that the gain is measured, whatever the step
+        s.opt.telemetry = True  # so that the gain is measured at this step
     seen = s.at_passes()
     s.step()
-    demand(len(seen) > 1, "one pass only", "two passes")
+    require(len(seen) > 1, "one pass only", "two passes")
     moved = length(seen[0], seen[1])
-    demand(moved > 0, "the second pass runs at w: nothing moved")
+    require(moved > 0, "the second pass runs at w: nothing moved")
     gain = s.opt.last.gain if isinstance(s.opt, SAM) else None
-    demand(gain is None or gain > LEAST_GAIN, f"{gain or 0.0:.0%} of the ascent survive the rounding of the weights")
+    require(gain is None or gain > LEAST_GAIN, f"{gain or 0.0:.0%} of the ascent survive the rounding of the weights")
     return f"||e|| = {moved:.3g}"
 
 
@@ -100,7 +100,7 @@ def _without_radius(opt: Any) -> None:
 
 
 def first_steps(fresh: Fresh) -> str:
-    """Some steps on this batch against as many with rho = 0: a rho that is far too large keeps the loss where it is."""
+    """Some steps on this batch against as many with rho = 0: a far too large rho keeps the loss from falling."""
     s, free = fresh(), fresh()
     _need_first_pass(s.opt)
     _without_radius(free.opt)
@@ -110,7 +110,7 @@ def first_steps(fresh: Fresh) -> str:
         free.step()
     held, without = _loss(s), _loss(free)
     seen = f"{TRIED} steps on this batch bring the loss from {start:.4g} to {held:.4g}, with rho = 0 to {without:.4g}"
-    demand(start - without <= LEAST_FALL * abs(start) or start - held >= LEAST_SHARE * (start - without), seen)
+    require(start - without <= LEAST_FALL * abs(start) or start - held >= LEAST_SHARE * (start - without), seen)
     return seen
 
 
@@ -258,7 +258,7 @@ def own_store(fresh: Fresh) -> str:
 
 
 def copied_attributes(fresh: Fresh) -> str:
-    """What `copy.deepcopy(opt)` leaves of the base."""
+    """The attributes of the base after `copy.deepcopy(opt)`."""
     s = fresh()
     return around.attributes(s.opt, s.need_base())
 
@@ -269,7 +269,7 @@ def outside_gradients(fresh: Fresh) -> str:
 
 
 def rho_assigned(fresh: Fresh) -> str:
-    """A radius of 0, by either way, puts the second pass at w."""
+    """A radius of 0, assigned to the attribute or to the groups, puts the second pass at w."""
     _need_two_passes(fresh().opt)
     said = []
     for where in ("opt.rho", 'group["rho"]'):

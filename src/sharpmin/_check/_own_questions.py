@@ -1,4 +1,4 @@
-"""The families of one's own set-up in the order of the table, in the words of the report."""
+"""The table of the families of `sharpmin.check`: titles, right values and fixes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sharpmin.check`: what makes sense to ask of a set-up of one's own, on copies of it."""
+"""`sharpmin.check`: tests the user's own training set-up, on copies of it."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _answer(question: Question, fresh: Callable[[], Setup], *, ours: bool) -> Ou
 
 
 def _described(model: nn.Module, loss_fn: LossFn, batch: tuple[Any, Any], opt: Any, door: str | None) -> Setup:
-    """The set-up, if its pieces are of the right kinds and belong together."""
+    """Check the arguments; returns the set-up."""
     if not isinstance(model, nn.Module):
         raise TypeError(f"check: model is a {type(model).__name__}; give the torch.nn.Module")
     if not callable(loss_fn):
@@ -101,7 +101,7 @@ def _described(model: nn.Module, loss_fn: LossFn, batch: tuple[Any, Any], opt: A
 
 
 def _door(opt: Any, door: str | None) -> str:
-    """The door that was asked for, or the one that fits."""
+    """The door that was asked for, or the default one."""
     if door is not None and door not in DOORS:
         raise ValueError(f"check: door={door!r}; give one of {', '.join(DOORS)}")
     if isinstance(opt, SAM) and door in (None, "block", "clean"):

@@ -1,4 +1,4 @@
-"""One rank of the families that several processes play together: it is told what to play, and sends what came of it."""
+"""One rank of the families for several processes: it receives tasks and sends outcomes."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ READY = "ready"
 
 
 @dataclass(frozen=True)
-class Task:
+class RankTask:
     """One family through one door, for every rank.
 
     Attributes:
         family: its id.
         door: the door.
         make: makes the subject.
-        meet: the file in which the ranks meet; each task has its own, so that nothing is left of the last one.
+        meet: the file by which the ranks connect, one for each task.
     """
 
     family: str
@@ -46,8 +46,8 @@ class Task:
     meet: Path
 
 
-def serve(rank: int, world: int, folder: Path, wait: float, told: Connection) -> None:
-    """Play what comes until the caller is gone; nothing is printed but into the file of this rank in `folder`."""
+def serve(rank: int, world: int, folder: Path, wait: float, channel: Connection) -> None:
+    """Run the tasks that are received until the caller is gone; all output goes to this rank's file in `folder`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends its ranks
     end_with_parent()
     _into(folder / f"{rank}.txt")
@@ -56,14 +56,14 @@ def serve(rank: int, world: int, folder: Path, wait: float, told: Connection) ->
     importlib.import_module("torch.distributed.fsdp")  # slow: before the clock of the first family runs
     _join(folder / "meet", rank, world, wait)
     dist.barrier()
-    told.send(READY)
+    channel.send(READY)
     with suppress(EOFError):
         while True:
-            told.send(_play(told.recv(), rank, world, wait))
+            channel.send(_play(channel.recv(), rank, world, wait))
 
 
-def _play(task: Task, rank: int, world: int, wait: float) -> Outcome:
-    """Play one family. The group stays until the next task comes, since then all ranks are done with it."""
+def _play(task: RankTask, rank: int, world: int, wait: float) -> Outcome:
+    """Run one family. The process group is kept until the next task, when all ranks are done with it."""
     dist.destroy_process_group()
     subject = task.make()
     _join(task.meet, rank, world, wait)
@@ -77,7 +77,7 @@ def _join(meet: Path, rank: int, world: int, wait: float) -> None:
 
 
 def _into(file: Path) -> None:
-    """Whatever is printed from here on, by Python or below it, goes to the file."""
+    """Redirect all output, also of C code, to the file."""
     target = os.open(file, os.O_WRONLY | os.O_CREAT)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -86,7 +86,7 @@ def _into(file: Path) -> None:
 
 
 def _by_loopback() -> None:
-    """No name of this machine is looked up, no other interface is listened on."""
+    """Connect by the loopback interface only, without looking up this machine's name."""
     names = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
     if names:
         os.environ["GLOO_SOCKET_IFNAME"] = names[0]

@@ -1,7 +1,7 @@
-"""One optimizer under test on one of several ranks, and the scenes that the ranks play together.
+"""One optimizer under test on one of several ranks, and the functions that the ranks minimise together.
 
-A family must end alike on every rank: it gathers what all have seen before it judges, so that nobody waits for a rank that has
-given up.
+A family must end alike on every rank: it gathers all observations before it judges, so that no rank waits for one that has
+ended.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ._case import NotOffered, demand
+from ._case import NotOffered, require
 from ._doors import Run
 from ._trial import Trial, backward, near, show
 
@@ -37,13 +37,13 @@ class RankTrial(Trial):
     world: int
 
     def gathered(self, value: Any) -> list[Any]:
-        """What every rank has for `value`, in order."""
+        """The values of all ranks, in order."""
         values = [None] * self.world
         dist.all_gather_object(values, value)
         return values
 
     def told(self, text: str) -> str:
-        """One sentence for all ranks: what they agree on, or what each one says."""
+        """One sentence for all ranks, or one for each if they differ."""
         return by_rank(self.gathered(text))
 
     def per_rank(self) -> RankTrial:
@@ -61,7 +61,7 @@ class RankTrial(Trial):
 
 
 def by_rank(texts: Sequence[str]) -> str:
-    """What ranks say, once if they agree.
+    """The texts of the ranks, once if they are equal.
 
     >>> by_rank(["x = 1", "x = 1"]), by_rank(["x = 1", "x = 2"])
     ('x = 1', 'rank 0: x = 1; rank 1: x = 2')
@@ -116,7 +116,7 @@ def unreduced(model: DistributedDataParallel, run: Run) -> Run:
     return apart
 
 
-class Net:
+class RankNet:
     """A small network and 4 rows of data a rank; the mean over the ranks is that over all rows."""
 
     def __init__(self, world: int, dtype: torch.dtype = torch.float64):
@@ -154,10 +154,10 @@ class Net:
         return [p.detach().clone() for p in weights]
 
 
-def demand_ends(t: RankTrial, model: Parabola, second: Sequence[float], right: float, tolerance: float = 1e-6) -> str:
+def require_ends(t: RankTrial, model: Parabola, second: Sequence[float], right: float, tolerance: float = 1e-6) -> str:
     """Go on only if one step of every rank had its second pass there and ended at `right`."""
     place = show(model.visited[-1])
     seen = t.told(f"second pass at {place}, x' = {show(model.x)}")
     ok = near(model.visited[-1], (second[t.rank],), tolerance) and near(model.x, (right,), tolerance)
-    demand(all(t.gathered(ok)), seen)
+    require(all(t.gathered(ok)), seen)
     return seen

@@ -1,4 +1,4 @@
-"""What a run of the suite gives, and its table as plain text, 80 columns wide, nothing cut off."""
+"""The outcomes of the suite, and their table as plain text, 80 columns wide."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDTH = 80
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one family came to.
+    """The outcome of one family.
 
     Attributes:
         family: its short name, such as "golden-step".
@@ -24,7 +24,7 @@ class Outcome:
         observed: what was seen, or why the scenario could not be run.
         right: what is right, known independently of the code under test.
         fix: what to do about it.
-        faults: numbers of the known faults that the family stands for.
+        faults: numbers of the known faults that the family detects.
     """
 
     family: str
@@ -106,7 +106,7 @@ def text(report: Report) -> str:
 
 
 def details(outcome: Outcome) -> list[str]:
-    """What there is to say of an outcome besides its title."""
+    """The lines of an outcome below its title."""
     if outcome.status == "failed":
         return [f"observed: {outcome.observed}", f"right: {outcome.right}", f"fix: {outcome.fix}"]
     return [] if outcome.status == "passed" else [outcome.observed]

@@ -1,4 +1,4 @@
-"""A set-up of one's own, and copies of it to experiment on, so that the set-up itself never moves."""
+"""The user's training set-up, and copies of it for the families."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Setup(Scene):
 
     Attributes:
         loss_fn: called as `loss_fn(model(inputs), targets)`; gives a scalar.
-        inputs: what the model sees.
-        targets: what the loss sees besides.
+        inputs: the input of the model.
+        targets: the second argument of the loss.
     """
 
     loss_fn: LossFn
@@ -42,7 +42,7 @@ class Setup(Scene):
         return self.loss_fn(self.model(self.inputs), self.targets)
 
     def hold(self) -> None:
-        """From now on the base takes no step, so that a SAM step should change nothing."""
+        """Replace the base's step by nothing, so that a SAM step should change nothing."""
         if self.bases:
             for base in self.bases:
                 vars(base)["step"] = _nothing
@@ -74,7 +74,7 @@ class Setup(Scene):
 
 
 def _nothing(*args: Any, **options: Any) -> None:
-    """In place of a step."""
+    """Replaces the base's `step`."""
 
 
 def _copied(opt: Any, memo: dict[int, Any]) -> Any:
@@ -92,7 +92,7 @@ def _copied(opt: Any, memo: dict[int, Any]) -> Any:
 
 
 def _copy_inside(opt: Any, memo: dict[int, Any]) -> None:
-    """Copy the optimizers inside before whoever holds them asks torch to."""
+    """Copy the optimizers inside with all attributes, before torch's own way of copying does."""
     for base in inside(opt):
         _copy_inside(base, memo)
         _copied(base, memo)
@@ -100,7 +100,7 @@ def _copy_inside(opt: Any, memo: dict[int, Any]) -> None:
 
 @contextmanager
 def untouched(setup: Setup) -> Iterator[RandomState]:
-    """Whatever happens inside, the set-up is as it was afterwards: weights, buffers, gradients, modes, random numbers.
+    """A block after which weights, buffers, gradients, modes and random states of the set-up are restored.
 
     Copies protect it already; this is for losses and hooks that hold on to the original.
     """

@@ -1,4 +1,4 @@
-"""How to call a constructor, from the names of its parameters."""
+"""Finds out how to call a constructor from the names of its parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HINT = "give a factory: --make module:function, with function(params, base_class
 
 @dataclass(frozen=True)
 class Signature:
-    """A constructor whose parameters are known by what they are for.
+    """A constructor and the roles of its parameters.
 
     Attributes:
         target: the constructor.
@@ -31,7 +31,7 @@ class Signature:
 
     @classmethod
     def of(cls, target: Callable[..., Any], name: str, signature: inspect.Signature, extra: dict[str, Any]) -> Signature:
-        """What can be read from the signature.
+        """Read the roles from the signature.
 
         Raises:
             TypeError: if it takes no base or no rho that could be recognised, or if an argument is missing or unknown.
@@ -51,7 +51,7 @@ class Signature:
     def build(
         self, params: Any, base: type[torch.optim.Optimizer], rho: float, options: dict[str, Any], model: nn.Module
     ) -> Any:
-        """One optimizer under test around one base."""
+        """Construct an optimizer under test around one base."""
         listed = list(params)
         values: dict[str, Any] = {"params": listed, "model": model, "base": base, "options": options}
         if not self.by_class:
@@ -62,7 +62,7 @@ class Signature:
 
     @property
     def several(self) -> Callable[[list[torch.optim.Optimizer], float, nn.Module], Any] | None:
-        """One around several bases that exist, if it takes one that exists and no parameters beside."""
+        """A constructor for several existing bases, or None if it takes parameters or a base class."""
         if self.by_class or "params" in self.roles:
             return None
 
@@ -90,7 +90,7 @@ def _refuse_unknown(name: str, signature: inspect.Signature, extra: dict[str, An
 
 
 def _role(name: str) -> str:
-    """What a parameter of this name is for, or nothing known."""
+    """The role of a parameter of this name, or None."""
     lower = name.lower()
     if lower.endswith(("kwargs", "options", "args")) and ("base" in lower or "optim" in lower or lower == "kwargs"):
         return "options"

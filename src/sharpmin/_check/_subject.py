@@ -1,7 +1,7 @@
-"""The optimizer under test: how to construct it, and through which doors to drive it.
+"""The optimizer under test: how to construct it, and its doors.
 
 Classes are read by the names in their signature. `Cls(params, base_class, rho=..., **base_options)` and `Cls(base, rho=...)`
-are the common ones; what cannot be read needs a factory `(params, base_class, rho, base_options) -> optimizer`.
+are the common ones; others need a factory `(params, base_class, rho, base_options) -> optimizer`.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ Several = Callable[[list[torch.optim.Optimizer], float, nn.Module], Any]
 
 @dataclass(frozen=True)
 class Subject:
-    """What is under test.
+    """The optimizer under test.
 
     Attributes:
-        name: how it is called in the report.
+        name: its name in the report.
         build: makes one from parameters or groups, the base's class, rho, the base's options and the model.
-        doors: the doors to drive it through; a family passes if it passes through all.
-        ours: whether it is `sharpmin.SAM` or a subclass, from which more is demanded.
+        doors: the ways to take a step with it; a family passes if it passes through all.
+        ours: whether it is `sharpmin.SAM` or a subclass, of which more is required.
         takes_model: whether the model reaches it.
         per_rank: makes one that perturbs per rank (scope="rank"); None if its constructor has no such argument.
         several: makes one around several bases that exist; None if its constructor makes the base.
@@ -120,7 +120,7 @@ def of_factory(make: Any, name: str, *, door: str | None = None) -> Subject:
 
 
 def _probed(name: str, build: Build, door: str | None, takes_model: bool) -> Subject:
-    """Build one and take a step, to see what it is before anything is judged."""
+    """Construct one and take a step, so that wrong input fails before any family runs."""
     if door not in (None, *FOREIGN):
         raise ValueError(f"--door {door}: give closure or two-step")
     with isolated():
@@ -138,7 +138,7 @@ def _probed(name: str, build: Build, door: str | None, takes_model: bool) -> Sub
 
 
 def _passes(opt: Any, net: nn.Module) -> int:
-    """How often one step calls its closure."""
+    """The number of closure calls in one step."""
     calls = 0
 
     def run(_: int) -> Any:

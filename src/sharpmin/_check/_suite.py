@@ -1,4 +1,4 @@
-"""Run families on a subject: each one in a fresh state, every exception an observation."""
+"""Runs families on a subject, each in a fresh state; every exception becomes an outcome."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(subject: Subject, only: Iterable[str] = (), watch: Callable[[Family], No
 def play(
     chosen: Iterable[Family], examine: Callable[[Family], Outcome], watch: Callable[[Family], None] | None = None
 ) -> Report:
-    """What comes of families, one after the other; `watch` is called with every one before it runs."""
+    """Run families one after the other; yields outcomes. `watch` is called with every family before it runs."""
     outcomes = []
     for one in chosen:
         if watch is not None:
@@ -78,12 +78,12 @@ class Here:
 
 
 def examine(chosen: Family, subject: Subject) -> Outcome:
-    """One family through every door of the subject: the first failure, or the best there is."""
+    """Run one family through every door of the subject; returns the first failure, or the best outcome."""
     return best([_through(chosen, subject, door) for door in subject.doors])
 
 
 def best(outcomes: Sequence[Outcome]) -> Outcome:
-    """The one that speaks for all doors, or for all ranks: the first failure, or the best there is."""
+    """The outcome that stands for all doors or ranks: the first failure, or the best one."""
     for status in ("failed", "passed", "not offered"):
         for outcome in outcomes:
             if outcome.status == status:
@@ -97,7 +97,7 @@ def _through(chosen: Family, subject: Subject, door: str) -> Outcome:
 
 
 def attempt(chosen: Family, trial: Trial) -> Outcome:
-    """One family on one trial; every exception is an observation."""
+    """Run one family on one trial; every exception becomes an outcome."""
     prefix = f"{trial.door}: " if len(trial.subject.doors) > 1 else ""
     try:
         return chosen.outcome("passed", chosen.run(trial))

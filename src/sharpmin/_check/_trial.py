@@ -1,4 +1,4 @@
-"""One optimizer under test through one door, and the small scenes that the families play on it."""
+"""One optimizer under test through one door, and the small functions and nets that the families train."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SGD, Adam, AdamW = torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW
 
 @dataclass(frozen=True)
 class Trial:
-    """What a family gets: makes optimizers, and takes steps with them.
+    """The argument of a family: it constructs optimizers and takes steps with them.
 
     Attributes:
         subject: what is under test.
@@ -47,7 +47,7 @@ class Trial:
         options: Mapping[str, Any] | None = None,
         model: nn.Module | None = None,
     ) -> Any:
-        """A new optimizer under test around a new base; what others refuse at construction, they do not offer."""
+        """A new optimizer under test around a new base; if others raise at construction, the scenario is not offered."""
         model = Holder(params) if model is None else model
         try:
             return self.subject.build(params, base, rho, {"lr": lr, **(options or {})}, model)
@@ -69,22 +69,22 @@ class Trial:
             return self.step(opt, run)
 
     def need_model(self, left: str = "buffers are") -> None:
-        """Go on only if the optimizer under test is given the model; `left` is what it cannot know without."""
+        """Raise `NotOffered` unless the optimizer takes the model; `left` names what is left to the caller without it."""
         if not self.subject.takes_model:
             raise NotOffered(f"takes no model, so {left} left to the caller")
 
     def need(self, opt: Any, *names: str) -> None:
-        """Go on only if the optimizer under test has these methods."""
+        """Raise `NotOffered` unless the optimizer has these methods."""
         for name in names:
             if not callable(getattr(opt, name, None)):
                 raise NotOffered(f"has no {name}()")
 
 
-CLOSE = 1e-6  # for steps that are done by hand; families that claim exactness compare bits
+CLOSE = 1e-6  # for hand calculations; families that claim exactness compare bits
 
 
 class Holder(nn.Module):
-    """A module around bare parameters, for optimizers that want a model."""
+    """A module around bare parameters, for optimizers that take a model."""
 
     def __init__(self, params: Any):
         super().__init__()
@@ -114,7 +114,7 @@ class Quadratic:
 
     @classmethod
     def new(cls, dtype: torch.dtype = torch.float64) -> Quadratic:
-        """At its start."""
+        """A new one at the starting point."""
         return cls(nn.Parameter(torch.tensor([3.0, 1.0], dtype=dtype)))
 
     def loss(self) -> Tensor:
@@ -146,7 +146,7 @@ class Training:
         self.forwards = 0
 
     def loss(self) -> Tensor:
-        """That of one forward pass."""
+        """The loss of one forward pass."""
         self.forwards += 1
         return nn.functional.cross_entropy(self.net(self.x), self.y)
 
@@ -158,7 +158,7 @@ def backward(loss: Tensor) -> Tensor:
 
 
 def give(gradients: Mapping[nn.Parameter, Tensor | None]) -> None:
-    """Put gradients where backward would have put them."""
+    """Add gradients to the parameters as backward would."""
     for p, g in gradients.items():
         p.grad = g
 
@@ -189,7 +189,7 @@ def copies(params: Any) -> list[Tensor]:
 
 
 def show(value: Tensor | Sequence[Tensor]) -> str:
-    """Numbers as a person writes them; at most four.
+    """Format numbers, at most four.
 
     >>> show(torch.tensor([2.67, 0.44]))
     '(2.67, 0.44)'

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from sharpmin._check import Report
-    from sharpmin._check._apart import Apart
     from sharpmin._check._named import Named
+    from sharpmin._check._remote import RemoteSubject
     from sharpmin._check._suite import Here
 
 STYLES = {"passed": "green", "failed": "bold red"}
@@ -56,7 +56,7 @@ def check(
             if ranks is None:
                 report = play(counter.each(chosen), subject.examine, lambda family: counter.doing(family.id))
             else:
-                from sharpmin._check._crew import run_on_ranks
+                from sharpmin._check._workers import run_on_ranks
 
                 report = run_on_ranks(named, ranks, subject, counter.each(chosen), lambda family: counter.doing(family.id))
     if as_json:
@@ -73,21 +73,21 @@ def check(
 
 def _demand_ranks(ranks: int | None) -> None:
     if ranks is not None:
-        from sharpmin._check._crew import demand_world
+        from sharpmin._check._workers import require_world
 
-        demand_world(ranks)
+        require_world(ranks)
 
 
 @contextmanager
-def _subject(named: Named) -> Iterator[Apart | Here]:
+def _subject(named: Named) -> Iterator[RemoteSubject | Here]:
     """Ours in this process; somebody else's in one of its own, since it may do anything."""
-    from sharpmin._check._apart import Apart
+    from sharpmin._check._remote import RemoteSubject
     from sharpmin._check._suite import Here
 
     if named.is_ours:
         yield Here(named())
         return
-    with Apart(named) as subject:
+    with RemoteSubject(named) as subject:
         yield subject
 
 
@@ -101,7 +101,7 @@ def _visible() -> Iterator[None]:
         sys.path.remove(os.getcwd())
 
 
-def _headline(subject: Apart | Here, ranks: int | None) -> str:
+def _headline(subject: RemoteSubject | Here, ranks: int | None) -> str:
     import torch
 
     where = f"; {ranks} ranks" if ranks else ""
@@ -125,7 +125,7 @@ def table(report: Report) -> Table:
     return grid
 
 
-def _document(subject: Apart | Here, report: Report, ranks: int | None) -> dict[str, Any]:
+def _document(subject: RemoteSubject | Here, report: Report, ranks: int | None) -> dict[str, Any]:
     import torch
 
     from sharpmin import __version__

@@ -13,7 +13,7 @@ Number = float | None
 
 
 def plan(
-    rho: Annotated[float, typer.Option(help="The radius; its first value if decaying, the factor of ||g|| if unnormalised.")],
+    rho: Annotated[float, typer.Option(help="The radius; its first value if decaying, the factor of ||g|| if unnormalized.")],
     steps: Annotated[int, typer.Option(help="How many steps, T.")],
     setting: Annotated[
         str, typer.Option(help="strongly-convex, convex, pl or nonconvex.", autocompletion=_names.settings)
@@ -22,7 +22,7 @@ def plan(
         str, typer.Option(help="exact, m-sam (as practised) or n-sam (independent samples).", autocompletion=_names.oracles)
     ] = "m-sam",
     radius: Annotated[
-        str, typer.Option(help="constant, decaying, unnormalised, capped or clipped.", autocompletion=_names.radii)
+        str, typer.Option(help="constant, decaying, unnormalized, capped or clipped.", autocompletion=_names.radii)
     ] = "constant",
     beta: Annotated[Number, typer.Option(help="Smoothness of f.")] = None,
     mu: Annotated[Number, typer.Option(help="Strong convexity, or the PL constant.")] = None,

@@ -40,9 +40,9 @@ def place(workers: int | None, scheduler: str | None, jobs: str | None = None) -
             "--workers and --scheduler cannot both be given: a cluster has workers of its own; leave one of them out"
         )
     if scheduler is not None:
-        from sharpmin.runs._cluster import demand_scheduler
+        from sharpmin.runs._cluster import require_scheduler
 
-        demand_scheduler(scheduler)
+        require_scheduler(scheduler)
         return None, scheduler
     return 2 if workers is None else workers, None
 

@@ -1,4 +1,4 @@
-"""A radius that is 0 unless the gradient is large against what it was lately."""
+"""A radius that is 0 unless the gradient is large against its running mean."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._numbers import finite
 from ._schedule import Rho, RhoSchedule, Scalar, StepInfo, as_schedule, radius
 
 Signed: TypeAlias = float
-"""A number that may be negative, unlike all others of schedules."""
+"""A number that may be negative, unlike all others in schedules."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class Gate(RhoSchedule):
     ```
 
     Jiang, Yang, Zhang & Kwok, An Adaptive Policy to Employ Sharpness-Aware Minimization, ICLR 2023, arXiv:2304.14647. Both
-    averages take the step in before the test, as the paper's equations do. `first` and `last` are its lambda_2 = 1 and
-    lambda_1 = -1, so SAM is rare at first and frequent at the end. That the averages begin at 0 is our choice: the first steps
-    climb.
+    averages include the present step before the test, as the paper's equations do. `first` and `last` are its lambda_2 = 1 and
+    lambda_1 = -1, so SAM is rare at first and frequent at the end. Starting the averages at 0 is our choice: it makes
+    the first steps SAM steps.
 
-    The decision is made after the first gradient, so `opt.needs_second_pass` knows it inside the block alone:
+    The decision is made after the first gradient, so `opt.needs_second_pass` is right only inside the block:
     `with opt.perturbed():`, and in it `if opt.needs_second_pass:` around forward and backward. A closure runs once by itself.
     On an accelerator it costs one read of the norm a step, which waits for the device, and is refused in a CUDA graph. It needs
-    scope "global", where all ranks see one norm, and an ascent that takes the gradient at w. A step with `rho` = 0 is none for
-    the averages, and neither is one that is skipped.
+    scope "global", where all ranks see one norm, and an ascent that takes the gradient at w. Steps with `rho` = 0
+    and skipped steps do not enter the averages.
 
     Args:
-        rho: the radius where it climbs.
+        rho: the radius of the steps with a second pass.
         total: the steps of the run, >= 1.
         delta: the share that the averages keep, in [0, 1).
         first, last: c at the first step and from the step `total` on.
@@ -66,14 +66,14 @@ class Gate(RhoSchedule):
             raise ValueError(f"Gate: delta={self.delta!r}; delta must be in [0, 1)")
 
     def active(self, step: int, lr: Scalar) -> bool:
-        """Whether the radius inside can be positive."""
+        """Whether `rho` can be positive at this step."""
         return as_schedule(self.rho).active(step, lr)
 
     def __call__(self, info: StepInfo) -> Scalar:
-        """The radius inside, or 0.0.
+        """Return `rho` at this step, or 0.0.
 
         Raises:
-            ValueError: if nobody keeps what it remembers, as in the laboratory.
+            ValueError: without an optimizer that stores the averages, as in `sharpmin.theory`.
         """
         mean, variance = self._averages(info)
         share = min(1.0, info.step / self.total)
@@ -81,13 +81,13 @@ class Gate(RhoSchedule):
         return radius(self.rho, info) if info.dual_norm * info.dual_norm >= bound else 0.0
 
     def remember(self, info: StepInfo) -> dict[str, float]:
-        """Both averages with this step's norm; as they were where it is not finite."""
+        """Return both averages with this step's norm; unchanged if it is not finite."""
         return dict(zip(self.remembers, self._averages(info), strict=True))
 
     def _averages(self, info: StepInfo) -> tuple[float, float]:
         if info.memory is None:
             raise ValueError(
-                f"{self!r} remembers the gradients of earlier steps, and nothing keeps them here; it works in an optimizer "
+                f"{self!r} has running averages, which need an optimizer to store them; use it in one, "
                 "such as sharpmin.SAM(base, rho=...)"
             )
         mean, variance = (info.memory.get(name, 0.0) for name in self.remembers)

@@ -1,4 +1,4 @@
-"""Numbers that somebody gives: as a float or an int in range, or one clear error."""
+"""Numbers given by the user: converted to a float or an int in range, or one clear error."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numbers import Real
 from typing import Any
 
 COUNTABLE = 2**63
-"""No count of steps, seeds or samples reaches this."""
+"""An upper bound of counts and seeds."""
 
 
 def real(value: Any) -> float:

@@ -1,4 +1,4 @@
-"""What a schedule of the radius is, what it may know, and the constant one."""
+"""The base class of schedules of the radius, what they may use, and the constant one."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class RhoSchedule(ABC):
     """A radius over time: a frozen dataclass that prints as its constructor and pickles.
 
     Attributes:
-        remembers: the names of the numbers that it keeps from step to step, which begin at 0. The optimizer keeps them in
+        remembers: the names of the numbers of a stateful schedule, which start at 0. The optimizer stores them in
             the parameter group, so they are in checkpoints; the dual norm then is a Python float, on every device.
 
     Raises:
@@ -48,7 +48,7 @@ class RhoSchedule(ABC):
     remembers: ClassVar[tuple[str, ...]] = ()
 
     def remember(self, info: StepInfo) -> dict[str, float]:
-        """The numbers to keep after this step; they count if the step is taken."""
+        """Return the stored numbers after this step; they are kept if the step is taken."""
         return {}
 
     @abstractmethod
@@ -58,7 +58,7 @@ class RhoSchedule(ABC):
     def active(self, step: int, lr: Scalar) -> bool:
         """Whether the radius can be positive at this step; `False` promises `0.0` whatever the norm.
 
-        A radius that only an accelerator knows can be; a negative or nan one is active, and refused when it is asked.
+        True if only a device knows the radius, and for a negative or nan one, which is refused later.
         """
         radius = self(StepInfo(step, lr, 1.0))
         return not getattr(radius, "is_cpu", True) or bool(radius != 0)
@@ -70,11 +70,11 @@ class RhoSchedule(ABC):
                 positive_integer(value, name, owner)
             elif item.type in ("float", float):
                 number = finite(value, name, owner, low=0, strict=name == "lr")
-                if not isinstance(value, (int, float)):  # a NumPy float32, say: its arithmetic would be that of float32
+                if not isinstance(value, (int, float)):  # else a NumPy float32 would make schedules compute in float32
                     object.__setattr__(self, name, number)
             elif item.type in ("Rho", Rho) and (inner := as_schedule(value, owner)).remembers:
                 raise ValueError(
-                    f"{owner}: rho={value!r} remembers earlier steps, which {owner} would hide from it; put it outside: "
+                    f"{owner}: rho={value!r} is stateful, and {owner} would hide steps from it; put it outside: "
                     f"{type(inner).__name__}({owner}(...), ...)"
                 )
 
@@ -102,12 +102,12 @@ def as_schedule(rho: object, owner: str = "rho") -> RhoSchedule:
 
 @lru_cache(maxsize=64)
 def _constant(rho: float) -> RhoSchedule:
-    """Every group asks for its own at every step."""
+    """A cached `Constant`, since it is needed for every group in every step."""
     return Constant(rho)
 
 
 def radius(rho: Rho, info: StepInfo) -> Scalar:
-    """Of a number or a schedule."""
+    """The radius of a number or a schedule."""
     return rho(info) if isinstance(rho, RhoSchedule) else float(rho)
 
 

@@ -1,4 +1,4 @@
-"""Child processes: they end with the one that started them, however that ends, and it can say how they ended."""
+"""Child processes that end with their parent, and how they ended."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from multiprocessing.process import BaseProcess
 
 
 def end_with_parent() -> None:
-    """Call it in a child of `multiprocessing`: killed, a parent cannot tell its children, and each would keep its memory."""
+    """Call this in a child of `multiprocessing`: it then ends with its parent, even if that is killed."""
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
 
@@ -22,7 +22,7 @@ def _end_with(sentinel: int) -> None:
 
 
 def how_it_ended(process: BaseProcess, patience: float) -> str:
-    """In a few words, after so many seconds at most: an exit code, or a signal."""
+    """The exit code or signal of a process in words; waits at most `patience` seconds."""
     process.join(patience)
     code = process.exitcode
     if code is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class PhaseError(RuntimeError):
-    """A call came in a phase of the SAM step in which it cannot be right, such as `step()` on perturbed weights."""
+    """A call in the wrong phase of a SAM step, such as `step()` while the weights are perturbed."""
 
 
 class MissingExtraError(ImportError):

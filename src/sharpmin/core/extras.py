@@ -20,8 +20,8 @@ class _Optional:
             value = getattr(importlib.import_module(module), name)
         except ModuleNotFoundError as error:
             if error.name and module.split(".")[0] != error.name.split(".")[0]:
-                raise  # something else is broken: say what
-            if name.startswith("__"):  # `inspect` and doctest ask any object for these; that is no use of the module
+                raise  # another import failed: show its error
+            if name.startswith("__"):  # read by `inspect` and doctest on any object
                 raise AttributeError(name) from None
             raise MissingExtraError(module, extra) from None
         self.__dict__[name] = value

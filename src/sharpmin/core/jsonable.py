@@ -1,4 +1,4 @@
-"""Values as JSON can hold them."""
+"""Conversion of values for JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def jsonable(value: Any) -> Any:
-    """Nested dicts, lists and tuples, with None for every number that is not finite: JSON knows no nan and no inf.
+    """Nested dicts, lists and tuples with None for nan and inf, which JSON does not have.
 
     >>> jsonable({"a": (1.0, float("nan")), "b": {"c": [float("inf"), "text", True]}})
     {'a': [1.0, None], 'b': {'c': [None, 'text', True]}}

@@ -25,7 +25,7 @@ def escaped(text: str) -> str:
 
 
 def joined(text: str) -> str:
-    """Formulas that touch become one."""
+    """Join adjacent formulas into one."""
     return text.replace(r"\$", "\0").replace("$$", "").replace("\0", r"\$")
 
 

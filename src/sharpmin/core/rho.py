@@ -1,9 +1,9 @@
 """The perturbation radius over time: `rho_t`, in front of `e_t = rho_t * v_t` with `||v_t|| = 1`.
 
-A schedule is asked twice in a step. `active(step, lr)` comes before any norm is known: `False` promises the Python float
+A schedule is called twice in a step. `active(step, lr)` comes before any norm is known: `False` promises the Python float
 `0.0` whatever the gradient will be, so the second pass can be saved, and the group does not enter the norm that the
-other groups share. The call itself comes after, with the dual norm in hand. One arithmetic serves floats (a
-CPU run), 0-dim tensors (an accelerator, without a host sync) and NumPy arrays (the lanes of the laboratory).
+other groups share. The call itself comes after the first gradient, with its dual norm. The same code serves floats (on a
+CPU), 0-dim tensors (on an accelerator, without a host sync) and NumPy arrays (`sharpmin.theory`).
 
 | schedule | rho_t, with n the dual norm of the gradient | all the way? (deterministic, nonconvex) |
 |---|---|---|
@@ -19,7 +19,7 @@ CPU run), 0-dim tensors (an accelerator, without a host sync) and NumPy arrays (
 | `Capped(rho, c)` | min(rho, c n) | yes, if beta c < 1 |
 | `Gate(rho, total)` | rho where n^2 is large against its running mean, else 0 | no |
 
-`Gate` alone remembers earlier steps. It works in an optimizer, which keeps its numbers, and not in the laboratory.
+Only `Gate` is stateful. It works in an optimizer, which stores its averages, and not in `sharpmin.theory`.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ Moment: TypeAlias = float
 
 
 def _step(moment: Moment, total: int | None, name: str, owner: str) -> int:
-    """A step, or the one at a share of `total` steps."""
+    """The step, or with `total` the step at that share of it."""
     if total is None:
         return moment  # type: ignore[return-value]  # checked as every integer is
     share = finite(moment, name, owner, low=0)
@@ -142,7 +142,7 @@ def _step(moment: Moment, total: int | None, name: str, owner: str) -> int:
 class Tail(RhoSchedule):
     """`rho` (a number or a schedule) from the step `start` on, and 0 before: a warm start with the base optimizer.
 
-    A schedule inside keeps the clock of the run: it is asked with the step, not with the steps since `start`. With `total`
+    A schedule inside is called with the step of the run, not with the steps since `start`. With `total`
     steps, `start` is a share of them.
 
     >>> [Tail(0.05, start=2)(StepInfo(step=t)) for t in range(4)]
@@ -193,7 +193,7 @@ class Until(RhoSchedule):
 class Ramp(RhoSchedule):
     """`rho` (a number or a schedule) times a share that rises from 0 after the step `start` to 1 at the step `stop`.
 
-    With `total` steps, `start` and `stop` are shares of them: SAM that comes in between a tenth and a fifth of the run.
+    With `total` steps, `start` and `stop` are shares of them.
 
     Raises:
         ValueError: if `start` does not come before `stop`.
@@ -225,7 +225,7 @@ class Ramp(RhoSchedule):
 
 @dataclass(frozen=True)
 class Unnormalized(RhoSchedule):
-    """rho_t = rho n: SAM without normalisation, e = rho g, which never divides by a norm (statement U1).
+    """rho_t = rho n: SAM without normalization, e = rho g, which never divides by a norm (statement U1).
 
     >>> Unnormalized(0.5)(StepInfo(step=0, dual_norm=5.0))
     2.5
@@ -240,7 +240,7 @@ class Unnormalized(RhoSchedule):
 
 @dataclass(frozen=True)
 class Capped(RhoSchedule):
-    """rho_t = min(rho, c n): SAM far from stationarity, and SAM without normalisation of strength `c` close to it.
+    """rho_t = min(rho, c n): SAM far from stationarity, and SAM without normalization of strength `c` close to it.
 
     >>> [Capped(0.5, c=0.1)(StepInfo(step=0, dual_norm=n)) for n in (100.0, 1.0)]
     [0.5, 0.1]

@@ -1,4 +1,4 @@
-"""Text for a terminal: text from outside with nothing invisible in it, and blocks of aligned lines for `print`."""
+"""Text for a terminal: printable forms of untrusted text, and blocks of aligned lines for `print`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WIDTH = 100
 
 
 def printable(text: str) -> str:
-    r"""The text with a question mark for every character that would not be shown as itself.
+    r"""Replace every character that is not printable by a question mark.
 
     >>> printable("SGD\x1b[31m")
     'SGD?[31m'

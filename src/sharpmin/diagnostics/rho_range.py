@@ -18,7 +18,7 @@ from ._branches import Step, aside
 from ._rho.explain import sentences, table
 from ._rho.point import RhoPoint
 from ._rho.rules import Claims, claims
-from ._rho.trial import Seen, Trial
+from ._rho.trial import RadiusTrial, StepNumbers
 from ._run.ahead import scheduler_of
 from ._run.watch import require_pair
 
@@ -187,20 +187,20 @@ class _Tried:
     every: int
     count: Callable[[int], None]
 
-    def here(self, rho: float) -> list[Seen]:
+    def here(self, rho: float) -> list[StepNumbers]:
         """One step from the present weights on every batch, each on a new copy."""
         seen = []
         with aside(self.opt):
             for batch in self.batches:
-                seen.append(Trial(self.model, self.opt, None, rho, "rho_range").take(self.step, batch))
+                seen.append(RadiusTrial(self.model, self.opt, None, rho, "rho_range").take(self.step, batch))
                 self.count(2)
         return seen
 
-    def run(self, rho: float) -> list[Seen]:
+    def run(self, rho: float) -> list[StepNumbers]:
         """A copy that trains on all batches."""
         seen = []
         with aside(self.opt):
-            trial = Trial(self.model, self.opt, self.scheduler, rho, "rho_range")
+            trial = RadiusTrial(self.model, self.opt, self.scheduler, rho, "rho_range")
             for number, batch in enumerate(self.batches, 1):
                 seen.append(trial.take(self.step, batch, watched=number > len(self.batches) // 2))
                 if number % self.every == 0:

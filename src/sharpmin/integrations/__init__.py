@@ -1,4 +1,4 @@
-"""SAM inside other people's training loops, and noise on their adapters: files that are imported when a name is first used.
+"""SAM in the training loops of frameworks, and noise on LoRA adapters. Each file is imported when its name is first used.
 
 | framework | what | extra |
 |---|---|---|
@@ -41,7 +41,7 @@ _HOMES = {
 
 __all__ = ["Adapter", "LightningSAM", "SAMBackward", "SAMTrainerMixin", "flat_lora", "merged_weights"]
 
-if not TYPE_CHECKING:  # a type checker that saw it would let every misspelt name pass
+if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept every misspelt name
 
     def __getattr__(name: str) -> object:
         if name not in _HOMES:
@@ -51,7 +51,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would let every misspelt nam
             return getattr(importlib.import_module(f"{__name__}.{file}"), name)
         except ModuleNotFoundError as error:
             if error.name is None or error.name.split(".")[0] != framework:
-                raise  # something else is broken: say what
+                raise  # another import failed: show its error
             raise MissingExtraError(framework, framework) from None
 
 

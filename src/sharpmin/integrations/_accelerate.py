@@ -1,4 +1,4 @@
-"""Accelerate: `SAMBackward` stands where a loop had `accelerator.backward(loss)`."""
+"""Accelerate: `SAMBackward` replaces `accelerator.backward(loss)` in a loop."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import Tensor
 from sharpmin.optim import SAM
 
 from ._batch import own
-from ._window import Window, demand_backend, demand_scope, find_sam
+from ._window import MicroBatches, find_sam, require_backend, require_scope
 
 
 class SAMBackward:
-    """Forward and backward of a batch in an Accelerate loop; with the last micro-batch of a step, the second pass over all.
+    """Forward and backward of a batch in an Accelerate loop; after a step's last micro-batch, the second pass over all.
 
-    Everything else is the loop as before: `accumulate`, clipping, step, scheduler, `zero_grad`, `save_state`. If the SAM has no
+    The rest of the loop is unchanged: `accumulate`, clipping, step, scheduler, `zero_grad`, `save_state`. If the SAM has no
     `model`, it gets this one, so buffers move once a step. Parameters of the model that this SAM does not train keep the
     gradient of the first pass.
 
@@ -25,8 +25,8 @@ class SAMBackward:
         accelerator: the `accelerate.Accelerator`.
         optimizer: a `sharpmin.SAM`, prepared by the accelerator.
         model: the prepared model.
-        loss_fn: called with the model and a batch; returns the loss. It runs twice a batch: what it logs or counts, it does
-            so twice, unless it asks `second_pass`.
+        loss_fn: called with the model and a batch; returns the loss. It runs twice a batch; if it logs or counts,
+            let it check `second_pass`.
 
     Attributes:
         sam: the SAM itself, for `backward.sam.last`. Under fp16 `last.stepped` says whether a step was made: on an
@@ -57,19 +57,19 @@ class SAMBackward:
                 f"SAMBackward: optimizer={type(optimizer).__name__} holds no SAM; "
                 "give accelerator.prepare(sharpmin.SAM(base, rho=0.05))"
             )
-        demand_backend(accelerator, "SAMBackward")
-        demand_scope(found, "SAMBackward")
+        require_backend(accelerator, "SAMBackward")
+        require_scope(found, "SAMBackward")
         self.sam = found
         self._accelerator, self._model, self._loss_fn = accelerator, model, loss_fn
-        self._window = Window("SAMBackward")
+        self._window = MicroBatches("SAMBackward")
 
     @property
     def second_pass(self) -> bool:
-        """Whether the second pass is running: a `loss_fn` that keeps statistics leaves them alone then."""
+        """Whether the second pass is running, in which a `loss_fn` should not log or count."""
         return self._window.second
 
     def __call__(self, batch: Any) -> Tensor:
-        """Leave the gradient that the optimizer needs, after both passes if it steps now.
+        """Run forward and backward, and the second pass if the optimizer steps now, and leave its gradient.
 
         Returns:
             The loss at w, detached.

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA): which layers of a model have one, and the weights that it would have with them merged."""
+"""Low-rank adapters (LoRA): the layers of a model that have one, and their merged weights."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Adapter:
 
 
 Adapted = nn.Module | Sequence[Adapter]
-"""A model with adapters by PEFT, or the adapters of layers that somebody has written."""
+"""A model with adapters by PEFT, or a list of adapters of the user's own layers."""
 
 
 def is_conv1d(base: nn.Module) -> bool:
@@ -80,7 +80,7 @@ def merged(adapters: Sequence[Adapter]) -> Tensor:
 
 
 def merged_weights(model: Adapted) -> dict[str, Tensor]:
-    """W + s B A of every layer with an adapter, as copies: what training moves, and what SAM on A and B perturbs.
+    """Copies of the merged weight W + s B A of every layer with an adapter.
 
     SAM's perturbation e = (e_A, e_B) of an adapter moves the merged weight by
 
@@ -99,7 +99,7 @@ def merged_weights(model: Adapted) -> dict[str, Tensor]:
         Name of the layer (its number in a list) -> the merged weight, of shape (m, n).
 
     Raises:
-        TypeError, ValueError: if the model has no adapters, or such as have no merged weight W + s B A (DoRA, embeddings,
+        TypeError, ValueError: if the model has no adapters, or adapters without a merged weight W + s B A (DoRA, embeddings,
             convolutions, quantized weights); if they are merged already, or disabled.
 
     >>> layer, a, b = nn.Linear(2, 2, bias=False), torch.tensor([[1.0, 0.0]]), torch.zeros(2, 1)
@@ -132,7 +132,7 @@ def adapted_layers(model: Adapted, owner: str) -> dict[str, list[Adapter]]:
 
 
 def _by_peft(name: str, layer: Any, owner: str) -> list[Adapter]:
-    """The active adapters of a layer as PEFT makes it; none if it is another layer."""
+    """The active adapters of a LoRA layer of PEFT; empty for other layers."""
     if not all(hasattr(layer, part) for part in ("base_layer", "lora_A", "lora_B", "scaling", "active_adapters")):
         return []
     embedding = getattr(layer, "lora_embedding_A", {})

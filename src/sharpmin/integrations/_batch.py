@@ -1,4 +1,4 @@
-"""A batch that is read twice: each pass has containers of its own, and the tensors must be the same in both."""
+"""A batch for two passes: each gets its own containers, and the tensors must not change in between."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def own(batch: Any) -> Any:
-    """A batch from which a training step may pop entries; the tensors are shared.
+    """Copy the containers of a batch, so that a training step may pop entries; the tensors are shared.
 
     >>> batch = {"x": [1, 2], "y": {"z": 3}}
     >>> other = own(batch)
@@ -29,7 +29,7 @@ def own(batch: Any) -> Any:
     return batch
 
 
-class Seen:
+class BatchSnapshot:
     """The tensors of a batch before its first pass.
 
     Args:
@@ -39,18 +39,18 @@ class Seen:
     def __init__(self, batch: Any):
         self._versions = [(name, t, t._version) for name, t in _tensors(batch, "batch") if not t.is_inference()]
 
-    def demand_unchanged(self, user: str) -> None:
-        """Refuse to read again what has been written to in the meantime.
+    def require_unchanged(self, user: str) -> None:
+        """Raise if a tensor of the batch was written to since.
 
         Raises:
             ValueError: if a tensor was changed in place.
 
         >>> import torch
         >>> x = torch.ones(2, 3)
-        >>> seen = Seen({"x": [x]})
-        >>> seen.demand_unchanged("LightningSAM")
+        >>> seen = BatchSnapshot({"x": [x]})
+        >>> seen.require_unchanged("LightningSAM")
         >>> _ = x.mul_(2)
-        >>> seen.demand_unchanged("LightningSAM")
+        >>> seen.require_unchanged("LightningSAM")
         Traceback (most recent call last):
             ...
         ValueError: LightningSAM: batch['x'][0] of shape (2, 3) was changed in place after its first pass began, ...
@@ -65,7 +65,7 @@ class Seen:
 
 
 def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor, with the way to it."""
+    """Every tensor, with its path in the batch."""
     if isinstance(value, Tensor):
         yield name, value
     elif isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Flat-LoRA: the loss at merged weights with noise, which comes from a seed and is never stored, in one pass a step."""
+"""Flat-LoRA: the loss at merged weights plus noise that is generated from a seed and never stored; one pass a step."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OWNER = "flat_lora"
 
 @contextmanager
 def flat_lora(model: Adapted, sigma: float, *, seed: int) -> Iterator[None]:
-    """The block of a pass at W + s B A + eps, eps a Gaussian whose rows are as long as those of the merged weight, by sigma.
+    """A block for a pass at W + s B A + eps, with Gaussian eps whose rows have sigma times the norm of the merged weight's.
 
     ```
     W' = W + s B A, of shape (m, n)          eps_ij = sigma / sqrt(n) ||W'_i|| z_ij,     z_ij ~ N(0, 1), from the seed
@@ -44,7 +44,7 @@ def flat_lora(model: Adapted, sigma: float, *, seed: int) -> Iterator[None]:
 
     Raises:
         TypeError, ValueError: as in `merged_weights`; also if a frozen weight is not frozen, or a number is out of range.
-        PhaseError: inside another such block, or where the forward of a layer was replaced by somebody else.
+        PhaseError: inside another such block, or if the forward of a layer was replaced already.
 
     Source: Li, He, Li, Wang, Shang & Huang, Flat-LoRA: Low-Rank Adaptation over a Flat Loss Landscape, 2025, ICML,
     arXiv:2409.14396.
@@ -97,14 +97,14 @@ def _row_scale(whole: Tensor) -> Tensor:
 
 
 class _Noisy:
-    """The forward of a linear layer whose weight has noise: the same at every call, and made anew each time."""
+    """The forward of a linear layer with noise on its weight, generated from the seed at every call."""
 
     def __init__(self, base: nn.Module, scale: Tensor, seed: int):
         self._base, self._scale, self._seed = base, scale, seed
 
     def __call__(self, input: Tensor) -> Tensor:
-        """What the layer makes of its input."""
-        out: Tensor = _Linear.apply(input, self._base.bias, self)  # type: ignore[no-untyped-call]
+        """Return the layer's output."""
+        out: Tensor = _NoisyLinear.apply(input, self._base.bias, self)  # type: ignore[no-untyped-call]
         return out
 
     @torch.no_grad()
@@ -116,8 +116,8 @@ class _Noisy:
         return z.mul_(self._scale).add_(w).to(w.dtype)
 
 
-class _Linear(torch.autograd.Function):
-    """x (W + eps)^T + bias, which makes W + eps again for its backward pass instead of keeping it."""
+class _NoisyLinear(torch.autograd.Function):
+    """x (W + eps)^T + bias; the backward pass computes W + eps again instead of storing it."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, noisy: _Noisy) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 from sharpmin.optim._effects.rng import RandomState
 from sharpmin.optim.sam import SAM
 
-from ._batch import Seen, own
+from ._batch import BatchSnapshot, own
 from ._model import give_model, parameters, rest_kept
 from ._torchmetrics import kept
 
@@ -29,20 +29,20 @@ _LOGS = ("log", "log_dict")
 
 
 @dataclass
-class _MicroBatch:
-    """One call of `training_step`, to be made again.
+class _TrainingStep:
+    """One call of `training_step`, to be repeated in the second pass.
 
     Attributes:
-        args: what it was called with.
-        kwargs: the same by name.
+        args: its arguments.
+        kwargs: its keyword arguments.
         seen: the tensors in both.
-        random: the random state that it started from.
-        loss: what came out; None if the step was skipped.
+        random: the random state at its start.
+        loss: its loss; None if it skipped the batch.
     """
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    seen: Seen
+    seen: BatchSnapshot
     random: RandomState
     loss: Tensor | None = None
 
@@ -63,12 +63,12 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
     stepped with, not to the ascent. Gradients are reduced over the ranks once a pass. If the SAM has no `model`, it gets the
     LightningModule; parameters of it that SAM does not train keep the gradient of the first pass.
 
-    `training_step` itself runs twice a batch, and so do `on_before_backward` and `on_after_backward`. What it does besides,
-    such as appending to a list of its own, or writing to `self.logger` directly, happens twice, unless it asks `second_pass`.
+    `training_step` itself runs twice a batch, and so do `on_before_backward` and `on_after_backward`. Other effects,
+    such as appending to a list or writing to `self.logger`, happen twice unless it checks `second_pass`.
     It is called again with the same batch; what `on_train_batch_start` left in the module stays that of the last micro-batch.
 
     Attributes:
-        second_pass: whether the second pass is being made.
+        second_pass: whether the second pass is running.
 
     Raises:
         TypeError: when training starts, if `configure_optimizers` returned no `sharpmin.SAM`, or `training_step` takes a
@@ -79,16 +79,16 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
             place between its two passes.
     """
 
-    makes_second_pass = True  # how `SAM.step` knows it
+    makes_second_pass = True  # the mark by which `SAM.step` recognises the callback
 
     def __init__(self) -> None:
         self.second_pass = False
         self._sam: SAM | None = None
-        self._window: list[_MicroBatch] = []
+        self._window: list[_TrainingStep] = []
         self._detach: Callable[[], None] = _nothing
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find the SAM, refuse what cannot be right, and listen to every `training_step` from now on."""
+        """Find the SAM, refuse unsupported set-ups, and wrap `training_step`."""
         sam = _the_sam(trainer, pl_module)
         give_model(sam, pl_module)
         self._sam, self._window = sam, []
@@ -97,21 +97,21 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
         own["training_step"] = lambda *args, **kwargs: self._listen(call, args, kwargs)
 
     def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        """The gradients of earlier micro-batches go; the one whose forward has just been made stays."""
+        """Forget earlier micro-batches, whose gradients are cleared, but not the one whose forward has just run."""
         del self._window[:-1]
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        """Make the second pass, over the micro-batches whose gradients are in place."""
+        """Run the second pass over the micro-batches whose gradients are accumulated."""
         window, self._window = self._window, []
         sam, scaler = self._sam, getattr(trainer.precision_plugin, "scaler", None)
         if sam is None or optimizer is not sam or not _comes_to_a_step(window, scaler):
             return
         if not sam.ascent.needs_clean:
-            _demand_one_pass(sam, trainer, scaler)
+            _require_one_pass(sam, trainer, scaler)
             return
         window = [micro for micro in window if micro.loss is not None]
         for micro in window:
-            micro.seen.demand_unchanged("LightningSAM")
+            micro.seen.require_unchanged("LightningSAM")
         after = RandomState(parameters(sam))
         try:
             with torch.enable_grad(), sam.perturbed(scaler), self._apart(pl_module, sam):
@@ -124,17 +124,17 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
             after.put_back()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let go of the strategy, and say so if SAM has never climbed."""
+        """Unwrap `training_step`, and warn if no step was perturbed."""
         if self._sam is not None:
             self._sam._passes.warn_idle("LightningSAM")
         self._release()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let go of the strategy."""
+        """Unwrap `training_step`."""
         self._release()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let go of the strategy."""
+        """Unwrap `training_step`."""
         self._release()
 
     def _release(self) -> None:
@@ -142,10 +142,12 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
         self._detach, self._sam, self._window = _nothing, None, []
 
     def _listen(self, call: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Call `training_step`; in the first pass, keep what it takes to call it again."""
+        """Call `training_step`; in the first pass, store the call."""
         if self.second_pass or self._sam is None:
             return call(*args, **kwargs)
-        micro = _MicroBatch(own(args), own(kwargs), Seen([*args, *kwargs.values()]), RandomState(parameters(self._sam)))
+        micro = _TrainingStep(
+            own(args), own(kwargs), BatchSnapshot([*args, *kwargs.values()]), RandomState(parameters(self._sam))
+        )
         output = call(*args, **kwargs)
         loss = _loss(output)
         micro.loss = loss if loss is None else loss.detach()
@@ -154,7 +156,7 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
 
     @contextmanager
     def _apart(self, pl_module: LightningModule, sam: SAM) -> Iterator[None]:
-        """The second pass leaves no trace in logs and metrics."""
+        """Context of the second pass: no logs, and metrics are restored."""
         own = vars(pl_module)
         before = {name: own[name] for name in _LOGS if name in own}
         own.update(dict.fromkeys(_LOGS, _nothing))
@@ -170,7 +172,7 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
-    """In place of `self.log` during the second pass."""
+    """Replaces `self.log` during the second pass."""
 
 
 def _loss(output: Any) -> Tensor | None:
@@ -184,7 +186,7 @@ def _mean(losses: list[Any]) -> Tensor | None:
     return torch.stack(there).mean() if there else None
 
 
-def _again(trainer: Trainer, sam: SAM, micro: _MicroBatch, last: bool) -> Tensor | None:
+def _again(trainer: Trainer, sam: SAM, micro: _TrainingStep, last: bool) -> Tensor | None:
     """Forward and backward of one micro-batch at the perturbed weights; only the last one is reduced over the ranks."""
     strategy = trainer.strategy
     micro.random.put_back()
@@ -197,19 +199,19 @@ def _again(trainer: Trainer, sam: SAM, micro: _MicroBatch, last: bool) -> Tensor
 
 
 def _unsynced(strategy: Any) -> AbstractContextManager[Any]:
-    """What keeps gradients on their rank, where there are ranks."""
+    """The strategy's `no_sync` context, or an empty one without ranks."""
     block = getattr(strategy, "block_backward_sync", nullcontext)
     context: AbstractContextManager[Any] = block()
     return context
 
 
-def _comes_to_a_step(window: list[_MicroBatch], scaler: Any) -> bool:
-    """Whether there is a gradient; under a scaler Lightning takes no step if the last batch was skipped."""
+def _comes_to_a_step(window: list[_TrainingStep], scaler: Any) -> bool:
+    """Whether Lightning will step: some batch has a loss, under a scaler the last one."""
     return any(micro.loss is not None for micro in window) and (scaler is None or window[-1].loss is not None)
 
 
 def _the_sam(trainer: Trainer, pl_module: LightningModule) -> SAM:
-    """The optimizer of this run, if the callback can serve it."""
+    """The SAM of this run; raises if the callback does not support the set-up."""
     if not pl_module.automatic_optimization:
         raise ValueError(
             "LightningSAM: this module optimizes manually (automatic_optimization=False), where the loop makes the second pass "
@@ -245,10 +247,10 @@ def _check_strategy(strategy: Any, sam: SAM) -> None:
         )
 
 
-def _demand_one_pass(sam: SAM, trainer: Trainer, scaler: Any) -> None:
-    """An ascent of one pass climbs before the first gradient, inside `step`: that must be the only forward of the step."""
+def _require_one_pass(sam: SAM, trainer: Trainer, scaler: Any) -> None:
+    """Check that a step has one forward pass if the ascent needs no first gradient, since it perturbs inside `step`."""
     if trainer.accumulate_grad_batches > 1 or scaler is not None:
         raise ValueError(
-            f"LightningSAM: {sam.ascent!r} climbs before its only pass, so all of it must happen inside one step; use "
+            f"LightningSAM: {sam.ascent!r} perturbs before its only pass, so a step must have one micro-batch; use "
             "accumulate_grad_batches=1 without 16-mixed, or optimize manually"
         )

@@ -1,4 +1,4 @@
-"""The model that a framework trains, which SAM must know to take care of buffers and of other parameters' gradients."""
+"""Gives SAM the model that a framework trains, for its buffers and its other parameters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def parameters(sam: SAM) -> Iterator[Tensor]:
 
 
 def give_model(sam: SAM, model: nn.Module) -> None:
-    """Let a SAM that was given no model know the one that it trains.
+    """Set `model` of a SAM that was made without it.
 
     >>> import torch
     >>> net = nn.Linear(1, 1)
@@ -34,7 +34,7 @@ def give_model(sam: SAM, model: nn.Module) -> None:
 
 @contextmanager
 def rest_kept(model: nn.Module, sam: SAM) -> Iterator[None]:
-    """Around a second pass: what SAM does for the parameters of its own model, for those that are only in a larger one.
+    """Context of a second pass: keep the gradients of parameters of `model` that are outside SAM's own model.
 
     >>> import torch
     >>> a, b = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)

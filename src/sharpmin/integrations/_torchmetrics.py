@@ -1,6 +1,6 @@
-"""Metrics that count once a step: what the second pass does to the torchmetrics of a module is undone.
+"""Restores the torchmetrics of a module after the second pass, so that they count once a step.
 
-Their states are no buffers, so SAM's own care for buffers does not reach them.
+Their states are no buffers, so SAM does not restore them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ torchmetrics = optional("torchmetrics", extra="lightning")
 
 @contextmanager
 def kept(model: nn.Module) -> Iterator[None]:
-    """Every `torchmetrics.Metric` in `model` comes out as it went in, with the same tensors and lists.
+    """A block after which every `torchmetrics.Metric` in `model` is restored, with the same tensors and lists.
 
     Raises:
         MissingExtraError: without torchmetrics.
@@ -43,7 +43,7 @@ def kept(model: nn.Module) -> Iterator[None]:
 
 
 def _copy(value: Any) -> Any:
-    """A copy of what an update may change in place; everything else can only be replaced."""
+    """Copy lists and tensors, which an update may change in place; other values are returned as they are."""
     if isinstance(value, Tensor):
         return value.detach().clone()
     return list(value) if isinstance(value, list) else None

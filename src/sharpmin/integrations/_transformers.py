@@ -1,4 +1,4 @@
-"""The Hugging Face Trainer: `SAMTrainerMixin` gives its training step the second pass, and its optimizer the SAM around it."""
+"""The Hugging Face Trainer: `SAMTrainerMixin` adds SAM around its optimizer and the second pass to its training step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sharpmin.core.errors import MissingExtraError, PhaseError
 from sharpmin.optim import SAM
 
 from ._batch import own
-from ._window import Window, demand_backend, demand_scope, find_sam
+from ._window import MicroBatches, find_sam, require_backend, require_scope
 
 _NAME = "SAMTrainerMixin"
 _RANK = (
@@ -25,7 +25,7 @@ _IN_BACKWARD = ("LayerWiseDummyOptimizer", "Lomo", "AdaLomo")
 
 
 class SAMTrainerMixin:
-    """Trains with SAM in a Hugging Face Trainer: `class MyTrainer(SAMTrainerMixin, Trainer)`, and nothing else changes.
+    """Trains with SAM in a Hugging Face Trainer: `class MyTrainer(SAMTrainerMixin, Trainer)`.
 
     The training step of the last micro-batch before an optimizer step makes the second pass over all micro-batches of that
     step, each with its random numbers, then leaves the Trainer to clip, step, schedule, log and save. The loss it reports is
@@ -82,14 +82,14 @@ class SAMTrainerMixin:
         if sam is not None and sam.get("scope") == "rank":
             raise ValueError(_RANK)
         self._sam_keywords = sam
-        self._window, self._window_of = Window(_NAME, torch.sum), None
+        self._window, self._window_of = MicroBatches(_NAME, torch.sum), None
         super().__init__(*args, **kwargs)
         given = find_sam(self.optimizer)
         if given is not None and sam is not None:
-            raise TypeError("SAMTrainerMixin: optimizers= holds a SAM already, and sam= asks for another; give one of the two")
+            raise TypeError("SAMTrainerMixin: optimizers= holds a SAM already, and sam= would add another; give one of them")
         if given is not None and given.scope == "rank":
             raise ValueError(_RANK)
-        demand_backend(self.accelerator, _NAME)
+        require_backend(self.accelerator, _NAME)
 
     @property
     def sam(self) -> SAM:
@@ -107,11 +107,11 @@ class SAMTrainerMixin:
 
     @property
     def second_pass(self) -> bool:
-        """Whether the second pass is running: a `compute_loss` that keeps statistics leaves them alone then."""
+        """Whether the second pass is running, in which a `compute_loss` should not log or count."""
         return self._window.second
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
-        """The Trainer's optimizer, in a SAM unless it is one."""
+        """Make the Trainer's optimizer, wrapped in a SAM unless it is one."""
         parent: Any = super()
         optimizer = parent.create_optimizer(*args, **kwargs)
         if type(optimizer).__name__ in _IN_BACKWARD:
@@ -125,17 +125,17 @@ class SAMTrainerMixin:
         return self.optimizer
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
-        """The Trainer's, which says at its end if SAM has never climbed."""
+        """Train as the Trainer does, and warn at the end if no step was perturbed."""
         parent: Any = super()
         done = parent.train(*args, **kwargs)
         self.sam._passes.warn_idle(_NAME)
         return done
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-        """The Trainer's training step, and on the last micro-batch of a step the second pass over all of them."""
-        if self._window_of is not self.state:  # a new run: what an interrupted one has left is void, in shards too
-            self._window, self._window_of = Window(_NAME, torch.sum), self.state
-            demand_scope(self.sam, _NAME)
+        """Run the Trainer's training step, and on a step's last micro-batch the second pass over all of them."""
+        if self._window_of is not self.state:  # a new run: drop the micro-batches of an interrupted one
+            self._window, self._window_of = MicroBatches(_NAME, torch.sum), self.state
+            require_scope(self.sam, _NAME)
         parent: Any = super()
         step = parent.training_step
         return self._window.take(
@@ -149,14 +149,14 @@ class SAMTrainerMixin:
         )
 
     def log(self, *args: Any, **kwargs: Any) -> None:
-        """The Trainer's `log`, silent in the second pass."""
+        """Log as the Trainer does, but not in the second pass."""
         parent: Any = super()
         if not self.second_pass:
             parent.log(*args, **kwargs)
 
     @contextmanager
     def _held(self, model: Any, last: bool) -> Iterator[None]:
-        """What the Trainer's loop puts around a micro-batch, again for the second pass."""
+        """The context that the Trainer's loop puts around a micro-batch, for the second pass."""
         accelerator = self.accelerator
         accelerator.sync_gradients = last
         if last or accelerator.gradient_state.plugin_kwargs.get("sync_each_batch", False):

@@ -1,4 +1,4 @@
-"""Both passes of every micro-batch, in loops where a framework owns backward and step: what Trainer and Accelerate share."""
+"""Both passes of every micro-batch of a step, for frameworks that call backward and step: Trainer and Accelerate."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sharpmin.optim._effects.rng import RandomState
 from sharpmin.optim._numeric.shards import any_sharded
 from sharpmin.optim._scope import reduces
 
-from ._batch import Seen
+from ._batch import BatchSnapshot
 from ._model import give_model, parameters, rest_kept
 
 Run = Callable[[], Any]
 """Forward and backward of one micro-batch; returns its loss."""
 
 Hold = Callable[[bool], AbstractContextManager[Any]]
-"""Called with whether a micro-batch is the last of its step: the context in which its gradients are reduced, or not yet."""
+"""A function of whether a micro-batch is the last of its step: the context in which its gradients sync, or do not."""
 
 _FOREIGN = {
     "DEEPSPEED": "its engine owns backward and step, and offers no gradient between them",
@@ -32,7 +32,7 @@ _FOREIGN = {
 
 @dataclass
 class _MicroBatch:
-    """One micro-batch, to be run again.
+    """One micro-batch, to be repeated in the second pass.
 
     Attributes:
         run: see `Run`.
@@ -42,17 +42,17 @@ class _MicroBatch:
     """
 
     run: Run
-    seen: Seen
+    seen: BatchSnapshot
     random: RandomState
     loss: Any = None
 
 
-class Window:
-    """The micro-batches since the last step, each with the random state that its first pass started from.
+class MicroBatches:
+    """The micro-batches since the last step, each with the random state at the start of its first pass.
 
     Args:
-        user: whose it is, for messages.
-        total: the loss of a step from those of its micro-batches.
+        user: the name of the integration, for messages.
+        total: computes the loss of a step from those of its micro-batches.
 
     Attributes:
         second: whether a second pass is running.
@@ -64,12 +64,12 @@ class Window:
         self._kept: list[_MicroBatch] = []
 
     def take(self, sam: SAM, run: Run, batch: Any, *, model: Any, scaler: Any, last: bool, hold: Hold) -> Any:
-        """One micro-batch, and with the `last` one of a step the second pass over all of them.
+        """Run one micro-batch, and after the `last` one of a step the second pass over all of them.
 
         Args:
             sam: the optimizer.
-            run: is called again for the second pass, so it must not use its batch up.
-            batch: what it runs on.
+            run: forward and backward; called again for the second pass, so it must not consume its batch.
+            batch: the batch that `run` uses.
             model: as the framework prepared it, for `no_sync()`.
             scaler: the loss scaler, or None.
             last: whether `sam` steps after this micro-batch.
@@ -84,11 +84,11 @@ class Window:
         give_model(sam, model)
         if not sam.ascent.needs_clean:
             return _only_pass(sam, run, scaler)
-        micro = _MicroBatch(run, Seen(batch), RandomState(parameters(sam)))
+        micro = _MicroBatch(run, BatchSnapshot(batch), RandomState(parameters(sam)))
         if sam.scope == "microbatch":
             return self._alone(sam, micro, model, scaler)
         if self._kept and _blank(sam):
-            self._kept = []  # somebody gave the step up
+            self._kept = []  # the step was aborted
         with sam.clean():
             micro.loss = run()
         self._kept.append(micro)
@@ -97,15 +97,15 @@ class Window:
         return micro.loss
 
     def _again(self, sam: SAM, model: Any, scaler: Any, hold: Hold) -> None:
-        """The second pass over the whole window, in its order, with its random numbers."""
+        """Run the second pass over all micro-batches in their order, with their random numbers."""
         window, self._kept = self._kept, []
         if not sam.needs_second_pass:
             return
         for micro in window:
-            micro.seen.demand_unchanged(self._user)
+            micro.seen.require_unchanged(self._user)
         losses = []
         with self._marked(model, sam), sam.perturbed(scaler):
-            if not sam.needs_second_pass:  # by the first gradient
+            if not sam.needs_second_pass:  # decided by the first gradient
                 return
             for micro in window:
                 micro.random.put_back()
@@ -115,18 +115,18 @@ class Window:
 
     def _alone(self, sam: SAM, micro: _MicroBatch, model: Any, scaler: Any) -> Any:
         """Scope "microbatch": both passes at once; the surrounding loop holds the reduction of the second."""
-        if reduces(model):  # the one in DistributedDataParallel: SAM must know where gradients are reduced
+        if reduces(model):  # the DDP model, since SAM must know where gradients are reduced
             sam.model = model
         with sam.clean():
             loss = micro.run()
         if sam.needs_second_pass:
-            micro.seen.demand_unchanged(self._user)
+            micro.seen.require_unchanged(self._user)
             with self._marked(model, sam), sam.perturbed(scaler):
                 micro.run()
         return loss
 
     def _record(self, sam: SAM, clean: Sequence[Any], perturbed: Sequence[Any]) -> None:
-        """The losses of the step, for `last` and whoever watches."""
+        """Record the losses of the step, for `last` and watchers."""
         both = {"clean_loss": clean, "perturbed_loss": perturbed}
         sam._passes.state.record |= {name: self._total(torch.stack(tuple(losses))) for name, losses in both.items()}
 
@@ -141,7 +141,7 @@ class Window:
 
 
 def _blank(sam: SAM) -> bool:
-    """Whether the gradients of earlier micro-batches are gone; sharded ones are out of sight until they are reduced."""
+    """Whether the accumulated gradients were cleared; never true if sharded, since unreduced gradients are not visible."""
     return not any(p.grad is not None for p in parameters(sam)) and not any_sharded(parameters(sam))
 
 
@@ -149,20 +149,20 @@ def _only_pass(sam: SAM, run: Run, scaler: Any) -> Any:
     """A single-pass ascent: e is the same for every micro-batch of a step, so each has a block of its own."""
     before = [(p, p.grad) for p in parameters(sam)]
     with sam.perturbed(scaler):
-        for p, grad in before:  # the block starts without gradients; this one goes on accumulating
+        for p, grad in before:  # the block starts without gradients, but this micro-batch accumulates
             p.grad = grad
         return run()
 
 
 def find_sam(optimizer: Any) -> SAM | None:
-    """The SAM in what a framework has wrapped around it, if there is one."""
+    """The SAM inside a framework's wrapper, or None."""
     while optimizer is not None and not isinstance(optimizer, SAM):
         optimizer = getattr(optimizer, "optimizer", None)
     return optimizer
 
 
-def demand_backend(accelerator: Any, user: str) -> None:
-    """Refuse the backends under which no second pass can be right.
+def require_backend(accelerator: Any, user: str) -> None:
+    """Refuse the backends that allow no second pass.
 
     Raises:
         ValueError: under DeepSpeed, Megatron-LM, XLA, FSDP 1 or context parallelism.
@@ -172,8 +172,8 @@ def demand_backend(accelerator: Any, user: str) -> None:
         raise ValueError(f"{user}: no second pass is possible under {kind}: {_FOREIGN[kind]}; use DDP or FSDP2")
     if kind == "FSDP" and not accelerator.is_fsdp2:
         raise ValueError(
-            f"{user}: under FSDP version 1 the parameters are pieces that do not say so, and every rank would climb by a norm "
-            "of its own; set fsdp_version=2"
+            f"{user}: under FSDP version 1 the parameters do not show that they are shards, so every rank would use its own "
+            "norm; set fsdp_version=2"
         )
     if getattr(getattr(accelerator, "parallelism_config", None), "cp_enabled", False):
         raise ValueError(
@@ -182,8 +182,8 @@ def demand_backend(accelerator: Any, user: str) -> None:
         )
 
 
-def demand_scope(sam: SAM, user: str) -> None:
-    """Refuse scope "microbatch" where the gradients of one micro-batch cannot be had.
+def require_scope(sam: SAM, user: str) -> None:
+    """Refuse scope "microbatch" if the gradients of one micro-batch are not accessible.
 
     Raises:
         ValueError: with sharded parameters.

@@ -20,7 +20,7 @@ from ._effects.report import detached
 from ._gradients import accumulate, kept
 from ._numeric.sums import sum_of_squares
 from ._passes import Passes
-from ._plan import Plan, plan, would_climb
+from ._plan import StepPlan, plan, would_climb
 from ._scaling import refuse_scaler_step
 from ._state import Phase
 from ._stepping import descend
@@ -161,7 +161,7 @@ def _run_closure(passes: Passes, closure: Callable[[], Any], opt: Optimizer) -> 
     return loss
 
 
-def _block(passes: Passes, opt: Optimizer, ahead: Plan | None = None) -> PerturbedBlock:
+def _block(passes: Passes, opt: Optimizer, ahead: StepPlan | None = None) -> PerturbedBlock:
     """Perturb on entry and restore on exit; `ahead` is a plan that has been made already."""
     made = ahead
     return PerturbedBlock(

@@ -101,7 +101,7 @@ class FunctionalLoss:
             self._begin()
             value, v = output_gradient(self._loss_fn, logits, args, kwargs, _OWNER)
             self._kept.append(_Batch(v, [(t, _writes(t)) for t in rest]))
-        loss: Tensor = _Linear.apply(logits, value, v)  # type: ignore[no-untyped-call]
+        loss: Tensor = _LossWithGradient.apply(logits, value, v)  # type: ignore[no-untyped-call]
         return loss
 
     def _begin(self) -> None:
@@ -188,7 +188,7 @@ def _writes(value: object) -> int:
     return value._version if isinstance(value, Tensor) and not value.is_inference() else 0
 
 
-class _Linear(torch.autograd.Function):
+class _LossWithGradient(torch.autograd.Function):
     """A loss with the given value whose gradient in the logits is v."""
 
     @staticmethod

@@ -16,7 +16,7 @@ from ._effects.hooks import IN_HOOK
 from ._groups import Groups
 from ._scaling import enabled
 from ._settings import Settings
-from ._state import State
+from ._state import SAMState
 
 LEAST_GAIN = 0.9
 MANY = 3  # second passes without a step before the warning
@@ -115,7 +115,7 @@ def graph(base: object, which: str) -> str:
     )
 
 
-def _warn(state: State, kind: str, text: str) -> None:
+def _warn(state: SAMState, kind: str, text: str) -> None:
     """Warn once for each kind of warning and optimizer."""
     if kind not in state.memory.warned:
         state.memory.warned = {*state.memory.warned, kind}
@@ -133,7 +133,7 @@ def _to_user() -> int:
 _OURS = (os.path.dirname(__file__), os.path.dirname(torch.__file__), contextlib.__file__)
 
 
-def warn_of_rounding(state: State, gain: float | None, rounding: str) -> None:
+def warn_of_rounding(state: SAMState, gain: float | None, rounding: str) -> None:
     """Warn that rounding of the weights loses most of the perturbation."""
     if gain is not None and gain < LEAST_GAIN and rounding != "stochastic":
         _warn(
@@ -144,7 +144,7 @@ def warn_of_rounding(state: State, gain: float | None, rounding: str) -> None:
         )
 
 
-def warn_skipped(state: State, step: int) -> None:
+def warn_skipped(state: SAMState, step: int) -> None:
     """Warn that a step was skipped; not under a loss scaler, which finds its scale by skipped steps."""
     if state.step.scaling is None:
         which = "first" if state.step.nonfinite else "second"
@@ -157,7 +157,7 @@ def warn_skipped(state: State, step: int) -> None:
         )
 
 
-def warn_idle(state: State, groups: Groups, owner: str) -> None:
+def warn_idle(state: SAMState, groups: Groups, owner: str) -> None:
     """Warn, at the end of a run in which no step was perturbed, unless rho is the number 0."""
     steps, radii = groups.count(), groups.radii()
     if steps and not groups.climbed() and any(isinstance(rho, RhoSchedule) or rho != 0 for rho in radii):
@@ -171,7 +171,7 @@ def warn_idle(state: State, groups: Groups, owner: str) -> None:
         )
 
 
-def warn_needless_pass(state: State) -> None:
+def warn_needless_pass(state: SAMState) -> None:
     """Warn that a second pass ran although the schedule of rho gave 0 after the first pass."""
     _warn(
         state,
@@ -184,7 +184,7 @@ def warn_needless_pass(state: State) -> None:
     )
 
 
-def warn_unstepped(state: State, settings: Settings, scaler: Any) -> None:
+def warn_unstepped(state: SAMState, settings: Settings, scaler: Any) -> None:
     """Warn that second passes run without a following `step()`."""
     counts = settings.scope == "global" and not enabled(scaler)
     if counts and state.memory.unstepped >= MANY:

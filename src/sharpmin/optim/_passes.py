@@ -1,7 +1,7 @@
 """Base, settings and state of a SAM in one object, which proxies of the optimizer (Accelerate, Lightning) share.
 
 ```
-plan     first gradients -> Perturbation (groups, norm, radii) -> Outcome           _plan.py
+plan     first gradients -> Perturbation (groups, norm, radii) -> StepOutcome           _plan.py
 depart   Trip -> what the second pass must not change is set aside -> the weights move   _trip.py
 restore  the weights come back -> the gradient to descend along                      _trip.py
 descend  the base steps -> remember                                                  _stepping.py
@@ -29,7 +29,7 @@ from ._groups import Groups, check_earlier, check_group
 from ._protocols import Context
 from ._second_pass import Watcher
 from ._settings import Settings
-from ._state import State, require_unperturbed
+from ._state import SAMState, require_unperturbed
 
 
 class SecondPassCheck(Protocol):
@@ -44,7 +44,7 @@ class Passes:
 
     def __init__(self, groups: Groups, settings: Settings):
         self.groups, self.settings = groups, settings
-        self.state = State()
+        self.state = SAMState()
         self.watchers: list[Watcher] = []
         self.checks: list[ref[SecondPassCheck]] = []
 

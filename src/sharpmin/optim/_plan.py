@@ -24,19 +24,19 @@ from ._perturbation import Perturbation, PerturbedGroup, perturbed_groups
 from ._protocols import Context, ParameterState
 from ._scaling import Scaling, enabled
 from ._scope import require_shard_gradients
-from ._state import Outcome, outcome_of
+from ._state import StepOutcome, outcome_of
 
 
 @dataclass
-class Plan:
+class StepPlan:
     """What is decided between the passes: the perturbation, the outcome, and the first gradients."""
 
     perturbation: Perturbation
-    outcome: Outcome
+    outcome: StepOutcome
     first: Pairs
 
 
-def plan(passes: Passes, scaler: Any, key: Optimizer) -> Plan:
+def plan(passes: Passes, scaler: Any, key: Optimizer) -> StepPlan:
     """Decide perturbation and outcome from the first gradients. `key` is the object by which a scaler knows the optimizer."""
     passes.require_unperturbed("perturb()")
     refuse_capture(passes)
@@ -64,9 +64,9 @@ def plan(passes: Passes, scaler: Any, key: Optimizer) -> Plan:
     finite = not needs_clean or isinstance(norm, Tensor) or (math.isfinite(norm) and _others_finite(passes, perturbation))
     outcome = outcome_of(needs_clean=needs_clean, finite=finite, moves=perturbation.may_move, all_ranks=all_ranks)
     step.norms = step.norms + norm if isinstance(norm, Tensor) and not all_ranks else 0.0
-    step.nonfinite = step.nonfinite or outcome is Outcome.SKIP
+    step.nonfinite = step.nonfinite or outcome is StepOutcome.SKIP
     state.record |= perturbation.asked
-    return Plan(perturbation, outcome, first)
+    return StepPlan(perturbation, outcome, first)
 
 
 def _perturbation(passes: Passes, active: Active) -> Perturbation:

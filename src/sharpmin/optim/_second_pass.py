@@ -20,7 +20,7 @@ from ._protocols import Context
 from ._scaling import factor, scaled
 from ._scope import rank_and_world
 from ._settings import Settings
-from ._state import State
+from ._state import SAMState
 
 Watcher = Callable[[GradientPair], None]
 
@@ -31,7 +31,7 @@ def moves_of(weights: Sequence[Tensor], before: Sequence[Tensor]) -> Pairs:
 
 
 def descent_gradient(
-    state: State,
+    state: SAMState,
     settings: Settings,
     watchers: Sequence[Watcher],
     context: Context,
@@ -67,7 +67,7 @@ def descent_gradient(
     return list(zip(parameters, descent, strict=True))
 
 
-def one_pass_gradient(state: State, settings: Settings, context: Context, first: Pairs) -> Pairs:
+def one_pass_gradient(state: SAMState, settings: Settings, context: Context, first: Pairs) -> Pairs:
     """d = a g + b V on a step of one pass, with V the descent's state of each parameter."""
     parameters, clean = [p for p, _ in first], [g for _, g in first]
     a, b, after = settings.descent.coefficients(parameters, clean, None, state.memory.descent, context)
@@ -77,7 +77,7 @@ def one_pass_gradient(state: State, settings: Settings, context: Context, first:
 
 
 def _compare(
-    state: State,
+    state: SAMState,
     both: GradientPair,
     descent: Sequence[Tensor],
     moves: Pairs | None,
@@ -99,7 +99,7 @@ def _compare(
         step.finite = [(g, g._version) for g in both.perturbed]
 
 
-def _along(state: State, both: GradientPair, moves: Pairs | None) -> tuple[Scalar, Scalar]:
+def _along(state: SAMState, both: GradientPair, moves: Pairs | None) -> tuple[Scalar, Scalar]:
     """<D, e> and ||e||^2; without `moves` e is radius / ||g|| times g."""
     if moves is None:
         record = state.record

@@ -150,14 +150,14 @@ class Settings:
 T = TypeVar("T")
 
 
-class Setting(Generic[T]):
+class SettingAttribute(Generic[T]):
     """A descriptor for a setting of `SAM`: it can be set between two steps, and is checked as at construction."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
     @overload
-    def __get__(self, opt: None, owner: type) -> Setting[T]: ...
+    def __get__(self, opt: None, owner: type) -> SettingAttribute[T]: ...
 
     @overload
     def __get__(self, opt: object, owner: type) -> T: ...

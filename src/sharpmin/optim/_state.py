@@ -7,7 +7,7 @@
 | `Step` | by the first gradient of a step | by `base.step()`, `zero_grad()`, a load | what its micro-batches have accumulated |
 | `Trip` | by `perturb()` | by `restore()` or `abort()` | all that is needed to return from w + e |
 
-All of it is in one inner object, `State`, so that wrappers which re-class or proxy the optimizer share it instead of copying
+All of it is in one inner object, `SAMState`, so that wrappers which re-class or proxy the optimizer share it instead of copying
 it; and it holds no reference to the optimizer, so that the weights can be restored after the optimizer was garbage-collected.
 """
 
@@ -45,7 +45,7 @@ class Phase(Enum):
     READY = "ready"  # weights are w again, the gradient to step with is in place
 
 
-class Outcome(Enum):
+class StepOutcome(Enum):
     """What the step does after the first pass; decided by `outcome_of`."""
 
     ONLY_PASS = "the ascent needs no first pass: the weights move, and the step has one pass"
@@ -58,10 +58,10 @@ class Outcome(Enum):
     @property
     def needs_second(self) -> bool:
         """Whether the step needs another pass."""
-        return self not in (Outcome.REST, Outcome.SKIP)
+        return self not in (StepOutcome.REST, StepOutcome.SKIP)
 
 
-def outcome_of(*, needs_clean: bool, finite: bool, moves: bool, all_ranks: bool) -> Outcome:
+def outcome_of(*, needs_clean: bool, finite: bool, moves: bool, all_ranks: bool) -> StepOutcome:
     """The outcome, as a function of what is known between the passes.
 
     Args:
@@ -71,12 +71,12 @@ def outcome_of(*, needs_clean: bool, finite: bool, moves: bool, all_ranks: bool)
         all_ranks: whether other ranks may be perturbed when this one is not, so that all must make the second pass.
     """
     if not needs_clean:
-        return Outcome.ONLY_PASS
+        return StepOutcome.ONLY_PASS
     if not finite:
-        return Outcome.SPOIL if all_ranks else Outcome.SKIP
+        return StepOutcome.SPOIL if all_ranks else StepOutcome.SKIP
     if moves:
-        return Outcome.CLIMB
-    return Outcome.JOIN if all_ranks else Outcome.REST
+        return StepOutcome.CLIMB
+    return StepOutcome.JOIN if all_ranks else StepOutcome.REST
 
 
 @dataclass
@@ -171,7 +171,7 @@ class Trip:
         is_multiple_of_gradient: whether e is a known multiple of the first gradient of every parameter that has one.
     """
 
-    outcome: Outcome
+    outcome: StepOutcome
     first: Pairs | None = None
     start: list[tuple[Tensor, int]] = field(default_factory=list)
     hooked: Writes = field(default_factory=list)
@@ -210,7 +210,7 @@ class Trip:
 
 
 @dataclass
-class State:
+class SAMState:
     """The objects of all lifetimes, and the raw numbers of `opt.last`."""
 
     memory: Memory = field(default_factory=Memory)
@@ -282,7 +282,7 @@ class State:
         return {**self.__dict__, "step": step, "first": FirstPass(self.first.random)}
 
 
-def require_unperturbed(state: State, call: str) -> None:
+def require_unperturbed(state: SAMState, call: str) -> None:
     """Raise `PhaseError` if the weights are perturbed."""
     if state.trip is not None:
         raise PhaseError(

@@ -18,24 +18,24 @@ from ._gradients import Pairs, accumulate, have_graph, kept, poison_with_nan
 from ._numeric.rounding import StochasticRounding
 from ._passes import Passes
 from ._perturbation import Perturbation
-from ._plan import Plan
+from ._plan import StepPlan
 from ._scope import require_shard_gradients
 from ._second_pass import descent_gradient, moves_of
-from ._state import Outcome, Trip, require_unperturbed
+from ._state import StepOutcome, Trip, require_unperturbed
 
 
-def depart(passes: Passes, plan: Plan) -> None:
+def depart(passes: Passes, plan: StepPlan) -> None:
     """Move the weights to w + e, after storing what the second pass must not change."""
     state, outcome = passes.state, plan.outcome
     accumulated = state.step.accumulated
-    keeps = not outcome.needs_second or (outcome is Outcome.CLIMB and passes.keeps)
+    keeps = not outcome.needs_second or (outcome is StepOutcome.CLIMB and passes.keeps)
     trip = Trip(outcome, kept(plan.first) if keeps else None)
     trip.in_place = state.first.before is not None or (passes.settings.in_scope.in_place and not keeps)
     try:
         state.trip = trip  # before a weight moves, so that an interrupt from here on can restore it
         guard.mark_perturbed(state, passes.groups.base)
         _set_aside(passes, trip)
-        if outcome in (Outcome.CLIMB, Outcome.ONLY_PASS) and plan.perturbation.may_move:
+        if outcome in (StepOutcome.CLIMB, StepOutcome.ONLY_PASS) and plan.perturbation.may_move:
             _climb(passes, plan.perturbation, trip)
         _start_second(passes, plan, trip)
     except BaseException:
@@ -47,20 +47,20 @@ def depart(passes: Passes, plan: Plan) -> None:
         raise
 
 
-def _start_second(passes: Passes, plan: Plan, trip: Trip) -> None:
+def _start_second(passes: Passes, plan: StepPlan, trip: Trip) -> None:
     """Set the gradients at the start of the second pass: none, or under DDP the accumulated ones."""
     step, before = passes.state.step, passes.state.first.before
-    if trip.in_place and (plan.outcome is Outcome.SPOIL or _signals_by_nan(passes, plan)):
+    if trip.in_place and (plan.outcome is StepOutcome.SPOIL or _signals_by_nan(passes, plan)):
         step.accumulated = accumulate(step.accumulated, poison_with_nan(plan.first, plan.perturbation.norm))
     start = (step.accumulated if before is None else before) if trip.in_place else []
     passes.groups.put(start or [])
-    if plan.outcome is not Outcome.SKIP:
+    if plan.outcome is not StepOutcome.SKIP:
         passes.groups.clear_store_of_base()
     trip.start = [(g, g._version) for _, g in start or []]
     trip.hooked = writes(passes.groups.parameters())
 
 
-def stay(passes: Passes, plan: Plan) -> None:
+def stay(passes: Passes, plan: StepPlan) -> None:
     """Make the first gradients those of the step, without a second pass."""
     step = passes.state.step
     passes.groups.put(accumulate(step.accumulated, plan.first))
@@ -74,7 +74,7 @@ def restore(passes: Passes) -> None:
         raise PhaseError(
             f"restore() needs perturbed weights, but the step is in phase {state.phase.value!r}; call perturb() first"
         )
-    compared = trip.first if trip.outcome is Outcome.CLIMB else None
+    compared = trip.first if trip.outcome is StepOutcome.CLIMB else None
     moves = None if compared is None or trip.is_multiple_of_gradient else moves_of(*trip.held)
     moved, stepped = bool(trip.held[0]), have_written(trip.hooked)
     state.come_back()
@@ -98,14 +98,14 @@ def _take_second(passes: Passes, trip: Trip, second: Pairs, compared: Pairs | No
     scaling = state.step.scaling
     if ran:
         passes.require_complete()
-    if trip.outcome is Outcome.SKIP or (trip.outcome is Outcome.REST and not ran):
+    if trip.outcome is StepOutcome.SKIP or (trip.outcome is StepOutcome.REST and not ran):
         first = trip.first or []
-        if scaling is not None and trip.outcome is Outcome.REST:
+        if scaling is not None and trip.outcome is StepOutcome.REST:
             first = scaling.back(first)
         passes.groups.put(accumulate(state.step.accumulated, first))
     else:
         state.step.missing = not ran
-        if trip.outcome is Outcome.REST and state.step.gated and state.record["rho"] == 0:
+        if trip.outcome is StepOutcome.REST and state.step.gated and state.record["rho"] == 0:
             messages.warn_needless_pass(state)
         _count_second(passes, second)
         if compared is not None:
@@ -133,7 +133,7 @@ def abort(passes: Passes) -> None:
         passes.groups.put([])
 
 
-def _signals_by_nan(passes: Passes, plan: Plan) -> bool:
+def _signals_by_nan(passes: Passes, plan: StepPlan) -> bool:
     """Whether a non-finite norm of this rank is known only to its device, and must be passed on as nan."""
     asks = passes.settings.skip_nonfinite or passes.state.step.scaling is not None
     return (
@@ -148,8 +148,8 @@ def _set_aside(passes: Passes, trip: Trip) -> None:
     """Store how to restore buffers, random states and other gradients; the only pass of a step may change all of them."""
     state, model = passes.state, passes.settings.model
     start, state.first.random = state.first.random, None
-    if trip.outcome is not Outcome.ONLY_PASS:
-        if start is not None or trip.outcome is Outcome.SKIP:
+    if trip.outcome is not StepOutcome.ONLY_PASS:
+        if start is not None or trip.outcome is StepOutcome.SKIP:
             trip.undo.append(RandomState(passes.groups.parameters()).put_back)
         if model is not None:
             modules = list(model.named_modules())
@@ -157,7 +157,7 @@ def _set_aside(passes: Passes, trip: Trip) -> None:
             _set_others_aside(passes, trip, model, modules)
     if model is not None:
         trip.undo.extend(guard.refuse_while(model, lambda call: require_unperturbed(state, call)))
-    if start is not None and trip.outcome is not Outcome.ONLY_PASS:
+    if start is not None and trip.outcome is not StepOutcome.ONLY_PASS:
         start.put_back()
 
 
@@ -165,7 +165,7 @@ def _set_others_aside(passes: Passes, trip: Trip, model: nn.Module, modules: Mod
     """Store the gradients of the model's other parameters, which must keep their values of the first pass."""
     others = Others(model, passes.groups.parameters(), modules)
     trip.undo.append(others.put_back)
-    if others.gradients and passes.settings.in_scope.all_ranks and trip.outcome is not Outcome.REST:
+    if others.gradients and passes.settings.in_scope.all_ranks and trip.outcome is not StepOutcome.REST:
         raise ValueError(messages.OTHERS)
 
 

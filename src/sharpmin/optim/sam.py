@@ -31,7 +31,7 @@ from ._passes import Passes
 from ._plan import plan
 from ._protocols import Ascent, Descent, Geometry
 from ._scope import ScopeName
-from ._settings import NAMES, Rounding, Setting, Settings, refuse_unknown
+from ._settings import NAMES, Rounding, SettingAttribute, Settings, refuse_unknown
 from ._state import Phase
 from ._stepping import descend, require_ready, take_only_pass
 from ._trip import abort, depart, restore
@@ -93,15 +93,15 @@ class SAM(Delegate):
     """
 
     _passes: Passes
-    model: Setting[nn.Module | None] = Setting()
-    geometry: Setting[Geometry] = Setting()
-    ascent: Setting[Ascent] = Setting()
-    descent: Setting[Descent] = Setting()
-    scope: Setting[ScopeName] = Setting()
-    telemetry: Setting[bool] = Setting()
-    rounding: Setting[Rounding] = Setting()
-    skip_nonfinite: Setting[bool] = Setting()
-    buffers: Setting[BufferFilter | None] = Setting()
+    model: SettingAttribute[nn.Module | None] = SettingAttribute()
+    geometry: SettingAttribute[Geometry] = SettingAttribute()
+    ascent: SettingAttribute[Ascent] = SettingAttribute()
+    descent: SettingAttribute[Descent] = SettingAttribute()
+    scope: SettingAttribute[ScopeName] = SettingAttribute()
+    telemetry: SettingAttribute[bool] = SettingAttribute()
+    rounding: SettingAttribute[Rounding] = SettingAttribute()
+    skip_nonfinite: SettingAttribute[bool] = SettingAttribute()
+    buffers: SettingAttribute[BufferFilter | None] = SettingAttribute()
 
     if not TYPE_CHECKING:  # a type checker reads the signature of `__init__`
 

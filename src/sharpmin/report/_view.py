@@ -23,7 +23,7 @@ SETTINGS = {"strongly-convex": "strongly convex", "convex": "convex", "pl": "PL"
 RADII = {
     "constant": "constant ρ",
     "decaying": "decaying ρ",
-    "unnormalised": "unnormalised",
+    "unnormalized": "unnormalized",
     "capped": "capped ρ",
     "clipped": "clipped",
 }

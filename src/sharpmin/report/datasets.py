@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 else:
     np = optional("numpy", extra="lab")
 
-CONSTANT, DECAYING, RAW = "constant ρ", "decaying ρ", "unnormalised"
+CONSTANT, DECAYING, RAW = "constant ρ", "decaying ρ", "unnormalized"
 """The three radii that every figure compares, under the names that it shows."""
 
 

@@ -38,7 +38,7 @@ def draw(data: Datasets) -> tuple[Plate, ...]:
             "trajectories",
             "Three radii, one start, f(x, y) = (xy − 1)²",
             "With constant ρ SAM never settles: it crosses the valley to and fro while it slides to the flattest minimum, and "
-            "f stays above 0; with decaying ρ, or without normalisation, it comes to rest on the curve of minima.",
+            "f stays above 0; with decaying ρ, or without normalization, it comes to rest on the curve of minima.",
             ("P7",),
             (("Paths", plane(data.trajectories)), ("The loss along them", losses(data.trajectories))),
             radii,
@@ -93,7 +93,7 @@ def draw(data: Datasets) -> tuple[Plate, ...]:
             "simulations",
             "Error against steps on the example functions",
             "Constant ρ hits a floor on each of the four; on the same function, from the same start, decaying ρ and no "
-            "normalisation pass below it.",
+            "normalization pass below it.",
             ("P7", "P3", "P4", "P5"),
             tuple((s.label, simulation(s)) for s in data.simulations),
             radii,

@@ -1,4 +1,4 @@
-"""Tasks on a Dask cluster that somebody else has started: all that is known of it is the address of its scheduler."""
+"""Tasks on a running Dask cluster, given by the address of its scheduler."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ CONNECT = 10.0
 """Seconds to reach the scheduler."""
 
 QUIET = 5.0
-"""Seconds without a result after which the number of workers is asked for."""
+"""Seconds without a result after which the number of workers is checked."""
 
 
-def demand_scheduler(scheduler: str) -> None:
-    """Whether a cluster can be asked at all, before anything is done.
+def require_scheduler(scheduler: str) -> None:
+    """Check the address and that Dask is installed, before anything is done.
 
     Raises:
-        ValueError: if this is no address.
+        ValueError: if it is not an address.
         MissingExtraError: if Dask is not installed.
     """
     if "://" not in scheduler:
@@ -43,11 +43,11 @@ def demand_scheduler(scheduler: str) -> None:
 def cluster(
     function: Callable[[T], Row], tasks: Sequence[T], scheduler: str, tell: Callable[[str], None]
 ) -> Generator[tuple[T, Row], None, None]:
-    """The tasks and their rows, as they finish on the workers."""
+    """Compute tasks on the workers; yields tasks with their rows as they finish."""
     try:
         if tasks:
             yield from _computed(function, tasks, scheduler, tell)
-    except distributed.comm.CommClosedError:  # whatever we asked just then
+    except distributed.comm.CommClosedError:  # during whichever call
         raise _lost(scheduler) from None
 
 
@@ -55,7 +55,7 @@ def _computed(
     function: Callable[[T], Row], tasks: Sequence[T], scheduler: str, tell: Callable[[str], None]
 ) -> Generator[tuple[T, Row], None, None]:
     with _silence(), _connected(scheduler) as client:
-        name = f"sharpmin-{uuid.uuid4().hex}"  # of its own: another command's tasks may have another code
+        name = f"sharpmin-{uuid.uuid4().hex}"  # unique keys, since tasks of another command may have other code
         keys = [f"{name}-{number:08d}" for number in range(len(tasks))]
         futures = client.map(partial(alone, function), tasks, key=keys, pure=False)
         waiting = dict(zip(keys, tasks, strict=True))
@@ -76,7 +76,7 @@ def _computed(
 
 
 def _finished(client: Any, futures: Sequence[Any], scheduler: str, tell: Callable[[str], None]) -> Iterator[Any]:
-    """The futures as they end, with their results on this side of the line."""
+    """The futures as they end, with their results fetched to this process."""
     arrived: SimpleQueue[Any] = SimpleQueue()
     for future in futures:
         future.add_done_callback(arrived.put)
@@ -93,12 +93,12 @@ def _finished(client: Any, futures: Sequence[Any], scheduler: str, tell: Callabl
         try:
             future.result(timeout=QUIET)
         except TimeoutError:
-            if future.status != "error":  # the worker that had it died: the task runs again
+            if future.status != "error":  # its worker died: the task runs again
                 future.add_done_callback(arrived.put)
                 continue
         except distributed.CancelledError:
             raise _lost(scheduler) from None
-        except Exception:  # of the task, which the future has, too; or of the line that breaks just now
+        except Exception:  # an error of the task, which the future has, too, or a lost connection
             pass
         if future.status not in ("finished", "error"):
             raise _lost(scheduler)
@@ -109,7 +109,7 @@ def _finished(client: Any, futures: Sequence[Any], scheduler: str, tell: Callabl
 def _workers(client: Any, scheduler: str) -> int:
     try:
         return len(client.nthreads())
-    except (OSError, RuntimeError, AttributeError):  # the line broke while we asked
+    except (OSError, RuntimeError, AttributeError):  # the connection was lost during the call
         raise _lost(scheduler) from None
 
 
@@ -118,7 +118,7 @@ def _lost(scheduler: str) -> Stopped:
 
 
 def _why(task: T, error: BaseException) -> Stopped:
-    """What became of a task."""
+    """The reason why a task failed."""
     if isinstance(error, distributed.KilledWorker):
         return Stopped(
             f"several workers died, one after the other, while they had the run {json.dumps(task.id)}: for its memory?"
@@ -141,7 +141,7 @@ def _connected(scheduler: str) -> Iterator[Any]:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Dask's own log of a lost line, page by page; what matters of it is said in a line of ours."""
+    """Silence Dask's long log of a lost connection, which one message here replaces."""
     found = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith("distributed")]
     levels = [(log, log.level) for log in found]
     for log in found:

@@ -1,4 +1,4 @@
-"""Rows of independent tasks, from this process, from processes of this machine or from a Dask cluster: the same rows."""
+"""Computes rows of independent tasks in this process, in processes of this machine or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
 from typing import Any
 
-from ._cluster import cluster, demand_scheduler
+from ._cluster import cluster, require_scheduler
 from ._local import here, pool
 from ._stop import Stopped
 from ._store import Row, T, key
@@ -25,7 +25,7 @@ def compute(
 
     Every task runs in one thread (`torch.set_num_threads(1)`, put back afterwards), and alone in its process. So a function
     that sets its seeds returns the same row, bit for bit, wherever it runs, as long as the processors are of one kind. To end
-    early, close the iterator (`contextlib.closing`): what has not begun is then cancelled.
+    early, close the iterator (`contextlib.closing`): tasks that have not started are cancelled.
 
     Args:
         function: a module's own function, which the workers can import; its row has the task's `id`.
@@ -35,7 +35,7 @@ def compute(
         tell: takes a line that a person should read, such as that the cluster has no worker at present.
 
     Raises:
-        ValueError: if `workers` is less than 1, both are given, or the address is none.
+        ValueError: if `workers` is less than 1, both are given, or `scheduler` is not an address.
         MissingExtraError: if `scheduler` is given and Dask is not installed, or a task needs a package that is not.
         Stopped: while rows are taken, once those that are finished have been yielded: if a task fails, a process of the pool
             dies, the scheduler cannot be reached or is lost, a task loses several workers, or a row is not of the task that
@@ -59,13 +59,13 @@ def compute(
         )
     different = list({key(task.id): task for task in tasks}.values())
     if scheduler is not None:
-        demand_scheduler(scheduler)
+        require_scheduler(scheduler)
         return _asked_for(cluster(function, different, scheduler, tell or (lambda _: None)))
     return _asked_for(here(function, different) if workers in (None, 1) else pool(function, different, workers or 1))
 
 
 def _asked_for(pairs: Generator[tuple[T, Row], None, None]) -> Generator[Row, None, None]:
-    """The rows, each of which must have the id of its task."""
+    """The rows, checked to have the ids of their tasks."""
     with closing(pairs):
         for task, row in pairs:
             if key(row.get("id", {})) != key(task.id):
@@ -77,6 +77,6 @@ def _asked_for(pairs: Generator[tuple[T, Row], None, None]) -> Generator[Row, No
 
 
 def _difference(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """The fields that differ."""
+    """The fields of two ids that differ, in words."""
     names = [name for name in {**ours, **theirs} if json.dumps(ours.get(name)) != json.dumps(theirs.get(name))]
     return ", ".join(f"{name}: {theirs.get(name)!r} there, {ours.get(name)!r} here" for name in names)

@@ -1,4 +1,4 @@
-"""Rows as labelled data: an axis for each field that tells the runs apart, a variable for each number."""
+"""Rows as an `xarray.Dataset`: a dimension for each field that varies over the runs, a variable for each number."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def to_dataset(rows: Iterable[Row], tasks: Iterable[Task] = ()) -> Dataset:
 
     Args:
         rows: the finished runs, such as `store.known(tasks).values()`.
-        tasks: all runs, so that those that are missing have their place, too.
+        tasks: all runs, so that missing ones become nan.
 
     Returns:
         A dataset with as many entries in each variable as there are combinations of labels.
@@ -60,7 +60,7 @@ def to_dataset(rows: Iterable[Row], tasks: Iterable[Task] = ()) -> Dataset:
 
 
 class _Grid:
-    """Which fields are dimensions, and where each run is."""
+    """The fields that are dimensions, and the position of each run."""
 
     def __init__(self, fields: Mapping[str, Sequence[Any]]):
         self.fields = fields
@@ -82,7 +82,7 @@ class _Grid:
 
 
 def _values(rows: Sequence[Row]) -> tuple[dict[str, list[Any]], list[str]]:
-    """The columns of the rows that are numbers or texts, and the names of the others."""
+    """The columns of numbers or texts, and the names of the other columns."""
     columns: dict[str, list[Any]] = {}
     left_out = []
     for name in sorted({name for row in rows for name in row} - {"id"}):
@@ -97,7 +97,7 @@ def _values(rows: Sequence[Row]) -> tuple[dict[str, list[Any]], list[str]]:
 
 
 def _fields(ids: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The labels of all runs, field by field; of one kind in each."""
+    """The labels of all runs, field by field; each field has labels of one kind."""
     if not ids:
         raise ValueError("no run to label: neither rows nor tasks were given")
     odd = sorted({name for other in ids for name in set(other) ^ set(ids[0])})
@@ -108,13 +108,13 @@ def _fields(ids: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _labels(column: list[Any]) -> list[Any]:
-    """As they are where all are numbers, texts or bools, else as JSON."""
+    """Labels as they are if all are numbers, texts or bools, else as JSON."""
     plain = _kinds(column) in ({"number"}, {"bool"}, {"text"}) and None not in column
     return column if plain else [json.dumps(value, sort_keys=True) for value in column]
 
 
 def _kinds(column: Sequence[Any]) -> set[str]:
-    """Of values, but for None."""
+    """The kinds of the values other than None."""
     names = {bool: "bool", int: "number", float: "number", str: "text"}
     return {names.get(type(value), "other") for value in column if value is not None}
 
@@ -135,7 +135,7 @@ def _axes(columns: Mapping[str, Sequence[Any]]) -> tuple[list[str], dict[str, tu
 
 
 def _ordered(column: Sequence[Any]) -> list[Any]:
-    """Numbers by size, text as it comes."""
+    """Sort numbers; keep the order of texts."""
     different = list(dict.fromkeys(column))
     return different if isinstance(different[0], str) else sorted(different)
 

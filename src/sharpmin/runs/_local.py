@@ -19,7 +19,7 @@ _ONE = threading.Lock()
 
 
 def alone(function: Callable[[T], Row], task: T) -> Row:
-    """One task at a time in a process, since torch's random state is one for all threads, and in one thread."""
+    """Run one task in one thread, and no two at once in a process, since all threads share torch's random state."""
     import torch  # noqa: PLC0415  # the command line names its options without it
 
     with _ONE:
@@ -32,7 +32,7 @@ def alone(function: Callable[[T], Row], task: T) -> Row:
 
 
 def here(function: Callable[[T], Row], tasks: Sequence[T]) -> Generator[tuple[T, Row], None, None]:
-    """One after the other in this process."""
+    """Run the tasks one after the other in this process."""
     for task in tasks:
         try:
             row = alone(function, task)
@@ -44,7 +44,7 @@ def here(function: Callable[[T], Row], tasks: Sequence[T]) -> Generator[tuple[T,
 
 
 def pool(function: Callable[[T], Row], tasks: Sequence[T], workers: int) -> Generator[tuple[T, Row], None, None]:
-    """In so many processes, which end with this one, however that ends."""
+    """Run the tasks in worker processes, which end with this process."""
     context, before = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(min(workers, max(1, len(tasks))), context, initializer=_worker)
     try:
@@ -69,6 +69,6 @@ def pool(function: Callable[[T], Row], tasks: Sequence[T], workers: int) -> Gene
 
 
 def _worker() -> None:
-    """Ctrl-C is for the process that started us, and its end is ours."""
+    """Set up a worker: it ignores Ctrl-C, which the parent handles, and ends with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()

@@ -1,4 +1,4 @@
-"""What ends a sweep before its last run."""
+"""The exception that ends a sweep early."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ class Stopped(RuntimeError):
 
 
 def failed(task: Task, error: BaseException) -> Stopped:
-    """A task raised."""
+    """The exception for a task that raised."""
     text = " ".join(str(error).split())
     return Stopped(f"the run {json.dumps(task.id)} failed: {type(error).__name__}{': ' * bool(text)}{text}")

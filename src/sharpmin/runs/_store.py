@@ -1,4 +1,4 @@
-"""Rows on disk, one JSON line a run, appended as they finish: what was interrupted goes on where it stopped."""
+"""Rows on disk, one JSON line for each run, appended as they finish, so that an interrupted sweep can go on."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 Row: TypeAlias = dict[str, Any]
-"""The result of one task: `id` as the task has it, and values that JSON can hold."""
+"""The result of one task: the task's `id`, and values that JSON can hold."""
 
 
 class Task(Hashable, Protocol):
-    """A run by its setting. It can be pickled, and equal ones have equal results."""
+    """The setting of a run: hashable and picklable; equal tasks have equal results."""
 
     @property
     def id(self) -> dict[str, Any]:
@@ -25,13 +25,13 @@ T = TypeVar("T", bound=Task)
 
 
 class Store:
-    """A file of rows; those of other settings, or of another sharpmin or torch, stay in it, unread.
+    """A file of rows; rows of other settings, or of another sharpmin or torch, are kept in it but not used.
 
-    Each row has a checksum over all else in it: one that was cut off, mixed with another or changed is run again. Several
+    Each row has a checksum; runs whose row was truncated, mixed with another or changed are computed again. Several
     commands may append to one file; a run that two of them have finished counts once.
 
     Args:
-        path: of the file; it is made with the first row.
+        path: of the file, which is created with the first row.
 
     >>> import tempfile
     >>> from dataclasses import asdict, dataclass
@@ -61,30 +61,30 @@ class Store:
         return f"Store({str(self.path)!r}): {len(self._rows)} rows"
 
     def known(self, wanted: Iterable[T]) -> dict[T, Row]:
-        """The finished ones, in the order of `wanted`."""
+        """The rows of those tasks that are finished, in the order of `wanted`."""
         keys = ((task, key(task.id)) for task in wanted)
         return {task: self._rows[k] for task, k in keys if k in self._rows}
 
     def add(self, row: Row) -> None:
-        """Append a row, in one write that is flushed to the disk; nothing, if there is one of this id.
+        """Append a row in one write, flushed to the disk; a row whose id is known is ignored.
 
         Raises:
             OSError: if it could not be written whole; it does not count then, and the next one begins a new line.
-            ValueError: if a value is not finite: JSON knows no nan.
+            ValueError: if a value is not finite, since JSON has no nan.
         """
         if key(row["id"]) in self._rows:
             return
         line = json.dumps({**row, "checksum": _checksum(row)}, allow_nan=False) + "\n"
         with self.path.open("ab+", buffering=0) as file:
             data = ("\n" * _torn(file) + line).encode()
-            if (count := file.write(data)) != len(data):  # the disk is full, or will be with the next byte
-                file.write(data[count:])  # so this raises the system's error, or makes the row whole
+            if (count := file.write(data)) != len(data):  # the disk is full
+                file.write(data[count:])  # raises the system's error, or completes the row
             os.fsync(file.fileno())
         self._rows[key(row["id"])] = row
 
 
 def _torn(file: Any) -> bool:
-    """Whether the last line has no end: an earlier command died in it, or its disk was full."""
+    """Whether the file does not end with a newline: an earlier command was killed, or its disk was full."""
     if not file.seek(0, os.SEEK_END):
         return False
     file.seek(-1, os.SEEK_END)
@@ -96,5 +96,5 @@ def _checksum(row: Mapping[str, Any]) -> str:
 
 
 def key(id_: Mapping[str, Any]) -> str:
-    """An id as one text, whatever the order of its fields."""
+    """An id as text, independent of the order of its fields."""
     return json.dumps(id_, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Labelled rows in a Zarr store, which takes the place of an older one as a whole."""
+"""Writes a dataset to a Zarr store, which replaces an older one as a whole."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ zarr = optional("zarr", extra="export")
 
 
 def zarr_target(path: Path) -> Path:
-    """The absolute `path`, if a Zarr store can be written there; asked before hours of computing.
+    """Check, before hours of computing, that a Zarr store can be written at `path`.
 
     Raises:
         ValueError: if the name does not end in .zarr, or something else is there.

@@ -1,6 +1,6 @@
-"""Studies: what SAM and its cheap forms buy over SGD, and at what cost, all tuned alike, on clean and noisy labels.
+"""Studies: accuracy and cost of SGD, SAM and cheaper variants, all tuned alike, on clean and noisy labels.
 
-`trials` and `judged` list the runs, `run` makes a row of one, `table`, `places` and `findings` read the rows, `page`, `to_csv`
+`trials` and `judged` list the runs, `run` computes a row, `table`, `places` and `findings` read the rows, and `page`, `to_csv`
 and `to_latex` show them; `sharpmin.runs` computes and keeps them.
 """
 

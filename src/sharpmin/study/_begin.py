@@ -1,4 +1,4 @@
-"""A run of a study at its start, for what tries copies of it: the model, SAM, its step, and the batches to come."""
+"""A run of a study before its first step, for `toggle` and `rho_range`: model, SAM, step and batches."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sharpmin.optim.sam import SAM
 
-from ._run import Cell, Run
+from ._run import Cell, StudyRun
 from ._settings import Setting, setting
 
 
@@ -47,7 +47,7 @@ def begin(data: str, noise: float, seed: int, count: int) -> Beginning:
         MissingExtraError: if its data needs a package that is not installed.
     """
     s = setting(data)
-    run = Run(Cell(data, "sam", noise, seed, s.lr, s.rho))
+    run = StudyRun(Cell(data, "sam", noise, seed, s.lr, s.rho))
     return Beginning(run.model, run.opt, _step_of(s), list(islice(run.batches(), count)), s.seconds)
 
 

@@ -16,7 +16,7 @@ else:
 
 
 FEW = 4
-"""With fewer seeds than these the values of the seeds are shown: an interval over two or three says next to nothing."""
+"""With fewer seeds their values are shown, since an interval over two or three says next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Estimate:
-        """From one value a seed; None is a run that did not end finite.
+        """The estimate from one value for each seed; None is a run that did not end finite.
 
         >>> Estimate.of([1.0, 2.0, 3.0])
         Estimate(mean=2.0, half=2.484137711...)
@@ -60,7 +60,7 @@ class Estimate:
         return math.inf if self.half is None else self.mean + self.half
 
     def text(self, scale: float = 1.0) -> str:
-        """The mean, and the half interval where there is one, in as many digits as it carries.
+        """The mean and half of its interval, if there is one, rounded accordingly.
 
         >>> Estimate(0.58288, 0.0123).text(), Estimate(5.1e-4, 2e-5).text(), Estimate(0.9733, 0.004).text(100)
         ('0.583 ± 0.012', '5.1e-04 ± 2e-05', '97.33 ± 0.40')
@@ -70,7 +70,7 @@ class Estimate:
             return "not finite"
         if 0 < abs(mean) < 1e-3:
             return f"{mean:.1e}" if half is None else f"{mean:.1e} ± {half:.0e}"
-        if not half:  # one run, or all alike
+        if not half:  # one run, or equal values
             return f"{mean:.4g}" + (" ± 0" if half == 0 else "")
         digits = min(4, max(0, 1 - math.floor(math.log10(half))))
         return f"{mean:.{digits}f} ± {half:.{digits}f}"
@@ -90,7 +90,7 @@ class Estimate:
         return self.shown()
 
     def record(self) -> dict[str, float | None]:
-        """For JSON."""
+        """The estimate as values for JSON."""
         return {"mean": self.mean if math.isfinite(self.mean) else None, "half": self.half}
 
 

@@ -62,7 +62,7 @@ def draw(setting: Setting, rows: Rows, lines: Sequence[Line]) -> tuple[Plate, ..
         ),
         Plate(
             "rho", "What validation saw",
-            "Accuracy on the samples to choose by, at the best learning rate for each ρ. Marks are trials, lines their means.",
+            "Accuracy on the validation samples, at the best learning rate for each ρ. Marks are trials, lines their means.",
             (), panels(lambda own: radii(setting, rows, own)),
             tuple(key(setting, name) for name in TUNED if any(line.method == name for line in lines)),
         ),

@@ -1,4 +1,4 @@
-"""What a study shows, in sentences that its intervals decide: does SAM help, is it worth it, which rho, what is cheap."""
+"""The findings of a study as sentences: does SAM help, is it worth its passes, which rho, which cheap SAM."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Finding:
 
 
 def findings(rows: Rows) -> list[Finding]:
-    """A sentence a question, clean first; only of what the rows have."""
+    """A sentence for each question that the rows can answer, clean labels first."""
     lines = table(rows)
     found = []
     for noise in sorted({line.noise for line in lines}):
@@ -111,12 +111,12 @@ def _collapse(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
 
 
 def decided(difference: Estimate) -> bool:
-    """Whether the interval leaves zero out."""
+    """Whether the interval excludes 0."""
     return difference.low > 0 or difference.high < 0
 
 
 def verdict(gain: Estimate) -> str:
-    """In words."""
+    """The gain in words."""
     if not decided(gain):
         return "not clear"
     return "a clear gain" if gain.mean > 0 else "a clear loss"

@@ -1,4 +1,4 @@
-"""Which methods another one beats at no more passes, and what a cheap SAM reaches of SAM's gain."""
+"""Which methods are dominated (another is better at no more passes), and the share of SAM's gain that a cheap SAM reaches."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ._table import Line, paired
 from ._trials import Rows
 
 CHEAP = 1.4
-"""Up to so many passes, in units of the base's, a SAM is called cheap."""
+"""Most passes, in units of the base's, of a SAM that is called cheap."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a method stands among those of equal noise.
+    """Whether a method is dominated by another one at equal noise.
 
     Attributes:
         beaten_by: of those with no more passes and a higher mean accuracy, the one with the highest; None on the frontier.
@@ -27,7 +27,7 @@ class Place:
 
     @property
     def word(self) -> str:
-        """One of three."""
+        """The place in a word: "frontier", "dominated", or "clearly dominated" if the interval excludes 0."""
         if self.by is None:
             return "frontier"
         return "clearly dominated" if self.by.low > 0 else "dominated"
@@ -48,7 +48,7 @@ def places(rows: Rows, lines: Sequence[Line]) -> dict[tuple[str, float], Place]:
 
 
 def best_cheap(lines: Sequence[Line], noise: float) -> Line | None:
-    """Of the SAMs of few passes the one with the best accuracy on the samples to choose by."""
+    """The SAM with at most `CHEAP` passes and the best accuracy on the validation samples."""
     cheap = [line for line in lines if line.noise == noise and line.rho and line.passes <= CHEAP]
     return max(cheap, key=lambda line: line.validation, default=None)
 

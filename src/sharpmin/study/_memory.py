@@ -1,4 +1,4 @@
-"""What an optimizer holds in memory while a run goes on, counted on the tensors that are alive."""
+"""MemoryMeter of an optimizer during a run, counted over all live tensors."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import gc
 from torch import Tensor, nn
 
 
-class Memory:
-    """Looks twice: before the second pass of the second step that has one, and before the second step.
+class MemoryMeter:
+    """Counts memory before the second pass of the second step with one, and before the second step.
 
-    What was there before is not looked at: it must be made before the model, and `copies` ends it.
+    Tensors that existed before are not counted, so it must be made before the model; `copies` ends the counting.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Memory:
         self._seen, self._most = [0, 0], 0
 
     def look(self, done: int, batch: Tensor) -> None:
-        """Before a pass; `done` passes of this step are done."""
+        """Call this before a pass; `done` passes of this step are done."""
         self._seen[done] += 1
         if self._seen[done] == 2:
             self._most = max(self._most, _alive(but=batch))
@@ -32,7 +32,7 @@ class Memory:
 
 def _alive(but: Tensor) -> int:
     """Bytes of all tensors of real numbers that Python knows but one, and of their gradients, each storage once."""
-    gc.collect()  # what only a cycle holds would count or not as the collector pleases
+    gc.collect()  # else tensors in reference cycles might count or not
     storages: dict[int, int] = {}
     for thing in gc.get_objects():
         if type(thing) in (Tensor, nn.Parameter) and thing.is_floating_point() and thing is not but:

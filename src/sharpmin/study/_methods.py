@@ -1,4 +1,4 @@
-"""The methods of the studies, as a table: a new one is one entry. Each is tuned by the same number of trials."""
+"""The table of the methods of the studies; each is tuned by the same number of trials."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RADII = (0.5, 1.0, 2.0, 4.0)
 RATES = (0.5, 1.0, 2.0)
 """The grid of the learning rate where rho is tuned as well, in units of the setting's."""
 ONLY_RATES = tuple(2 ** (k / 2) for k in range(-6, 6))
-"""The one where there is no rho: as many trials, from an eighth to nearly six times."""
+"""The grid of the learning rate without rho: as many trials, from an eighth to nearly six times the setting's."""
 
 Build: TypeAlias = Callable[[Optimizer, float, nn.Module, int], SAM]
 """The base, rho, the model and the steps of the run -> the optimizer."""
@@ -31,12 +31,12 @@ Build: TypeAlias = Callable[[Optimizer, float, nn.Module, int], SAM]
 
 @dataclass(frozen=True)
 class Method:
-    """A point of the frontier.
+    """A method of a study.
 
     Attributes:
         title: what a reader sees; "{base}" stands for the name of the base optimizer.
         build: makes the optimizer.
-        promised: passes, forward and backward, a step; None where the gradients decide.
+        promised: passes for each step; None if the gradients decide.
         length: steps, in units of the setting's.
         scale: of its grid of rho, in units of the setting's; 0 for a method without rho.
         norms: perturb the normalization layers alone.
@@ -128,5 +128,5 @@ def methods(setting: Setting) -> list[str]:
 
 
 def title(name: str, setting: Setting) -> str:
-    """What a reader sees of a method."""
+    """The title of a method for this setting's base."""
     return METHODS[name].title.format(base=setting.base_name)

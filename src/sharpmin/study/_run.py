@@ -14,14 +14,14 @@ from torch import Tensor
 from sharpmin._version import __version__
 from sharpmin.optim import norm_groups
 
-from ._memory import Memory
+from ._memory import MemoryMeter
 from ._methods import METHODS
 from ._optimum import optimum
 from ._samples import Samples
 from ._settings import Setting, falling, setting
 
 CHUNK = 1024
-"""Samples that are judged at once."""
+"""Samples that are evaluated at once."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Cell:
 
     @property
     def id(self) -> dict[str, Any]:
-        """All that decides the result, so that a file of another setting is not taken for this one."""
+        """All that determines the result; the key of its row in a store."""
         s = setting(self.data)
         return {
             **asdict(self), "steps": self.steps, "batch": s.batch, "base": s.base_name,
@@ -55,24 +55,24 @@ class Cell:
 
     @property
     def steps(self) -> int:
-        """Of the run."""
+        """The number of steps."""
         return setting(self.data).steps(METHODS[self.method].length)
 
 
 @dataclass
-class Run:
+class StudyRun:
     """A run in progress."""
 
     cell: Cell
     setting: Setting = field(init=False)
     samples: Samples = field(init=False)
     passes: int = 0
-    memory: Memory = field(init=False)
+    memory: MemoryMeter = field(init=False)
 
     def __post_init__(self) -> None:
         self.setting = setting(self.cell.data)
         self.samples = self.setting.load().noisy(self.cell.noise, self.cell.seed)
-        self.memory = Memory()
+        self.memory = MemoryMeter()
         torch.manual_seed(self.cell.seed)
         self.model, method = self.setting.model(), METHODS[self.cell.method]
         base = self.setting.base(norm_groups(self.model) if method.norms else self.model.parameters(), self.cell.lr)
@@ -87,7 +87,7 @@ class Run:
             yield from ((x[part], y[part]) for part in rows.view(-1, size))
 
     def train(self) -> None:
-        """All steps."""
+        """Take all steps."""
         self.model.train()
         for step, batch in zip(range(self.cell.steps), self.batches(), strict=False):
             for group in self.opt.param_groups:
@@ -119,14 +119,14 @@ class Run:
 
 
 def run(cell: Cell) -> dict[str, Any]:
-    """Train, and judge after the last step.
+    """Train, and evaluate after the last step.
 
     Returns:
         The cell's `id`; passes counted, steps that climbed, training loss over all samples and its gap to the optimum (None
-        where not finite), accuracies on the samples to choose by and to judge by, bytes held beyond weights and gradients at
+        where not finite), accuracies on the validation and test samples, bytes held beyond weights and gradients at
         the second pass, over the bytes of the weights, and the processor's seconds in the training, which runs in one thread.
     """
-    run = Run(cell)
+    run = StudyRun(cell)
     begin = time.process_time()
     run.train()
     seconds = time.process_time() - begin

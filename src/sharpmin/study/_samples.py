@@ -1,4 +1,4 @@
-"""The data of the studies, each cut once into samples to train on, to choose rho and the learning rate by, and to judge by."""
+"""The data of the studies, each split once into training, validation and test samples."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CHARACTERS = 64_000
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs and classes: to train on, to choose by, to judge by."""
+    """Inputs and classes of the training, validation and test samples."""
 
     x: Tensor
     y: Tensor
@@ -43,11 +43,11 @@ class Samples:
 
     @property
     def classes(self) -> int:
-        """How many there are."""
+        """The number of classes."""
         return int(max(y.max() for y in (self.y, self.y_validation, self.y_test))) + 1
 
     def noisy(self, noise: float, seed: int) -> Samples:
-        """A share `noise` of the labels to train on and to choose by is drawn anew over all classes; those to judge by stay."""
+        """A copy with a share `noise` of the training and validation labels drawn anew over all classes."""
         rng = torch.Generator().manual_seed(1000 + seed)
 
         def mixed(y: Tensor) -> Tensor:
@@ -58,7 +58,7 @@ class Samples:
 
 
 def _cut(x: Any, y: Any, x_test: Any = None, y_test: Any = None) -> Samples:
-    """A quarter to judge by, unless the data comes with it, and a quarter of the rest to choose by; the same in every run."""
+    """Split off a quarter for testing, unless given, and a quarter of the rest for validation; the same in every run."""
     split = {"test_size": 0.25, "random_state": 0}
     if x_test is None:
         x, x_test, y, y_test = model_selection.train_test_split(x, y, stratify=y, **split)

@@ -16,7 +16,7 @@ from ._settings import setting
 from ._trials import TUNING, Rows, scores
 
 LEARNT = 0.1
-"""A run has collapsed with less than this share of the way from the most frequent class to no error, or with no finite loss."""
+"""A run has collapsed if it made less than this share of the way from guessing the largest class to no error."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class Line:
     """A method, clean or noisy, over its seeds.
 
     Attributes:
-        method, noise: which.
-        lr, rho: that were chosen; rho 0 where there is none.
+        method, noise: of the runs.
+        lr, rho: chosen by validation; rho is 0 for methods without one.
         edge: which of them is an end of its grid, so that a better one may lie beyond.
-        runs: seeds.
+        runs: the number of seeds.
         passes: forward and backward of a run, in units of the steps of the base at length 1; a mean.
         seconds: of the processor for a run, the median over its seeds, in units of the base's at length 1.
         copies: held in memory beyond weights and gradients, in units of the weights.
         loss, gap: training loss over all samples, and above the least one (0 where it is not known).
-        validation: accuracy on the samples to choose by, mean over the seeds of the trials.
-        accuracy: on the samples to judge by, after the last step.
-        gain: of it over the base at the length that its validation chose, seed by seed.
-        collapsed: how many of the runs.
+        validation: accuracy on the validation samples, mean over the seeds of the trials.
+        accuracy: on the test samples, after the last step.
+        gain: of accuracy over the base at the length that validation chose, seed by seed.
+        collapsed: how many runs collapsed.
     """
 
     method: str
@@ -76,7 +76,7 @@ class Line:
         return self.runs < FEW
 
     def record(self) -> dict[str, Any]:
-        """For JSON."""
+        """The line as values for JSON."""
         plain = {
             k: getattr(self, k) for k in ("method", "noise", "lr", "rho", "runs", "passes", "seconds", "copies", "collapsed")
         }
@@ -109,7 +109,7 @@ def paired(rows: Rows, method: str, against: str, noise: float) -> Estimate:
 
 
 def collapsed(cell: Cell, row: Mapping[str, Any]) -> bool:
-    """Whether the run learnt next to nothing."""
+    """Whether the run learnt next to nothing, or its loss is not finite."""
     labels = setting(cell.data).load().y_test.flatten()
     chance = float(labels.bincount().max()) / len(labels)
     return row["loss"] is None or row["accuracy"] < chance + LEARNT * (1 - chance)

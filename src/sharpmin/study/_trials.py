@@ -1,4 +1,4 @@
-"""Which runs a study has: trials of every method on seeds of their own, and then what they chose on the seeds that judge."""
+"""The runs of a study: trials of every method on their own seeds, then the chosen settings on other seeds."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def tried(rows: Rows, method: str, noise: float) -> dict[Cell, Mapping[str, Any]
 
 
 def scores(rows: Rows, method: str, noise: float) -> dict[tuple[float, float], float]:
-    """Learning rate and radius -> mean accuracy on the samples to choose by."""
+    """Learning rate and radius -> mean accuracy on the validation samples."""
     values: dict[tuple[float, float], list[float]] = {}
     for cell, row in tried(rows, method, noise).items():
         values.setdefault((cell.lr, cell.rho), []).append(row["validation"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._case import demand, family
+from .._case import family, require
 from .._trial import CLOSE, Quadratic, Trial, backward, near, second_pass, show
 
 END = (2.67, 0.44)
@@ -23,8 +23,8 @@ def golden_step(t: Trial) -> str:
     f = Quadratic.new()
     t.step(t.make([f.w]), f)
     at = second_pass(f.visited)
-    demand(near(at, (3.3, 1.4), CLOSE), f"second pass at {show(at)}", "second pass at (3.3, 1.4)")
-    demand(near(f.w, END, CLOSE), f"w' = {show(f.w)}")
+    require(near(at, (3.3, 1.4), CLOSE), f"second pass at {show(at)}", "second pass at (3.3, 1.4)")
+    require(near(f.w, END, CLOSE), f"w' = {show(f.w)}")
     return f"w' = {show(f.w)}"
 
 
@@ -40,7 +40,7 @@ def float64(t: Trial) -> str:
     f = Quadratic.new()
     t.step(t.make([f.w]), f)
     error = float((f.w.detach() - torch.tensor(END, dtype=torch.float64)).abs().max())
-    demand(error <= 1e-9, f"w' is off by {error:.1g}", "w' off by at most 1e-9")
+    require(error <= 1e-9, f"w' is off by {error:.1g}", "w' off by at most 1e-9")
     return f"w' = {show(f.w)}"
 
 
@@ -48,7 +48,7 @@ def float64(t: Trial) -> str:
     "clipping",
     "Clipping in both passes acts on the descent alone",
     right="w' = (2.94923, 0.913846)",
-    fix="normalise the ascent, so that its length does not depend on the length of the gradient",
+    fix="normalize the ascent, so that its length does not depend on the length of the gradient",
     faults=(19,),
 )
 def clipping(t: Trial) -> str:
@@ -56,7 +56,7 @@ def clipping(t: Trial) -> str:
     f = Quadratic.new()
     f.spoil = lambda k: (nn.utils.clip_grad_norm_([f.w], 0.1 if k == 1 else 1.0), None)[1]
     t.step(t.make([f.w]), f)
-    demand(near(f.w, (2.94923077, 0.91384616), CLOSE), f"w' = {show(f.w)}")
+    require(near(f.w, (2.94923077, 0.91384616), CLOSE), f"w' = {show(f.w)}")
     return f"w' = {show(f.w)}"
 
 
@@ -71,7 +71,7 @@ def step_at_w(t: Trial) -> str:
     """Weight decay 0.1 adds 0.1 * 0.1 * (3, 1) if it is applied where it should be."""
     f = Quadratic.new()
     t.step(t.make([f.w], options={"weight_decay": 0.1}), f)
-    demand(near(f.w, (2.64, 0.43), CLOSE), f"w' = {show(f.w)}")
+    require(near(f.w, (2.64, 0.43), CLOSE), f"w' = {show(f.w)}")
     return f"w' = {show(f.w)}"
 
 
@@ -87,7 +87,7 @@ def maximize(t: Trial) -> str:
     f = Quadratic.new()
     f.sign = -1.0
     t.step(t.make([f.w], options={"maximize": True}), f)
-    demand(near(f.w, END, CLOSE), f"w' = {show(f.w)}")
+    require(near(f.w, END, CLOSE), f"w' = {show(f.w)}")
     return f"w' = {show(f.w)}"
 
 
@@ -110,8 +110,8 @@ def one_norm(t: Trial) -> str:
 
     t.step(t.make([{"params": [a]}, {"params": [b]}]), run)
     at = second_pass(visited)
-    demand(near(at, (3.3, 1.4), CLOSE), f"second pass at {show(at)}")
-    demand(near(torch.stack([a, b]), END, CLOSE), f"w' = {show([a, b])}", "w' = (2.67, 0.44)")
+    require(near(at, (3.3, 1.4), CLOSE), f"second pass at {show(at)}")
+    require(near(torch.stack([a, b]), END, CLOSE), f"w' = {show([a, b])}", "w' = (2.67, 0.44)")
     return f"second pass at {show(at)}"
 
 
@@ -133,7 +133,7 @@ def accumulation(t: Trial) -> str:
         return (losses[0] + losses[1]).detach()
 
     t.step(t.make([x], 0.1), run)
-    demand(near(x, (0.38,), CLOSE), f"x' = {show(x)}")
+    require(near(x, (0.38,), CLOSE), f"x' = {show(x)}")
     return f"x' = {show(x)}"
 
 
@@ -141,7 +141,7 @@ def accumulation(t: Trial) -> str:
     "converges-to-the-cycle",
     "500 steps on x^2/2 end in the two-cycle of SAM",
     right="|x| = 0.00526316, sign flips",
-    fix="normalise by the gradient of the present step, and restore exactly",
+    fix="normalize by the gradient of the present step, and restore exactly",
     faults=(18, 19),
 )
 def two_cycle(t: Trial) -> str:
@@ -156,6 +156,6 @@ def two_cycle(t: Trial) -> str:
     for _ in range(500):
         before = x.detach().clone()
         t.step(opt, run)
-    demand(near(x.abs(), (0.1 * 0.1 / 1.9,), CLOSE), f"|x| = {show(x.abs())}")
-    demand(bool(x * before < 0), f"x goes from {show(before)} to {show(x)}")
+    require(near(x.abs(), (0.1 * 0.1 / 1.9,), CLOSE), f"|x| = {show(x.abs())}")
+    require(bool(x * before < 0), f"x goes from {show(before)} to {show(x)}")
     return f"|x| = {show(x.abs())}"

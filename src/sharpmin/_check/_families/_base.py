@@ -1,4 +1,4 @@
-"""The base optimizer as others know it: its own methods, gradients that it keeps itself, and several of them."""
+"""Properties of the base: its own methods, gradients that it stores itself, and several bases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._case import Fault, NotOffered, demand, family, raised
+from .._case import Fault, NotOffered, family, raised, require
 from .._shared import around
 from .._shared.scene import golden
 from .._trial import CLOSE, SGD, Holder, Quadratic, Trial, backward, near, second_pass, show
@@ -45,7 +45,7 @@ def base_methods(t: Trial) -> str:
     seen = around.base_methods(t.make([f.w], base=Modes), made[-1])
     plain = t.make([f.w])
     false = [name for name in around.FORWARDED if t.ours and hasattr(plain, name)]
-    demand(not false, f"has {', '.join(false)} though the base has not")
+    require(not false, f"has {', '.join(false)} though the base has not")
     return seen
 
 
@@ -87,7 +87,7 @@ def own_store(t: Trial) -> str:
     (plain, right), (s, f) = golden(t), golden(t, base=Stores)
     plain.step()
     s.step()
-    demand(near(f.w, right.w.tolist(), CLOSE), f"w' = {show(f.w)}, and with plain SGD {show(right.w)}")
+    require(near(f.w, right.w.tolist(), CLOSE), f"w' = {show(f.w)}, and with plain SGD {show(right.w)}")
     return f"w' = {show(f.w)}"
 
 
@@ -118,5 +118,5 @@ def one_ball(t: Trial) -> str:
         raise NotOffered(f"takes one base: {raised(error, 120)}") from None
     at = second_pass(visited)
     seen = f"second pass at {show(at)}, w' = {show([a, b])}"
-    demand(near(at, (3.3, 1.4), CLOSE) and near(torch.stack([a, b]), (2.67, 0.944), CLOSE), seen)
+    require(near(at, (3.3, 1.4), CLOSE) and near(torch.stack([a, b]), (2.67, 0.944), CLOSE), seen)
     return seen

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .._case import Fault, NotOffered, demand, family
+from .._case import Fault, NotOffered, family, require
 from .._shared import around, passes
 from .._shared.scene import Played, played
 from .._trial import Holder, Quadratic, Trial, backward, near, show
@@ -59,7 +59,7 @@ def batchnorm_cumulative(t: Trial) -> str:
     for rows in ((1.0, 3.0), (5.0, 7.0)):
         t.step(opt, partial(_rows, bn, rows))
     mean = bn.running_mean if bn.running_mean is not None else torch.zeros(1)
-    demand(near(mean, (4.0,), 1e-6), f"mean {show(mean)}")
+    require(near(mean, (4.0,), 1e-6), f"mean {show(mean)}")
     return f"mean {show(mean)}"
 
 
@@ -91,7 +91,7 @@ def batchnorm_after_error(t: Trial) -> str:
     t.go_on(opt, run)
     mean = bn.running_mean if bn.running_mean is not None else torch.zeros(1)
     seen = f"momentum {bn.momentum}, mean {show(mean)}"
-    demand(bn.momentum == 0.1 and near(mean, (0.38,), 1e-6), seen, "momentum 0.1, mean 0.38")
+    require(bn.momentum == 0.1 and near(mean, (0.38,), 1e-6), seen, "momentum 0.1, mean 0.38")
     return seen
 
 

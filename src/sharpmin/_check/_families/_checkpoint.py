@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._case import Fault, NotApplicable, demand, family, raised
+from .._case import Fault, NotApplicable, family, raised, require
 from .._shared import around
 from .._shared.around import saved
 from .._shared.scene import Played, golden, played
@@ -54,7 +54,7 @@ def checkpoint_size(t: Trial) -> str:
 
     t.step(opt, run)
     more = saved(opt.state_dict()).getbuffer().nbytes - saved(SGD([w], lr=0.1).state_dict()).getbuffer().nbytes
-    demand(more <= 10_000, f"{more / 1000:.1f} kB more than the base's")
+    require(more <= 10_000, f"{more / 1000:.1f} kB more than the base's")
     return f"{more / 1000:.1f} kB more"
 
 
@@ -81,8 +81,8 @@ def copying(t: Trial) -> str:
             if "local object" in str(error) or "not the same object" in str(error):
                 continue  # what pickle says of a class that no module holds
             raise Fault(f"{name}: {raised(error)}") from None
-        demand(near(w, (2.67, 0.44), CLOSE), f"{name}: the copy's w' = {show(w)}")
-        demand(near(f.w, (3.0, 1.0), 0.0), f"{name}: the original's w = {show(f.w)}")
+        require(near(w, (2.67, 0.44), CLOSE), f"{name}: the copy's w' = {show(w)}")
+        require(near(f.w, (3.0, 1.0), 0.0), f"{name}: the original's w = {show(f.w)}")
     return "both work"
 
 
@@ -122,5 +122,5 @@ def copied_attributes(t: Trial) -> str:
             raise Fault(f"the copy {raised(error)}") from None
         if base is SGD and not near(w, right, CLOSE):
             raise NotApplicable("a copy does not work with any base; see the family copying")
-        demand(near(w, right, CLOSE), f"the copy's w' = {show(w)}")
+        require(near(w, right, CLOSE), f"the copy's w' = {show(w)}")
     return f"the copy's w' = {show(w)}"

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .._case import Fault, NotOffered, demand, family, raised
+from .._case import Fault, NotOffered, family, raised, require
 from .._doors import counted, takes_closure
 from .._trial import CLOSE, Quadratic, Trial, near, show
 
@@ -39,7 +39,7 @@ def closure_contract(t: Trial) -> str:
         seen = f"{where}{calls}, returns {'nothing' if math.isnan(value) else format(value, '.6g')}, w' = {show(f.w)}"
         if len(f.visited) == 1 and _second_pass_only(t):
             raise NotOffered("step(closure) expects the first backward to be done; it does the second pass")
-        demand(len(f.visited) == 2 and value == 6.5 and near(f.w, (2.67, 0.44), CLOSE), seen)
+        require(len(f.visited) == 2 and value == 6.5 and near(f.w, (2.67, 0.44), CLOSE), seen)
     return seen
 
 
@@ -63,7 +63,7 @@ def _second_pass_only(t: Trial) -> bool:
     faults=(22,),
 )
 def bare_step(t: Trial) -> str:
-    """Forgetting the second pass must not give a plain step silently."""
+    """A forgotten second pass must raise, not make a plain step of the base."""
     f = Quadratic.new()
     opt = t.make([f.w])
     opt.zero_grad()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._case import NotOffered, demand, family
+from .._case import NotOffered, family, require
 from .._trial import CLOSE, Trial, backward, near, second_pass, show
 
 
@@ -35,7 +35,7 @@ def add_param_group(t: Trial) -> str:
     opt.add_param_group({"params": [b]})
     t.step(opt, run)
     path = [torch.tensor(1.0), second_pass(visited)[1], b]
-    demand(near(torch.stack([x.detach().double() for x in path[1:]]), (1.4, 0.44), CLOSE), f"the new weight goes {show(path)}")
+    require(near(torch.stack([x.detach().double() for x in path[1:]]), (1.4, 0.44), CLOSE), f"the new weight goes {show(path)}")
     return f"the new weight goes {show(path)}"
 
 
@@ -58,7 +58,7 @@ def replaced_group(t: Trial) -> str:
     opt.param_groups[0] = {**opt.param_groups[0], "lr": 0.01}
     t.step(opt, run)
     moved = 1.0 - float(w)
-    demand(abs(moved - 0.01) < 1e-12, f"a step of {moved:.6g}")
+    require(abs(moved - 0.01) < 1e-12, f"a step of {moved:.6g}")
     return f"a step of {moved:.6g}"
 
 
@@ -84,5 +84,5 @@ def group_rho(t: Trial) -> str:
 
     t.step(opt, run)
     at = second_pass(visited)
-    demand(near(at, (3.5, 1.0), CLOSE), f"second pass at {show(at)}")
+    require(near(at, (3.5, 1.0), CLOSE), f"second pass at {show(at)}")
     return f"second pass at {show(at)}"

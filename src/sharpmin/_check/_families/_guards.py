@@ -1,4 +1,4 @@
-"""Calls that cannot be right while the weights are w + e."""
+"""Calls that must be refused while the weights are w + e."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._case import Fault, NotOffered, demand, family
+from .._case import Fault, NotOffered, family, require
 from .._trial import CLOSE, SGD, Quadratic, Trial, near, show
 
 
@@ -53,7 +53,7 @@ def guard_checkpoint(t: Trial) -> str:
             if not t.ours:
                 raise NotOffered("makes no difference between w and w + e for state_dict(), deepcopy and add_param_group()")
             raise Fault(f"{name} answered")
-        demand(near(f.w, (2.67, 0.44), CLOSE), f"{name}: w' = {show(f.w)}", "w' = (2.67, 0.44)")
+        require(near(f.w, (2.67, 0.44), CLOSE), f"{name}: w' = {show(f.w)}", "w' = (2.67, 0.44)")
     return "all three raise"
 
 
@@ -71,5 +71,5 @@ def guard_other_optimizer(t: Trial) -> str:
         if not t.ours:
             raise NotOffered("lets other optimizers step while the weights are perturbed, as torch does")
         raise Fault(f"it stepped; w' = {show(f.w)}")
-    demand(near(f.w, (2.67, 0.44), CLOSE), f"w' = {show(f.w)}")
+    require(near(f.w, (2.67, 0.44), CLOSE), f"w' = {show(f.w)}")
     return "its step() raises"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._case import Fault, demand, family
+from .._case import Fault, family, require
 from .._shared import passes
 from .._shared.scene import golden
 from .._trial import CLOSE, Trial, backward, near, show
@@ -31,8 +31,8 @@ def no_second_gradient(t: Trial) -> str:
         return backward(loss)
 
     t.step(t.make([a, b]), run)
-    demand(float(b) == 4.0, f"b' = {show(b)}")
-    demand(near(a, (2.67,), CLOSE), f"a' = {show(a)}", "a' = 2.67")
+    require(float(b) == 4.0, f"b' = {show(b)}")
+    require(near(a, (2.67,), CLOSE), f"a' = {show(a)}", "a' = 2.67")
     return f"b' = {show(b)}"
 
 
@@ -52,8 +52,8 @@ def no_first_gradient(t: Trial) -> str:
         return backward(loss)
 
     t.step(t.make([a, b]), run)
-    demand(near(b, (3.6,), CLOSE), f"b' = {show(b)}")
-    demand(near(a, (2.65,), CLOSE), f"a' = {show(a)}", "a' = 2.65")
+    require(near(b, (3.6,), CLOSE), f"b' = {show(b)}")
+    require(near(a, (2.65,), CLOSE), f"a' = {show(a)}", "a' = 2.65")
     return f"b' = {show(b)}"
 
 
@@ -106,7 +106,7 @@ def missing_first(t: Trial) -> str:
         except Fault as fault:
             raise Fault(f"{name}: {fault.observed}", fault.right) from None
         ends = [(2.67, 0.44), (2.7, 0.6), (3.0, 1.0)]  # the next step after an error; with the second gradient at w; no step
-        demand(any(near(f.w, end, CLOSE) for end in ends), f"{name}: w' = {show(f.w)}")
+        require(any(near(f.w, end, CLOSE) for end in ends), f"{name}: w' = {show(f.w)}")
     return "; ".join(said)
 
 
@@ -131,5 +131,5 @@ def stale_perturbation(t: Trial) -> str:
     used = False
     for _ in range(2):
         t.step(opt, run)
-    demand(abs(float(b) - 4.0) < 1e-12, f"b = {show(b)} after 3 steps at lr = 0, from 4")
+    require(abs(float(b) - 4.0) < 1e-12, f"b = {show(b)} after 3 steps at lr = 0, from 4")
     return "no drift"

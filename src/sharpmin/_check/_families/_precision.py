@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._case import demand, family
+from .._case import family, require
 from .._trial import Trial, show
 
 
@@ -33,5 +33,5 @@ def lost_ascent(t: Trial) -> str:
     report = getattr(opt, "last", None)
     if getattr(report, "gain", None) == 0.0 and getattr(report, "radius", None) == 0.0:
         told.append("opt.last: gain 0, radius 0")
-    demand(gain > 0.9 or bool(told), f"||e|| = {show(length)} of 0.05, and nothing is said")
+    require(gain > 0.9 or bool(told), f"||e|| = {show(length)} of 0.05, and nothing is said")
     return f"||e|| = {show(length)}: {told[0][:100] if told else 'moved'}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._case import demand, family
+from .._case import family, require
 from .._trial import Trial, copies, give, near, show
 
 
@@ -20,7 +20,7 @@ def climb(t: Trial, weights: list[nn.Parameter], gradients: list[Tensor], rho: f
         return torch.zeros(())
 
     t.step(t.make(weights, rho, lr=0.0), run)
-    demand(len(seen) == len(weights), "no second pass", "a second pass at w + e")
+    require(len(seen) == len(weights), "no second pass", "a second pass at w + e")
     return seen
 
 
@@ -36,7 +36,7 @@ def fp16_norm(t: Trial) -> str:
     w = nn.Parameter(torch.ones(100, dtype=torch.float16))
     (at,) = climb(t, [w], [torch.full((100,), 3e4, dtype=torch.float16)], 0.5)
     length = (at.double() - 1.0).norm()
-    demand(near(length, (0.5,), 0.025), f"||e|| = {show(length)}")
+    require(near(length, (0.5,), 0.025), f"||e|| = {show(length)}")
     return f"||e|| = {show(length)}"
 
 
@@ -44,7 +44,7 @@ def _four(t: Trial, gradient: float) -> str:
     w = nn.Parameter(torch.ones(4))
     (at,) = climb(t, [w], [torch.full((4,), gradient)], 0.5)
     length = (at.double() - 1.0).norm()
-    demand(near(length, (0.5,), 1e-5), f"||e|| = {show(length)}")
+    require(near(length, (0.5,), 1e-5), f"||e|| = {show(length)}")
     return f"||e|| = {show(length)}"
 
 
@@ -85,7 +85,7 @@ def large_tensor(t: Trial) -> str:
     w = nn.Parameter(torch.zeros(n))
     (at,) = climb(t, [w], [torch.full((n,), 0.1)], n**0.5)
     moved = at[::1000].double().mean()
-    demand(near(moved, (1.0,), 1e-4), f"||e|| = {show(moved)} rho")
+    require(near(moved, (1.0,), 1e-4), f"||e|| = {show(moved)} rho")
     return f"||e|| = {show(moved)} rho"
 
 
@@ -101,5 +101,5 @@ def mixed_dtypes(t: Trial) -> str:
     kinds = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
     weights = [nn.Parameter(torch.ones(1, dtype=kind)) for kind in kinds]
     at = climb(t, weights, [torch.full_like(w, 2.0).detach() for w in weights], 1.0)
-    demand(all(near(w, (1.5,), 1e-3) for w in at), f"at {show(at)}")
+    require(all(near(w, (1.5,), 1e-3) for w in at), f"at {show(at)}")
     return f"at {show(at)}"

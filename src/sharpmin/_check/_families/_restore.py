@@ -1,4 +1,4 @@
-"""The way back: exact, after an exception in the second pass or in the base, and after a wrapper that was lost."""
+"""Restoring w: exactly, after an exception in the second pass or in the base, and after a wrapper was lost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._case import Fault, NotOffered, demand, family
+from .._case import Fault, NotOffered, family, require
 from .._doors import has_two_steps
 from .._shared import back
 from .._shared.scene import golden, played
@@ -91,5 +91,5 @@ def lost_wrapper(t: Trial) -> str:
     seen = back.lost(s, lambda: t.make([f.w], model=s.model))
     undisturbed, right = golden(t)
     undisturbed.step()
-    demand(same(f.w, right.w), f"the new one's step ends at w' = {show(f.w)}, and without the lost one at {show(right.w)}")
+    require(same(f.w, right.w), f"the new one's step ends at w' = {show(f.w)}, and without the lost one at {show(right.w)}")
     return seen

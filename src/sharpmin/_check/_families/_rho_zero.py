@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sharpmin.core.rho import Tail
 
-from .._case import Fault, NotOffered, demand, family
+from .._case import Fault, NotOffered, family, require
 from .._shared import passes
 from .._shared.scene import Played, played
 from .._trial import AdamW, Holder, Training, Trial, give, same, show
@@ -55,9 +55,9 @@ def rho_zero_no_trace(t: Trial) -> str:
     s, bare = _zero(t, f), _bare(Training(normed=True, dropout=dropout))
     passes.rho_zero(s, bare, bare.opt, STEPS, trace=True)
     if t.ours:
-        demand(same(s.opt.state_dict()["state"], bare.opt.state_dict()["state"]), "the optimizer state differs")
+        require(same(s.opt.state_dict()["state"], bare.opt.state_dict()["state"]), "the optimizer state differs")
         made = STEPS * (1 if t.door == "closure" else 2)
-        demand(f.forwards == made, f"{f.forwards} forward passes", f"{made} forward passes")
+        require(f.forwards == made, f"{f.forwards} forward passes", f"{made} forward passes")
     return "equal"
 
 

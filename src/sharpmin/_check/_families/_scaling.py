@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.amp import GradScaler
 
-from .._case import Fault, NotOffered, demand, family, raised
+from .._case import Fault, NotOffered, family, raised, require
 from .._doors import counted, first_step
 from .._trial import Quadratic, Trial, backward, near, same, show
 
@@ -83,7 +83,7 @@ def loss_scaling(t: Trial) -> str:
     except Exception as error:
         raise Fault(raised(error)) from None
     seen = f"w' = {show(f.w)}, scale {scaler.get_scale():g}"
-    demand(near(f.w, (2.67, 0.44), 1e-5) and scaler.get_scale() == SCALE, seen)
+    require(near(f.w, (2.67, 0.44), 1e-5) and scaler.get_scale() == SCALE, seen)
     return seen
 
 
@@ -114,8 +114,8 @@ def loss_scaling_overflow(t: Trial) -> str:
         f.spoil = spoil
         _step(t, opt, scaler, f)
         seen = f"inf in pass {at}: w' = {show(f.w)}, scale {scaler.get_scale():g}"
-        demand(same(f.w, torch.tensor([3.0, 1.0])) and scaler.get_scale() == SCALE / 2, seen)
-        demand(same(_momentum(opt), before), f"inf in pass {at}: the state of the base changed")
+        require(same(f.w, torch.tensor([3.0, 1.0])) and scaler.get_scale() == SCALE / 2, seen)
+        require(same(_momentum(opt), before), f"inf in pass {at}: the state of the base changed")
     return seen
 
 

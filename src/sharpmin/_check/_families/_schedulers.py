@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 from torch.optim.optimizer import Optimizer
 
-from .._case import NotOffered, demand, family
+from .._case import NotOffered, family, require
 from .._shared import around
 from .._shared.scene import played
 from .._trial import Trial, backward
@@ -81,7 +81,7 @@ def scheduler_order(t: Trial) -> str:
     t.step(opt, f)
     scheduler.step()
     order = [text for text in t.warnings() if "lr_scheduler.step()" in text]
-    demand(not order, "torch warns of lr_scheduler.step() before optimizer.step()")
+    require(not order, "torch warns of lr_scheduler.step() before optimizer.step()")
     return "no warning"
 
 
@@ -109,5 +109,5 @@ def step_hooks(t: Trial) -> str:
     opt.register_step_post_hook(count("after"))
     t.step(opt, f)
     seen = f"{calls['before']} calls before, {calls['after']} calls after"
-    demand((calls["before"], calls["after"]) == (1, 1), seen)
+    require((calls["before"], calls["after"]) == (1, 1), seen)
     return seen.replace("calls", "call")

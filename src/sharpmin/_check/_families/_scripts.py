@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 from torch.optim.optimizer import Optimizer
 
-from .._case import Fault, NotOffered, demand, family
+from .._case import Fault, NotOffered, family, require
 from .._doors import has_two_steps
 from .._trial import CLOSE, Trial, backward, near, show
 
@@ -63,7 +63,7 @@ def script_base_optimizer(t: Trial) -> str:
         group["lr"] = 0.5
     steps.append(moved())
     seen = "steps of {:g}, then {:g}, then {:g}".format(*steps)
-    demand(steps == [0.1, 0.01, 0.5], seen)
+    require(steps == [0.1, 0.01, 0.5], seen)
     return seen
 
 
@@ -81,7 +81,7 @@ def script_two_losses(t: Trial) -> str:
     _need_two_steps(t, opt)
     for right in ((2.34, 0.16), _by_hand(2.34, 0.16)):
         _step(opt, lambda: (w[0] ** 2 + 4 * w[1] ** 2) / 2, lambda: w[0] ** 2 + 3 * w[1] ** 2)
-        demand(near(w, right, CLOSE), f"w' = {show(w)}", f"w' = ({right[0]:.6g}, {right[1]:.6g})")
+        require(near(w, right, CLOSE), f"w' = {show(w)}", f"w' = ({right[0]:.6g}, {right[1]:.6g})")
     return f"w' = (2.34, 0.16), then {show(w)}"
 
 

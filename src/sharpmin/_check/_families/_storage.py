@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._case import NotOffered, demand, family, raised
+from .._case import NotOffered, family, raised, require
 from .._trial import CLOSE, Quadratic, Trial, backward, near, show
 
 
@@ -33,13 +33,13 @@ def storage(t: Trial) -> str:
         return backward(loss)
 
     t.step(t.make(weights), run)
-    demand(all(seen == pointers for seen in inside), "data_ptr changes between the passes")
-    demand([w.data_ptr() for w in weights] == pointers, "data_ptr changes with the step")
-    demand(
+    require(all(seen == pointers for seen in inside), "data_ptr changes between the passes")
+    require([w.data_ptr() for w in weights] == pointers, "data_ptr changes with the step")
+    require(
         torch.equal(buffer, torch.cat([a.detach(), b.detach()])),
         f"the buffer holds {show(buffer)}, the weights are {show([a, b])}",
     )
-    demand(c.is_shared(), "the weights in shared memory are not shared any more")
+    require(c.is_shared(), "the weights in shared memory are not shared any more")
     return "unchanged"
 
 
@@ -65,7 +65,7 @@ def tied_weights(t: Trial) -> str:
     f = Quadratic(net.w)
     t.step(t.make(list(net.parameters()), model=net), f)
     seen = f"second pass at {show(f.visited[-1])}, w' = {show(net.w)}"
-    demand(near(f.visited[-1], (3.3, 1.4), CLOSE) and near(net.w, (2.67, 0.44), CLOSE), seen)
+    require(near(f.visited[-1], (3.3, 1.4), CLOSE) and near(net.w, (2.67, 0.44), CLOSE), seen)
     return seen
 
 
@@ -92,5 +92,5 @@ def sparse_embedding(t: Trial) -> str:
         if "sparse" in f"{type(error).__name__} {error}".lower():
             raise NotOffered(f"refuses sparse gradients, or the operations on them: {raised(error)}") from None
         raise
-    demand(near(table.weight.flatten(), (0.0, 3.56, 2.67, 9.0), 1e-5), f"rows {show(table.weight)}")
+    require(near(table.weight.flatten(), (0.0, 3.56, 2.67, 9.0), 1e-5), f"rows {show(table.weight)}")
     return f"rows {show(table.weight)}"

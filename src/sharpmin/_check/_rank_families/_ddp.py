@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .._case import demand, family
-from .._rank_trial import LR, RHO, START, Net, Parabola, RankTrial, demand_ends, own, parallel
+from .._case import family, require
+from .._rank_trial import LR, RHO, START, Parabola, RankNet, RankTrial, own, parallel, require_ends
 from .._trial import CLOSE, backward, copies, difference, near, show
 
 
@@ -24,7 +24,7 @@ def golden(t: RankTrial) -> str:
     ddp = parallel(model)
     opt = t.make(list(ddp.parameters()), RHO, lr=LR, model=ddp)
     t.step(opt, lambda _: backward(ddp(own(t.rank))))
-    return demand_ends(t, model, [0.6] * t.world, 0.38)
+    return require_ends(t, model, [0.6] * t.world, 0.38)
 
 
 @family(
@@ -45,7 +45,7 @@ def bucket_view(t: RankTrial) -> str:
         t.step(opt, lambda _: backward(ddp(own(t.rank))))
         ends.append(model.x.detach().clone())
     seen = t.told(f"x = {show(ends[0])}, then {show(ends[1])}")
-    demand(all(t.gathered(near(torch.cat(ends), (0.38, 0.284), CLOSE))), seen)
+    require(all(t.gathered(near(torch.cat(ends), (0.38, 0.284), CLOSE))), seen)
     return seen
 
 
@@ -59,8 +59,8 @@ def bucket_view(t: RankTrial) -> str:
 )
 def one_process(t: RankTrial) -> str:
     """A network in float64; the steps of one process are done by hand."""
-    right = Net(t.world).by_hand(5, 0.2, LR)
-    net = Net(t.world)
+    right = RankNet(t.world).by_hand(5, 0.2, LR)
+    net = RankNet(t.world)
     ddp = parallel(net.model)
     opt = t.make(list(ddp.parameters()), 0.2, lr=LR, model=ddp)
     for _ in range(5):
@@ -72,7 +72,7 @@ def demand_weights(t: RankTrial, weights: list[Tensor], right: list[Tensor], tol
     """Go on only if every rank has these weights."""
     off = difference(weights, right)
     seen = t.told(f"{str(weights[0].dtype).removeprefix('torch.')}: off by {off}")
-    demand(all(t.gathered(float(off) <= tolerance)), seen)
+    require(all(t.gathered(float(off) <= tolerance)), seen)
     return seen
 
 
@@ -97,7 +97,7 @@ def accumulation(t: RankTrial) -> str:
         return total + backward(ddp(last) / 2).detach()
 
     t.step(opt, run)
-    return demand_ends(t, model, [0.6] * t.world, 0.3825)
+    return require_ends(t, model, [0.6] * t.world, 0.3825)
 
 
 def _micro(rank: int) -> tuple[tuple[float, float], tuple[float, float]]:

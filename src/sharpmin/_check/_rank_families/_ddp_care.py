@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
 
-from .._case import NotOffered, demand, family
+from .._case import NotOffered, family, require
 from .._rank_trial import LR, RHO, START, Parabola, RankTrial, end_per_rank, own, parallel, unreduced
 from .._trial import CLOSE, backward, copies, difference, near, same, show
 
@@ -31,7 +31,7 @@ def demand_replicas(t: RankTrial, *, apart: bool = False, steps: int = 40) -> st
 def _demand_equal(t: RankTrial, weights: list[Tensor], when: str) -> str:
     held = t.gathered(weights)
     worst = max(difference(held[0], other) for other in held[1:])
-    demand(all(same(held[0], other) for other in held), f"weights of two ranks differ by {worst} {when}")
+    require(all(same(held[0], other) for other in held), f"weights of two ranks differ by {worst} {when}")
     return "equal bit for bit"
 
 
@@ -68,7 +68,7 @@ def restore(t: RankTrial) -> str:
             t.step(opt, lambda _, x=x, ddp=ddp: backward(ddp(x).float().square().mean()))  # type: ignore[misc]
         now = copies(net.parameters())
         seen = t.told(f"{str(dtype).removeprefix('torch.')}: the weights differ by {difference(was, now)}")
-        demand(all(t.gathered(same(was, now))), seen)
+        require(all(t.gathered(same(was, now))), seen)
     return "bit for bit"
 
 
@@ -97,7 +97,7 @@ def nonfinite(t: RankTrial) -> str:
             ends.append(model.x.detach().clone())
         seen = t.told(f"inf in pass {at}: x = {show(ends[0])}, then {show(ends[1])}")
         held = t.gathered(ends)
-        demand(all(same([_plain(x) for x in held[0]], [_plain(x) for x in other]) for other in held), seen)
+        require(all(same([_plain(x) for x in held[0]], [_plain(x) for x in other]) for other in held), seen)
     return "no rank alone"
 
 
@@ -127,7 +127,7 @@ def batchnorm(t: RankTrial) -> str:
     if mean is None or count is None:
         raise NotOffered("the BatchNorm of this torch has no statistics")
     seen = t.told(f"mean {show(mean)}, {show(count)} batches")
-    demand(all(t.gathered(near(mean, (0.38 + 0.4 * t.rank,), CLOSE) and int(count) == 2)), seen)
+    require(all(t.gathered(near(mean, (0.38 + 0.4 * t.rank,), CLOSE) and int(count) == 2)), seen)
     return seen
 
 
@@ -167,5 +167,5 @@ def _overflow(t: RankTrial, end: float) -> str:
             ends.append((model.x.item(), scaler.get_scale()))
         seen = t.told(f"inf in pass {at}: " + ", then ".join(f"x' = {x:.6g} at scale {scale:g}" for x, scale in ends))
         right = ends[0] == (START, 512.0) and abs(ends[1][0] - end) <= CLOSE and ends[1][1] == 512.0
-        demand(all(t.gathered(right)), seen, f"x' = 0.5, then {end:.6g}, both at scale 512")
+        require(all(t.gathered(right)), seen, f"x' = 0.5, then {end:.6g}, both at scale 512")
     return seen

@@ -8,8 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from .._case import demand, family
-from .._rank_trial import LR, Net, RankTrial
+from .._case import family, require
+from .._rank_trial import LR, RankNet, RankTrial
 from .._trial import CLOSE, backward, flat, near, show
 from ._ddp import demand_weights
 
@@ -80,7 +80,7 @@ class Split:
 def _demand_step(t: RankTrial, f: Split, second: tuple[float, ...], end: tuple[float, ...]) -> str:
     now, place = f.now(), f.visited[-1]
     seen = t.told(f"second pass at {show(place)}, w' = {show(now)}")
-    demand(all(t.gathered(near(place, second, CLOSE) and near(now, end, CLOSE))), seen)
+    require(all(t.gathered(near(place, second, CLOSE) and near(now, end, CLOSE))), seen)
     return seen
 
 
@@ -124,9 +124,9 @@ def plain_part(t: RankTrial) -> str:
 )
 def one_process(t: RankTrial) -> str:
     """A network under fully_shard, in float64, then in float32; the steps of one process are done by hand in float64."""
-    right = Net(t.world).by_hand(5, 0.2, LR)
+    right = RankNet(t.world).by_hand(5, 0.2, LR)
     for dtype, tolerance in ((torch.float64, CLOSE), (torch.float32, 1e-5)):
-        net = Net(t.world, dtype)
+        net = RankNet(t.world, dtype)
         model = sharded(t, net.model)
         opt = t.make(list(model.parameters()), 0.2, lr=LR, model=model)
         for _ in range(5):
@@ -145,8 +145,8 @@ def one_process(t: RankTrial) -> str:
 )
 def accumulation(t: RankTrial) -> str:
     """Two micro-batches a rank, set_requires_gradient_sync(False) for the first, in both passes."""
-    right = Net(2 * t.world).by_hand(3, 0.2, LR)
-    net = Net(2 * t.world)
+    right = RankNet(2 * t.world).by_hand(3, 0.2, LR)
+    net = RankNet(2 * t.world)
     model: Any = sharded(t, net.model)
     opt = t.make(list(model.parameters()), 0.2, lr=LR, model=model)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .._case import demand, family
+from .._case import family, require
 from .._rank_trial import LR, RankTrial
 from .._trial import CLOSE, backward, copies, difference, flat, near, same
 from ._fsdp import Split, part, sharded
@@ -33,9 +33,9 @@ def restore(t: RankTrial) -> str:
         now = [part(p) for p in model.parameters()]
         kind = str(dtype).removeprefix("torch.")
         seen = t.told(f"{kind}: the parts differ by {difference(was, now)}")
-        demand(all(t.gathered(same(was, now))), seen)
+        require(all(t.gathered(same(was, now))), seen)
         seen = t.told(f"{kind}: the parts have moved to another address")
-        demand(all(t.gathered(places == [p.data_ptr() for p in now])), seen)
+        require(all(t.gathered(places == [p.data_ptr() for p in now])), seen)
     return "bit for bit, in place"
 
 
@@ -63,5 +63,5 @@ def nonfinite(t: RankTrial) -> str:
         t.step(t.make(flat(f.parameters), lr=LR), run)
         stepped = t.gathered(not near(part(f.parameters[0]), was.tolist(), CLOSE))[:2]  # further ranks hold nothing
         words = ["stepped" if moved else "did not" for moved in stepped]
-        demand(stepped[0] == stepped[1], f"inf in pass {at}: rank 0 {words[0]}, rank 1 {words[1]}")
+        require(stepped[0] == stepped[1], f"inf in pass {at}: rank 0 {words[0]}, rank 1 {words[1]}")
     return "no rank alone"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from .._case import family
-from .._rank_trial import LR, RHO, Parabola, RankTrial, demand_ends, end_per_rank, own, parallel, unreduced
+from .._rank_trial import LR, RHO, Parabola, RankTrial, end_per_rank, own, parallel, require_ends, unreduced
 from .._trial import backward
 from ._ddp_care import demand_replicas
 
@@ -30,7 +30,7 @@ def golden(t: RankTrial) -> str:
 
     t.step(opt, unreduced(ddp, run) if t.owns_first_pass else run)
     places = [0.4, *[0.6] * (t.world - 1)]
-    return demand_ends(t, model, places, end_per_rank(t.world))
+    return require_ends(t, model, places, end_per_rank(t.world))
 
 
 @family(

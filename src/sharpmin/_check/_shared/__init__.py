@@ -1,1 +1,1 @@
-"""What both the suite and the check of one's own set-up ask: one function a property, played on a `Scene`."""
+"""Checks shared by the suite and `sharpmin.check`: one function for each property of a `Scene`."""

@@ -1,4 +1,4 @@
-"""What lies around the step: schedulers, checkpoints, copies, the base's own methods, and settings."""
+"""Properties besides the step itself: schedulers, checkpoints, copies, methods of the base, and settings."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.optim import SAM
 from sharpmin.optim._effects.rng import RandomState
 
-from .._case import NotApplicable, NotOffered, demand, raised
+from .._case import NotApplicable, NotOffered, raised, require
 from .._trial import copies, difference, same
 from .scene import Scene, length
 
 FORWARDED = ("train", "eval", "consolidate_state_dict")  # what frameworks look for on an optimizer
 REMADE = ("_optimizer_", "_zero_grad_profile_name")  # hooks and profiling of torch's optimizers; `step` is patched
-_NO_SETTING = (*REMADE, "_opt_called", "_warned_", "_need_device_dtype_check")  # what torch notes on an optimizer as it goes
+_NO_SETTING = (*REMADE, "_opt_called", "_warned_", "_need_device_dtype_check")  # attributes that torch adds during use
 
 
 def scheduler(s: Scene, step: Callable[[], list[float]], *, load: bool) -> str:
@@ -42,7 +42,7 @@ def scheduler(s: Scene, step: Callable[[], list[float]], *, load: bool) -> str:
         second = step()
     wrong = [(a, b) for a, b in zip(first, second, strict=True) if abs(b - 0.1 * a) > 1e-9 * abs(a)]
     a, b = wrong[0] if wrong else (first[0], second[0])
-    demand(not wrong, f"steps of {a:g}, then {b:g}{' after load_state_dict' if load else ''}")
+    require(not wrong, f"steps of {a:g}, then {b:g}{' after load_state_dict' if load else ''}")
     return f"steps of {a:g}, then {b:g}"
 
 
@@ -65,7 +65,7 @@ def resume(s: Scene, again: Scene, steps: int) -> str:
         again.step()
     unbroken, resumed = copies(s.weights), copies(again.weights)
     after = f"{steps} step{'s' * (steps > 1)} after loading"
-    demand(same(unbroken, resumed), f"the weights differ by {difference(unbroken, resumed)} {after}")
+    require(same(unbroken, resumed), f"the weights differ by {difference(unbroken, resumed)} {after}")
     return "equal"
 
 
@@ -78,7 +78,7 @@ def saved(value: Any) -> io.BytesIO:
 
 
 def loaded(file: io.BytesIO) -> Any:
-    """What torch.load reads, plain numbers and tensors only if that is what was saved."""
+    """Load it, with `weights_only=True` if that is possible."""
     try:
         return torch.load(file, weights_only=True)
     except pickle.UnpicklingError:
@@ -93,7 +93,7 @@ def base_methods(opt: Any, base: Optimizer) -> str:
         raise NotApplicable(f"the base has none of {', '.join(FORWARDED)}")
     for name in names:
         method = getattr(opt, name, None)
-        demand(callable(method), f"the base has {name}(), the optimizer around it has not")
+        require(callable(method), f"the base has {name}(), the optimizer around it has not")
         called: list[str] = []
         was = vars(base).get(name)
         vars(base)[name] = lambda *args, name=name, called=called, **options: called.append(name)
@@ -103,7 +103,7 @@ def base_methods(opt: Any, base: Optimizer) -> str:
             del vars(base)[name]
             if was is not None:
                 vars(base)[name] = was
-        demand(called == [name] or getattr(method, "__self__", None) is base, f"{name}() does not reach the base")
+        require(called == [name] or getattr(method, "__self__", None) is base, f"{name}() does not reach the base")
     return f"{', '.join(names)} reach the base"
 
 
@@ -127,7 +127,7 @@ def cleared_between(s: Scene, base: Any) -> str:
     s.step()
     if len(between) < 2:
         raise NotApplicable("the step had one pass")
-    demand(between[1] > between[0], f"{type(base).__name__}.zero_grad() is not called between the passes")
+    require(between[1] > between[0], f"{type(base).__name__}.zero_grad() is not called between the passes")
     return "called between the passes"
 
 
@@ -145,7 +145,7 @@ def attributes(opt: Any, base: Optimizer) -> str:
     if found is None:
         raise NotApplicable("a copy cannot be made: the deep copy of the optimizer has no base")
     missing = [name for name in names if name not in vars(found)]
-    demand(not missing, f"the base in a deep copy lacks {', '.join(missing)}")
+    require(not missing, f"the base in a deep copy lacks {', '.join(missing)}")
     return f"{', '.join(names)} survive"
 
 
@@ -165,7 +165,7 @@ def outside(s: Scene) -> str:
     for (name, _), a, b in zip(others, first, _gradients(others), strict=True):
         sizes = [0.0 if g is None else float(g.double().norm()) for g in (a, b)]
         seen = f"the gradient of {name} goes from norm {sizes[0]:.4g} after the first pass to {sizes[1]:.4g}"
-        demand((a is None) is (b is None) and same(a, b), seen)
+        require((a is None) is (b is None) and same(a, b), seen)
     return "those of the first pass"
 
 
@@ -190,5 +190,5 @@ def assigned(s: Scene, where: str, value: float, right: float) -> str:
     seen = s.at_passes()
     s.step()
     moved = length(seen[0], seen[-1])
-    demand(abs(moved - right) <= 1e-6 * max(1.0, right), f"{where} = {value:g}: ||e|| = {moved:.6g}")
+    require(abs(moved - right) <= 1e-6 * max(1.0, right), f"{where} = {value:g}: ||e|| = {moved:.6g}")
     return f"{where} = {value:g}: ||e|| = {moved:.6g}"

@@ -1,4 +1,4 @@
-"""The way back to w: exact, after an exception in the second pass or in the base, and after a wrapper that was lost."""
+"""Restoring w: exactly, after an exception in the second pass or in the base, and after a wrapper was lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from sharpmin.optim._effects.rng import RandomState
 
-from .._case import Fault, NotApplicable, demand, raised
+from .._case import Fault, NotApplicable, raised, require
 from .._doors import first_step
 from .._trial import copies, difference, same, show
 from .scene import Scene, close, length
@@ -23,7 +23,7 @@ def restore(s: Scene, steps: int) -> str:
     now = copies(s.weights)
     size = sum(float(t.double().square().sum()) for t in was) ** 0.5
     drift = length(now, was) / size if size else length(now, was)
-    demand(same(was, now), f"a relative drift of {drift:.2g}")
+    require(same(was, now), f"a relative drift of {drift:.2g}")
     return "bit for bit"
 
 
@@ -55,9 +55,9 @@ def second_pass_error(s: Scene) -> str:
         raise Fault("the exception was swallowed", "the exception reaches the caller")
     s.passes = None
     if s.door != "two-step":
-        demand(same(was, copies(s.weights)), f"w is off by {difference(was, copies(s.weights))} after the exception")
+        require(same(was, copies(s.weights)), f"w is off by {difference(was, copies(s.weights))} after the exception")
     s.go_on()
-    demand(same(was, copies(s.weights)), f"w is off by {difference(was, copies(s.weights))} after the next step")
+    require(same(was, copies(s.weights)), f"w is off by {difference(was, copies(s.weights))} after the next step")
     return "bit for bit"
 
 
@@ -78,7 +78,7 @@ def base_step_error(s: Scene, undisturbed: Scene, fail: Callable[[bool], None]) 
     finally:
         fail(False)
     now = copies(s.weights)
-    demand(close(was, now), f"w is off by {difference(was, now)} after the exception")
+    require(close(was, now), f"w is off by {difference(was, now)} after the exception")
     with torch.no_grad():
         for tensor, value in zip(s.model.buffers(), buffers, strict=True):
             tensor.copy_(value)
@@ -91,7 +91,7 @@ def base_step_error(s: Scene, undisturbed: Scene, fail: Callable[[bool], None]) 
     undisturbed.step()
     ours, right = copies(s.weights), copies(undisturbed.weights)
     off = difference(ours, right)
-    demand(close(ours, right), f"the next step ends {off} away from that of a wrapper which saw no exception")
+    require(close(ours, right), f"the next step ends {off} away from that of a wrapper which saw no exception")
     return "w, and the next step is right"
 
 
@@ -107,7 +107,7 @@ def lost(s: Scene, anew: Callable[[], Any]) -> str:
     now = copies(s.held)
     place = f"w = {show(now)}, " if sum(t.numel() for t in now) <= 4 else "w is "
     away = f"{place}{length(was, now):.3g} away, after the new one is made"
-    demand(same(was, now), f"the perturbation of the lost wrapper stays for good: {away}")
+    require(same(was, now), f"the perturbation of the lost wrapper stays for good: {away}")
     try:
         s.model.state_dict()
         s.step()

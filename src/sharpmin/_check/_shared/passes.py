@@ -1,4 +1,4 @@
-"""What the two passes may do to each other: rho = 0, gradients that count or are missing, buffers, random numbers."""
+"""Effects of the two passes on each other: rho = 0, gradients that count or are missing, buffers, random numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.optim.optimizer import Optimizer
 
 from sharpmin.optim._effects.rng import RandomState
 
-from .._case import Fault, NotApplicable, demand, raised
+from .._case import Fault, NotApplicable, raised, require
 from .._trial import copies, difference, same
 from .scene import Scene, close, generators
 
@@ -27,10 +27,10 @@ def rho_zero(s: Scene, bare: Scene, base: Optimizer, steps: int, *, trace: bool 
         bare.run(1)
         base.step()
     if trace:
-        demand(same(dict(s.model.named_buffers()), dict(bare.model.named_buffers())), "the buffers differ")
-        demand(same(after, generators(s.weights)), "the random state differs")
+        require(same(dict(s.model.named_buffers()), dict(bare.model.named_buffers())), "the buffers differ")
+        require(same(after, generators(s.weights)), "the random state differs")
     ours, theirs = copies(s.weights), copies(bare.weights)
-    demand(same(ours, theirs), f"the weights differ by {difference(ours, theirs)} after {steps} steps")
+    require(same(ours, theirs), f"the weights differ by {difference(ours, theirs)} after {steps} steps")
     return "equal"
 
 
@@ -47,7 +47,7 @@ def buffers_once(s: Scene, once: Scene) -> str:
     wrong = [name for name, a, b in zip(names, copies(s.model.buffers()), right, strict=True) if not same(a, b)]
     counted = [name for name in wrong if name.endswith("num_batches_tracked")]
     counts = f", {counted[0]} counts {int(dict(s.model.named_buffers())[counted[0]])}" if counted else ""
-    demand(not wrong, f"{len(wrong)} of {len(names)} buffers are not those of one pass: {wrong[0] if wrong else ''}{counts}")
+    require(not wrong, f"{len(wrong)} of {len(names)} buffers are not those of one pass: {wrong[0] if wrong else ''}{counts}")
     return "those of one pass"
 
 
@@ -65,8 +65,8 @@ def same_mask(s: Scene, once: Scene) -> str:
     s.step()
     if len(starts) == 1:
         raise NotApplicable("the step had one pass")
-    demand(same(starts[0], starts[1]), "the second pass draws other random numbers: it goes on where the first one ended")
-    demand(same(after, generators(s.weights)), "the random state afterwards is not that of one pass")
+    require(same(starts[0], starts[1]), "the second pass draws other random numbers: it goes on where the first one ended")
+    require(same(after, generators(s.weights)), "the random state afterwards is not that of one pass")
     return "equal"
 
 
@@ -82,7 +82,7 @@ def second_counts(s: Scene, right: Callable[[], Sequence[Tensor]], show: Callabl
     if len(passes) == 1:
         raise NotApplicable("the step had one pass, whose gradient counts")
     now = copies(s.held)
-    demand(close(now, wanted), show(now))
+    require(close(now, wanted), show(now))
     return show(now)
 
 
@@ -109,13 +109,13 @@ def never(s: Scene, *, legal: bool) -> str:
     except Exception as error:
         return _refused(s, was, error)
     now = copies(s.held)
-    demand(same(was, now), f"no error, and the weights move by {difference(was, now)}")
-    demand(legal or not _stepped(s.opt), "no error, and a step is reported though nothing moves")
+    require(same(was, now), f"no error, and the weights move by {difference(was, now)}")
+    require(legal or not _stepped(s.opt), "no error, and a step is reported though nothing moves")
     return "nothing moves" if legal else "nothing moves, and no step is reported"
 
 
 def _stepped(opt: Any) -> bool | None:
-    """What the optimizer reports of its last step, if it reports anything."""
+    """Whether the optimizer reports that it stepped; None if it reports nothing."""
     stepped = getattr(getattr(opt, "last", None), "stepped", None)
     return None if stepped is None else bool(stepped)
 
@@ -125,11 +125,11 @@ def _refused(s: Scene, was: list[Tensor], error: Exception) -> str:
     if "grad" not in str(error).lower():
         raise Fault(f"{raised(error)}, which does not say that a gradient is missing")
     now = copies(s.held)
-    demand(same(was, now), f"an error, and w is off by {difference(was, now)}", "w, bit for bit, after the error")
+    require(same(was, now), f"an error, and w is off by {difference(was, now)}", "w, bit for bit, after the error")
     s.passes, s.silent, s.instead = None, (), {}
     try:
         s.step()
     except Exception as again:
         raise Fault(f"after the error the next step {raised(again)}", "the next step works") from None
-    demand(not same(was, copies(s.held)), "after the error the next step moves nothing", "the next step works")
+    require(not same(was, copies(s.held)), "after the error the next step moves nothing", "the next step works")
     return raised(error, 120)

@@ -1,4 +1,4 @@
-"""A model and an optimizer under test that take steps together: fresh copies of one's own, or a small known function."""
+"""A model and an optimizer under test: fresh copies of the user's set-up, or a small known function."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Scene(ABC):
         opt: the optimizer under test.
         door: how a step is taken.
         passes: called with the number of the pass before its forward and after its backward.
-        instead: what a pass of this number minimises instead of the loss.
+        instead: another loss for the pass of this number.
         silent: the passes that make no backward.
     """
 
@@ -78,22 +78,22 @@ class Scene(ABC):
 
     @property
     def bases(self) -> list[Optimizer]:
-        """The optimizers inside, where they can be found."""
+        """The base optimizers that were found inside the optimizer."""
         return inside(self.opt)
 
     @property
     def base(self) -> Optimizer | None:
-        """The optimizer inside, where one can be found."""
+        """The base optimizer, or None unless exactly one was found."""
         return self.bases[0] if len(self.bases) == 1 else None
 
     def need_base(self) -> Optimizer:
-        """The optimizer inside."""
+        """The base optimizer; raises `NotOffered` if none was found."""
         if self.base is None:
             raise NotOffered("the base optimizer inside it could not be found")
         return self.base
 
     def at_passes(self) -> list[list[Tensor]]:
-        """From now on, the weights of the optimizer at the start of every pass are put into this list."""
+        """A list that will collect the weights at the start of every pass."""
         seen: list[list[Tensor]] = []
         self.passes = lambda k, when: seen.append(copies(self.held)) if when == "before" else None
         return seen

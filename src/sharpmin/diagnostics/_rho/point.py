@@ -13,7 +13,7 @@ from sharpmin.core.text import block, brief
 
 from .._run.statistics import cancelled, interval_of
 from ..toggle import Difference
-from .trial import Seen
+from .trial import StepNumbers
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class RhoPoint:
         return block(f"rho = {brief(self.rho)}", rows)
 
     @classmethod
-    def of(cls, rho: float, steps: Sequence[Seen], without: Sequence[float] = ()) -> RhoPoint:
+    def of(cls, rho: float, steps: Sequence[StepNumbers], without: Sequence[float] = ()) -> RhoPoint:
         """Compute the numbers from steps at one radius.
 
         Args:
@@ -104,7 +104,7 @@ class RhoPoint:
         return all(map(math.isfinite, self.losses))
 
 
-def _cancelled(steps: Sequence[Seen]) -> tuple[float | None, tuple[float, float] | None]:
+def _cancelled(steps: Sequence[StepNumbers]) -> tuple[float | None, tuple[float, float] | None]:
     """kappa, and its jackknife interval over batches."""
     if len(steps) < 2:
         return None, None
@@ -125,7 +125,7 @@ def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def _shares(steps: Sequence[Seen]) -> dict[str, float]:
+def _shares(steps: Sequence[StepNumbers]) -> dict[str, float]:
     """The mean share of each parameter; one that was not moved in a step has none there."""
     rows = [(one.moved, math.fsum(one.moved.values())) for one in steps]
     rows = [(moved, whole) for moved, whole in rows if whole > 0]

@@ -26,7 +26,7 @@ SKETCHES = tuple(Sketch(seed) for seed in range(4))
 
 
 @dataclass
-class Seen:
+class StepNumbers:
     """The numbers of one step.
 
     Attributes:
@@ -53,7 +53,7 @@ class Seen:
         return self.g is not None and self.d is not None and bool(torch.isfinite(self.g).all() and torch.isfinite(self.d).all())
 
 
-class Trial:
+class RadiusTrial:
     """A copy of a run at one radius.
 
     Args:
@@ -77,11 +77,11 @@ class Trial:
         if self._scheduler is not None:
             self._scheduler.step()
 
-    def take(self, step: Step, batch: Any, *, watched: bool = True) -> Seen:
+    def take(self, step: Step, batch: Any, *, watched: bool = True) -> StepNumbers:
         """Take one step on a batch; if not `watched`, only the loss is recorded."""
         if not watched:
-            return Seen(loss_of(step(self._net, self._opt, batch), self._owner))
-        seen = Seen()
+            return StepNumbers(loss_of(step(self._net, self._opt, batch), self._owner))
+        seen = StepNumbers()
 
         def watcher(both: GradientPair) -> None:
             starts = [self._starts[id(p)] for p in both.parameters]
@@ -103,7 +103,7 @@ class Trial:
         return seen
 
     @contextmanager
-    def _displacement(self, seen: Seen) -> Iterator[None]:
+    def _displacement(self, seen: StepNumbers) -> Iterator[None]:
         """Record ||e||^2 of each parameter during the second pass, while the weights are w + e."""
         state = self._opt._passes.state
 

@@ -11,7 +11,7 @@ from sharpmin.optim._gradients import kept
 from sharpmin.optim._numeric.kinds import dense
 
 
-class FirstPass:
+class FirstGradients:
     """First gradients with their parameters, as references or copies.
 
     Args:

@@ -21,7 +21,7 @@ from sharpmin.optim._numeric.sums import inner
 from .ahead import Ahead
 from .base_view import BaseView
 from .edge import edge_of_stability
-from .first_pass import FirstPass
+from .first_pass import FirstGradients
 from .log import Log
 from .means import Means
 from .rows import VERSION, Row, Writer
@@ -64,7 +64,7 @@ class Probe:
         self._means = Means()
         self._numbers: list[int] = []
         self._last: tuple[int, Tensor] | None = None
-        self._first: FirstPass | None = None
+        self._first: FirstGradients | None = None
         self._copies: bool | None = None
         self._loss: Scalar | None = None
         self._let_go: Callable[[], None] | None = None
@@ -101,7 +101,7 @@ class Probe:
         if self._adds:
             parameters = [p for p, _ in grads]
             at_w = self._of_weights(parameters, [dense(g) for _, g in grads], self._base(), self._places(parameters))
-        self._first = FirstPass(grads, at_w, copies=self._copies is not False)
+        self._first = FirstGradients(grads, at_w, copies=self._copies is not False)
         if loss is not None:
             self.note(loss)
 

@@ -109,8 +109,8 @@ class Numbers:
     @classmethod
     def of(cls, window: Window, seed: int = 0) -> Numbers:
         """Compute the numbers of a window."""
-        s, now = window.scalars, Estimate.of(window)
-        without = [Estimate.of(window.without(number)) for number in range(window.blocks)]
+        s, now = window.scalars, Statistics.of(window)
+        without = [Statistics.of(window.without(number)) for number in range(window.blocks)]
         return cls(
             p_value(window, seed),
             now.cancelled,
@@ -154,7 +154,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Statistics:
     """The statistics that are recomputed without each of the blocks, for their intervals."""
 
     cancelled: float | None
@@ -165,7 +165,7 @@ class Estimate:
     relief: float
 
     @classmethod
-    def of(cls, window: Window) -> Estimate:
+    def of(cls, window: Window) -> Statistics:
         """Compute the statistics of a window."""
         gg, gd, _ = window.gram
         push, tau = -window.duty * float(gd.mean()), window.tau * scaling(window)

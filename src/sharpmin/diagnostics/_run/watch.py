@@ -47,7 +47,7 @@ def watch(
         rho: the radius of the other SAM.
         optimizer: the base optimizer of the other SAM, for its learning rate, momentum and weight decay.
         to: a path for JSON lines, a callable that takes each row as a dict, or several of them. Once torch.distributed is
-            initialised, a path is opened on rank 0 only; a callable is called on every rank, with the same numbers but for
+            initialized, a path is opened on rank 0 only; a callable is called on every rank, with the same numbers but for
             `loss`, which is that of the rank's own data, and `id`, which names the rank's own probe.
         epoch: steps per epoch; blocks are epochs then.
         reshuffled: whether every epoch visits each sample once (True) or samples are drawn with replacement (False).

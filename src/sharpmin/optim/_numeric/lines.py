@@ -22,7 +22,7 @@ _MOST = 32  # layouts whose views are kept
 
 
 @dataclass(frozen=True)
-class Line:
+class LineViews:
     """A part of a line, and its views."""
 
     flat: Tensor
@@ -41,9 +41,9 @@ class Lines:
 
     def __init__(self) -> None:
         self._flats: dict[Any, list[Tensor]] = {}
-        self._cut: dict[Any, list[tuple[slice, list[Line]]]] = {}
+        self._cut: dict[Any, list[tuple[slice, list[LineViews]]]] = {}
 
-    def like(self, tensors: Sequence[Tensor], dtype: torch.dtype, count: int) -> Iterator[tuple[slice, list[Line]]]:
+    def like(self, tensors: Sequence[Tensor], dtype: torch.dtype, count: int) -> Iterator[tuple[slice, list[LineViews]]]:
         """For each run of tensors that fits: its indices, and `count` lines with views like them, overwritten by the next run.
 
         Args:
@@ -88,13 +88,13 @@ class Lines:
         return {"_flats": {}, "_cut": {}}
 
 
-def _line(flat: Tensor, tensors: Sequence[Tensor]) -> Line:
+def _line(flat: Tensor, tensors: Sequence[Tensor]) -> LineViews:
     """Views like these tensors into the beginning of a flat tensor."""
     at, views = 0, []
     for t in tensors:
         own, at = flat[at : at + t.numel()], at + t.numel()
         views.append(own.as_strided(t.shape, t.stride()) if _is_dense(t) else own.view(t.shape))
-    return Line(flat[:at], views)
+    return LineViews(flat[:at], views)
 
 
 def room(dtype: torch.dtype, count: int) -> int:

@@ -1,4 +1,4 @@
-"""SAM: constant radius, normalised perturbation, the L2 ball."""
+"""SAM: constant radius, normalized perturbation, the L2 ball."""
 
 from __future__ import annotations
 

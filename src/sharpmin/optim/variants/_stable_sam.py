@@ -53,7 +53,7 @@ def stable_sam(base: Optimizer, rho: Rho = 0.05, **options: Unpack[Options]) -> 
     """d = ||g|| / ||G|| G (Tan et al., Stabilizing SAM Through A Simple Renormalization Strategy, 2025, arXiv:2401.07250).
 
     Args:
-        base: the optimizer instance that steps; one that normalises, such as Adam, undoes most of it.
+        base: the optimizer instance that steps; one that normalizes, such as Adam, undoes most of it.
         rho: the radius, or a schedule.
         options: the other keywords of `SAM`, such as `model=`.
 

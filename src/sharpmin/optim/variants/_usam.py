@@ -1,4 +1,4 @@
-"""USAM: SAM without normalisation."""
+"""USAM: SAM without normalization."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ else:
     np = optional("numpy", extra="lab")
 
 SHARES = (1e-9, 1e-6, 1e-3, 0.01, 0.1, 0.3, 1.0)
-"""Starts on a quadratic, as shares of the farthest one: from a start near 0 normalised SAM is thrown out as far as from any."""
+"""Starts on a quadratic, as shares of the farthest one: from a start near 0 normalized SAM is thrown out as far as from any."""
 
 
 class Attained:

@@ -7,7 +7,7 @@ performance of first-order methods", Math. Programming 2017, arXiv:1502.05666), 
 
     f_i >= f_j + <g_j, d> + [ ||h||^2 / beta + mu ||d||^2 - 2 (mu/beta) <h, d> ] / (2 (1 - mu/beta)).
 
-Normalised ascent is written with a unit vector e_t and a number u_t = ||g_t||: g_t = u_t e_t. So the conditions are linear in
+Normalized ascent is written with a unit vector e_t and a number u_t = ||g_t||: g_t = u_t e_t. So the conditions are linear in
 (M, F), and their coefficients are polynomials in the norms u of degree at most 2 in each.
 """
 

@@ -144,7 +144,7 @@ def examine(
     Args:
         problem: from `own` or `problems()`.
         x0: where the runs start and the search is centred: a number, or an array (dim,).
-        rho: the radius of the runs; where it is not normalised, at most 1/(2 beta_component).
+        rho: the radius of the runs; where it is not normalized, at most 1/(2 beta_component).
         steps: T of the runs.
         seeds: how many runs a stochastic method gets, at least 2.
         reach: how far from x0 constants are tried: most points within `reach`, some within three times that.
@@ -226,7 +226,7 @@ def _promise(problem: Problem, start: Array, oracle: str, radius: str, rho: floa
     noise: dict[str, Any] = {} if oracle == "exact" else {"sigma": problem.sigma}
     if oracle != "exact" and problem.sigma == math.inf and problem.residual is not None:
         noise = {"residual": problem.residual}
-    if radius == "unnormalised":
+    if radius == "unnormalized":
         rho = min(rho, over(1.0, 2 * problem.beta_component))
     return plan(
         setting=setting,
@@ -243,7 +243,7 @@ def _promise(problem: Problem, start: Array, oracle: str, radius: str, rho: floa
 
 
 def _run(problem: Problem, start: Array, promised: Plan, seeds: int) -> Confrontation:
-    raw = promised.radius == "unnormalised"
+    raw = promised.radius == "unnormalized"
     method = {"exact": "sam"}.get(promised.oracle, promised.oracle)
     lanes = 1 if promised.oracle == "exact" else seeds
     run = simulate(

@@ -19,7 +19,7 @@ class Advice:
 
     Attributes:
         change: "rho", "steps", "rho and steps", "switch", "radius" or "oracle".
-        rho: the radius after the change; the strength of USAM for radius "unnormalised".
+        rho: the radius after the change; the strength of USAM for radius "unnormalized".
         steps: the horizon after the change.
         radius: the radius rule after the change.
         oracle: the oracle after the change.
@@ -91,7 +91,7 @@ def _alternatives(inputs: Inputs) -> Iterator[tuple[str, Inputs, str]]:
         ("decaying", replace(plain, radius="decaying"), "rho decaying from the same start"),
         ("capped", replace(plain, radius="capped", c=half), f"rho capped at {half:.4g} ||g||"),
         ("clipped", replace(plain, radius="clipped", clip=0.5), "the difference of the gradients clipped at 0.5 ||g||"),
-        ("unnormalised", replace(plain, radius="unnormalised", rho=half), f"no normalisation, rho = {half:.4g}"),
+        ("unnormalized", replace(plain, radius="unnormalized", rho=half), f"no normalization, rho = {half:.4g}"),
     )
     for name, other, words in others:
         if name != inputs.radius:

@@ -183,7 +183,7 @@ def schedule(rule: Rule, inputs: Inputs) -> RhoSchedule:
         return ProportionalToLR(inputs.rho, lr=1 / inputs.beta, power=0.5)
     if inputs.radius == "decaying":
         return InverseSqrt(inputs.rho)
-    if inputs.radius == "unnormalised":
+    if inputs.radius == "unnormalized":
         return Unnormalized(inputs.rho)
     if inputs.radius == "capped" and inputs.c is not None:
         return Capped(inputs.rho, inputs.c)
@@ -261,7 +261,7 @@ def _keywords(theorem: Theorem, inputs: Inputs, function: Callable[..., Any] | N
         "beta": inputs.beta, "mu": inputs.mu, "sigma": inputs.sigma, "rho": radius, "rho0": inputs.rho, "steps": inputs.steps,
         "delta": inputs.delta, "distance": inputs.distance, "beta_component": inputs.beta_component, "c": inputs.c,
         "clip": inputs.clip, "theta": inputs.clip, "oracle": "n-sam" if inputs.oracle == "exact" else inputs.oracle,
-        "switch": inputs.switch, "residual": inputs.residual, "lam": 0.0 if inputs.radius == "unnormalised" else 1.0,
+        "switch": inputs.switch, "residual": inputs.residual, "lam": 0.0 if inputs.radius == "unnormalized" else 1.0,
     }  # fmt: skip
     parameters = _parameters(theorem.formula if function is None else function).values()
     missing = [p.name for p in parameters if p.name != "lr" and p.default is p.empty and pool.get(p.name) is None]

@@ -129,19 +129,19 @@ def plan(
     Args:
         setting: "strongly-convex", "convex", "pl" or "nonconvex".
         oracle: "exact" (full gradients), "m-sam" (the same sample in both passes, as practised) or "n-sam" (independent).
-        radius: "constant", "decaying", "unnormalised" (rho ||g||), "capped" (min(rho, c ||g||)) or "clipped" (the difference
+        radius: "constant", "decaying", "unnormalized" (rho ||g||), "capped" (min(rho, c ||g||)) or "clipped" (the difference
             of the two gradients, at most `clip` ||g||).
         beta: smoothness of f.
         mu: strong convexity, or the PL constant; needed for "strongly-convex" and "pl".
         sigma: root mean square of the gradient noise; needed for "m-sam" and "n-sam".
         residual: in place of sigma, for noise that grows: (A, B, C) with E||g||^2 <= 2 A (f - f*) + B ||grad f||^2 + C for the
             gradient g of a sample (Oikonomou & Loizou, ICLR 2025, arXiv:2503.02225). A variance of sigma^2 is (0, 1, sigma^2).
-        rho: the radius; its first value where it decays, the factor of ||g|| where it is unnormalised.
+        rho: the radius; its first value where it decays, the factor of ||g|| where it is unnormalized.
         steps: T.
         delta: f(x0) - f*.
         distance: ||x0 - x*||; opens the bounds that start from it.
         beta_component: smoothness of the samples, for m-SAM; the root mean square over draws will do, but not for
-            `residual` with "unnormalised". Default beta.
+            `residual` with "unnormalized". Default beta.
         lr: a step size; default is the one with the smallest bound.
         c: the cap of "capped"; default 1/(2 beta).
         clip: theta of "clipped"; default 0.5.

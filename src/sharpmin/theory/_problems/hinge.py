@@ -28,7 +28,7 @@ else:
 
 ROUNDING = 8 * 2.0**-52
 """Below this share of the sum of its terms a sum of hinges is 0, and so is a sum of their slopes: rounding is all that is left
-where they cancel, the normalised step would turn its sign into a whole rho, and a flat end would rise or fall."""
+where they cancel, the normalized step would turn its sign into a whole rho, and a flat end would rise or fall."""
 
 
 def _total(terms: Iterable[float]) -> float:

@@ -109,9 +109,9 @@ class SoftmaxRegression(Problem):
         """f, shape (lanes,)."""
         logits = self.features @ self._weights(x)
         top = logits.max(axis=-1, keepdims=True)
-        normaliser = np.log(np.exp(logits - top).sum(axis=-1)) + top[..., 0]
+        normalizer = np.log(np.exp(logits - top).sum(axis=-1)) + top[..., 0]
         chosen = logits[:, np.arange(len(self.labels)), self.labels]
-        return np.asarray((normaliser - chosen).mean(axis=-1) + self.l2 / 2 * (x * x).sum(axis=-1))
+        return np.asarray((normalizer - chosen).mean(axis=-1) + self.l2 / 2 * (x * x).sum(axis=-1))
 
     def gradient(self, x: Array) -> Array:
         """The full gradient, shape (lanes, dim)."""

@@ -166,10 +166,10 @@ def _said(theorem: Theorem, method: str | None) -> dict[str, str | None]:
     name = "sam" if oracle == "exact" else str(oracle)
     schedule = theorem.rule.schedule if theorem.rule else "inverse-sqrt"
     return {
-        "method": name.replace("sam", "usam") if kind == "unnormalised" else name,
+        "method": name.replace("sam", "usam") if kind == "unnormalized" else name,
         "assumptions": next((s for s in _WEAKEST if s in settings), None),
         "quantity": theorem.rule.quantity if theorem.rule else None,
-        "radius": {"unnormalised": "constant", "decaying": schedule}.get(kind, kind),
+        "radius": {"unnormalized": "constant", "decaying": schedule}.get(kind, kind),
     }
 
 

@@ -1,4 +1,4 @@
-"""The compiled inner loops of the common runs: normalised steps with a radius that does not look at g, nothing clipped.
+"""The compiled inner loops of the common runs: normalized steps with a radius that does not look at g, nothing clipped.
 
 A step and its statistics are one loop over the lanes of a tile, in registers from start to end. What belongs to a tile is one
 array, `tile[row + i]`: with constant distances the compiler sees that nothing overlaps, and asks nothing before the loop.

@@ -77,8 +77,8 @@ def kinked() -> HingeProblem:
 
 
 def _stochastic(oracle: str, radius: str, lanes: int) -> Measured:
-    """E3 with p = 1/4; a kinked parabola where nothing is normalised, since equal curvatures hide the effect there."""
-    raw = radius == "unnormalised"
+    """E3 with p = 1/4; a kinked parabola where nothing is normalized, since equal curvatures hide the effect there."""
+    raw = radius == "unnormalized"
     rho, cap, clip = (0.5 if raw else 1.0), 0.5, 0.5
     f = kinked() if raw else problems()["e3"](p=0.25, rho=rho)
     method = oracle.replace("sam", "usam") if raw else oracle
@@ -102,7 +102,7 @@ def _exact(setting: str, radius: str) -> Measured:
     trapped = setting == "nonconvex"
     f: Problem = problems()["trap"](theta=0.125, beta=beta, rho=rho) if trapped else problems()["quadratic"](curvatures=[beta])
     half = 1 / (2 * beta)
-    radii = {"capped": Capped(rho, half), "unnormalised": half, "decaying": InverseSqrt(rho)}
-    method, clip = ("usam" if radius == "unnormalised" else "sam"), (0.5 if radius == "clipped" else None)
+    radii = {"capped": Capped(rho, half), "unnormalized": half, "decaying": InverseSqrt(rho)}
+    method, clip = ("usam" if radius == "unnormalized" else "sam"), (0.5 if radius == "clipped" else None)
     run = simulate(f, method=method, lr=lr, rho=radii.get(radius, rho), clip=clip, steps=20_000, x0=0.2, means=False)
     return Measured(float(f.gradient(run.x_final.values)[0] ** 2), 0.0, f"{f.name}, {method}, {radius}, lr {lr}, T 20000")

@@ -18,7 +18,7 @@ class Setting:
     Attributes:
         oracle: "deterministic", "m-sam" or "n-sam".
         setting: "strongly-convex", "convex", "pl" or "nonconvex".
-        radius: "constant", "decaying", "unnormalised", "capped" or "clipped".
+        radius: "constant", "decaying", "unnormalized", "capped" or "clipped".
         ids: the statements that speak of it, the upper bound first.
         bound: that upper bound as short text; empty if there is none.
         measured: of the worst instance of those statements, or of a simulation where none decides; None without either.

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 OracleName = Literal["exact", "m-sam", "n-sam"]
 SettingName = Literal["strongly-convex", "convex", "pl", "nonconvex"]
-Radius = Literal["constant", "decaying", "unnormalised", "capped", "clipped"]
+Radius = Literal["constant", "decaying", "unnormalized", "capped", "clipped"]
 Quantity = Literal["gap", "mean-gap", "squared-gradient", "least-squared-gradient", "perturbed-gap", "squared-distance"]
 
 ORACLES: tuple[str, ...] = get_args(OracleName)

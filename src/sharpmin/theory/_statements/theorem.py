@@ -23,7 +23,7 @@ CLAIMS = {
     "P4": "stochastic, strongly convex: an inevitable additive O(rho^2)",
     "P5": "stochastic, convex: the same",
     "P6": "stochastic, nonconvex: the same",
-    "P7": "all differs with decaying rho or without normalisation",
+    "P7": "all differs with decaying rho or without normalization",
 }
 """What the abstract of Si & Yun (NeurIPS 2023, arXiv:2306.09850) claims, for smooth functions."""
 

@@ -14,7 +14,7 @@ The factor is least at lr = mu (1 - r (beta_c/mu)^(1/2))/(beta beta_c (1 + r)^2)
 
 **Where it is attained.** On one quadratic with kappa = 1, as rho -> 0. Beyond, nothing is known to come close.
 
-**For training.** A model that can fit every sample needs no decay of lr or rho under USAM. With normalisation the ascent stays
+**For training.** A model that can fit every sample needs no decay of lr or rho under USAM. With normalization the ascent stays
 rho long however close x* is, and at constant lr SAM ends on a cycle (C1).
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850). A linear rate of stochastic SAM under

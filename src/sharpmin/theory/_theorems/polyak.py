@@ -1,6 +1,6 @@
 """Not a remedy: a Polyak step size. With constant rho it does not take SAM to the optimum, even on a parabola.
 
-**Assumptions.** f = lam x^2/2, f* known, constant normalised rho, e = rho g/||g||, y = x + e, x+ = x - lr_t grad f(y).
+**Assumptions.** f = lam x^2/2, f* known, constant normalized rho, e = rho g/||g||, y = x + e, x+ = x - lr_t grad f(y).
 
 **Statement.** Polyak's step for SAM projects x on the zero of f's linearisation at y,
 

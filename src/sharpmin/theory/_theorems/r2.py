@@ -1,7 +1,7 @@
 """R2. Clipping the difference of SAM's two gradients at theta ||grad f|| goes all the way, without knowing beta for theta.
 
 **Assumptions.** f is beta-smooth and bounded below; x+ = x - lr d, d = g + min(1, theta ||g||/||G - g||)(G - g), g = grad f(x),
-G = grad f(y) with any radius rho, normalised or not; theta in (0, 1) is the keyword `clip`, as in `simulate`;
+G = grad f(y) with any radius rho, normalized or not; theta in (0, 1) is the keyword `clip`, as in `simulate`;
 0 < lr <= 1/beta.
 
 **Statement.** ||d - g|| <= theta ||g||, so
@@ -51,7 +51,7 @@ def bound(*, beta: float, clip: float, steps: int, delta: float, lr: float | Non
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
-    """Families, normalised and not; the quadratic that attains the bound; TRAP, where constant rho stays at 0.75."""
+    """Families, normalized and not; the quadratic that attains the bound; TRAP, where constant rho stays at 0.75."""
     for trial in random_problems(theorem, "nonconvex", quick=quick):
         f, delta = trial.problem, trial.gap()
         for theta in THETAS:

@@ -12,7 +12,7 @@ So the constant 1 in T4 is sharp as theta -> 0.
 
 **Where it is attained.** At its own instance, from every start in I.
 
-**For training.** What SAM converges to need not be stationary. No schedule of lr helps: only rho (or its normalisation) does.
+**For training.** What SAM converges to need not be stationary. No schedule of lr helps: only rho (or its normalization) does.
 
 **Source.** Derived here; matches claim P3 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

@@ -1,4 +1,4 @@
-"""U1. Without normalisation SAM has no floor: deterministic USAM goes all the way on smooth nonconvex functions.
+"""U1. Without normalization SAM has no floor: deterministic USAM goes all the way on smooth nonconvex functions.
 
 **Assumptions.** f is beta-smooth and bounded below; y = x + rho grad f(x) with beta rho < 1; 0 < lr <= 1/beta.
 
@@ -8,7 +8,7 @@ The difference of the two gradients of a step is at most beta rho ||grad f||: a 
 
 **Where it is attained.** On a quadratic of curvature beta at lr = 1/beta, as T grows.
 
-**For training.** Without normalisation, or with the radius capped at c ||g||, beta c < 1, the floor of T4 is gone.
+**For training.** Without normalization, or with the radius capped at c ||g||, beta c < 1, the floor of T4 is gone.
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -41,7 +41,7 @@ def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float | None
     return 2 * delta / (lr * steps * shrink(beta, rho))
 
 
-def unnormalised(theorem: Theorem, kind: str, quick: bool) -> Iterator[Draw]:
+def unnormalized(theorem: Theorem, kind: str, quick: bool) -> Iterator[Draw]:
     """Trials whose beta rho is spread over (0, 0.98)."""
     for trial in random_problems(theorem, kind, quick=quick):
         r = trial.rho / trial.rho.max() * 0.98
@@ -50,7 +50,7 @@ def unnormalised(theorem: Theorem, kind: str, quick: bool) -> Iterator[Draw]:
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families; the quadratic at lr = 1/beta, where the bound is attained."""
-    for trial in unnormalised(theorem, "nonconvex", quick):
+    for trial in unnormalized(theorem, "nonconvex", quick):
         yield from trial.mean_squares("usam", partial(theorem.bound, beta=trial.problem.beta))
     beta, r, steps = 2.0, 0.6, 100
     f = problems()["quadratic"](curvatures=[beta])
@@ -74,8 +74,8 @@ U1 = register(
         attained=True,
         rule=Rule("squared-gradient", "2 Delta/(lr T (1 - beta^2 rho^2))"),
         places=(
-            Place("exact", "convex", "unnormalised", all_the_way=True, rank=1),
-            Place("exact", "nonconvex", "unnormalised", all_the_way=True, note="beta rho < 1"),
+            Place("exact", "convex", "unnormalized", all_the_way=True, rank=1),
+            Place("exact", "nonconvex", "unnormalized", all_the_way=True, note="beta rho < 1"),
         ),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )

@@ -6,7 +6,7 @@
 
 **Where it is attained.** On a quadratic with kappa = 1 at lr = 1/beta.
 
-**For training.** Compare T4 for PL functions: the same algorithm with normalisation stops at beta^2 rho^2/(2 mu).
+**For training.** Compare T4 for PL functions: the same algorithm with normalization stops at beta^2 rho^2/(2 mu).
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -23,7 +23,7 @@ from .._statements.confront import confront
 from .._statements.situation import STRONG, Place, Rule
 from .._statements.theorem import Theorem, register, scaled, without
 from .t4 import step_size
-from .u1 import shrink, unnormalised
+from .u1 import shrink, unnormalized
 
 
 def bound(*, beta: float, mu: float, rho: float, steps: int, delta: float, lr: float | None = None) -> float:
@@ -36,7 +36,7 @@ def bound(*, beta: float, mu: float, rho: float, steps: int, delta: float, lr: f
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     """Families, with exact PL constants; the quadratic that attains the bound."""
     for kind in ("strongly-convex", "nonconvex"):
-        for trial in unnormalised(theorem, kind, quick):
+        for trial in unnormalized(theorem, kind, quick):
             if trial.problem.pl > 0:
                 yield from trial.final_gaps(
                     "usam", partial(theorem.bound, beta=trial.problem.beta, mu=trial.problem.pl), (10, 100)
@@ -63,8 +63,8 @@ U1PL = register(
         attained=True,
         rule=Rule("gap", "(1 - lr mu (1 - beta^2 rho^2))^T Delta"),
         places=(
-            Place("exact", "strongly-convex", "unnormalised", all_the_way=True, rank=1),
-            Place("exact", "pl", "unnormalised", all_the_way=True, note="beta rho < 1"),
+            Place("exact", "strongly-convex", "unnormalized", all_the_way=True, rank=1),
+            Place("exact", "pl", "unnormalized", all_the_way=True, note="beta rho < 1"),
         ),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )

@@ -6,7 +6,7 @@
 
 **Where it is attained.** On a quadratic with kappa = 1 and lr at its limit, for every rho.
 
-**For training.** Compare T1: with normalisation the same rate holds only down to a ball that shrinks with lr.
+**For training.** Compare T1: with normalization the same rate holds only down to a ball that shrinks with lr.
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -58,7 +58,7 @@ U2SC = register(
         attained=True,
         rule=Rule("gap", "(1 - 2 mu lr (1 - beta lr/2))^T Delta"),
         places=(
-            Place("exact", "strongly-convex", "unnormalised", all_the_way=True, note="u2sc for any rho, u1pl for beta rho < 1"),
+            Place("exact", "strongly-convex", "unnormalized", all_the_way=True, note="u2sc for any rho, u1pl for beta rho < 1"),
         ),
         mutants={
             "1 % lower": scaled(bound, 0.99),

@@ -7,11 +7,11 @@
     |1 - lr beta (1 + rho beta)|
 
 a step. Below lr = 2/(beta (1 + rho beta)) that is less than 1, and so is the factor of every smaller curvature: USAM
-converges from every start. Above, it diverges from almost every start. Normalised SAM stays bounded up to lr = 2/beta.
+converges from every start. Above, it diverges from almost every start. Normalized SAM stays bounded up to lr = 2/beta.
 
 **Where it is attained.** Everywhere: the statement is an equality.
 
-**For training.** Dropping the normalisation costs stability: rho beta is often above 1 early in training, and lr must make
+**For training.** Dropping the normalization costs stability: rho beta is often above 1 early in training, and lr must make
 up for it.
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
@@ -42,7 +42,7 @@ def bound(*, beta: float, rho: float, lr: float) -> float:
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
-    """The factor, in one dimension and along the top of three; the threshold, to 0.5 %; normalised SAM beyond it."""
+    """The factor, in one dimension and along the top of three; the threshold, to 0.5 %; normalized SAM beyond it."""
     beta, steps = 2.0, 200
     for rho in (0.0, 0.5, 5.0):
         threshold = 2 / (beta * (1 + rho * beta))
@@ -62,7 +62,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
     f, rho, large = problems()["quadratic"](curvatures=[beta]), 5.0, 1.9 / beta
     cycle = large * beta * rho / (2 - large * beta)
     run = simulate(f, method="sam", lr=large, rho=rho, steps=steps, x0=1.0, record=range(steps + 1), means=False)
-    yield Cell("normalised SAM at lr 1.9/beta: max |x| against its cycle", float(abs(run.x).max()), "<=", cycle)
+    yield Cell("normalized SAM at lr 1.9/beta: max |x| against its cycle", float(abs(run.x).max()), "<=", cycle)
 
 
 U3 = register(
@@ -78,8 +78,8 @@ U3 = register(
         golden=(({}, 1.4),),
         attained=True,
         places=(
-            Place("exact", "strongly-convex", "unnormalised", rank=1),
-            Place("exact", "convex", "unnormalised"),
+            Place("exact", "strongly-convex", "unnormalized", rank=1),
+            Place("exact", "convex", "unnormalized"),
         ),
         mutants={"1 % lower": scaled(bound, 0.99), "1 % higher": scaled(bound, 1.01), "no rho term": without(bound, rho=0.0)},
     )

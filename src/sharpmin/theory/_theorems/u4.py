@@ -7,7 +7,7 @@
     Delta max_{lam in [mu, beta]} (1 - lr lam (1 + rho lam))^(2T),    with the maximum at lam = mu or lam = beta.
 
 Numeric: no proof is known here. It agrees with the performance-estimation problem (a semidefinite program) in 398 cases.
-It is special to USAM: with the gradient normalised, functions of two variables are worse than every quadratic (KAPPA2, WEDGE).
+It is special to USAM: with the gradient normalized, functions of two variables are worse than every quadratic (KAPPA2, WEDGE).
 
 **Where it is attained.** On the quadratic of curvature mu or beta.
 
@@ -73,7 +73,7 @@ U4 = register(
         example={**STRONG, "lr": 0.8},
         golden=(({"steps": 1}, 0.839056),),
         attained=True,
-        places=(Place("exact", "strongly-convex", "unnormalised"),),
+        places=(Place("exact", "strongly-convex", "unnormalized"),),
         mutants={"1 % lower": scaled(bound, 0.99), "1 % higher": scaled(bound, 1.01)},
     )
 )

@@ -1,4 +1,4 @@
-"""UNIFIED. SAM between the normalised and the raw gradient, under noise that may grow with the gap and with the gradient.
+"""UNIFIED. SAM between the normalized and the raw gradient, under noise that may grow with the gap and with the gradient.
 
 **Assumptions.** f is beta-smooth and bounded below, every sample's l(.; xi) is beta_c-smooth; lam in [0, 1];
 y = x + rho (1 - lam + lam/||g||) g, x+ = x - lr G, g and G the gradients of the same drawn sample at x and at y; the expected
@@ -195,7 +195,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 UNIFIED = register(
     Theorem(
         id="unified",
-        title="SAM between normalised and raw, nonconvex, expected residual: floor r^2 lam",
+        title="SAM between normalized and raw, nonconvex, expected residual: floor r^2 lam",
         claims=("P6", "P7"),
         kind="upper",
         statement=__doc__,
@@ -222,7 +222,7 @@ UNIFIED = register(
             residual=True,
             floor=floor,
         ),
-        places=(Place("m-sam", ANY, "constant unnormalised", note="where A = 0, the mean over t obeys the bound, too"),),
+        places=(Place("m-sam", ANY, "constant unnormalized", note="where A = 0, the mean over t obeys the bound, too"),),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "no rho term": without(bound, rho=0.0),

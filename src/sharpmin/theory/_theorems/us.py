@@ -11,7 +11,7 @@ As lr -> 0 and lr T -> inf the floor is r^2 sigma^2/(1 - r^2).
 
 **Where it is attained.** On quadratic samples of equal curvature (E3, p = 1/2) at lr = 1/beta, as T grows.
 
-**For training.** Without normalisation the perturbation is as long as the noise: a larger batch lowers the floor, a smaller
+**For training.** Without normalization the perturbation is as long as the noise: a larger batch lowers the floor, a smaller
 lr alone does not.
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
@@ -86,7 +86,7 @@ US = register(
         golden=(({}, (0.02 + 0.35 * 0.09) / 0.75),),
         attained=True,
         rule=Rule("squared-gradient", "[2 Delta/(lr T) + (r^2 + beta lr) sigma^2]/(1 - r^2), r = beta rho", vanishing=True),
-        places=(Place("n-sam", ANY, "unnormalised", note="that something stays is measured, not proved; beta rho < 1"),),
+        places=(Place("n-sam", ANY, "unnormalized", note="that something stays is measured, not proved; beta rho < 1"),),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "no rho term": without(bound, rho=0.0),

@@ -12,7 +12,7 @@ itself as lr -> 0.
 
 **Where it is attained.** In the limit, everywhere; measured at lr, lr/2, lr/4 and extrapolated.
 
-**For training.** Without normalisation sharp samples count for more: this floor is the price of what SAM is used for.
+**For training.** Without normalization sharp samples count for more: this floor is the price of what SAM is used for.
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -74,7 +74,7 @@ US_LIMIT = register(
             ({"rho": 1.0}, 1.76 / 2.24),
         ),
         attained=True,
-        places=(Place("m-sam", ANY, "unnormalised", all_the_way=False),),
+        places=(Place("m-sam", ANY, "unnormalized", all_the_way=False),),
         mutants={
             "no rho term": without(bound, rho=0.0),
             "1 % lower": scaled(bound, 0.99),

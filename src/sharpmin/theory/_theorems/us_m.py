@@ -1,4 +1,4 @@
-"""US for m-USAM: stochastic USAM with the same sample in both passes, SAM's practice without the normalisation.
+"""US for m-USAM: stochastic USAM with the same sample in both passes, SAM's practice without the normalization.
 
 **Assumptions.** f is beta-smooth and bounded below, every sample's l is beta_component-smooth (default beta);
 y = x + rho grad l(x; xi), x+ = x - lr grad l(y; xi); unbiased gradients of variance at most sigma^2 at the points x visited;
@@ -76,7 +76,7 @@ US_M = register(
             "[2 Delta/(lr T) + (r^2 + 2 beta lr (1 + r)^2) sigma^2]/(1 - r^2 - 2 r^2 beta lr)",
             vanishing=True,
         ),
-        places=(Place("m-sam", ANY, "unnormalised", note="samples of unequal curvature move the limit; beta rho < 1"),),
+        places=(Place("m-sam", ANY, "unnormalized", note="samples of unequal curvature move the limit; beta rho < 1"),),
         mutants={"no rho term": without(bound, rho=0.0), "51 % lower": scaled(bound, 0.49)},
     )
 )

@@ -1,7 +1,7 @@
-"""Processes on this machine that play families together, and a caller who never waits for ever.
+"""Processes on this machine that run families together, with time limits.
 
-Every family has a time limit. A rank that ends, or that waits for one which has given up, ends the crew: all of them are
-killed, the family has failed with one line that says so, and the next family gets new processes.
+If a rank ends, or waits too long for another one, all processes are killed, the family has failed with a line that says so,
+and the next family gets new processes.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ import torch.distributed as dist
 from sharpmin.core.children import how_it_ended
 from sharpmin.core.text import printable
 
-from ._apart import Apart
 from ._case import Family
-from ._rank import Task, serve
+from ._rank import RankTask, serve
 from ._rank_trial import by_rank
+from ._remote import RemoteSubject
 from ._report import Outcome, Report
 from ._subject import Subject
 from ._suite import Here, best, play
 
 MOST = 8
-LIMIT = 60.0  # seconds for one family through one door; ours need less than one
+LIMIT = 60.0  # seconds for one family through one door (ours take less than one)
 PATIENCE = 3.0  # seconds for the other ranks, once one has failed
-START = 300.0  # seconds to import torch and to meet
+START = 300.0  # seconds to import torch and to connect
 
 
-def demand_world(world: int) -> None:
-    """Refuse a number of ranks that makes no sense here.
+def require_world(world: int) -> None:
+    """Raise for a number of ranks that cannot be used here.
 
     Raises:
         ValueError: below 2 or above 8, or without torch's gloo.
@@ -44,14 +44,14 @@ def demand_world(world: int) -> None:
     if not 2 <= world <= MOST:
         raise ValueError(f"--ranks {world}: give 2 to {MOST}; every rank is a process on this machine")
     if not dist.is_available() or not dist.is_gloo_available():
-        raise ValueError(f"--ranks {world}: this build of torch has no gloo, so processes on a CPU cannot meet")
+        raise ValueError(f"--ranks {world}: this build of torch has no gloo, so processes on a CPU cannot connect")
 
 
-class Crew:
-    """`world` processes that play one family after another; started when they are needed.
+class Workers:
+    """`world` processes that run one family after another; started on first use.
 
     Args:
-        world: how many.
+        world: the number of processes.
         limit: seconds for one family through one door.
         patience: seconds for the other ranks, once one has failed.
 
@@ -60,24 +60,24 @@ class Crew:
     """
 
     def __init__(self, world: int, limit: float = LIMIT, patience: float = PATIENCE):
-        demand_world(world)
+        require_world(world)
         self.world, self.limit, self.patience = world, limit, patience
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._ranks: list[tuple[BaseProcess, Connection]] = []
         self._tasks = 0
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> Workers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
     def examine(self, chosen: Family, make: Callable[[], Subject], doors: Iterable[str]) -> Outcome:
-        """One family through every door: the first failure, or the best there is.
+        """Run one family through every door; returns the first failure, or the best outcome.
 
         Args:
             chosen: the family.
-            make: makes the subject, in every process; it is sent there, so it must pickle.
+            make: constructs the subject in every process; it must pickle.
             doors: the doors of the subject.
 
         Raises:
@@ -89,10 +89,10 @@ class Crew:
     def _through(self, chosen: Family, make: Callable[[], Subject], door: str, prefix: str) -> Outcome:
         folder = self._start()
         self._tasks += 1
-        task = Task(chosen.id, door, make, folder / f"meet{self._tasks}")
+        task = RankTask(chosen.id, door, make, folder / f"meet{self._tasks}")
         try:
             for _, told in self._ranks:
-                with suppress(BrokenPipeError):  # it has died: its end is read below
+                with suppress(BrokenPipeError):  # it has died, which is noticed below
                     told.send(task)
             answers, trouble = self._answers(folder)
         except BaseException:
@@ -110,7 +110,7 @@ class Crew:
         return chosen.outcome("failed", by_rank(said), min(failed.items())[1].right)
 
     def _answers(self, folder: Path) -> tuple[dict[int, Outcome], str]:
-        """What the ranks have sent, by rank; and why some sent nothing, if so."""
+        """The answers of the ranks, and the reason if some did not answer."""
         answers: dict[int, Outcome] = {}
         end = time.monotonic() + self.limit
         while len(answers) < self.world:
@@ -147,7 +147,7 @@ class Crew:
                 arguments = (rank, self.world, folder, max(START, self.limit), theirs)
                 process = context.Process(target=serve, args=arguments, daemon=True)
                 process.start()
-                theirs.close()  # so that its end is seen
+                theirs.close()  # so that the end of the process closes the pipe
                 self._ranks.append((process, told))
             self._demand_started(folder)
         except BaseException:
@@ -167,7 +167,7 @@ class Crew:
                 raise ChildProcessError(f"--ranks {self.world}: could not start {self.world} processes: {said}") from None
 
     def stop(self) -> None:
-        """Kill the processes, if there are any, and forget what they wrote."""
+        """Kill the processes, if there are any, and delete their output."""
         for process, _ in self._ranks:
             process.kill()
         for process, told in self._ranks:
@@ -180,7 +180,7 @@ class Crew:
 
 
 def _death(rank: int, process: BaseProcess, folder: Path) -> str:
-    """One line about a rank that has ended: how, and the last that it wrote."""
+    """One line on how a rank ended, with its last output."""
     how = how_it_ended(process, PATIENCE)
     file = folder / f"{rank}.txt"
     written = file.read_text(errors="replace").split("\n") if file.exists() else []
@@ -191,15 +191,15 @@ def _death(rank: int, process: BaseProcess, folder: Path) -> str:
 def run_on_ranks(
     make: Callable[[], Subject],
     world: int,
-    one: Apart | Here,
+    one: RemoteSubject | Here,
     chosen: Iterable[Family],
     watch: Callable[[Family], None] | None = None,
 ) -> Report:
-    """Families on the subject: those of one process by `one`, the others on `world` processes.
+    """Run families: those of one process by `one`, the others on `world` processes.
 
     Args:
-        make: makes the subject, in every process.
-        world: how many processes.
+        make: constructs the subject in every process.
+        world: the number of processes.
         one: the same subject for families of one process.
         chosen: the families.
         watch: called with every family before it runs.
@@ -208,9 +208,9 @@ def run_on_ranks(
         ValueError: for a number of ranks below 2 or above 8.
         ChildProcessError: if the processes could not be started.
     """
-    with Crew(world) as crew:
+    with Workers(world) as workers:
 
         def examine(family: Family) -> Outcome:
-            return crew.examine(family, make, one.doors) if family.ranks else one.examine(family)
+            return workers.examine(family, make, one.doors) if family.ranks else one.examine(family)
 
         return play(chosen, examine, watch)

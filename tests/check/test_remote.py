@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from sharpmin._check._apart import Apart
 from sharpmin._check._named import Named
+from sharpmin._check._remote import RemoteSubject
 from sharpmin._check._suite import families
 from sharpmin.cli import main
 
@@ -75,7 +75,7 @@ def hostile(tmp_path, monkeypatch):
         (tmp_path / f"imported{i}.py").write_text(f"import hostile\nhostile.play({trick!r})\nSam = hostile.Sam")
     (tmp_path / "hostile.py").write_text(code)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Apart.__init__, "__defaults__", (10.0,))
+    monkeypatch.setattr(RemoteSubject.__init__, "__defaults__", (10.0,))
     return list(TRICKS)
 
 
@@ -97,7 +97,7 @@ def test_a_step_that_does_it(trick, hostile, capfd):
 
 @pytest.mark.parametrize("trick", TRICKS)
 def test_a_module_that_does_it_when_it_is_imported(trick, hostile, capfd, monkeypatch):
-    monkeypatch.setattr("sharpmin._check._apart.START", 10.0)
+    monkeypatch.setattr("sharpmin._check._remote.START", 10.0)
     code = main(["check", f"imported{hostile.index(trick)}:Sam", "--json", "--only", "golden-step"])
     out = capfd.readouterr()
     if TRICKS[trick][0] == "passed":
@@ -111,9 +111,9 @@ def test_a_module_that_does_it_when_it_is_imported(trick, hostile, capfd, monkey
 
 
 def test_time_limits_shrink_once_one_was_not_met(hostile, monkeypatch):
-    monkeypatch.setattr("sharpmin._check._apart.LIMIT", 10.0)
+    monkeypatch.setattr("sharpmin._check._remote.LIMIT", 10.0)
     golden = families()["golden-step"]
-    with Apart(Named(f"hostile:Sam{hostile.index('loops')}"), limit=3.0) as apart:
+    with RemoteSubject(Named(f"hostile:Sam{hostile.index('loops')}"), limit=3.0) as apart:
         assert "after 3 s" in apart.examine(golden).observed
         begin = time.monotonic()
         assert "after 1 s" in apart.examine(golden).observed
@@ -121,7 +121,7 @@ def test_time_limits_shrink_once_one_was_not_met(hostile, monkeypatch):
 
 
 def test_nothing_runs_on_after_it_was_stopped(hostile):
-    with Apart(Named("hostile:Sam0")) as apart:
+    with RemoteSubject(Named("hostile:Sam0")) as apart:
         pid = apart._process.pid
         os.kill(pid, 0)
     with pytest.raises(ProcessLookupError):

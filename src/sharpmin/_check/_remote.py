@@ -1,7 +1,7 @@
-"""Somebody else's SAM in a process of its own: whatever it does to that process, the check goes on and says what it was.
+"""Checks a SAM in a process of its own, so that a crash, an exit or an endless loop is reported and the check goes on.
 
-The process imports and makes it, plays one family after another, and answers in JSON. One that ends, or is not done in time,
-has failed that family with one line that says so, and the next family gets a new process.
+The process imports and constructs the SAM, runs one family after another, and answers in JSON. If it dies or exceeds the time
+limit, that family has failed with a line that says so, and the next family gets a new process.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from ._subject import Subject
 from ._suite import examine
 
 LIMIT = 60.0
-"""Seconds for one family through all doors, where ours need less than one; a tenth of it once a family was not done in time."""
+"""Seconds for one family through all doors (ours take less than one); a tenth of it after the first timeout."""
 
 START = 300.0
-"""Seconds to import and make it."""
+"""Seconds to import and construct the SAM."""
 
 PATIENCE = 5.0
-"""Seconds for a process that is ending to be gone."""
+"""Seconds to wait for a process to end."""
 
 _MAKING = "importing and making the SAM to check"
 
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
-class Apart:
-    """A subject in another process; started when it is needed.
+class RemoteSubject:
+    """A subject in another process, which is started on first use.
 
     Args:
-        make: makes the subject, there; it must pickle.
+        make: constructs the subject in that process; it must pickle.
         limit: seconds for one family.
 
     Attributes:
@@ -53,7 +53,7 @@ class Apart:
         doors: its doors.
 
     Raises:
-        ValueError: if it could not be made, with the reason in one line.
+        ValueError: if it could not be constructed, with the reason in one line.
     """
 
     def __init__(self, make: Callable[[], Subject], limit: float = LIMIT):
@@ -61,14 +61,14 @@ class Apart:
         self._process: BaseProcess | None = None
         self.name, self.doors = self._start()
 
-    def __enter__(self) -> Apart:
+    def __enter__(self) -> RemoteSubject:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
     def examine(self, chosen: Family) -> Outcome:
-        """One family through every door, in that process."""
+        """Run one family through every door, in that process."""
         try:
             if self._process is None:
                 self._start()
@@ -98,12 +98,12 @@ class Apart:
     def _start(self) -> tuple[str, tuple[str, ...]]:
         context: Any = multiprocessing.get_context(_METHOD)
         if _METHOD == "forkserver":
-            context.set_forkserver_preload(["sharpmin._check._suite", "torch._dynamo"])  # which the first step loads
+            context.set_forkserver_preload(["sharpmin._check._suite", "torch._dynamo"])  # modules that the first step loads
         self._told, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(self._make, theirs, os.getcwd()), daemon=True)
         process.start()
         self._process = process
-        theirs.close()  # so that its end is seen
+        theirs.close()  # so that the end of the process closes the pipe
         try:
             if _METHOD == "forkserver":
                 _send_stderr(self._told, process)
@@ -123,10 +123,10 @@ class Apart:
         return str(hello["name"]), tuple(map(str, hello["doors"]))
 
     def _answer(self, seconds: float) -> str:
-        """What the process says.
+        """Wait for the answer of the process.
 
         Raises:
-            TimeoutError: if it says nothing in time.
+            TimeoutError: if there is no answer in time.
             EOFError: if it has ended.
         """
         if not self._told.poll(seconds):
@@ -139,19 +139,19 @@ class Apart:
         return f"its process died ({how_it_ended(self._process, PATIENCE)})"
 
 
-def _send_stderr(told: Connection, process: BaseProcess) -> None:
+def _send_stderr(channel: Connection, process: BaseProcess) -> None:
     with open(os.devnull, "wb") as nothing:
         try:
-            send_handle(told, 2, process.pid)
+            send_handle(channel, 2, process.pid)
         except OSError:  # it is closed
-            send_handle(told, nothing.fileno(), process.pid)
+            send_handle(channel, nothing.fileno(), process.pid)
 
 
 def _outcome(chosen: Family, text: str) -> Outcome:
-    """The outcome in an answer, which a process that runs somebody else's code has sent.
+    """Parse the answer of a process that runs untrusted code.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is not an outcome.
     """
     try:
         status, observed, right = json.loads(text)
@@ -162,12 +162,12 @@ def _outcome(chosen: Family, text: str) -> Outcome:
     return chosen.outcome(status, str(observed), str(right))
 
 
-def _serve(make: Callable[[], Subject], told: Connection, folder: str) -> None:
-    """Play what comes until the caller is gone; whatever is printed, by Python or below it, goes to stderr."""
+def _serve(make: Callable[[], Subject], channel: Connection, folder: str) -> None:
+    """Run the families that are requested until the caller is gone; all output, also of C code, goes to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends it
     end_with_parent()
     if _METHOD == "forkserver":
-        os.dup2(recv_handle(told), 2)  # the server may have been started with another
+        os.dup2(recv_handle(channel), 2)  # the fork server may have another stderr
     os.dup2(2, 1)
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -175,25 +175,25 @@ def _serve(make: Callable[[], Subject], told: Connection, folder: str) -> None:
     path = list(sys.path)
     try:
         subject = make()
-        sys.path.extend(place for place in path if place not in sys.path)  # what is imported later still lies there
+        sys.path.extend(place for place in path if place not in sys.path)  # later imports still need these folders
     except (ValueError, TypeError) as error:
-        _tell(told, {"refused": str(error)})
+        _send(channel, {"refused": str(error)})
         return
     except BaseException as error:
-        _tell(told, {"refused": f"{_MAKING} {raised(error)}"})
+        _send(channel, {"refused": f"{_MAKING} {raised(error)}"})
         return
-    _tell(told, {"name": subject.name, "doors": subject.doors})
+    _send(channel, {"name": subject.name, "doors": subject.doors})
     while True:
         try:
-            chosen = registered()[told.recv()]
+            chosen = registered()[channel.recv()]
         except EOFError:
             return
         try:
             found = examine(chosen, subject)
         except BaseException as error:
             found = chosen.outcome("failed", raised(error))
-        _tell(told, (found.status, found.observed, found.right))
+        _send(channel, (found.status, found.observed, found.right))
 
 
-def _tell(told: Connection, what: Any) -> None:
-    told.send_bytes(json.dumps(what).encode())
+def _send(channel: Connection, what: Any) -> None:
+    channel.send_bytes(json.dumps(what).encode())
