@@ -73,9 +73,9 @@ PLAN = ["plan", "--beta", "1", "--mu", "0.1", "--rho", "0.05", "--steps", "1000"
 
 
 def test_the_noise_by_its_residual(capsys):
-    assert main([*PLAN, "--residual", "0.5,1,0.01", "--radius", "unnormalised"]) == 0
+    assert main([*PLAN, "--residual", "0.5,1,0.01", "--radius", "unnormalized"]) == 0
     own = plan(
-        setting="strongly-convex", oracle="m-sam", radius="unnormalised", beta=1.0, mu=0.1, rho=0.05, steps=1000, delta=1.0,
+        setting="strongly-convex", oracle="m-sam", radius="unnormalized", beta=1.0, mu=0.1, rho=0.05, steps=1000, delta=1.0,
         residual=(0.5, 1.0, 0.01),
     )  # fmt: skip
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(own.record()))
