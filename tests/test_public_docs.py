@@ -17,19 +17,6 @@ OWN = [symbol for symbol in symbols() if symbol.home == symbol.module]
 CALLABLE = [symbol for symbol in OWN if inspect.isclass(symbol.value) or inspect.isfunction(symbol.value)]
 TREE = griffe.load("sharpmin", resolve_aliases=True)
 
-GAPS = {
-    "sharpmin.ClippedDifference": {"ValueError"},
-    "sharpmin.create": {"base"},
-    "sharpmin.Ema": {"ValueError"},
-    "sharpmin.FisherMask": {"ValueError"},
-    "sharpmin.Residual": {"ValueError"},
-    "sharpmin.Spectral": {"method", "ValueError"},
-    "sharpmin.optim.matrices": {"weight"},
-    "sharpmin.diagnostics.Numbers": {"cancelled_interval", "drop_interval", "fall_interval"},
-    "sharpmin.diagnostics.Probe": {"parameters", "base", "setting", "writers", "seed", "count"},
-}
-"""What some docstrings still owe."""
-
 
 def ids(found):
     return [symbol.path for symbol in found]
@@ -90,13 +77,13 @@ def test_it_has_a_docstring(symbol):
 def test_its_arguments_are_named(symbol):
     text = written(symbol)
     missing = {name for name in parameters(symbol.value) if not re.search(rf"\b{name}\b", text)}
-    assert missing - GAPS.get(symbol.path, set()) == set()
+    assert missing == set()
 
 
 @pytest.mark.parametrize("symbol", CALLABLE, ids=ids(CALLABLE))
 def test_its_errors_are_named(symbol):
     text = written(symbol)
-    assert {name for name in raised(symbol.value) if name not in text} - GAPS.get(symbol.path, set()) == set()
+    assert {name for name in raised(symbol.value) if name not in text} == set()
 
 
 @pytest.mark.parametrize("name", sm.variants())

@@ -52,6 +52,9 @@ class Ema(Ascent):
     Args:
         theta: the weight of the newest gradient, in (0, 1]; 1 is SAM.
 
+    Raises:
+        ValueError: if theta is not in (0, 1].
+
     >>> import torch
     >>> w, ascent = torch.zeros(1), Ema(theta=0.5)
     >>> (a,), state = ascent.update([w], [torch.ones(1)], ascent.init(), Context())

@@ -88,6 +88,9 @@ class ClippedDifference(Descent):
     Args:
         theta: in (0, 1).
 
+    Raises:
+        ValueError: if theta is not in (0, 1).
+
     >>> g, perturbed = [torch.tensor([4.0])], [torch.tensor([8.0])]
     >>> ClippedDifference(0.5).coefficients([], g, perturbed, {}, Context())
     (0.5, 0.5, {})

@@ -278,7 +278,7 @@ class _Box(Metric):
 
 
 def matrices(weight: Tensor) -> bool:
-    """Whether a tensor has two dimensions or more: the filter that leaves biases and norms out.
+    """Whether `weight` has two dimensions or more: the filter that leaves biases and norms out.
 
     >>> [matrices(p) for p in torch.nn.Linear(2, 3).parameters()]
     [True, False]

@@ -34,6 +34,15 @@ ROOM = 64
 class Probe:
     """Records statistics of the two gradients of a run; made by `watch`.
 
+    Args:
+        parameters: gives the parameters whose gradients are compared.
+        base: gives the base optimizer's settings at a step.
+        setting: what the first row of the log says of the run.
+        writers: take every row.
+        every, block, start: as for `watch`.
+        seed: of the sketches.
+        count: gives the number of steps that the optimizer has taken; None where there is no such optimizer.
+
     Attributes:
         log: the newest rows, for `sharpmin.diagnose(probe)`; every row also goes to every writer.
         ahead: the future learning rates, if the scheduler was given.

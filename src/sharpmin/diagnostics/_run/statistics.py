@@ -63,12 +63,12 @@ class Numbers:
 
     Attributes:
         p_value: of the mean difference, by sign flips.
-        cancelled: kappa, with its interval.
-        drop: predicted fall of the training loss within `horizon` steps of rho = 0, by SAM's force, with its interval;
-            `lower`, `upper`.
+        cancelled: kappa; `cancelled_interval`.
+        drop: predicted fall of the training loss within `horizon` steps of rho = 0, by SAM's force; `drop_interval`;
+            `lower` and `upper` are the same at the steepest curvature that was seen, and at none.
         amplified: the loss above the minimum that comes from SAM's amplification of batch noise; `relief`: the part of it
             that vanishes within `horizon` steps.
-        fall: the whole prediction, drop + relief, with its interval.
+        fall: the whole prediction, drop + relief; `fall_interval`.
         horizon: k, in steps.
         amplification: a.
         bounce: S; `lag`: the cosine of one gradient and the next.

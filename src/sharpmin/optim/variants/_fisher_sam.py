@@ -29,6 +29,12 @@ class FisherMask(Geometry):
     The estimate is the base's second moment (`exp_avg_sq` of Adam, `square_avg` of RMSprop), or without one the
     squared entries of the ascent's vector. Of equal entries the first are chosen; at least one is.
 
+    Args:
+        keep: the share of the weights that is perturbed, in (0, 1].
+
+    Raises:
+        ValueError: if keep is not in (0, 1].
+
     >>> g = [torch.tensor([3.0, -1.0]), torch.tensor([4.0, 2.0])]
     >>> FisherMask(keep=0.5).at(g, g, Context()).measure()
     25.0

@@ -27,6 +27,13 @@ class Residual(Ascent):
 
     m is one parameter-sized state, which travels in `state_dict`. A gradient that never changes leaves rounding noise.
 
+    Args:
+        sigma: how much of the running mean is subtracted, at least 0.
+        decay: of the running mean, in [0, 1).
+
+    Raises:
+        ValueError: if sigma is negative or not finite, or decay is not in [0, 1).
+
     >>> import torch
     >>> w, ascent = torch.zeros(1), Residual(decay=0.5)
     >>> (a,), state = ascent.update([w], [torch.ones(1)], {}, Context())

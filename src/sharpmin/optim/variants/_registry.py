@@ -50,7 +50,12 @@ def variants() -> dict[str, Variant]:
 
 
 def create(name: str, base: Optimizer, **options: Any) -> SAM:
-    """Build a variant by name; `options` are its keywords.
+    """Build a variant by name.
+
+    Args:
+        name: one of `variants()`.
+        base: the optimizer that SAM wraps.
+        options: the keywords of the variant.
 
     Raises:
         ValueError: if there is no such variant; the message names the nearest ones.

@@ -31,6 +31,12 @@ class Spectral(Geometry):
     of its gradient. "svd" is exact, and on an accelerator waits for it; "newton-schulz" only multiplies matrices, and counts
     directions below 1e-3 (float64: 1e-7) of a tensor's L2 norm in part.
 
+    Args:
+        method: "svd" or "newton-schulz".
+
+    Raises:
+        ValueError: for another method.
+
     >>> g = [torch.tensor([[3.0, 0.0], [0.0, -4.0]])]
     >>> metric = Spectral().at(g, g, Context())
     >>> metric.measure(), next(metric.steepest(7.0)).diagonal()
