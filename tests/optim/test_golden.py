@@ -142,7 +142,8 @@ def test_the_floor(rho, curvatures, start, end, tolerance):
         opt.step()
         return w.detach().clone()
 
-    for _ in range(19_999):
+    slow = isinstance(rho, sm.rho.InverseSqrt)  # like 1/sqrt(t), the others like 0.9^t
+    for _ in range(19_999 if slow else 1_999):
         before = step()
     after = step()
     near(after.abs(), end, tolerance)
