@@ -25,7 +25,7 @@ def test_the_cost_comes_first_then_what_the_library_says(capsys):
     said = capsys.readouterr()
     begun = begin("digits", NOISY, 3, 20)
     found = rho_range(begun.model, begun.opt, begun.step, begun.batches, rhos=[0.05, 0.5], steps=20)
-    assert said.out == f"{found}\n"
+    assert said.out == f"{found.explain()}\n"
     assert re.fullmatch(r"digits: 100 gradient evaluations, about \d+ s\n", said.err)
 
 

@@ -94,7 +94,7 @@ def test_refusals(build):
         build().sam  # noqa: B018
     model = Net()
     opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1))
-    with pytest.raises(TypeError, match="give one of the two"):
+    with pytest.raises(TypeError, match="give one of them"):
         build(model=model, optimizers=(opt, None), sam={"rho": 0.1})
 
 
