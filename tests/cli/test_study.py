@@ -21,7 +21,7 @@ from sharpmin.runs import Stopped
 from sharpmin.study import METHODS, SETTINGS, Cell, _samples, run
 from sharpmin.study._methods import title
 
-from ..study.tiny import CODE, JUDGED, TRIALS, shrink
+from ..study.tiny import CODE, JUDGED, TRIALS, only, shrink
 
 SIZES = (TRIALS, JUDGED)
 """Of the two sweeps of a study with one seed."""
@@ -81,8 +81,7 @@ def test_table_files_and_json(tiny, tmp_path, capsys, monkeypatch):
 
 
 def test_all_is_every_study_one_after_the_other(tiny, tmp_path, capsys, monkeypatch):
-    for name in SETTINGS.keys() - {"digits", "breast-cancer"}:
-        monkeypatch.delitem(SETTINGS, name)
+    only(monkeypatch, SETTINGS, ["digits", "breast-cancer"])
     monkeypatch.setitem(SETTINGS, "breast-cancer", replace(SETTINGS["breast-cancer"], epochs=1))
     assert main(["study", "all", "--seeds", "1", "--workers", "1", "--out", str(tmp_path), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)

@@ -25,7 +25,7 @@ def made(rho=0.5, **options):
 def test_a_memory_is_refused(options):
     w, opt = made(**options)
     w.square().sum().backward()
-    with pytest.raises(sm.PhaseError, match=r"remembers.*CUDA graph.*call these steps"):
+    with pytest.raises(sm.PhaseError, match=r"has a state.*CUDA graph.*run these steps without a graph"):
         opt.perturb()
     assert w.tolist() == [1.0] * 3
     assert w.grad is not None

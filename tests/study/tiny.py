@@ -22,5 +22,13 @@ def shrink(monkeypatch):
     monkeypatch.setitem(SETTINGS, "digits", replace(SETTINGS["digits"], epochs=1))
     monkeypatch.setattr(_methods, "RATES", (1.0,))
     monkeypatch.setattr(_methods, "ONLY_RATES", (0.5, 1.0, 2.0, 4.0))
-    for name in METHODS.keys() - set(KEPT):
-        monkeypatch.delitem(METHODS, name)
+    only(monkeypatch, METHODS, KEPT)
+
+
+def only(monkeypatch, table, names):
+    """Leave these entries. Undone, the table has its order again: what was deleted last comes back first."""
+    kept = {name: table[name] for name in names}
+    for name in reversed([*table]):
+        monkeypatch.delitem(table, name)
+    for name, value in kept.items():
+        monkeypatch.setitem(table, name, value)

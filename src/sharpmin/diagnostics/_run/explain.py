@@ -92,7 +92,8 @@ def _helps(n: Numbers) -> tuple[str, str]:
 def _undecided(n: Numbers) -> tuple[str, str]:
     if not n.loss:
         what = (
-            f"with rho = 0 the loss might fall by {n.fall:.3g} within {n.horizon} steps, and none was recorded to compare with"
+            f"with rho = 0 the loss might {'fall' if n.fall > 0 else 'rise'} by {abs(n.fall):.3g} within {n.horizon} steps, "
+            "and no loss was recorded to compare with: probe.note(loss)"
         )
     else:
         low, high = n.fall_interval
@@ -100,8 +101,8 @@ def _undecided(n: Numbers) -> tuple[str, str]:
         what = f"the predicted fall with rho = 0 is {n.fall:.3g}{told} of a loss of {n.loss:.3g}, within {n.horizon} steps"
     return (
         f"The window does not decide it: {what}.",
-        "Run the toggle: copies that go on with rho and with rho = 0, on the same batches and the run's own schedule, for "
-        f"{max(20, n.horizon)} steps.",
+        "Run the toggle (sharpmin.diagnostics.toggle): copies that go on with rho and with rho = 0, on the same batches and "
+        f"the run's own schedule, for {max(20, n.horizon)} steps.",
     )
 
 

@@ -85,7 +85,8 @@ def _sound(log: Log) -> tuple[list[Row], list[str]]:
     """The blocks whose numbers are finite, and remarks on the others."""
     if not log.blocks:
         seen = f"{len(log.steps)} SAM steps, but no whole block of them" if log.steps else "no SAM step"
-        raise ValueError(f"diagnose: the log holds {seen}; watch at least {LEAST_BLOCKS} blocks of a run with rho > 0")
+        earlier = f" ({log.remarks[-1]})" if log.remarks else ""
+        raise ValueError(f"diagnose: the log holds {seen}; watch at least {LEAST_BLOCKS} blocks of a run with rho > 0{earlier}")
     blocks, remarks = list(log.blocks), list(log.remarks)
     sound = [row for row in blocks if all(math.isfinite(float(row.get(key, 0.0))) for key in ("gg", "dg", "dd", "loss"))]
     if not sound:

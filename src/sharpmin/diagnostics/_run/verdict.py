@@ -62,7 +62,7 @@ class Diagnosis:
             ("window", f"steps {w.first} to {w.last}", f"in {w.blocks} blocks; rho {w.rho:.4g}, lr {w.lr:.4g}"),
             ("loss", n.loss, "mean of the newest block"),
             ("fall", n.fall, f"predicted within {n.horizon} steps of rho = 0; negative: a rise"),
-            ("cancelled", None if n.cancelled is None else f"{n.cancelled:.1%}", "of the mean gradient, by SAM"),
+            ("cancelled", "unresolved" if n.resolved is None else f"{n.resolved:.1%}", "of the mean gradient, by SAM"),
         ]
         said = [line for sentence in self.sentences for line in wrapped(sentence)]
         return "\n".join([f"{self.headline}.", *said, block("Numbers:", rows, self.remarks)])
