@@ -1,11 +1,13 @@
 """The site as a reader meets it: headless Chromium, wide and narrow, light and dark, from a server and from the disk."""
 
+import contextlib
 import functools
 import http.server
 import re
 import threading
 
 import pytest
+from playwright.sync_api import TimeoutError
 
 PAGES = ["index", "training", "statements", "conformance", "canon", "claims", "tables", "api/sharpmin", "api/theory"]
 
@@ -63,8 +65,13 @@ def test_nothing_is_wider_than_the_window(visit, server, name, size, scheme):
 def test_the_search_finds(visit, server, site, start):
     tab = visit(f"{server}/index.html" if start == "server" else (site / "index.html").as_uri())
     tab.wait_for_function("() => [...document.querySelectorAll('*')].some((e) => e.shadowRoot)")  # it listens now
-    tab.keyboard.press("Control+k")
-    tab.get_by_role("combobox", name="Search").fill("perturbation")
+    box = tab.get_by_role("combobox", name="Search")
+    for _ in range(20):  # it listens a moment later than it is there
+        tab.keyboard.press("Control+k")
+        with contextlib.suppress(TimeoutError):
+            box.wait_for(timeout=2_000)
+            break
+    box.fill("perturbation")
     marks = tab.locator("mark", has_text=re.compile("^perturbation", re.IGNORECASE))
     marks.nth(4).wait_for(timeout=60_000)
     assert tab.get_by_role("combobox", name="Search").input_value() == "perturbation"

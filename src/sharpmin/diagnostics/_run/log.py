@@ -103,7 +103,10 @@ class Log:
 
     def _begin(self, row: Row) -> None:
         if self.run and _setting(row) != _setting(self.run) and (self.steps or self.blocks):
-            self.note("setting", "the file has a run with another setting before this one, or this run was resumed with another one; what was before is left out")
+            self.note(
+                "setting",
+                "another run is before this one in the file, or it was resumed with another setting; that is left out",
+            )
             self.steps.clear()
             self.blocks.clear()
             self.first = None
