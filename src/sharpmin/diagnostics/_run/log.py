@@ -105,7 +105,7 @@ class Log:
         if self.run and _setting(row) != _setting(self.run) and (self.steps or self.blocks):
             self.note(
                 "setting",
-                "another run is before this one in the file, or it was resumed with another setting; that is left out",
+                "rows of another run, or of this one with another setting, are left out",
             )
             self.steps.clear()
             self.blocks.clear()
