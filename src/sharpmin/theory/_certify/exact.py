@@ -72,7 +72,7 @@ class Checker:
         return max(proved) / (1 << BITS)
 
     def _unbalanced(self, corner: Sequence[int]) -> dict[int, int]:
-        """For each value of f, the amount by which its coefficient under these multipliers is off; all 0 if they are balanced."""
+        """For each value of f, how far its coefficient under these multipliers is off; all 0 if they are balanced."""
         left = {self.conditions.setting.steps: 2**BITS}
         for row, value in zip(self.conditions.rows, corner, strict=True):
             for k, sign in row.values.items():

@@ -62,7 +62,7 @@ class Confrontation:
 
     @property
     def verdict(self) -> str:
-        """The outcome in one or two words."""
+        """The outcome as tables print it: "REFUTED", "vacuous" or "holds"."""
         if not self.holds:
             return "REFUTED"
         if self.vacuous and self.bound <= self.rounding:
@@ -149,7 +149,7 @@ def examine(
         seeds: how many runs a stochastic method gets, at least 2.
         reach: distance from x0 within which constants are tested: most points within `reach`, some within three times that.
         pairs: the number of random points tested.
-        seed: of the random points and of the runs.
+        seed: of the random points.
 
     Raises:
         ValueError: for a start of the wrong shape, or numbers out of range.
