@@ -94,7 +94,7 @@ class SoftmaxRegression(Problem):
             return float(self.value(w[None])[0]), self.gradient(w[None])[0]
 
         near = optimize.minimize(both, np.zeros(self.dim), jac=True, method="L-BFGS-B", options={"maxiter": 5000}).x
-        found = optimize.newton_krylov(lambda w: self.gradient(w[None])[0], near, f_tol=1e-12)  # rounding stops values before gradients
+        found = optimize.newton_krylov(lambda w: self.gradient(w[None])[0], near, f_tol=1e-12)  # near W*, f is all rounding
         size = float(np.linalg.norm(self.gradient(found[None])))
         if size > 1e-9:
             raise RuntimeError(f"{self.name}: the optimum was found only to a gradient norm of {size:.1e}, need 1e-9")

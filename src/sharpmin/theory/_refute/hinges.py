@@ -121,7 +121,7 @@ def decode(conjecture: Conjecture, settings: Constants, reader: Reader, *, noisy
 
 
 def _slopes(setting: str, beta: Array, mu: Array, u: Array) -> Array:
-    """Slopes between the least and the largest of the class; a fifth of all genes give exactly one of these two."""
+    """Slopes between the least and the largest of the class; a fifth of [0, 1] at either end gives exactly these."""
     low = {"strongly-convex": mu, "convex": 0.0 * beta}.get(setting, -beta)[:, None]
     high = beta[:, None]
     slopes = np.where(u < 0.2, low, np.where(u > 0.8, high, low + (high - low) * (u - 0.2) / 0.6))

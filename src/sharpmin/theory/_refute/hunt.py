@@ -62,7 +62,7 @@ class Island:
 
     @property
     def id(self) -> dict[str, Any]:
-        """A digest of everything that determines the result."""
+        """Everything that determines the result, as JSON values."""
         own = {"family": self.family, "seed": self.seed, "evaluations": self.evaluations}
         return self.conjecture.fingerprint() | own | {"sharpmin": __version__, "numpy": np.__version__}
 

@@ -38,7 +38,7 @@ def hinge_gap(row: Any, x: float) -> float:
 
 @jit
 def cone_slope(row: Any, x: Any, g: Any) -> float:
-    """Writes the gradient into g; returns f. row = mu, pull, then weight, direction (cos, sin), half angle (cos, sin), depth."""
+    """Writes the gradient to g; returns f. row = mu, pull, then weight, direction (cos, sin), half angle (cos, sin), depth."""
     g[0], g[1] = row[0] * x[0], row[0] * x[1]
     f = row[0] * (x[0] * x[0] + x[1] * x[1]) / 2
     for k in range(2, len(row), 6):

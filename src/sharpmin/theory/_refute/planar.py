@@ -137,7 +137,7 @@ class Quadratics(Functions):
 
 
 def decode_cones(conjecture: Conjecture, s: Constants, reader: Reader) -> tuple[Cones, Array]:
-    """Cones, and starts of shape (lanes, 2) of a size from lr beta rho up to 10 kappa times that."""
+    """Cones, and starts of shape (lanes, 2), in size between 0.1 and 10 kappa times lr beta rho."""
     low = s.beta / s.kappa if _has_mu(conjecture) else 0.0 * s.beta
     unit = s.lr * s.beta * s.rho
     weight, n = reader.linear(-0.5, 1.0), len(s.beta)
@@ -160,7 +160,7 @@ def decode_cones(conjecture: Conjecture, s: Constants, reader: Reader) -> tuple[
 
 
 def decode_quadratics(conjecture: Conjecture, s: Constants, reader: Reader) -> tuple[Quadratics, Array]:
-    """Quadratics with curvatures from mu to beta, both included, and starts from lr beta rho / 10 to 10 rho."""
+    """Quadratics with curvatures in [mu, beta], one of them beta, and starts from lr beta rho / 10 to 10 rho."""
     low = s.beta / s.kappa if _has_mu(conjecture) else 1e-6 * s.beta
     u = reader.many(DIM)
     u[:, 0], n = 1.0, len(s.beta)

@@ -87,7 +87,7 @@ class Runs:
 
 
 def measure(f: Functions, runs: Runs, quantity: str) -> Array:
-    """One of `QUANTITIES` for every lane, shape (lanes,); by the compiled loops if numba is there and f has one sample."""
+    """One of `QUANTITIES` for every lane, shape (lanes,); by the compiled loops for deterministic methods if numba is there."""
     how = METHODS[runs.method]
     if not jit.AVAILABLE or how.oracle is not Oracle.EXACT:
         return enumerate_paths(f, runs, quantity)

@@ -41,7 +41,7 @@ NEAR = 0.3
 """Random runs whose ratio from a few seeds is below this are not repeated with many."""
 
 DIVERGES = 1e9
-"""A run with a larger ratio counts as diverging, since its variance would overflow."""
+"""Runs with a larger ratio count as diverging and are left out, since their variance would overflow."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def attack(conjecture: Conjecture) -> tuple[Found | None, int]:
 
 
 def _picks(conjecture: Conjecture, name: str, wanted: Sequence[float]) -> list[float]:
-    """The wanted values that lie in the range, and the ends of the range."""
+    """The wanted values, clipped to the range."""
     low, high = conjecture.ranges[name]
     return sorted({min(max(value, low), high) for value in wanted})
 
