@@ -1,4 +1,4 @@
-"""`sharpmin check`: the conformance suite on our SAM, or on anybody's."""
+"""`sharpmin check`: the conformance suite, on sharpmin's SAM or on any other."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def check(
         demand("family", name.lower(), registered())
     chosen = choose(only or [], ranks=ranks is not None)
     _demand_ranks(ranks)
-    with _visible(), redirect_stdout(sys.stderr):  # what the code under test prints must not end up in the JSON
+    with _visible(), redirect_stdout(sys.stderr):  # output of the code under test must not get into the JSON
         named = Named(target, door, tuple(given or []), make)
         with _subject(named) as subject, progress("check", "families", len(chosen)) as counter:
             if ranks is None:
@@ -80,7 +80,7 @@ def _demand_ranks(ranks: int | None) -> None:
 
 @contextmanager
 def _subject(named: Named) -> Iterator[RemoteSubject | Here]:
-    """Ours in this process; somebody else's in one of its own, since it may do anything."""
+    """The subject of the checks: sharpmin's SAM in this process, any other code in a process of its own."""
     from sharpmin._check._remote import RemoteSubject
     from sharpmin._check._suite import Here
 
@@ -93,7 +93,7 @@ def _subject(named: Named) -> Iterator[RemoteSubject | Here]:
 
 @contextmanager
 def _visible() -> Iterator[None]:
-    """Modules in the current folder can be imported."""
+    """Make modules in the current folder importable."""
     sys.path.insert(0, os.getcwd())
     try:
         yield
@@ -109,7 +109,7 @@ def _headline(subject: RemoteSubject | Here, ranks: int | None) -> str:
 
 
 def table(report: Report) -> Table:
-    """One row a family; what failed says what was seen, what is right, and how to fix it."""
+    """One row per family; a failed one with the value seen, the right value, and a fix."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""The reference engine: plain NumPy over lanes, written so that a reader can compare it with the equations. Runs all problems."""
+"""The reference engine: plain NumPy over lanes, written for comparison with the equations by eye. Runs all problems."""
 
 from __future__ import annotations
 
