@@ -31,11 +31,11 @@ def check(
     ranks: Annotated[int | None, typer.Option(help="Also the families of DDP and FSDP2, on so many gloo processes.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Check a SAM against cases whose right value is known.
+    """Check an implementation of SAM against cases whose right value is known.
 
     Classes with the signatures Cls(params, base_class, rho=..., **base_options) and Cls(base, rho=...) are constructed
-    as they are; --set adds arguments, --make gives a function that constructs. "Not offered" is no failure: the class has no
-    way to express the case. "Not applicable" is none either: there is nothing to ask.
+    as they are; --set adds arguments, --make names a function that constructs them. Two results are not failures: "not
+    offered", if the class has no way to express the case, and "not applicable", if the case does not concern it.
 
     Exit code 0: nothing failed. 1: a family failed. 2: bad use.
     """

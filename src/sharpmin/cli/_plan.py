@@ -48,7 +48,7 @@ def plan(
 ) -> None:
     """Say what the bounds promise for a run, and what to change.
 
-    The step size, the bound, its floor, which statements say so, and with --accuracy what would reach it.
+    The step size, the bound, its floor, the statements behind them, and with --accuracy what would reach it.
 
     Quantities: gap, mean-gap, squared-gradient, least-squared-gradient, perturbed-gap, squared-distance.
     """

@@ -23,7 +23,7 @@ APART = 5.0
 """The shortest time between two lines, in seconds; the last line is exempt."""
 
 FEW = 5
-"""Off a terminal, work of fewer pieces than this only gets the lines printed after `SILENCE` seconds."""
+"""Off a terminal, work of fewer pieces than this only gets the lines printed after `EVERY` seconds of silence."""
 
 
 def remaining(done: int, total: int, elapsed: float) -> float | None:
@@ -36,7 +36,7 @@ def remaining(done: int, total: int, elapsed: float) -> float | None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as text, in the two largest units that are not 0.
+    """Seconds as text, in at most two units.
 
     >>> duration(8.4), duration(126), duration(3900)
     ('8 s', '2 min 6 s', '1 h 5 min')
@@ -103,7 +103,7 @@ class Counter:
             self._count()
 
     def still(self) -> None:
-        """Off a terminal, print a line if there has been none for `SILENCE` seconds."""
+        """Off a terminal, print a line if there has been none for `EVERY` seconds."""
         if not self._terminal and self._clock() - self._line >= EVERY:
             self._tell(self._clock())
 

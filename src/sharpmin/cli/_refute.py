@@ -64,8 +64,8 @@ def refute(
 
     It tries the shipped instances, evolution, and all sample paths of short runs. A bound of your own is a Python function
     of constants by name, such as def bound(*, beta, mu, rho, steps, delta, lr), which raises ValueError where it does not
-    apply; --method, --assumptions and --quantity say of whom it is claimed. A file is run, so attack only files that you
-    trust.
+    apply; --method, --assumptions and --quantity say for which runs it is claimed. The file is executed, so attack only files
+    that you trust.
 
     Quantities: gap, mean-gap, squared-gradient, least-squared-gradient, perturbed-gap, squared-distance.
 

@@ -57,7 +57,7 @@ def reproduce(
         int | None, typer.Option(help="Processes on this machine; by default 2, with --only 1.", min=1, max=1024)
     ] = None,
 ) -> None:
-    """Confront every claim P1 to P7 with running code.
+    """Check every claim P1 to P7 against simulations.
 
     What is finished is in the folder after each statement. `sharpmin list theorems` names the statements.
 

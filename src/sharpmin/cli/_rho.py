@@ -73,7 +73,7 @@ def _told(task: str, seconds: float) -> Iterator[Progress]:
 
         def reached(done: int, whole: int) -> None:
             if not counters:
-                about = max(1, round(2 * seconds * whole))  # the test iterates over the batches several times
+                about = max(1, round(2 * seconds * whole))  # the test also reads each gradient several times
                 console.print(f"{task}: {whole} gradient evaluations, about {about} s", highlight=False, markup=False)
                 counters.append(stack.enter_context(progress(task, "gradients", whole, console=console)))
             counters[0].reach(done)

@@ -67,7 +67,7 @@ def _staying(inputs: Inputs, target: float) -> Iterator[Advice]:
     if rho is None and steps is None and stays > 0:
         both = _rho_then_steps(inputs, target)
         if both is not None:
-            text = f"rho = {both.rho:.4g} and {both.steps} steps: rho alone leaves the rest, steps alone leave {stays:.4g}"
+            text = f"rho = {both.rho:.4g} and {both.steps} steps; rho = 0 alone is not enough, steps alone leave {stays:.4g}"
             yield _advice("rho and steps", both, text)
 
 

@@ -134,7 +134,7 @@ def conjecture(
     names = takes(bound)
     missing = [f"{name}=" for name in ("method", "assumptions", "quantity") if given[name] is None]
     if missing:
-        raise ValueError(f"refute: of whom is it claimed? give {', '.join(missing)}")
+        raise ValueError(f"refute: for which runs is it claimed? give {', '.join(missing)}")
     return _checked(bound, getattr(bound, "__name__", "bound"), "", names, given, step_size, ranges, per_step=False)
 
 
@@ -147,7 +147,7 @@ def _of_statement(theorem: Theorem, given: dict[str, Any], step_size: Any, range
     words = {name: said[name] if value is None else value for name, value in given.items()}
     missing = [f"{name}=" for name, value in words.items() if value is None]
     if missing:
-        raise ValueError(f"refute: {theorem.id} does not say what it bounds of whom; give {', '.join(missing)}")
+        raise ValueError(f"refute: {theorem.id} leaves open for which runs it is claimed; give {', '.join(missing)}")
     if step_size is None and "lr" not in names:
         step_size = theorem.prescribed
     per_step = bool(theorem.rule and theorem.rule.per_step)

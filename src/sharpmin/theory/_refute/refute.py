@@ -64,7 +64,7 @@ class Refutation:
             ValueError: if there is no run.
         """
         if self.worst is None:
-            raise ValueError(f"refute: {self.bound} spoke of no run, so there is no code")
+            raise ValueError(f"refute: {self.bound} applied to no run, so there is no code")
         return self.worst.source
 
     def record(self) -> dict[str, Any]:
