@@ -61,7 +61,7 @@ class Live:
             self._draw()
 
     def close(self) -> None:
-        """Show the last step and end the line; called at exit if it was not called before."""
+        """Show the last step and end the line; without this call the line is ended at exit."""
         if not self._silent and self._log.steps and self._end.alive:
             self._draw()
         self._end()

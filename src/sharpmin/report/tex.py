@@ -78,7 +78,7 @@ def _answer(cell: SettingView) -> str:
 
 
 def formula(text: str) -> str:
-    r"""A short text with formulas in words, such as `beta^2 rho_t`, as LaTeX.
+    r"""A short text with formulas in plain text, such as `beta^2 rho_t`, as LaTeX.
 
     >>> print(formula("a floor of beta^2 rho^2/(2 mu) & more"))
     a floor of $\beta^{2}$ $\rho^{2}$/(2 $\mu$) \& more
@@ -98,7 +98,7 @@ def _of_html(safe: str) -> str:
 
 
 def number(value: float, digits: int = 4) -> str:
-    r"""A number, powers of ten as such.
+    r"""A number as LaTeX.
 
     >>> print(number(1.2479e-8), number(-0.25), number(math.inf))
     $1.248 \times 10^{-8}$ $-0.25$ $\infty$
