@@ -31,7 +31,7 @@ def check(
     ranks: Annotated[int | None, typer.Option(help="Also the families of DDP and FSDP2, on so many gloo processes.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Check an implementation of SAM against cases whose right value is known.
+    """Check a SAM implementation against known results.
 
     Classes with the signatures Cls(params, base_class, rho=..., **base_options) and Cls(base, rho=...) are constructed
     as they are; --set adds arguments, --make names a function that constructs them. Two results are not failures: "not

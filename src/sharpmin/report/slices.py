@@ -19,7 +19,7 @@ OF_E, OF_D = Key("of e", "blue"), Key("of D", "orange")
 
 
 def slice_figure(found: LossSlice) -> go.Figure:
-    """The losses from `loss_slice`: a curve along one direction, contours along two; the dot marks w.
+    """The losses `found` by `loss_slice`: a curve along one direction, contours along two; the dot marks w.
 
     `.show()` displays the figure, `.write_html("slice.html")` saves it.
 
@@ -43,7 +43,7 @@ def slice_figure(found: LossSlice) -> go.Figure:
 
 
 def layer_bars(found: LayerShares) -> go.Figure:
-    """The shares of every parameter in e and in D, from `layer_shares`, with the first parameter on top.
+    """The shares of every parameter in e and in D, `found` by `layer_shares`, with the first parameter on top.
 
     >>> layer_bars(LayerShares(("weight", "bias"), (64, 1), (0.9, 0.1), (0.8, 0.2))).data[0].x
     (0.9, 0.1)

@@ -132,7 +132,7 @@ def combine(terms: Iterable[tuple[float, Hinge]]) -> Hinge:
 
 @dataclass(frozen=True, repr=False)
 class HingeProblem(Problem):
-    """A 1-D problem called `name`: `components` holds one `Hinge` per sample, `probabilities` one number per sample.
+    """A 1-D problem called `name`: `components` has a `Hinge` per sample, `probabilities` a number; `dim` is 1.
 
     Raises:
         ValueError: if the probabilities are not positive with sum 1, or f is not bounded below.
