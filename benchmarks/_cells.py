@@ -1,4 +1,4 @@
-"""The runs that `diagnosis.py` diagnoses: each trains, is watched for a window, and tells the truth from its branches."""
+"""The runs that `diagnosis.py` diagnoses: each trains, is watched for a window, and then branches to find the true answer."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class Cell:
 
     @property
     def id(self) -> dict[str, Any]:
-        """Its setting, and what else decides the result."""
+        """The setting, and everything else that determines the result."""
         return {**asdict(self), "sharpmin": sm.__version__, "torch": str(torch.__version__)}
 
 
 def run(cell: Cell) -> dict[str, Any]:
-    """The verdict, its numbers and the truth of one cell."""
+    """The verdict, its numbers and the true answer of one cell."""
     torch.set_num_threads(1)
     torch.manual_seed(cell.seed)
     return {"convex": convex, "net": net, "null": null, "worst-case": worst_case}[cell.kind](cell)
 
 
 def told(found: sm.diagnostics.Diagnosis) -> dict[str, Any]:
-    """What a diagnosis says, as plain values."""
+    """A diagnosis as JSON-ready values."""
     floor = (
         {} if found.floor is None else {"of_rho": found.floor.of_rho, "of_noise": found.floor.of_noise, "W": found.floor.noise}
     )
@@ -70,7 +70,7 @@ def table(name: str) -> tuple[Tensor, Tensor]:
 
 
 class Softmax:
-    """Loss and gradient by hand: autograd would cost three quarters of a step of this size."""
+    """Softmax regression with its gradient by hand: autograd would take three quarters of a step of this size."""
 
     l2 = 0.01
 
@@ -79,7 +79,7 @@ class Softmax:
         self.onehot = nn.functional.one_hot(self.y).double()
 
     def loss(self, w: Tensor) -> float:
-        """Over all samples."""
+        """The loss over all samples."""
         return float(nn.functional.cross_entropy(self.x @ w, self.y) + self.l2 / 2 * (w**2).sum())
 
     def gradient(self, w: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +107,7 @@ class Softmax:
 
 
 def convex(cell: Cell, window: int = 20_000) -> dict[str, Any]:
-    """Warm up, watch, then go on with rho = 0: the fall of the mean gap is rho's part."""
+    """Warm up, watch, then continue with rho = 0: the fall of the mean gap is the part due to rho."""
     f, rng = Softmax(cell.data), torch.Generator().manual_seed(cell.seed)
     w = nn.Parameter(torch.zeros(f.x.shape[1], f.onehot.shape[1], dtype=torch.float64))
     opt = sm.SAM(BASES[cell.base]([w], cell.lr), rho=cell.rho)
@@ -149,7 +149,7 @@ def convex(cell: Cell, window: int = 20_000) -> dict[str, Any]:
 
 @lru_cache(maxsize=4)
 def samples(name: str, noise: float, seed: int) -> tuple[Tensor, ...]:
-    """Training set with some labels drawn anew, test set."""
+    """A training set with a share of random labels, and a test set."""
     if name == "digits":
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
@@ -183,7 +183,7 @@ def model_of(name: str) -> nn.Module:
 
 
 def train_step(model: nn.Module, opt: sm.SAM, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """One step of any of them."""
+    """One training step with any optimizer."""
 
     def closure() -> Tensor:
         opt.zero_grad()
@@ -217,7 +217,7 @@ def net(cell: Cell, epochs: int = 60, settle: int = 20) -> dict[str, Any]:
     found = sm.diagnose(probe)
 
     falls = []
-    for _ in range(5):  # other orders of the batches: where the loss is small, one branch is mostly luck
+    for _ in range(5):  # several batch orders, since at a small loss one branch is mostly noise
         batches = [b for _ in range(1 + found.numbers.horizon // (len(x) // 100)) for b in epoch()][: found.numbers.horizon]
         falls.append(toggle(model, opt, train_step, batches).differences["rho = 0"].mean)
     mean, error = float(np.mean(falls)), 2.776 * float(np.std(falls, ddof=1)) / math.sqrt(5)

@@ -1,4 +1,4 @@
-"""What every run of `step_overhead.py` shares: the check before, the clock, and the ratio to the floor."""
+"""Shared by all runs of `step_overhead.py`: the check before timing, the clock, and the ratio to the floor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def weights_after(method: Method, task: Task, steps: int = 3) -> Tensor:
 
 
 def demand_agreement(new_task: Callable[..., Task], methods: dict[str, Method]) -> None:
-    """Refuse to time a method that computes something else than it should.
+    """Stop unless every method computes the weights that it should.
 
     Raises:
         SystemExit: if one does.
@@ -41,7 +41,7 @@ def demand_agreement(new_task: Callable[..., Task], methods: dict[str, Method]) 
 
 
 def one_round(steps: dict[str, Step], order: Sequence[str]) -> dict[str, float]:
-    """Every method once; the garbage collector runs only in between."""
+    """Time every method once; the garbage collector runs only in between."""
     took = {}
     for name in order:
         gc.disable()
@@ -67,7 +67,7 @@ def interval(ratios: np.ndarray, seed: int) -> tuple[float, float]:
 
 
 def summary(seconds: np.ndarray, floor: np.ndarray, seed: int) -> dict[str, float]:
-    """A method against the floor of the same rounds."""
+    """The ratios of a method to the floor of the same rounds, summarized."""
     low, high = interval(seconds / floor, seed)
     medians = float(np.median(seconds) / np.median(floor))
     return {"ms": 1e3 * float(np.median(seconds)), "ratio": float(np.median(seconds / floor)), "low": low, "high": high,
@@ -75,11 +75,11 @@ def summary(seconds: np.ndarray, floor: np.ndarray, seed: int) -> dict[str, floa
 
 
 def quiet(again: dict[str, float]) -> bool:
-    """Whether the floor against itself was within 2 %: else a ratio is noise, and its lower end reaches any target."""
+    """Whether two timings of the floor agree to 2 %; if not, the machine is too noisy for a ratio to mean anything."""
     return again["low"] >= 0.98 and again["high"] <= 1.02
 
 
 def watching(ratios: np.ndarray) -> float:
-    """What watching adds to a SAM step on average, as a share of it: a median for each place in the cycle of sketches."""
+    """The mean share that watching adds to a SAM step: a median for each step of the sketching cycle, then their mean."""
     whole = ratios[: len(ratios) // EVERY * EVERY].reshape(-1, EVERY)
     return float(np.median(whole, axis=0).mean() - 1) if len(whole) else float("nan")

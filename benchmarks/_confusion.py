@@ -1,4 +1,4 @@
-"""What the rules of `sharpmin.diagnose` say of the kept runs of `_ordinary.py`, beside what their branches did."""
+"""The verdicts of `sharpmin.diagnose` on the stored runs of `_ordinary.py`, compared with their branches."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import sharpmin as sm
 from sharpmin.diagnostics import Diagnosis, Log, State
 
 CLEAR = 0.01
-"""Of the loss: an effect over it, and over two standard errors of the pairs, is a clear one."""
+"""An effect above this share of the loss, and above two standard errors of the pairs, is clear."""
 ALIVE = 0.8
-"""Of log(classes): a run whose last loss is below it was healthy; one above it had collapsed if rho = 0 lets it go."""
+"""A run is healthy if its last loss is below this share of log(classes); above it, it had collapsed if rho = 0 frees it."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One moment of one run: what was said, and what is true."""
+    """One moment of one run: the verdict and the true answer."""
 
     cell: Ordinary
     part: float
@@ -34,7 +34,7 @@ class Judged:
 
     @property
     def clear(self) -> bool:
-        """Whether the branches leave no doubt."""
+        """Whether the effect in the branches is clear."""
         return abs(self.fall) > max(CLEAR * self.loss, 2 * self.error)
 
     @property
@@ -61,13 +61,13 @@ def _moments(cell: Ordinary, row: Mapping[str, Any]) -> Iterator[Judged]:
 
 
 def _rates(moment: Mapping[str, Any]) -> Any:
-    """The learning rate of a step to come."""
+    """The learning rate as a function of a future step."""
     sums, size, first = moment["lr"], moment["size"], moment["step"]
     return lambda step: sums[min((step - first) // size, len(sums) - 1)] / size
 
 
 def truth(moment: Mapping[str, Any], steps: int) -> tuple[float, float, float]:
-    """How far the loss falls within so many steps of rho = 0, mean and standard error over pairs, and the loss with rho."""
+    """The fall of the loss within `steps` steps of rho = 0 (mean, standard error over pairs), and the loss with rho."""
     with_rho, without = (np.array([pair[i] for pair in moment["pairs"]]) for i in (0, 1))
     falls = with_rho - without
     at = (0.5 + np.arange(falls.shape[1])) * moment["size"]
@@ -77,12 +77,12 @@ def truth(moment: Mapping[str, Any], steps: int) -> tuple[float, float, float]:
 
 
 def share(part: int, whole: int) -> str:
-    """A count with its share."""
+    """A count with its percentage."""
     return f"{part}/{whole} ({part / whole:.0%})" if whole else "0/0"
 
 
 def table(rows: Sequence[Judged], name: str) -> None:
-    """Counts that the rules are judged by."""
+    """The confusion table of the rules."""
     clear = [r for r in rows if r.clear]
     up = [r for r in clear if r.fall > 0]
     held = [r for r in rows if r.said.state in (State.HOLDS, State.COLLAPSE)]
@@ -99,9 +99,9 @@ def table(rows: Sequence[Judged], name: str) -> None:
 
 
 def collapse(rows: Sequence[Judged]) -> None:
-    """Runs that had collapsed, and what was said of them a fifth into the run; and false alarms, where rho = 0 does not help.
+    """Collapsed runs with the verdict a fifth into the run; and false alarms, where rho = 0 does not help.
 
-    An alarm where it does is right, also of a run that got away by itself later; those are counted, too.
+    An alarm where rho = 0 helps is right, also for a run that recovered by itself later; those are counted, too.
     """
     early = [r for r in rows if r.part < 0.25]
     gone, others = [r for r in early if r.collapsed], {r.cell for r in rows if r.healthy}
@@ -139,7 +139,7 @@ def misses(rows: Iterable[Judged]) -> None:
 
 
 def of_ordinary(found: Mapping[Ordinary, Mapping[str, Any]]) -> None:
-    """Everything about runs with moving learning rates."""
+    """All tables about runs with changing learning rates."""
     rows = judged(found)
     for name, held_out in (("rules made on", False), ("held out", True)):
         part = [r for r in rows if r.cell.held_out is held_out]

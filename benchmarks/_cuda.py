@@ -1,4 +1,4 @@
-"""The cases of `step_overhead.py --device cuda`: what a SAM step costs on a GPU beyond its two passes, in time and in memory.
+"""The cases of `step_overhead.py --device cuda`: the cost of a SAM step on a GPU beyond its two passes, in time and memory.
 
 Floor, interleaving and ratio are as on the CPU. What is different:
 
@@ -34,9 +34,9 @@ MIB = 2**20
 
 
 def bare_foreach(task: Task) -> Step:
-    """The least launches of a SAM step and nothing else: one norm, copy, scale, add, copy back, in fused calls.
+    """A SAM step with the fewest kernel launches: one norm, copy, scale, add, copy back, in fused calls.
 
-    It scales the user's gradients in place, knows one group and one device, and looks for no inf.
+    It scales the user's gradients in place, supports one group on one device, and does not check for inf.
     """
     base, params = task.base(), list(task.net.parameters())
 
@@ -60,7 +60,7 @@ def bare_foreach(task: Task) -> Step:
 
 
 def pytorch_optimizer(task: Task) -> Step:
-    """That package's SAM, by closure; it makes a base optimizer of its own."""
+    """The SAM of pytorch_optimizer, by closure; it constructs its own base optimizer."""
     from pytorch_optimizer import SAM
 
     base = task.base()
@@ -96,7 +96,7 @@ def installed(module: str | None) -> bool:
 
 
 def methods() -> dict[str, Method]:
-    """Ours, and the peers that are here."""
+    """sharpmin's methods, and those of the other packages that are installed."""
     return {**OURS, **{name: method for name, method in PEERS.items() if installed(name)}}
 
 
@@ -109,7 +109,7 @@ def wait(device: str) -> None:
 
 
 def several(step: Step, device: str) -> Step:
-    """`STEPS` steps, and the wait for their end."""
+    """`STEPS` steps and one synchronisation."""
 
     def steps() -> None:
         for _ in range(STEPS):
@@ -120,7 +120,7 @@ def several(step: Step, device: str) -> Step:
 
 
 def peak(method: Method, task: DeviceTask) -> float | None:
-    """The most memory that was in use in one step, in MiB; None on a CPU, where torch does not count."""
+    """The peak memory of one step in MiB; None on a CPU, where torch does not measure it."""
     if task.x.device.type == "cpu":
         return None
     task = replace(task, own=None)
@@ -143,7 +143,7 @@ def run(name: str, case: Case, device: str, rounds: int | None, seed: int) -> di
     rows["SAM watch"]["cycle"] = watching(seconds["SAM watch"] / seconds["floor"]) + 1
     task.own = None
     for key, method in timed.items():
-        gc.collect()  # what the method before has left
+        gc.collect()  # frees the memory of the method before
         rows[key]["peak"] = peak(method, task)
     sizes = [p.numel() for p in task.net.parameters()]
     return {"net": name, "tensors": len(sizes), "parameters": sum(sizes), "rounds": count, "steps": STEPS,
@@ -163,7 +163,7 @@ def show(result: dict[str, Any]) -> None:
 
 
 def check(device: str, seed: int) -> None:
-    """Refuse to time a method that computes something else than it should."""
+    """Stop unless every method computes the weights that it should."""
     new = prepare(ON_CPU["mlp"], seed)
 
     def task(lr: float, dtype: torch.dtype = torch.float32) -> Task:
@@ -174,7 +174,7 @@ def check(device: str, seed: int) -> None:
 
 
 def about(device: str) -> str:
-    """The card and the versions, without which a time says nothing."""
+    """The GPU and the versions of torch and CUDA."""
     card = "a CPU" if device == "cpu" else torch.cuda.get_device_name()
     return f"{card}, torch {torch.__version__}, CUDA {torch.version.cuda}"
 
@@ -187,7 +187,7 @@ def main(nets: Sequence[str] | None, rounds: int | None, seed: int, device: str 
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("--device cuda needs a GPU that torch can use; there is none here")
-    if device == "cuda":  # as a run on such a card would have it
+    if device == "cuda":  # the usual setting on such a GPU
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
     print(about(device))

@@ -107,7 +107,7 @@ class DeviceTask(Task):
     case: Case | None = None
     own: Optimizer | None = None
 
-    def base(self) -> Optimizer:  # the same for everybody who asks
+    def base(self) -> Optimizer:  # the same for every method
         if self.own is None:
             self.own = self.case.base(list(self.net.parameters()))
         return self.own

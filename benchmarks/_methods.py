@@ -1,4 +1,4 @@
-"""The ways to make a step that `step_overhead.py` compares: the floor, wrappers written out by hand, and sharpmin's doors."""
+"""The methods that `step_overhead.py` compares: the floor, wrappers written by hand, and sharpmin's interfaces."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ Step = Callable[[], Any]
 
 
 def timed(call: Step) -> float:
-    """Seconds."""
+    """The seconds that a call takes."""
     begin = time.perf_counter()
     call()
     return time.perf_counter() - begin
 
 
 def by_hand(task: Task, passes: int = 2) -> Step:
-    """The passes at w and one base step: the floor, or with one pass the base optimizer alone."""
+    """`passes` passes at w and one base step: the floor; with one pass, the base optimizer alone."""
     base = task.base()
 
     def step() -> None:
@@ -71,7 +71,7 @@ def by_closure(task: Task) -> Step:
 
 
 class Phased:
-    """sharpmin by its raw phases, each with a stopwatch: `laps` holds perturb, restore, and step less the base step."""
+    """sharpmin by its phases, each timed: `laps` holds perturb, restore, and step minus the base step."""
 
     def __init__(self, task: Task):
         self.task, self.opt = task, sm.SAM(task.base(), rho=RHO)
@@ -93,7 +93,7 @@ class Phased:
 
 
 def two_step(task: Task) -> Step:
-    """The common wrapper: a norm a tensor, a clone of w in the state, e tensor by tensor, and `p.data = old_p`."""
+    """The common wrapper: one norm per tensor, a clone of w in the state, e tensor by tensor, and `p.data = old_p`."""
     base = task.base()
     params: list[Tensor] = base.param_groups[0]["params"]
     state: dict[Tensor, dict[str, Tensor]] = {p: {} for p in params}
@@ -126,10 +126,10 @@ def two_step(task: Task) -> Step:
 
 
 def bare(task: Task) -> Step:
-    """The least arithmetic of a SAM step and nothing else: one norm, copy, add, copy back, finite check, in fused calls.
+    """A SAM step with the least arithmetic: one norm, copy, add, copy back, finite check, in fused calls.
 
-    No phases, no guards, one group, dense float32 on the CPU, and a norm that is wrong for big tensors: what is left over
-    between this and sharpmin is what being an optimizer costs.
+    It has no phases and no checks, supports one group of dense float32 tensors on the CPU, and its norm is inaccurate for big
+    tensors. The difference between it and sharpmin is the cost of a complete optimizer.
     """
     base = task.base()
     params: list[Tensor] = base.param_groups[0]["params"]
@@ -170,7 +170,7 @@ class Method:
     like: str | None = "two-step wrapper"
 
 
-METHODS = {  # a new feature is one line
+METHODS = {  # add a feature here
     "floor": Method(by_hand, like="base alone"),
     "floor again": Method(by_hand, like="base alone"),
     "base alone": Method(partial(by_hand, passes=1), like=None),

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, relu
 
 
 def mlp() -> nn.Module:
-    """101 layers of width 32: many tensors, each next to nothing. Orthogonal, or no gradient would reach the first."""
+    """101 layers of width 32: many tiny tensors. Orthogonal weights, or no gradient would reach the first layer."""
     layers = [nn.Linear(32, 32) for _ in range(101)]
     for layer in layers:
         nn.init.orthogonal_(layer.weight)
@@ -46,7 +46,7 @@ def resnet() -> nn.Module:
 
 
 class Encoder(nn.Module):
-    """Six encoder layers of width 192 that say something about each of 64 tokens."""
+    """Six encoder layers of width 192 that classify each of 64 tokens."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Task:
 
 
 def prepare(case: Case, seed: int) -> Callable[..., Task]:
-    """A function that gives a task with its own copy of one net, for a learning rate and a dtype."""
+    """A function of learning rate and dtype that returns a task with its own copy of one net."""
     torch.manual_seed(seed)
     net, (x, y) = case.net(), case.data()
 

@@ -1,7 +1,7 @@
-"""Runs as people make them, for `diagnosis.py`: moving learning rates, BatchNorm, four data sets, two bases.
+"""Ordinary training runs for `diagnosis.py`: learning rate schedules, BatchNorm, four data sets, two base optimizers.
 
-A run keeps the rows of its blocks, and at some moments copies go on from there, with its own schedule, with rho and with rho
-= 0 on the same batches. The rules are applied to the kept rows afterwards, so that a change of the rules needs no new run.
+A run keeps the rows of its blocks. At some moments it branches: copies continue on the same batches under its schedule, one
+with rho and one with rho = 0. The rules are applied to the kept rows afterwards, so a change of the rules needs no new run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LR = {"momentum": 0.05, "adamw": 0.003}
 
 @dataclass(frozen=True)
 class Ordinary:
-    """One run; every third seed, and the data set "mnist", serve for the final count alone."""
+    """One run; every third seed, and the data set "mnist", are held out for the final count."""
 
     data: str
     noise: float
@@ -46,12 +46,12 @@ class Ordinary:
 
     @property
     def held_out(self) -> bool:
-        """Whether no rule may be made on it."""
+        """Whether the run is held out: no rule may be chosen on it."""
         return self.seed % 3 == 2 or self.data == "mnist"
 
     @property
     def id(self) -> dict[str, Any]:
-        """Its setting, and what else decides the result."""
+        """The setting, and everything else that determines the result."""
         return {"kind": "ordinary", **asdict(self), "torch": str(torch.__version__)}
 
 
@@ -66,7 +66,7 @@ def ordinary() -> list[Ordinary]:
 
 @lru_cache(maxsize=2)
 def training(data: str, noise: float, seed: int) -> tuple[Tensor, Tensor]:
-    """About 2000 rows; of the text, windows of 16 characters, and the one that comes next."""
+    """About 2000 training samples; for text, windows of 16 characters and the next character."""
     rng = torch.Generator().manual_seed(1000 + seed)
     if data == "text":
         from pydoc_data.topics import topics
@@ -107,14 +107,14 @@ def net_of(data: str) -> nn.Module:
 
 
 def base_of(name: str, parameters: Any) -> torch.optim.Optimizer:
-    """With the usual settings."""
+    """The base optimizer with the usual settings."""
     if name == "adamw":
         return torch.optim.AdamW(parameters, lr=LR[name], weight_decay=0.01, fused=True)
     return torch.optim.SGD(parameters, lr=LR[name], momentum=0.9, weight_decay=5e-4, fused=True)
 
 
 def scheduler_of(name: str, opt: Any, steps: int, lr: float) -> Any:
-    """Torch's own, one step a step."""
+    """A scheduler of torch, stepped once per training step."""
     half = lambda t: 0.5 * (1 + math.cos(math.pi * t))  # noqa: E731
     return {
         "constant": lambda: schedulers.ConstantLR(opt, 1.0, 1),
@@ -128,7 +128,7 @@ def scheduler_of(name: str, opt: Any, steps: int, lr: float) -> Any:
 
 
 class Batches:
-    """Epochs of reshuffled batches without the rest; `fresh` draws others from here on."""
+    """Endless epochs of reshuffled batches; an incomplete last batch is left out."""
 
     def __init__(self, x: Tensor, y: Tensor, seed: int):
         self.x, self.y, self.rng = x, y, torch.Generator().manual_seed(seed)
@@ -142,7 +142,7 @@ class Batches:
 
 
 def run(cell: Ordinary) -> dict[str, Any]:
-    """The rows of its blocks, and what the branches did at each moment."""
+    """The rows of the run's blocks, and the losses of the branches at each moment."""
     torch.set_num_threads(1)
     torch.manual_seed(cell.seed)
     x, y = training(cell.data, cell.noise, cell.seed)

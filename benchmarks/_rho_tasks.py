@@ -20,15 +20,15 @@ from sharpmin.diagnostics.rho_range import RHOS
 EPOCHS = {"digits": 90, "mnist1d": 20, "mnist": 20, "text": 30}
 GRID = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 FINE = (0.0, 0.001, 0.002, 0.005)
-"""A finer grid, where no effect is said, on the tasks whose runs cost little."""
+"""Further radii below the grid, in the range that `rho_range` calls without effect, on the tasks in `CHEAP`."""
 CHEAP = (("digits", 0.3), ("digits", 0.0), ("text", 0.0))
 SEEDS = (0, 1, 2)
 STEPS = 60
-"""Of a short run."""
+"""The length of a short run."""
 FIXED = (("digits", 0.3), ("mnist1d", 0.0), ("mnist", 0.3))
 """The tasks on which thresholds were chosen."""
 JUDGED = (("digits", 0.0), ("mnist1d", 0.3), ("text", 0.0))
-"""The tasks on which they are judged."""
+"""The tasks on which thresholds are evaluated."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Training:
 
     @property
     def id(self) -> dict[str, Any]:
-        """Its setting, and what else decides the result."""
+        """The setting, and everything else that determines the result."""
         setting = {"seeds": list(SEEDS), "epochs": EPOCHS[self.data]}
         return {"kind": "training", **setting, **asdict(self), "rhos": list(self.rhos), "torch": str(torch.__version__)}
 
@@ -80,7 +80,7 @@ def begun(data: str, noise: float, rho: float, seed: int) -> tuple[nn.Module, sm
 
 
 def train(task: Training) -> dict[str, Any]:
-    """Mean training losses of the epochs, and the error and loss on what was held out, a row for each seed and radius.
+    """Mean training losses of the epochs, and error and loss on held-out samples: a row for each seed and radius.
 
     All runs step at once, as one model with stacked weights (`vmap`): a loop over them takes ten times as long.
     """
@@ -111,7 +111,7 @@ def _model(data: str, seed: int) -> nn.Module:
 
 
 class Stack:
-    """Models of one kind, each trained by SAM with a radius of its own: lr, momentum 0.9, weight decay 5e-4 for all."""
+    """Models of one architecture, each trained by SAM with its own radius; lr, momentum 0.9, weight decay 5e-4 are shared."""
 
     def __init__(self, models: list[nn.Module], rhos: list[float]):
         self.weights, self.buffers = torch.func.stack_module_state(models)
@@ -119,7 +119,7 @@ class Stack:
         self.moving = {name: torch.zeros_like(w) for name, w in self.weights.items()}
 
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
-        """One a model."""
+        """One loss per model."""
 
         def one(weights: Any, buffers: Any, x: Tensor, y: Tensor) -> Tensor:
             return nn.functional.cross_entropy(torch.func.functional_call(self.model, (weights, buffers), (x,)), y)
@@ -127,13 +127,13 @@ class Stack:
         return torch.vmap(one)(self.weights, self.buffers, x, y)
 
     def gradients(self, x: Tensor, y: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Losses, and the gradient of each model's own."""
+        """The losses, and each model's gradient of its own loss."""
         losses = self.losses(x, y)
         return losses.detach(), list(torch.autograd.grad(losses.sum(), list(self.weights.values())))
 
     @torch.no_grad()
     def step(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
-        """One step of all, and their losses at w."""
+        """One step of every model; returns their losses at w."""
         weights = list(self.weights.values())
         with torch.enable_grad():
             losses, g = self.gradients(x, y)
@@ -150,7 +150,7 @@ class Stack:
 
     @torch.no_grad()
     def score(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Error and loss of each in evaluation mode."""
+        """Error and loss of every model, in evaluation mode."""
         self.model.eval()
 
         def one(weights: Any, buffers: Any, x: Tensor) -> Tensor:
@@ -172,18 +172,18 @@ class Test:
 
     @property
     def id(self) -> dict[str, Any]:
-        """Its setting, and what else decides the result."""
+        """The setting, and everything else that determines the result."""
         return {"kind": "test", "steps": STEPS, **asdict(self), "rhos": list(self.rhos), "torch": str(torch.__version__)}
 
 
 def tests() -> list[Test]:
-    """All of them, seed by seed."""
+    """All tests, seed by seed."""
     whole = [Test(data, noise, seed) for seed in SEEDS for data, noise in (*FIXED, *JUDGED)]
     return whole + [Test(data, noise, seed, FINE[1:]) for seed in SEEDS for data, noise in CHEAP]
 
 
 def test(cell: Test) -> dict[str, Any]:
-    """Both records, the batches being those that the run goes on with."""
+    """The records of both tests, on the batches with which the whole run begins."""
     model, opt, feed = begun(cell.data, cell.noise, 0.05, cell.seed)
     batches = list(itertools.islice(feed, STEPS))
     here = rho_range(model, opt, train_step, batches[:8], rhos=cell.rhos)

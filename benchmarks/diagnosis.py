@@ -1,14 +1,14 @@
-"""How often is the verdict right? Every rule of `sharpmin.diagnose` against the truth from branches off the same run.
+"""How often is the verdict right? Every rule of `sharpmin.diagnose` against the true answer from branches of the same run.
 
     python benchmarks/diagnosis.py [--full] [--ordinary] [--out out/diagnosis.jsonl]
         [--workers 2 | --scheduler tcp://host:8786]
 
-Ten minutes on two cores, about an hour with --full, two and a half with --ordinary: 294 runs as people make them, under seven
-schedules, with SGD with momentum and AdamW, on four data sets (_ordinary.py; what is said of them, _confusion.py). Each
-finished run is a line of the file, so an interrupted one goes on where it stopped. The others: softmax regression (the
-optimum is known, and so are the parts of the gap), small nets with and without label noise (the truth is how far the loss
-falls in a branch with rho = 0), symmetric noise around the optimum (E[D] = 0: the p-value must not reject), and runs whose
-answer is known: two-cycle, E1, E3.
+Ten minutes on two cores, about an hour with --full, two and a half with --ordinary: 294 ordinary runs under seven schedules,
+with SGD with momentum and AdamW, on four data sets (_ordinary.py; their tables are from _confusion.py). Each finished run is a
+line of the file, so the same command resumes an interrupted one. The other runs: softmax regression (the optimum is known, and
+so are the parts of the gap), small nets with and without label noise (the true answer is the fall of the loss in a branch with
+rho = 0), symmetric noise around the optimum (E[D] = 0: the p-value must not reject), and runs whose answer is known:
+two-cycle, E1, E3.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HOLDS, FREE, HELPS = "rho holds the loss up", "SAM is not what limits the loss",
 
 
 def cells(*, full: bool) -> list[Cell]:
-    """The runs, those of the ten minutes first."""
+    """The runs, with those of the short benchmark first."""
     net = [
         Cell("net", data, "momentum", lr, rho, noise)
         for data, noise, rho, lr in itertools.product(
@@ -68,12 +68,12 @@ def results(wanted: Sequence[Cell | Ordinary], file: Path, where: tuple[int | No
 
 
 def one(cell: Cell | Ordinary) -> dict[str, Any]:
-    """A row; the workers of a cluster find what it needs with PYTHONPATH=benchmarks."""
+    """The row of a cell; the workers of a cluster need PYTHONPATH=benchmarks."""
     return {"id": cell.id, **(run_cell(cell) if isinstance(cell, Cell) else run_ordinary(cell))}
 
 
 def of_nets(found: dict[Cell, dict[str, Any]], name: str) -> None:
-    """Confusion of the rules against the toggle."""
+    """The confusion table of the rules against branches with rho = 0."""
     rows = list(found.items())
     if not rows:
         return
@@ -95,7 +95,7 @@ def of_nets(found: dict[Cell, dict[str, Any]], name: str) -> None:
 
 
 def of_convex(found: dict[Cell, dict[str, Any]]) -> None:
-    """Parts of the gap against the branch without rho."""
+    """The estimated parts of the gap against the branch with rho = 0."""
     rows = [(c, r) for c, r in found.items() if c.kind == "convex" and c.rho >= 0.02 and not c.reshuffled]
     clear = [(c, r) for c, r in rows if not 0.5 <= max(r["truth"], 1e-12) / r["rest"] <= 2]
     right = sum(r["state"] == ("rho floor" if r["truth"] > r["rest"] else "noise floor") for _, r in clear)
@@ -109,7 +109,7 @@ def of_convex(found: dict[Cell, dict[str, Any]]) -> None:
 
 
 def of_known(found: dict[Cell, dict[str, Any]]) -> None:
-    """Nulls and worst cases."""
+    """The runs without an effect of rho, and the worst cases."""
     nulls = [r["p_value"] for c, r in found.items() if c.kind == "null"]
     print(f"symmetric noise: {share(sum(p < 0.05 for p in nulls), len(nulls))} rejected at 5 % (asked: at most 8 %)")
     for c, r in found.items():

@@ -1,4 +1,4 @@
-"""Would one compiled loop for "copy w, then add e" pay on a CPU? It reads w once, where two calls of torch read it twice.
+"""Is one compiled loop for "copy w, then add e" faster on a CPU? It reads w once, where two calls of torch read it twice.
 
     python benchmarks/fused_displacement.py [--rounds N] [--seed 0]
 
@@ -54,7 +54,7 @@ def _loop(weights: Any, vectors: Any, copies: Any, sizes: Any, factor: Any) -> N
 
 
 def ways(weights: list[Tensor]) -> dict[str, Callable[[], None]]:
-    """The three, on weights of their own."""
+    """The three ways, each with its own weights."""
 
     def two_calls(w: list[Tensor], v: list[Tensor], copies: list[Tensor]) -> Callable[[], None]:
         def run() -> None:
@@ -76,7 +76,7 @@ def ways(weights: list[Tensor]) -> dict[str, Callable[[], None]]:
         return run
 
     def one_loop(w: list[Tensor], v: list[Tensor], copies: list[Tensor]) -> Callable[[], None]:
-        held = (w, v, copies)  # their memory
+        held = (w, v, copies)  # keeps their memory alive
         places = [np.array([t.data_ptr() for t in ts], np.uint64) for ts in held]
         sizes = np.array([t.numel() for t in w])
         return lambda: _loop(*places, sizes, np.float32(FACTOR)) if held else None
@@ -96,7 +96,7 @@ def ways(weights: list[Tensor]) -> dict[str, Callable[[], None]]:
 
 @torch.no_grad()
 def main() -> None:
-    """One line a net: milliseconds and the ratio to torch's two calls."""
+    """Print one line per net: milliseconds and the ratio to torch's two calls."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)

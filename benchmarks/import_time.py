@@ -2,11 +2,10 @@
 
     python benchmarks/import_time.py [--rounds 7] [--budget 0.08]
 
-Fresh processes take turns, and who is first takes turns too: `import torch` alone, and with `from sharpmin import SAM` after
-it, since `import sharpmin` by itself loads nothing. Each reads its own clock around its imports, so that starting Python is
-not counted. The medians are printed with their difference, which is as noisy as `import torch` is, and the median of what
-sharpmin took by itself in the second kind: that is held against the budget, and above it the exit code is 1. A process before
-the first leaves the bytecode behind, as pip does when it installs.
+Fresh processes run in alternating order: `import torch` alone, and `import torch` followed by `from sharpmin import SAM`
+(`import sharpmin` by itself loads almost nothing). Each times its own imports, so that starting Python is not counted. It
+prints the medians and their difference, which is as noisy as `import torch`, and the median time of sharpmin's import alone;
+the exit code is 1 if the latter exceeds the budget. A first process writes the bytecode, as pip does when it installs.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ BOTH = "import torch; middle = clock(); from sharpmin import SAM"
 
 
 def seconds(code: str) -> tuple[float, float]:
-    """Of all imports, and of those after torch, in a fresh process."""
+    """The seconds of all imports, and of those after torch, in a fresh process."""
     timed = f"from time import perf_counter as clock; middle = None; start = clock(); {code}; end = clock()"
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", f"{timed}; print(end - start, end - (middle or end))"]

@@ -1,4 +1,4 @@
-"""AdamW, SAM and Functional SAM on a small transformer that reads characters: held-out loss, and the shares of both paths.
+"""AdamW, SAM and Functional SAM on a small character-level transformer: held-out loss, and the shares of both paths.
 
     python benchmarks/language_model.py [--steps 300] [--seeds 3]
 
@@ -27,12 +27,12 @@ HELD_OUT = TOKENS[CUT : CUT + 256 * LENGTH].view(256, LENGTH)
 
 
 def loss_of(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """The mean over predicted characters."""
+    """The mean cross-entropy over predicted characters."""
     return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
 
 
 def made(seed: int) -> torch.nn.Module:
-    """Two layers of width 32."""
+    """A transformer with two layers of width 32."""
     torch.manual_seed(seed)
     sizes = {"vocab_size": len(ALPHABET), "n_positions": LENGTH, "n_embd": 32, "n_layer": 2, "n_head": 2}
     dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": None, "eos_token_id": None}
@@ -40,7 +40,7 @@ def made(seed: int) -> torch.nn.Module:
 
 
 def train(seed: int, method: str, rho: float, steps: int) -> torch.nn.Module:
-    """A run of a method; the batches depend on the seed alone."""
+    """Train with one method; the batches depend on the seed only."""
     model, batches = made(seed), torch.Generator().manual_seed(seed)
     opt = sm.SAM(torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.1), rho=rho)
     schedule = torch.optim.lr_scheduler.OneCycleLR(opt, LR, steps, cycle_momentum=False)
@@ -60,7 +60,7 @@ def train(seed: int, method: str, rho: float, steps: int) -> torch.nn.Module:
 
 
 def held_out(model: torch.nn.Module) -> float:
-    """The loss on text that was not trained on."""
+    """The loss on the held-out text."""
     with torch.no_grad():
         return loss_of(model(HELD_OUT).logits, HELD_OUT).item()
 

@@ -1,9 +1,9 @@
-"""Is what `rho_range` says true? Its claims on six tasks against whole runs over the same grid, scored on held-out samples.
+"""Is `rho_range` right? Its claims on six tasks against whole runs over the same grid, scored on held-out samples.
 
     python benchmarks/rho_range.py [--out out/rho_range.jsonl]
 
-About fifteen minutes on one idle core. Each finished part is a line of the file, so an interrupted one goes on where it
-stopped. Thresholds were chosen on the first three tasks and are judged on the others (_rho_tasks.py).
+About fifteen minutes on one idle core. Each finished part is a line of the file, so the same command resumes an interrupted
+benchmark. Thresholds were chosen on the first three tasks and are evaluated on the others (_rho_tasks.py).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def results(file: Path) -> dict[Any, dict[str, Any]]:
 
 
 def said(record: Mapping[str, Any]) -> Claims:
-    """The present rules on the kept numbers, so that a change of the rules needs no new run."""
+    """The claims of the current rules, from the stored numbers, so that a change of the rules needs no new run."""
 
     def number(value: float | None) -> float:
         return math.nan if value is None else value
@@ -57,7 +57,7 @@ def said(record: Mapping[str, Any]) -> Claims:
 
 
 class Task:
-    """The whole runs of one task, and what was said of it seed by seed."""
+    """The whole runs of one task, and the claims of `rho_range` for each seed."""
 
     def __init__(self, task: tuple[str, float], found: Mapping[Any, Mapping[str, Any]]):
         self.name = f"{task[0]}, {task[1]:.0%} noise" if task[1] else f"{task[0]}, clean"
@@ -70,11 +70,11 @@ class Task:
             self.runs |= {(run["rho"], run["seed"]): run for run in finer if run["rho"]}
 
     def error(self, rho: float, seed: int) -> float:
-        """On the held-out samples, in per cent."""
+        """The error on held-out samples, in per cent."""
         return 100 * self.runs[rho, seed]["error"]
 
     def mean(self, rho: float) -> float:
-        """Over seeds."""
+        """The mean error over seeds."""
         return statistics.fmean(self.error(rho, seed) for seed in SEEDS)
 
     def best(self) -> float:
@@ -88,7 +88,7 @@ class Task:
         return statistics.fmean(falls), statistics.stdev(falls) / math.sqrt(len(falls))
 
     def collapsed(self, seed: int) -> float | None:
-        """The smallest radius whose whole run ended, in its last epoch, with its loss at its start or in no number."""
+        """The smallest radius whose run collapsed: its loss in the last epoch is not finite, or about that in the first."""
         for rho in sorted(rho for rho in GRID if rho):
             first, *_, last = self.runs[rho, seed]["losses"]
             if last is None or last >= LEFT * first:
@@ -97,7 +97,7 @@ class Task:
 
 
 def show(task: Task) -> None:
-    """One task."""
+    """Print the table of one task."""
     print(f"\n{task.name}")
     for rho in GRID:
         errors = " ".join(f"{task.error(rho, seed):5.1f}" for seed in SEEDS)

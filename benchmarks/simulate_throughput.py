@@ -2,11 +2,11 @@
 
     python benchmarks/simulate_throughput.py [--rounds 15] [--threads 1]
 
-Floor: the arithmetic itself, as the C compiler does it, once with the three statistics over t that `simulate` keeps by default
-and once without. The C side is the same loop, tiles of 64 lanes with the lane loop innermost, written for one problem with
-its constants known at compile time (gcc -O3 -march=native -ffast-math -fopenmp). All engines run in one process, interleaved
-round by round; speeds are medians over rounds, "of C" is the median of the ratios within a round. On one thread the clock
-counts the processor's seconds, so that other processes on a shared machine do not count.
+Floor: the same arithmetic compiled from C, once with the three statistics over t that `simulate` keeps by default and once
+without. The C code is the same loop, tiles of 64 lanes with the lane loop innermost, written for one problem with constants
+known at compile time (gcc -O3 -march=native -ffast-math -fopenmp). All engines run in one process, interleaved round by round;
+speeds are medians over rounds, "of C" is the median of the ratios within a round. With one thread the clock is processor time,
+so that other processes on a shared machine do not count.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from sharpmin.theory._problems.hinge import HingeProblem
 from sharpmin.theory._simulation import compiled
 
 Engine = Callable[[np.ndarray, int, float, float], list[np.ndarray]]
-"""From x0, steps, lr, rho to x_T, or to x_T, the mean and the least of ||grad f(x_t)||^2 and the mean of f(y_t) - f*."""
+"""(x0, steps, lr, rho) -> x_T, or x_T with mean and minimum of ||grad f(x_t)||^2 and mean of f(y_t) - f*."""
 
 HEAD = r"""
 #include <math.h>
@@ -157,7 +157,7 @@ def jax_engine(f: HingeProblem) -> Engine | None:
 
 
 def python_engine(f: HingeProblem) -> Engine:
-    """One float at a time."""
+    """Plain Python, one float at a time."""
 
     def run(x0: np.ndarray, steps: int, lr: float, rho: float) -> list[np.ndarray]:
         x, d = float(x0[0]), f.mean
@@ -182,7 +182,7 @@ def sharpmin_engine(f: Problem, method: str, means: bool, engine: str) -> Engine
 
 @dataclass(frozen=True)
 class Case:
-    """One problem: the method, x0, lr and rho, how its C source is made, how many steps the fast engines take."""
+    """One problem: the method, x0, lr and rho, its C source, and the number of steps of the fast engines."""
 
     name: str
     problem: Problem
@@ -195,7 +195,7 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    """Deterministic, stochastic, and in eight dimensions."""
+    """The cases: deterministic, stochastic, and eight-dimensional."""
     rng, lanes = np.random.default_rng(0), 8192
     trap = problems()["trap"](theta=0.125, beta=2.0, rho=0.5)
     e1 = problems()["e1"](beta=1.0, mu=0.1, rho=1.0)
@@ -208,7 +208,7 @@ def cases() -> Iterator[Case]:
 
 
 def engines_of(case: Case, folder: str, means: bool) -> dict[str, tuple[Engine, int]]:
-    """Floor first: the engines of a case that are there, and how many steps each takes in a round."""
+    """The available engines of a case, the floor first, and the number of steps of each per round."""
     slug = f"{case.method}-{case.problem.name}-{means}"
     out: dict[str, tuple[Engine | None, int]] = {"C": (c_engine(case.source(means), folder, slug, means), case.steps)}
     out["compiled"] = sharpmin_engine(case.problem, case.method, means, "compiled"), case.steps
@@ -223,7 +223,7 @@ def measure(
 ) -> dict[str, list[float]]:
     """Lane-steps a second, engine by engine and round by round, after a check that all compute the same."""
     expected = engines["compiled"][0](case.x0, 20, case.lr, case.rho)
-    for name, (engine, _) in engines.items():  # warm
+    for name, (engine, _) in engines.items():  # warm-up
         for got, wanted in zip(engine(case.x0, 20, case.lr, case.rho), expected, strict=name not in ("JAX", "Python")):
             if not np.allclose(got, wanted[: len(got)], rtol=1e-9, atol=1e-9):
                 raise SystemExit(f"{name} computes something else")

@@ -4,20 +4,20 @@
     python benchmarks/step_overhead.py --device cuda [--nets gpt ...]     # what is different there: see _cuda.py
 
 Floor: 2 x (forward + backward) + 1 base step (SGD with momentum), written out by hand.
-Memory traffic on top of it, to which no way round was found on a CPU, in streams over all weights: norm 1 + copy 3 + add 3
+Memory traffic on top of it that no known implementation avoids on a CPU, in streams over all weights: norm 1 + copy 3 + add 3
 + restore 3 + finite check 1. A stream is one read or write of every entry; a write into memory that is not in the cache
 reads it first, hence 3 for a copy.
 
-One process, one thread. Each method steps its own copy of the net on the same data, once a round, in a new random order
-every round, so that all start with the same cold caches. Each clears the gradients before a pass, to None; SAM does so
-itself before the second. The ratio is taken within a round; its median over the rounds is reported with a 95 % bootstrap
-interval, and beside it the ratio of the medians. The learning rate is tiny, so that all rounds do the same work. No
-dropout, or the methods could not be compared: the price of `clean()` is that of the generator's state.
+One process, one thread. Each method steps its own copy of the net on the same data, once per round, in a new random order
+every round, so that all start with equally cold caches. Gradients are set to None before each pass; SAM does so itself before
+the second. The ratio is taken within a round; its median over the rounds is reported with a 95 % bootstrap interval, and
+beside it the ratio of the medians. The learning rate is tiny, so that all rounds do the same work. The nets have no dropout,
+so that all methods compute the same; the cost of `clean()` is then that of saving the generator's state.
 
-Before anything is timed, three steps at a real learning rate must lead all methods to the same weights, to 1e-6 of the
-distance between SAM's and the base optimizer's in float64, and grossly in float32. The time in SAM alone is that inside
-`perturb()`, `restore()` and `step()` less the base step; it counts the clearing of the gradients between the passes, which
-the floor does too, but not what a colder cache costs the passes.
+Before anything is timed, three steps at a normal learning rate must lead all methods to the same weights: to 1e-6 of the
+distance between SAM's and the base optimizer's in float64, and roughly in float32. The time in SAM alone is that inside
+`perturb()`, `restore()` and `step()` without the base step; it includes clearing the gradients between the passes, which the
+floor does too, but not the slower passes after a colder cache.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ LR = 1e-5
 
 
 def shares(laps: Sequence[tuple[float, float, float]], floor: np.ndarray) -> dict[str, float]:
-    """The time in each phase of SAM, as a share of the floor of the same round."""
+    """The time in each phase of SAM, divided by the floor of the same round."""
     parts = np.array(laps) / floor[:, None]
     names = ("perturb", "restore", "step less base step")
     return {k: float(v) for k, v in zip((*names, "total"), np.median(np.c_[parts, parts.sum(1)], axis=0), strict=True)}
@@ -63,7 +63,7 @@ def run(name: str, rounds: int | None, seed: int) -> dict[str, Any]:
 
 
 def show(result: dict[str, Any]) -> None:
-    """One net as a table."""
+    """Print the table of one net."""
     print("\n{net}: {tensors} tensors, {parameters:,} parameters, {rounds} rounds".format(**result))
     print(f"  {'method':18}{'ms':>9}{'ratio':>8}  {'95 % interval':15}{'of medians':>11}")
     for name, row in result["methods"].items():
@@ -88,7 +88,7 @@ def on_cpu(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print one table a net; with --json, write all numbers as well."""
+    """Print one table per net; with --json, also write all numbers."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--nets", nargs="+", metavar="NET", help=f"cpu: {', '.join(CASES)}; cuda: {', '.join(_cuda.CASES)}")

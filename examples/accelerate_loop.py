@@ -1,4 +1,4 @@
-"""SAM in an Accelerate loop, with gradient accumulation and clipping. `SAMBackward` stands where `accelerator.backward` stood.
+"""SAM in an Accelerate loop, with gradient accumulation and clipping. `SAMBackward` replaces `accelerator.backward`.
 
 pip install 'sharpmin[accelerate]' scikit-learn
 python examples/accelerate_loop.py

@@ -28,14 +28,14 @@ opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rho=0.05
 
 
 def backward(x, y):
-    """The gradient of one micro-batch, as its share of the batch."""
+    """Backward of one micro-batch, whose loss is scaled by its share of the batch."""
     loss = nn.functional.cross_entropy(model(x), y) / args.accumulate
     loss.backward()
     return loss.detach()
 
 
 def step_global(batches):
-    """Both passes see all micro-batches: SAM as if the whole batch had fitted into memory."""
+    """Each pass accumulates over all micro-batches: the same step as SAM on the whole batch."""
     opt.zero_grad()
     with opt.clean():
         loss = sum(backward(x, y) for x, y in batches)
@@ -47,7 +47,7 @@ def step_global(batches):
 
 
 def step_microbatch(batches):
-    """Every micro-batch has both passes, one after the other, and then may go: m-SAM."""
+    """Both passes on one micro-batch, then on the next: m-SAM, which needs one micro-batch in memory at a time."""
     opt.zero_grad()
     loss = 0
     for x, y in batches:

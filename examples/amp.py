@@ -1,4 +1,4 @@
-"""SAM in float16: autocast, a GradScaler, and clipping. It runs on a GPU if there is one, else on the CPU.
+"""SAM in float16 with autocast, a GradScaler and clipping, on a GPU if there is one, else on the CPU.
 
 pip install sharpmin scikit-learn
 python examples/amp.py
@@ -46,7 +46,7 @@ for _ in range(args.steps):
         loss = backward(x, y)
     with opt.perturbed(scaler):
         backward(x, y)
-    scaler.unscale_(opt)  # for clipping only, and after the block
+    scaler.unscale_(opt)  # needed for clipping only; call it after the block
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     scaler.step(opt)
     scaler.update()

@@ -1,4 +1,4 @@
-"""A whole SAM step as one CUDA graph: both passes, the way to w + e and back, and the step of the base optimizer.
+"""A whole SAM step as one CUDA graph: both passes, the perturbation and its removal, and the step of the base optimizer.
 
 pip install sharpmin scikit-learn
 python examples/cuda_graph.py
@@ -39,18 +39,18 @@ class OnDevice(sm.rho.RhoSchedule):
 
 base = torch.optim.AdamW(model.parameters(), lr=torch.tensor(0.003, device=device), capturable=device == "cuda")
 opt = sm.SAM(base, rho=OnDevice(torch.tensor(0.05, device=device)), model=model)
-scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(opt, args.steps)  # it fills the tensor lr, which a replay reads anew
-x, y = torch.empty(64, 64, device=device), torch.empty(64, dtype=torch.long, device=device)  # where every batch is put
+scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(opt, args.steps)  # writes to the tensor lr, which a replay reads
+x, y = torch.empty(64, 64, device=device), torch.empty(64, dtype=torch.long, device=device)  # every batch is copied here
 
 
 def step():
-    opt.zero_grad(set_to_none=True)  # in the graph: the gradients are then made anew, in the graph's own memory
+    opt.zero_grad(set_to_none=True)  # in the graph, so that gradients are allocated in the graph's memory
     loss = nn.functional.cross_entropy(model(x), y)
     loss.backward()
     with opt.perturbed():
         nn.functional.cross_entropy(model(x), y).backward()
     opt.step()
-    return loss.detach()  # a loss with its history would keep that alive, and with it the stream that it ran on
+    return loss.detach()  # a loss with its autograd graph would keep that graph and its stream alive
 
 
 graph = None
@@ -60,7 +60,7 @@ for t in range(args.steps):
     y.copy_(labels[rows])
     if device == "cpu" or args.eager:
         loss = step()
-    elif t < 3:  # these make the state of the base optimizer; on a side stream, or backward could not be captured later
+    elif t < 3:  # warm-up, which creates the state of the base optimizer; backward can be captured only after a side stream
         side, main = torch.cuda.Stream(), torch.cuda.current_stream()
         side.wait_stream(main)
         with torch.cuda.stream(side):
@@ -69,7 +69,7 @@ for t in range(args.steps):
     else:
         if graph is None:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):  # nothing runs in here: it is written down
+            with torch.cuda.graph(graph):  # recorded, not executed
                 loss = step()
         graph.replay()
     scheduler.step()

@@ -4,8 +4,8 @@ pip install sharpmin scikit-learn
 torchrun --nproc-per-node 2 examples/ddp.py
 torchrun --nproc-per-node 2 examples/ddp.py --scope rank
 
-Scope "global" climbs along the gradient of all ranks. "rank" lets each rank climb along its own, which saves one of the two
-reductions.
+With scope "global" the perturbation follows the mean gradient of all ranks. With "rank" each rank uses its own gradient, which
+saves one of the two reductions.
 """
 
 import argparse
@@ -41,7 +41,7 @@ opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), rho=0.05
 
 def step(x, y):
     opt.zero_grad()
-    with opt.clean():  # in scope "rank" it keeps DDP from reducing this pass
+    with opt.clean():  # in scope "rank" DDP does not reduce this pass
         nn.functional.cross_entropy(model(x), y).backward()
     with opt.perturbed():
         nn.functional.cross_entropy(model(x), y).backward()
@@ -67,5 +67,5 @@ if dist.get_rank() == 0:
     print(f"{args.steps} steps on {len(everywhere)} ranks, test accuracy {accuracy.item():.3f}, weights agree: {agree}")
     if args.save:
         torch.save(net.state_dict(), args.save)
-time.sleep(0.5)  # gloo's threads are letting go of tensors: torch 2.13 aborts if Python ends before they have
+time.sleep(0.5)  # gloo's threads still release tensors: torch 2.13 aborts if Python exits before they finish
 dist.destroy_process_group()

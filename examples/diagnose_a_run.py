@@ -1,4 +1,4 @@
-"""Is rho what holds this run up? Watch a run, read the diagnosis, and keep the log for `sharpmin diagnose`.
+"""Does rho hold this run up? Watch a run, read the diagnosis, and keep the log for `sharpmin diagnose`.
 
 pip install 'sharpmin[cli]' scikit-learn
 python examples/diagnose_a_run.py --log run.jsonl

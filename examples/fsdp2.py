@@ -3,7 +3,7 @@
 pip install sharpmin scikit-learn
 torchrun --nproc-per-node 2 examples/fsdp2.py
 
-SAM needs no setting for it: the norm is taken over the shards of all ranks, and each rank moves its own.
+SAM needs no setting for it: the norm is over the shards of all ranks, and each rank perturbs its own shards.
 """
 
 import argparse
@@ -66,14 +66,14 @@ while done < args.steps:
 
 norms = [None] * dist.get_world_size()
 dist.all_gather_object(norms, opt.last.dual_norm)
-same = len(set(norms)) == 1  # over all shards, on every rank
+same = len(set(norms)) == 1  # over all shards, the same on every rank
 net = network()
-net.load_state_dict(get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)))  # whole, on every rank
+net.load_state_dict(get_model_state_dict(model, options=StateDictOptions(full_state_dict=True)))  # full, on every rank
 accuracy = (net(test).argmax(1) == test_labels).float().mean()
 shard, whole = sum(p.to_local().numel() for p in model.parameters()), sum(p.numel() for p in net.parameters())
 if dist.get_rank() == 0:
     print(f"{args.steps} steps, {shard} of {whole} weights here, test accuracy {accuracy.item():.3f}, same norm: {same}")
     if args.save:
         torch.save(net.state_dict(), args.save)
-time.sleep(0.5)  # gloo's threads are letting go of tensors: torch 2.13 aborts if Python ends before they have
+time.sleep(0.5)  # gloo's threads still release tensors: torch 2.13 aborts if Python exits before they finish
 dist.destroy_process_group()

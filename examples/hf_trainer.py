@@ -42,7 +42,7 @@ model = ViTForImageClassification(config)
 
 
 def accuracy(predicted):
-    """The share of images that are named rightly."""
+    """The share of images that are classified correctly."""
     return {"accuracy": float((predicted.predictions.argmax(-1) == predicted.label_ids).mean())}
 
 

@@ -21,7 +21,7 @@ args = parser.parse_args()
 
 
 class Digits(pl.LightningModule):
-    """Nothing in it knows of a second pass."""
+    """A plain LightningModule: only `configure_optimizers` mentions SAM."""
 
     def __init__(self, steps):
         super().__init__()

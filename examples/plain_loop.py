@@ -1,4 +1,4 @@
-"""SAM in a loop of your own, on the handwritten digits of scikit-learn. Two ways to write a step are here; they do the same.
+"""SAM in a loop of your own, on the handwritten digits of scikit-learn, with the two equivalent ways to write a step.
 
 pip install sharpmin scikit-learn
 python examples/plain_loop.py
@@ -27,12 +27,12 @@ model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Dropo
 loss_fn = nn.functional.cross_entropy
 
 base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-opt = sm.SAM(base, rho=0.05, model=model)  # with model=, BatchNorm's statistics move once a step
+opt = sm.SAM(base, rho=0.05, model=model)  # model=: BatchNorm's statistics are updated once per step
 scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(opt, args.steps)
 
 
 def step_in_blocks(x, y):
-    """Both passes spelled out."""
+    """A step with both passes written out."""
     opt.zero_grad()
     with opt.clean():  # so that the second pass has the same dropout mask
         loss = loss_fn(model(x), y)
@@ -44,7 +44,7 @@ def step_in_blocks(x, y):
 
 
 def step_by_closure(x, y):
-    """The same step: opt.step calls the closure once at w and once at w + e."""
+    """The same step with a closure, which opt.step calls once at w and once at w + e."""
 
     def closure():
         opt.zero_grad()

@@ -23,7 +23,7 @@ critic = nn.Sequential(nn.Linear(64, 64), nn.LeakyReLU(0.2), nn.Dropout(0.1), nn
 
 
 def sam(network):
-    """A SAM that moves the weights of one network, and lets its buffers move once a step."""
+    """A SAM for the weights of one network; its buffers are updated once per step."""
     return sm.SAM(torch.optim.Adam(network.parameters(), lr=2e-3, betas=(0.5, 0.999)), rho=0.02, model=network)
 
 
@@ -31,13 +31,13 @@ opt_generator, opt_critic = sam(generator), sam(critic)
 
 
 def judged(pictures, real):
-    """The loss of the claim that all of these pictures are real, or that none is."""
+    """The critic's loss for these pictures with the label real, or not real."""
     logits = critic(pictures)
     return nn.functional.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
 
 def step_critic(real, fake):
-    """The critic learns to tell drawings from digits; the generator is out of it."""
+    """A step of the critic, which learns to tell drawings from digits."""
 
     def closure():
         opt_critic.zero_grad()
@@ -49,7 +49,7 @@ def step_critic(real, fake):
 
 
 def step_generator(noise):
-    """The generator learns to pass; the gradients that this leaves in the critic go with the critic's own zero_grad."""
+    """A step of the generator; the gradients that it leaves in the critic are cleared by the critic's zero_grad."""
 
     def closure():
         opt_generator.zero_grad()

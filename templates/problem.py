@@ -1,4 +1,4 @@
-"""What this function is for: the statement whose worst case it is, and what happens on it."""
+"""The statement whose worst case this function is, and how SAM behaves on it."""
 
 # Copy to src/sharpmin/theory/_problems/x1.py and add `x1` to the import in that folder's __init__.py.
 
@@ -14,7 +14,7 @@ def x1(*, beta: float, rho: float) -> HingeProblem:
     """The derivative, in words or as a formula; the optimum.
 
     Raises:
-        ValueError: outside its conditions.
+        ValueError: if the conditions of the statement do not hold.
 
     >>> x1(beta=2.0, rho=0.5).beta
     2.0

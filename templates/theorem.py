@@ -4,11 +4,11 @@
 
 **Statement.** The inequality, every symbol defined.
 
-**Where it is attained.** The instance, or how far the known ones stay away.
+**Where it is attained.** The instance, or how close the known ones come.
 
-**For training.** What follows for somebody who trains a network.
+**For training.** The consequence for somebody who trains a network.
 
-**Source.** Derived here, or author, year, title, arXiv id; which of the claims P1 to P7 it executes.
+**Source.** Derived here, or author, year, title, arXiv id; which of the claims P1 to P7 it makes precise.
 """
 
 # Copy to src/sharpmin/theory/_theorems/x1.py and add `x1` to the import in that folder's __init__.py. The table of
@@ -30,12 +30,12 @@ from sharpmin.theory._statements.theorem import Theorem, register, scaled, witho
 
 def bound(*, beta: float, rho: float, steps: int, delta: float, lr: float) -> float:
     """The right-hand side. Keywords of known names arrive checked: finite, in their domain, mu <= beta."""
-    step_below("x1", lr, 1 / beta, "1/beta", strict=False)  # the conditions that are this statement's own
+    step_below("x1", lr, 1 / beta, "1/beta", strict=False)  # further conditions of this statement
     return 2 * delta / (lr * steps) + beta**2 * rho**2
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
-    """Families, and the instance that attains the bound. Ask `theorem`, not `bound`: it may be a mutant."""
+    """Families, and the instance that attains the bound. Call `theorem.bound`, not `bound`: `theorem` may be a mutant."""
     for trial in random_problems(theorem, "nonconvex", quick=quick):
         yield from trial.mean_squares("sam", partial(theorem.bound, beta=trial.problem.beta))
     f = problems()["quadratic"](curvatures=[2.0])
@@ -53,7 +53,7 @@ X1 = register(
         formula=bound,
         check=check,
         example={"beta": 1.0, "rho": 0.5, "steps": 1000, "delta": 1.0, "lr": 0.5},
-        golden=(({}, 0.004 + 0.25),),  # changes to the example, and the bound as recomputed by hand
+        golden=(({}, 0.004 + 0.25),),  # changes to the example, and the bound computed by hand
         attained=True,
         rule=Rule("squared-gradient", "2 Delta/(lr T) + beta^2 rho^2"),  # upper bounds only
         places=(Place("exact", "nonconvex", "constant"),),

@@ -1,7 +1,7 @@
-"""What the variant changes, in one line."""
+"""The change to SAM, in one line."""
 
 # Copy to src/sharpmin/optim/variants/_my_sam.py and add the import line to that folder's __init__.py. A variant is one
-# composition of a schedule, a geometry, an ascent and a descent. If it needs a new one of these, that class lives in the same
+# composition of a schedule, a geometry, an ascent and a descent. If it needs a new one of these, put that class into the same
 # file, as in _gsam.py (a descent), _friendly_sam.py (an ascent) and _spectral_sam.py (a geometry). `when` says in a line when
 # to use it and how good the evidence is; its equations in NumPy go to tests/optim/variants_by_hand.py.
 
@@ -25,7 +25,7 @@ def my_sam(base: Optimizer, rho: float = 0.05, *, steps: int, **options: Unpack[
     Args:
         base: the optimizer instance that steps.
         rho: the radius at the start.
-        steps: where it has fallen to 0.
+        steps: the step at which rho_t reaches 0.
         options: the other keywords of `SAM`, such as `model=`.
 
     >>> import torch

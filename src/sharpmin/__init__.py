@@ -1,6 +1,6 @@
-"""sharpmin: sharpness-aware minimization (SAM) that is right in real training, and a laboratory for its theory.
+"""sharpmin: sharpness-aware minimization (SAM) that is correct in real training, and a laboratory for its theory.
 
-Every name is imported when it is first used, so that the command line answers before torch is loaded.
+Every name is imported when it is first used, so that most commands run without loading torch.
 """
 
 from importlib import import_module
@@ -127,9 +127,9 @@ _HOMES = {
     "diagnose": "diagnostics",
     "watch": "diagnostics",
 }
-"""Functions and classes with the module that has them; all others are in `optim.variants` or `optim`."""
+"""Names that are in neither `optim.variants` nor `optim`, with their modules."""
 
-if not TYPE_CHECKING:  # a type checker that saw it would let every misspelt name pass
+if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept every misspelt name
 
     def __getattr__(name: str) -> object:
         if name in _MODULES:

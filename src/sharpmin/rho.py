@@ -1,4 +1,4 @@
-"""The schedules of the radius, for training and for the laboratory alike; `sharpmin.core.rho` is their page.
+"""The schedules of the radius, for training and for the laboratory; documented in `sharpmin.core.rho`.
 
 >>> from sharpmin.rho import Cosine
 >>> Cosine(0.05, steps=1000)

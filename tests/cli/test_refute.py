@@ -81,7 +81,7 @@ def test_ctrl_c_says_what_is_kept(kept, words, file, capsys, tmp_path, monkeypat
         (["refute", "nowhere.py:bound"], "there is no file nowhere.py"),
         (["refute", "{file}"], "has 2 functions; say which one; for example: "),
         (["refute", "{file}:missing"], "has no function 'missing'"),
-        (["refute", "{file}:hopeful"], "of whom is it claimed? give --method, --assumptions, --quantity"),
+        (["refute", "{file}:hopeful"], "for which runs is it claimed? give --method, --assumptions, --quantity"),
         (["refute", "t1", "--kappa", "many"], "--kappa 'many' must be a number, or low,high"),
         (["refute", "t1", "--kappa", "1,2,3"], "must be a number, or a pair"),
         (["refute", "t1", "--out", "worst.txt"], "must end in .py"),

@@ -209,7 +209,7 @@ def test_a_bound_that_never_speaks_is_said_to():
     result = refute(silent, **HOPEFUL)
     assert (result.refuted, result.ratio, result.worst) == (False, 0.0, None)
     assert "refused every run" in str(result)
-    with pytest.raises(ValueError, match="spoke of no run"):
+    with pytest.raises(ValueError, match="applied to no run"):
         result.code()
 
 

@@ -1,4 +1,4 @@
-"""The command line; `main` is the entry point, and everything heavy is imported when a command runs."""
+"""The command line; `main` is the entry point. A command imports what it needs when it runs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ._streams import Deaf, demand_streams, silence
 BROKEN_PIPE = 141
 
 _CLI = ("jinja2", "markupsafe", "rich", "typer")
-"""What the extra `cli` brings."""
+"""Packages of the extra `cli`."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code.
 
-    0: fine. 1: a claim is refuted. 2: bad use. 130: Ctrl-C. 141: nobody reads the output any more.
+    0: success. 1: a claim is refuted. 2: bad use. 130: Ctrl-C. 141: the output pipe is closed.
     """
     demand_streams()
     with redirect_stderr(Deaf(sys.stderr)):
@@ -30,22 +30,22 @@ def _main(arguments: list[str]) -> int:
 
         code = run(arguments)
         sys.stdout.flush()
-    except ImportError as error:  # typer, or what a command needs, is not installed
+    except ImportError as error:  # typer, or a package that the command needs, is not installed
         sys.stderr.write(f"sharpmin: {_line(error)}\n")
         return 2
-    except KeyboardInterrupt:  # also while the imports run
+    except KeyboardInterrupt:  # also during the imports
         sys.stderr.write("sharpmin: interrupted; nothing was written\n")
         code = INTERRUPTED
     except BrokenPipeError:
         silence(sys.stdout)
         code = BROKEN_PIPE
-    except OSError as error:  # the last flush, on a full disk
+    except OSError as error:  # the last flush fails on a full disk
         sys.stderr.write(f"sharpmin: the output could not be written: {error}\n")
         silence(sys.stdout)
         code = 2
     if code == INTERRUPTED:
-        # CPython remembers an interrupt that left an exec() inside an import and kills itself by it at exit, although it
-        # was caught here; running any code string clears that memory.
+        # CPython remembers an interrupt raised in an exec() inside an import and kills itself by it at exit, although it
+        # was caught here; executing any code string clears that state.
         exec("0")
     return code
 

@@ -38,10 +38,10 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
 
 
 class Grouped(TyperGroup):
-    """Help that shows the commands in groups, each with its whole summary."""
+    """A group of commands whose help lists them by topic, each with its full summary."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """One section a group."""
+        """Write one section per topic."""
         for title, names in COMMANDS.items():
             rows = [(name, self.commands[name].get_short_help_str(limit=10_000)) for name in names]
             with formatter.section(title):
@@ -49,10 +49,10 @@ class Grouped(TyperGroup):
 
 
 class Explained(TyperCommand):
-    """Help that ends with an example, in one line so that it can be pasted."""
+    """A command whose help ends with an example on one line, ready to paste."""
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
-        """The example."""
+        """Write the example."""
         formatter.write(f"\nExample:\n  {EXAMPLES[ctx.info_name]}\n")
 
 
@@ -86,7 +86,7 @@ for functions in COMMANDS.values():
 
 
 def run(arguments: list[str]) -> int:
-    """Run a command; its exit code. Without arguments, the help."""
+    """Run a command and return its exit code; without arguments, print the help."""
     try:
         code = app(arguments or ["--help"], prog_name="sharpmin", standalone_mode=False)
     except UsageError as error:
@@ -100,11 +100,11 @@ def run(arguments: list[str]) -> int:
         return INTERRUPTED
     except typer.Abort:
         raise KeyboardInterrupt from None
-    except SystemExit as error:  # how typer answers a closed pipe, and ends completion
+    except SystemExit as error:  # typer raises this for a closed pipe, and at the end of completion
         if not error.code or "_SHARPMIN_COMPLETE" in os.environ:
             return int(error.code or 0)
         raise BrokenPipeError from None
-    if code == INTERRUPTED:  # what typer makes of a Ctrl-C
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this
         raise KeyboardInterrupt
     return int(code or 0)
 
@@ -116,25 +116,25 @@ def _told(error: Exception, arguments: list[str]) -> str:
 
 
 def _command(arguments: list[str]) -> str:
-    """The command that is named, if it is one."""
+    """The command named in `arguments`; None if there is none."""
     names = [name for group in COMMANDS.values() for name in group]
     return next((word for word in arguments if word in names), "")
 
 
 def _options(arguments: list[str]) -> list[str]:
-    """Those of the command, but for names that may be those of a problem's argument."""
+    """The options of the command, without those that are also names of problem arguments."""
     name, commands = _command(arguments), vars(typer.main.get_command(app))["commands"]
     options = [option for param in commands[name].params for option in param.opts if option[:2] == "--"]
     return [option for option in options if name != "simulate" or option[2:] not in VALUES]
 
 
 def _refused(arguments: list[str], text: str, *, pasted: bool) -> int:
-    """Say what is wrong in one line, in which nothing of what was given acts on the terminal; the exit code of bad use.
+    """Print the error in one line, with control characters of the input escaped; returns the exit code of bad use.
 
     Args:
         arguments: the command line.
-        text: what was given, and what is needed.
-        pasted: whether an example follows, if there is none in the text.
+        text: the message: what was given, and what is needed.
+        pasted: whether to add an example if the text has none.
     """
     command = _command(arguments)
     head = f"{command}: " if command and not text.startswith((f"{command}:", f"{command} ")) else ""

@@ -49,7 +49,7 @@ def certify(
 
 
 def record(found: Certificate) -> dict[str, object]:
-    """As plain values; None where nothing was proved."""
+    """The certificate as JSON-ready values; None where no bound was proved."""
     names = ("method", "steps", "lr", "rho", "kappa", "beta", "delta", "attained", "reached", "cells", "seconds")
     whole: dict[str, object] = {name: getattr(found, name) for name in names}
     proved = {"certified": found.certified, "bound": str(found.bound)} if found.exact else {"certified": None, "bound": None}
@@ -72,7 +72,7 @@ def text(found: Certificate) -> str:
 
 
 def _number(name: str, text: str) -> Fraction:
-    """Exactly what is written."""
+    """The number as an exact fraction."""
     try:
         return Fraction(text.strip())
     except (ValueError, ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""`sharpmin check`: the conformance suite on our SAM, or on anybody's."""
+"""`sharpmin check`: the conformance suite, on sharpmin's SAM or on any other."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def check(
     ranks: Annotated[int | None, typer.Option(help="Also the families of DDP and FSDP2, on so many gloo processes.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
-    """Check a SAM against cases whose right value is known.
+    """Check a SAM implementation against known results.
 
     Classes with the signatures Cls(params, base_class, rho=..., **base_options) and Cls(base, rho=...) are constructed
-    as they are; --set adds arguments, --make gives a function that constructs. "Not offered" is no failure: the class has no
-    way to express the case. "Not applicable" is none either: there is nothing to ask.
+    as they are; --set adds arguments, --make names a function that constructs them. Two results are not failures: "not
+    offered", if the class has no way to express the case, and "not applicable", if the case does not concern it.
 
     Exit code 0: nothing failed. 1: a family failed. 2: bad use.
     """
@@ -50,7 +50,7 @@ def check(
         demand("family", name.lower(), registered())
     chosen = choose(only or [], ranks=ranks is not None)
     _demand_ranks(ranks)
-    with _visible(), redirect_stdout(sys.stderr):  # what the code under test prints must not end up in the JSON
+    with _visible(), redirect_stdout(sys.stderr):  # output of the code under test must not get into the JSON
         named = Named(target, door, tuple(given or []), make)
         with _subject(named) as subject, progress("check", "families", len(chosen)) as counter:
             if ranks is None:
@@ -80,7 +80,7 @@ def _demand_ranks(ranks: int | None) -> None:
 
 @contextmanager
 def _subject(named: Named) -> Iterator[RemoteSubject | Here]:
-    """Ours in this process; somebody else's in one of its own, since it may do anything."""
+    """The subject of the checks: sharpmin's SAM in this process, any other code in a process of its own."""
     from sharpmin._check._remote import RemoteSubject
     from sharpmin._check._suite import Here
 
@@ -93,7 +93,7 @@ def _subject(named: Named) -> Iterator[RemoteSubject | Here]:
 
 @contextmanager
 def _visible() -> Iterator[None]:
-    """Modules in the current folder can be imported."""
+    """Make modules in the current folder importable."""
     sys.path.insert(0, os.getcwd())
     try:
         yield
@@ -109,7 +109,7 @@ def _headline(subject: RemoteSubject | Here, ranks: int | None) -> str:
 
 
 def table(report: Report) -> Table:
-    """One row a family; what failed says what was seen, what is right, and how to fix it."""
+    """One row per family; a failed one with the value seen, the right value, and a fix."""
     from rich.table import Table
     from rich.text import Text
 

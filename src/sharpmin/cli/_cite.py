@@ -1,4 +1,4 @@
-"""`sharpmin cite`: BibTeX of the papers behind statements and variants, and of the others that `docs/canon.md` speaks of."""
+"""`sharpmin cite`: BibTeX of the papers behind statements and variants, and of the others in `docs/canon.md`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def cite(
 
 
 def references(names: list[str]) -> list[Reference]:
-    """The papers, each once, in the order in which they are named.
+    """The papers behind these names, each once, in the order of the names.
 
     Raises:
         ValueError: for a name that is neither a statement nor a variant nor the key of a paper.

@@ -1,4 +1,4 @@
-"""A console for tables whose numbers must not be cut."""
+"""A console that never truncates the numbers of a table."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from rich.table import Table
 
 
 class Whole(Console):
-    """A console that lets a closed pipe be an error like any other, and never cuts a column that may not wrap."""
+    """A console that raises `BrokenPipeError` for a closed pipe, and never truncates a column that may not wrap."""
 
     def __init__(self) -> None:
         super().__init__()
         self.width = max(self.width, 80)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """As of `Console`; a table that needs more than the terminal has gets what it needs."""
+        """Print like `Console`; a table wider than the terminal is printed at its full width."""
         for table in objects:
             if isinstance(table, Table):
-                free = self.options.update(max_width=10_000)  # a measurement is cut to what the options allow
+                free = self.options.update(max_width=10_000)  # a measurement never exceeds the width in the options
                 self.width = max(self.width, Measurement.get(self, free, table).minimum)
         super().print(*objects, **options)
 
     def text(self, text: str) -> None:
-        """Lines that break between words on a terminal, and not at all elsewhere."""
+        """Print text, wrapped between words on a terminal and unwrapped elsewhere."""
         self.print(text, markup=False, highlight=False, soft_wrap=not self.is_terminal)
 
     def on_broken_pipe(self) -> None:

@@ -1,4 +1,4 @@
-"""`sharpmin diagnose`: is rho what holds this run up? The verdict, the numbers, a page with figures, an exit code."""
+"""`sharpmin diagnose`: whether rho holds a run up: the verdict, the numbers, a page with figures, an exit code."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _read(run: Path) -> Log:
 
 
 def record(found: Diagnosis) -> dict[str, Any]:
-    """As plain values; None where a number is not determined or not finite."""
+    """The diagnosis as JSON-ready values; None where a number is not determined or not finite."""
     floor, window = found.floor, found.window
     gap = None
     if floor is not None:

@@ -1,4 +1,4 @@
-"""Files that a command writes: refused before anything runs, and replaced in one step, so that no reader sees half of one."""
+"""Files that a command writes: checked before it computes anything, and replaced atomically."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def writable(option: str, name: str, suffixes: tuple[str, ...]) -> Path:
-    """The file to write.
+    """The path of a file to write, checked.
 
     Raises:
         ValueError: if it has another suffix, or is a folder.
@@ -32,14 +32,14 @@ def writable(option: str, name: str, suffixes: tuple[str, ...]) -> Path:
 
 
 def replace(target: Path, text: str) -> None:
-    """Write `text`, whole or not at all."""
+    """Replace the content of `target` by `text` atomically."""
     with replaced(target) as draft:
         draft.write_text(text, encoding="utf-8")
 
 
 @contextmanager
 def replaced(target: Path) -> Iterator[Path]:
-    """A file to write, which takes the place of `target` at the end; of a symbolic link's, the file that it names."""
+    """A temporary file that replaces `target` when the block ends; a symbolic link is kept and its file replaced."""
     target = target.resolve()
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     try:

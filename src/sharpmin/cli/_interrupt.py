@@ -1,4 +1,4 @@
-"""What a command says when Ctrl-C stops it."""
+"""The exception of a command that Ctrl-C has stopped."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ INTERRUPTED = 130
 
 
 class Interrupted(Exception):
-    """Ctrl-C, after a command has seen to what is finished; the message says what is kept."""
+    """Ctrl-C, raised after the command has saved its finished work; the message says what is kept."""

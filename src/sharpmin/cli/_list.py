@@ -1,4 +1,4 @@
-"""`sharpmin list`: the statements, problems and variants that there are."""
+"""`sharpmin list`: all statements, problems and variants."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _print(chosen: dict[str, list[dict[str, Any]]], *, titled: bool) -> None:
 
 
 def rows(kind: str) -> list[dict[str, Any]]:
-    """One row an entry, ready for JSON."""
+    """One JSON-ready row per entry."""
     from sharpmin import theory
     from sharpmin.optim.variants import variants
 

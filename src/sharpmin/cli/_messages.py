@@ -1,4 +1,4 @@
-"""What bad use is answered with: what was given, what is needed, an example to paste."""
+"""Error messages: what was given, what is needed, an example to paste."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ EXAMPLES = {
     "list": "sharpmin list problems",
     "cite": "sharpmin cite usam t1",
 }
-"""By command; after an error, `simulate` has one for every problem."""
+"""An example for every command; after an error, `simulate` has one for every problem."""
 
 VALUES = {
     "beta": "1", "mu": "0.1", "rho": "0.5", "theta": "0.125", "p": "0.25", "d": "1", "s": "0.05", "lr": "0.2",
     "slope": "1", "h1": "1", "h2": "3", "curvatures": "4,1",
 }  # fmt: skip
-"""For the arguments of problems."""
+"""Example values for the arguments of problems."""
 
 
 def example(command: str, arguments: list[str]) -> str:
-    """A line that works, near to the one that did not."""
+    """A valid command line that resembles the one that failed."""
     return simulation(arguments) if command == "simulate" else EXAMPLES.get(command, "sharpmin --help")
 
 
 def simulation(words: list[str] | tuple[str, ...] = ()) -> str:
-    """A command that simulates the problem that is named first, else a quadratic.
+    """A command that simulates the first problem named in `words`, or a quadratic.
 
     >>> simulation(["quadratic"])
     'sharpmin simulate quadratic --set curvatures=4,1 --lr 0.2 --rho 0.1 --steps 100 --x0 1'
@@ -49,7 +49,7 @@ def simulation(words: list[str] | tuple[str, ...] = ()) -> str:
 
 
 def needed(problem: str) -> list[str]:
-    """The arguments of a problem that have no default."""
+    """The required arguments of a problem."""
     import inspect
 
     from sharpmin.theory import problems
@@ -59,7 +59,7 @@ def needed(problem: str) -> list[str]:
 
 
 def in_options(text: str, options: list[str]) -> str:
-    """A message of the library in the words of the command line: `steps=0` is `--steps 0` there.
+    """A message of the library with its keywords turned into options: `steps=0` becomes `--steps 0`.
 
     >>> in_options("plan: beta_component=-1; it needs sigma=, below 2/lr=4", ["--beta-component", "--sigma", "--lr"])
     'plan: --beta-component -1; it needs --sigma, below 2/lr=4'
@@ -72,7 +72,7 @@ def in_options(text: str, options: list[str]) -> str:
 
 
 def usage(error: Any, arguments: list[str]) -> str:
-    """Typer's own errors in our style."""
+    """The message for an error that Typer found."""
     context, kind = getattr(error, "ctx", None), type(error).__name__
     text = str(error.format_message()).strip().rstrip(".")
     if context is None:
@@ -93,7 +93,7 @@ def usage(error: Any, arguments: list[str]) -> str:
 
 
 def _bad(error: Any, arguments: list[str]) -> str:
-    """A value of the wrong kind, or out of range."""
+    """The message for a value of the wrong type, or out of range."""
     name, message = _shown(error.param), re.sub(", unable to parse.*", "", error.message.rstrip("."))
     given = [value for word, value in pairwise(arguments) if word == name]
     given += [word.partition("=")[2] for word in arguments if word.startswith(f"{name}=")]

@@ -1,4 +1,4 @@
-"""The names that arguments take: for completion, for the help, and for who misspells one. None of this loads torch."""
+"""The names that arguments accept: for completion, help and corrections of misspelt names. Nothing here loads torch."""
 
 from __future__ import annotations
 
@@ -7,70 +7,70 @@ from collections.abc import Iterable
 from itertools import chain
 
 DATA = ("digits", "mnist1d", "mnist-5k", "pydoc", "breast-cancer")
-"""Those of `sharpmin.study.SETTINGS`."""
+"""The names in `sharpmin.study.SETTINGS`."""
 
 
 def statements() -> list[str]:
-    """All statements."""
+    """The ids of all statements."""
     from sharpmin.theory import theorems
 
     return list(theorems())
 
 
 def problems() -> list[str]:
-    """All problems of the laboratory."""
+    """The names of all problems of the laboratory."""
     from sharpmin.theory import problems as registered
 
     return list(registered())
 
 
 def methods() -> list[str]:
-    """All methods of `simulate`."""
+    """The names of all methods of `simulate`."""
     from sharpmin.theory._simulation.run import METHODS
 
     return list(METHODS)
 
 
 def settings() -> list[str]:
-    """What may be known of f."""
+    """The assumptions on f that `plan` accepts."""
     from sharpmin.theory._statements.situation import SETTINGS
 
     return list(SETTINGS)
 
 
 def oracles() -> list[str]:
-    """Which gradients a step may see."""
+    """The oracles that `plan` accepts: which gradients a step uses."""
     from sharpmin.theory._statements.situation import ORACLES
 
     return list(ORACLES)
 
 
 def radii() -> list[str]:
-    """How `plan` may apply rho."""
+    """The radius rules that `plan` accepts."""
     from sharpmin.theory._statements.situation import RADII
 
     return list(RADII)
 
 
 def quantities() -> list[str]:
-    """What a statement may bound."""
+    """The quantities that statements bound."""
     from sharpmin.theory._statements.situation import QUANTITIES
 
     return list(QUANTITIES)
 
 
 def data() -> list[str]:
-    """All data sets of `study`, and the word for all of them."""
+    """All data sets of `study`, and the name that stands for all of them."""
     return [*DATA, "all"]
 
 
 def tasks() -> list[str]:
-    """All data sets."""
+    """All data sets of `study`."""
     return list(DATA)
 
 
 def cited() -> list[str]:
-    """Statements, variants, and papers but for those of variants: a variant is told by its file, which needs torch."""
+    """Statements, variants, and papers without those of variants, since reading these would load torch."""
     import pkgutil
 
     import sharpmin
@@ -83,7 +83,7 @@ def cited() -> list[str]:
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
-    """What may have been meant, else what there is.
+    """The known names nearest to `name`; all known names if none is near.
 
     >>> nearest("digit", DATA), nearest("cifar", DATA)
     ('nearest: digits', 'there are digits, mnist1d, mnist-5k, pydoc, breast-cancer')
@@ -94,10 +94,10 @@ def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
 
 
 def demand(what: str, name: str, known: Iterable[str]) -> None:
-    """Refuse a name that there is not.
+    """Raise an error for an unknown name.
 
     Raises:
-        ValueError: which says what may have been meant.
+        ValueError: if the name is unknown; the message has the nearest known names.
     """
     all_of_them = list(known)
     if name not in all_of_them:

@@ -1,4 +1,4 @@
-"""`sharpmin plan`: what the bounds promise for given constants."""
+"""`sharpmin plan`: the bounds of a planned run for given constants."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def plan(
 ) -> None:
     """Say what the bounds promise for a run, and what to change.
 
-    The step size, the bound, its floor, which statements say so, and with --accuracy what would reach it.
+    The step size, the bound, its floor, the statements behind them, and with --accuracy what would reach it.
 
     Quantities: gap, mean-gap, squared-gradient, least-squared-gradient, perturbed-gap, squared-distance.
     """
@@ -84,7 +84,7 @@ def plan(
 
 
 def _from_data(name: str, oracle: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The constants of a data set, where none is given; those of m-SAM are root mean squares over batches."""
+    """The constants of a data set, for those not given; beta_component of m-SAM is a root mean square over batches."""
     from sharpmin import theory
     from sharpmin.theory._problems.softmax import SoftmaxRegression
 

@@ -1,4 +1,4 @@
-"""How far a long command is, on stderr: a live line on a terminal, elsewhere a plain line now and then."""
+"""Progress of long commands on stderr: a live line on a terminal, elsewhere a plain line from time to time."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Piece = TypeVar("Piece")
 
 LINES = 10
-"""So many lines off a terminal, or one for each piece of work where there are fewer."""
+"""The number of progress lines off a terminal; fewer if there are fewer pieces of work."""
 
 EVERY = 30.0
-"""Seconds of silence after which there is a line in any case."""
+"""Seconds without a line after which one is printed in any case."""
 
 APART = 5.0
-"""Seconds between two lines, but for the last; what is done sooner says nothing."""
+"""The shortest time between two lines, in seconds; the last line is exempt."""
 
 FEW = 5
-"""Off a terminal fewer pieces than these have no line of their own, only those against silence."""
+"""Off a terminal, work of fewer pieces than this only gets the lines printed after `EVERY` seconds of silence."""
 
 
 def remaining(done: int, total: int, elapsed: float) -> float | None:
-    """Seconds that the rest takes if it goes on like what is done; None before anything is.
+    """Estimated seconds until the rest is done, at the pace so far; None while nothing is done.
 
     >>> remaining(3, 12, elapsed=60.0)
     180.0
@@ -36,7 +36,7 @@ def remaining(done: int, total: int, elapsed: float) -> float | None:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two units that say the most.
+    """Seconds as text, in at most two units.
 
     >>> duration(8.4), duration(126), duration(3900)
     ('8 s', '2 min 6 s', '1 h 5 min')
@@ -51,7 +51,7 @@ def duration(seconds: float) -> str:
 
 
 def to_go(done: int, total: int, elapsed: float) -> str:
-    """The same in words, empty where nothing is known or nothing is left.
+    """The remaining time as text; empty if it is unknown or nothing is left.
 
     >>> to_go(3, 12, elapsed=60.0), to_go(0, 12, elapsed=9.0), to_go(12, 12, elapsed=240.0)
     ('about 3 min 0 s to go', '', '')
@@ -61,7 +61,7 @@ def to_go(done: int, total: int, elapsed: float) -> str:
 
 
 def due(done: int, total: int) -> bool:
-    """Whether a line is due once so many are done: at every `LINES`-th part of all, the last of them with the last piece.
+    """Whether a line is due when `done` pieces are done: `LINES` times in all, the last time with the last piece.
 
     >>> [done for done in range(1, 91) if due(done, 90)][:4], due(90, 90), due(3, 3)
     ([9, 18, 27, 36], True, False)
@@ -70,7 +70,7 @@ def due(done: int, total: int) -> bool:
 
 
 class Counter:
-    """Counts the pieces of work, and says so; made by `progress`."""
+    """Counts finished pieces of work and prints the count; made by `progress`."""
 
     def __init__(self, name: str, unit: str, total: int, finished: int, console: Console, clock: Callable[[], float]):
         self._name, self._unit, self._total, self._before = name, unit, total, finished
@@ -84,26 +84,26 @@ class Counter:
         self._task = self.bar.add_task(name, total=total, completed=finished, left="")
 
     def doing(self, what: str) -> None:
-        """Name the piece in progress; it is shown in the bar."""
+        """Show the name of the piece in progress in the bar."""
         self.bar.update(self._task, description=what)
 
     def say(self, line: str) -> None:
-        """A line beside the count, on a terminal above the bar."""
+        """Print a line, on a terminal above the bar."""
         self._console.print(f"{self._name}: {line}", soft_wrap=True, markup=False, highlight=False)
 
     def each(self, pieces: Iterable[Piece]) -> Iterator[Piece]:
-        """The pieces, each counted once the next one is asked for."""
+        """Iterate over the pieces; each is counted when the next one is requested."""
         for piece in pieces:
             yield piece
             self._count()
 
     def reach(self, done: int) -> None:
-        """So many pieces are done by now."""
+        """Set the number of finished pieces."""
         while self._done < done:
             self._count()
 
     def still(self) -> None:
-        """A line if there has been none for long; a terminal has its bar."""
+        """Off a terminal, print a line if there has been none for `EVERY` seconds."""
         if not self._terminal and self._clock() - self._line >= EVERY:
             self._tell(self._clock())
 
@@ -135,15 +135,15 @@ def progress(
     console: Console | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Counter]:
-    """Count pieces of work on stderr, with the time to go as those of this run suggest it.
+    """Count pieces of work on stderr, with the remaining time estimated from those of this run.
 
     Args:
-        name: of the work.
-        unit: what is counted, in the plural.
-        total: how many there are.
-        finished: how many of them an earlier run has done; they do not count for the pace.
-        console: where to; by default stderr.
-        clock: tells the time in seconds.
+        name: the name of the work.
+        unit: the name of the pieces, in the plural.
+        total: the number of pieces.
+        finished: the number of pieces that an earlier run has done; they do not enter the estimate.
+        console: the console to print on; by default stderr.
+        clock: returns the time in seconds.
     """
     counter = Counter(name, unit, total, finished, Console(stderr=True) if console is None else console, clock)
     with counter.bar, _every(EVERY, counter.still):
@@ -152,11 +152,11 @@ def progress(
 
 @contextmanager
 def heartbeat(name: str, *, console: Console | None = None, every: float = EVERY) -> Iterator[Callable[[str], None]]:
-    """For work of which nobody knows how much it is: gives a function that takes what is known of it so far.
+    """Progress of work of unknown length: yields a function that is called with the status to show.
 
     Args:
-        name: of the work.
-        console: where to; by default stderr.
+        name: the name of the work.
+        console: the console to print on; by default stderr.
         every: seconds between two lines, off a terminal.
     """
     console = Console(stderr=True) if console is None else console
@@ -176,7 +176,7 @@ def heartbeat(name: str, *, console: Console | None = None, every: float = EVERY
 
 @contextmanager
 def _every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
-    """Do it after each so many seconds, in a thread, until the block ends."""
+    """Call `action` every `seconds` seconds, in a thread, until the block ends."""
     ended = threading.Event()
 
     def repeat() -> None:

@@ -1,4 +1,4 @@
-"""`sharpmin refute`: an upper bound of one's own, or a shipped one, attacked until it falls or the budget is spent."""
+"""`sharpmin refute`: attack an upper bound, the user's or a registered one, until the budget is spent."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def refute(
 
     It tries the shipped instances, evolution, and all sample paths of short runs. A bound of your own is a Python function
     of constants by name, such as def bound(*, beta, mu, rho, steps, delta, lr), which raises ValueError where it does not
-    apply; --method, --assumptions and --quantity say of whom it is claimed. A file is run, so attack only files that you
-    trust.
+    apply; --method, --assumptions and --quantity say for which runs it is claimed. The file is executed, so attack only files
+    that you trust.
 
     Quantities: gap, mean-gap, squared-gradient, least-squared-gradient, perturbed-gap, squared-distance.
 
@@ -94,7 +94,7 @@ def refute(
 
 
 def _attack(bound: Any, where: Any, kept: Path | None, *, budget: int, seed: int, claim: dict[str, Any]) -> Any:
-    """Compute the missing parts, with progress; then read the result from the finished ones."""
+    """Compute the missing parts, with progress; the result is read from all finished parts."""
     import tempfile
     import time
 
@@ -118,7 +118,7 @@ def _attack(bound: Any, where: Any, kept: Path | None, *, budget: int, seed: int
 
 
 def loaded(name: str) -> Callable[..., Any] | Theorem:
-    """A statement, or a function of a file, which workers can import.
+    """A statement's id, or a function from a file, importable by workers.
 
     Raises:
         ValueError: if there is no such statement, file or function, or the file fails.
@@ -150,12 +150,12 @@ def loaded(name: str) -> Callable[..., Any] | Theorem:
 
 
 def _functions(module: ModuleType) -> dict[str, Callable[..., Any]]:
-    """Those that the file defines."""
+    """The functions that the file defines."""
     return {k: v for k, v in vars(module).items() if callable(v) and getattr(v, "__module__", "") == module.__name__}
 
 
 def _module(file: Path) -> ModuleType:
-    """The file as a module; its folder leads sys.path, so that spawned workers find it by its name."""
+    """The file as a module; its folder is put first on sys.path, so that spawned workers can import it by name."""
     name = file.stem
     if not name.isidentifier() or (name not in sys.modules and importlib.util.find_spec(name) is not None):
         raise ValueError(f"{file}: another module is called {name!r}; give the file a name of its own, such as conjecture.py")
@@ -173,7 +173,7 @@ def _module(file: Path) -> ModuleType:
 
 
 def _range(name: str, text: str) -> float | tuple[float, ...]:
-    """A number, or low,high."""
+    """A number, or a pair from "low,high"."""
     option = f"--{name.replace('_', '-')}"
     try:
         numbers = tuple(float(part) for part in text.split(","))

@@ -1,4 +1,4 @@
-"""`sharpmin reproduce`: every statement against the laboratory, a table, `verdicts.json` and `report.html`."""
+"""`sharpmin reproduce`: check every statement by simulation; prints a table, writes `verdicts.json` and `report.html`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PART = "A part of the statements, as asked for with --only."
 
 @dataclass(frozen=True)
 class Check:
-    """One statement to verify, a task of `sharpmin.runs.compute`."""
+    """One statement to verify: a task for `sharpmin.runs.compute`."""
 
     statement: str
     quick: bool
@@ -39,7 +39,7 @@ class Check:
 
 
 def verified(check: Check) -> Row:
-    """The row of a statement: its verdict."""
+    """The verdict on a statement as a row."""
     from sharpmin.theory import verify
 
     return {"id": check.id, "verdict": asdict(verify(check.statement, quick=check.quick))}
@@ -57,7 +57,7 @@ def reproduce(
         int | None, typer.Option(help="Processes on this machine; by default 2, with --only 1.", min=1, max=1024)
     ] = None,
 ) -> None:
-    """Confront every claim P1 to P7 with running code.
+    """Check every claim P1 to P7 against simulations.
 
     What is finished is in the folder after each statement. `sharpmin list theorems` names the statements.
 
@@ -67,7 +67,7 @@ def reproduce(
 
 
 def confront(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None = None, workers: int | None = None) -> int:
-    """Verify the chosen statements and write what is known after each one.
+    """Verify the chosen statements, and write the files after each one.
 
     Args:
         out: the folder for `verdicts.json` and `report.html`; made if missing.
@@ -82,7 +82,7 @@ def confront(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None = 
     Raises:
         Interrupted: after Ctrl-C; what is finished is in `out`.
         ValueError: for an unknown id.
-        OSError: if `out` cannot be written; nothing has run then. If a check fails; what is finished is in `out`.
+        OSError: if `out` cannot be written, before anything runs; or if a check fails, with the finished part in `out`.
     """
     from sharpmin.report import build, page, papers, parts
     from sharpmin.runs import Stopped, compute
@@ -132,7 +132,7 @@ def confront(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None = 
 
 
 def _conclude(console: Console, verdicts: Sequence[Verdict], seconds: float, out: Path) -> int:
-    """The table and the summary; the exit code."""
+    """Print the table and the summary; returns the exit code."""
     console.print(table(verdicts))
     vacuous = sum(v.holds and v.vacuous for v in verdicts)
     refuted = [v.id for v in verdicts if not v.holds]
@@ -145,7 +145,7 @@ def _conclude(console: Console, verdicts: Sequence[Verdict], seconds: float, out
 
 
 def table(verdicts: Sequence[Verdict]) -> Table:
-    """One row a statement; 79 columns, so that it fits a plain terminal and a README."""
+    """One row per statement, at most 79 columns wide."""
     from rich.table import Table
     from rich.text import Text
 
@@ -165,7 +165,7 @@ def table(verdicts: Sequence[Verdict]) -> Table:
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A second Ctrl-C waits until what is finished is safe and said."""
+    """Ignore further Ctrl-C until the finished work is saved and reported."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -174,7 +174,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _writable(out: Path, option: str, files: Sequence[str]) -> None:
-    """Make the folder and try it, before anything is computed."""
+    """Make the folder and check that the files can be written, before anything is computed."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         probe = out / f".probe-{os.getpid()}"
@@ -190,7 +190,7 @@ def _writable(out: Path, option: str, files: Sequence[str]) -> None:
 
 
 def _save(out: Path, verdicts: Sequence[Verdict], report: str) -> None:
-    """Both files, each replaced in one step, so that a reader never sees half of one."""
+    """Write both files, each atomically."""
     records = json.dumps([v.record() for v in verdicts], indent=2, allow_nan=False) + "\n"
     for name, text in zip(FILES, (records, report), strict=True):
         replace(out / name, text)

@@ -1,4 +1,4 @@
-"""`sharpmin rho`: which rho is worth a run on a study's task? A grid, tried on copies of its first steps."""
+"""`sharpmin rho`: find a rho to start with for a task of the study, by trying a grid on copies of its first steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sharpmin.diagnostics.rho_range import Progress
 
 BATCHES = 8
-"""At the starting weights."""
+"""Batches at the starting weights."""
 
 
 def rho(
@@ -63,7 +63,7 @@ def _radii(text: str) -> list[float]:
 
 @contextmanager
 def _told(task: str, seconds: float) -> Iterator[Progress]:
-    """What the test costs, and then how far it is, both on stderr."""
+    """Print the cost of the test, then its progress, on stderr."""
     from rich.console import Console
 
     from ._progress import Counter, progress
@@ -73,7 +73,7 @@ def _told(task: str, seconds: float) -> Iterator[Progress]:
 
         def reached(done: int, whole: int) -> None:
             if not counters:
-                about = max(1, round(2 * seconds * whole))  # the test reads every gradient several times
+                about = max(1, round(2 * seconds * whole))  # the test also reads each gradient several times
                 console.print(f"{task}: {whole} gradient evaluations, about {about} s", highlight=False, markup=False)
                 counters.append(stack.enter_context(progress(task, "gradients", whole, console=console)))
             counters[0].reach(done)

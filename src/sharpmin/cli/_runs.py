@@ -1,4 +1,4 @@
-"""Sweeps of a command: where they run, how far they are, and what is kept when they stop."""
+"""Sweeps of a command: where they run, their progress, and what is kept when they stop."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Jobs = Annotated[str | None, typer.Option("--jobs", hidden=True)]
 
 
 def place(workers: int | None, scheduler: str | None, jobs: str | None = None) -> tuple[int | None, str | None]:
-    """Where runs are computed, by default in two processes.
+    """Where to compute runs: `workers` processes, by default two, or the cluster at `scheduler`.
 
     Raises:
-        ValueError: if both are given, or an option of earlier versions, or a scheduler that is no address.
-        MissingExtraError: if there is a scheduler, and Dask is not installed.
+        ValueError: if both are given, or an option of earlier versions, or a scheduler that is not an address.
+        MissingExtraError: if a scheduler is given and Dask is not installed.
     """
     if jobs is not None:
         raise ValueError(f"--jobs is called --workers now; for example: --workers {jobs}")
@@ -48,7 +48,7 @@ def place(workers: int | None, scheduler: str | None, jobs: str | None = None) -
 
 
 def exported(path: Path | None) -> Path | None:
-    """Where `--export` writes, asked before anything is computed.
+    """The path that `--export` writes to, checked before anything is computed.
 
     Raises:
         ValueError, OSError: if it cannot be written there.
@@ -71,19 +71,19 @@ def complete(
     *,
     unit: str = "runs",
 ) -> None:
-    """Run what the store does not have, and say on stderr how far it is; each run is on the disk before it is counted.
+    """Compute the tasks that the store lacks, with progress on stderr; each result is on disk before it is counted.
 
     Args:
-        name: of the sweep, for the line on stderr.
-        function: computes a row.
-        wanted: all tasks, the finished ones included.
-        store: takes the rows.
-        where: as `place` gives it.
-        unit: what is counted, in the plural.
+        name: the name of the sweep, for the line on stderr.
+        function: computes the row of a task.
+        wanted: all tasks, including finished ones.
+        store: the store that keeps the rows.
+        where: the result of `place`.
+        unit: the name of the runs, in the plural.
 
     Raises:
         Interrupted: after Ctrl-C.
-        OSError: if a run fails, what computes is lost, or a row cannot be written. All messages say what is kept.
+        OSError: if a run fails, a worker is lost, or a row cannot be written. All messages say what is kept.
     """
     from sharpmin.runs import Stopped, compute
 
@@ -109,5 +109,5 @@ def complete(
 def _kept(store: Store, wanted: Sequence[T], unit: str) -> str:
     from sharpmin.runs import Store
 
-    finished = len(Store(store.path).known(wanted))  # what is on the disk: Ctrl-C may come while a row is being counted
+    finished = len(Store(store.path).known(wanted))  # counted on disk, since Ctrl-C may come before a written row is counted
     return f"{finished} of {len(wanted)} {unit} are in {store.path}, and the same command goes on from there"

@@ -1,4 +1,4 @@
-"""Numbers and schedules from the command line, parsed as syntax trees and built from known classes; nothing is evaluated."""
+"""Numbers and schedules from the command line, parsed as syntax trees and built from known classes, without `eval`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RHO = {
     for name, kind in vars(rho).items()
     if isinstance(kind, type) and issubclass(kind, rho.RhoSchedule) and not inspect.isabstract(kind) and not kind.remembers
 }
-"""Those of the laboratory, where nobody keeps what a schedule remembers."""
+"""The schedules of the laboratory: those without state."""
 LR = {"InverseTime": InverseTime}
 
 
@@ -38,7 +38,7 @@ def number_or_schedule(option: str, text: str, classes: dict[str, Any]) -> Any:
 
 
 def numbers(option: str, text: str, count: int, such_as: str) -> tuple[float, ...]:
-    """So many numbers with commas between them.
+    """`count` numbers separated by commas.
 
     Raises:
         ValueError: for anything else.
@@ -82,5 +82,5 @@ def _number(node: ast.expr) -> float | int:
 
 
 def _plain(signatures: str) -> str:
-    """Signatures without the annotations that only a reader of the source needs."""
+    """Signatures as text, without annotations."""
     return signatures.replace("'", "").replace("float | RhoSchedule", "Rho")

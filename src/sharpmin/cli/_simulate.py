@@ -1,4 +1,4 @@
-"""`sharpmin simulate`: one problem, one method, a table of statistics, and the run as a file."""
+"""`sharpmin simulate`: run one method on one problem; prints a table of statistics and can save the run to a file."""
 
 from __future__ import annotations
 
@@ -94,10 +94,10 @@ def simulate(
 
 
 def build(name: str, settings: list[str]) -> Problem:
-    """A problem from its name and `key=value` strings; values are Python literals, words are strings.
+    """A problem from its name and `key=value` strings; a value is a Python literal, or else a string.
 
     Raises:
-        ValueError: for an unknown name, or a setting that is no key=value.
+        ValueError: for an unknown name, or a setting that is not key=value.
         TypeError: for a missing or unknown argument.
     """
     from sharpmin import theory
@@ -120,7 +120,7 @@ def build(name: str, settings: list[str]) -> Problem:
 
 
 def _complete(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments, of which none is missing and none is unknown."""
+    """The arguments, after checks that none is missing or unknown."""
     from sharpmin import theory
 
     takes = list(inspect.signature(theory.problems()[name]).parameters)
@@ -135,7 +135,7 @@ def _complete(name: str, arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def statistics(f: Problem, run: xr.Dataset) -> dict[str, Array]:
-    """Per statistic one number a lane; inf or nan where it diverged."""
+    """One number per lane for every statistic; inf or nan where the run diverged."""
     import numpy as np
 
     x = run.x_final.values
@@ -145,7 +145,7 @@ def statistics(f: Problem, run: xr.Dataset) -> dict[str, Array]:
 
 
 def _starts(f: Problem, texts: list[str]) -> list[Any]:
-    """Points; in several dimensions a single number is every coordinate."""
+    """The starts; in several dimensions a single number is used for every coordinate."""
     from ._schedules import number_or_schedule
 
     starts: list[Any] = []
@@ -162,11 +162,11 @@ def _starts(f: Problem, texts: list[str]) -> list[Any]:
 
 
 def _summary(values: Array) -> dict[str, float | None]:
-    """Mean, its standard error, least and largest; None where a run diverged, and for the error of a single run."""
+    """The mean, its standard error, minimum and maximum; None if a run diverged, and for the error of a single run."""
     import numpy as np
 
     with np.errstate(over="ignore", invalid="ignore"):
-        size = np.abs(values).max() or 1.0  # squares of the numbers themselves may overflow, or vanish
+        size = np.abs(values).max() or 1.0  # scaled, since the squares may overflow or underflow
         shares = values / size
         error = size * shares.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     row = {"mean": size * shares.mean(), "standard_error": error, "least": values.min(), "largest": values.max()}

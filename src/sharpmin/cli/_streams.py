@@ -1,4 +1,4 @@
-"""Standard streams that are closed, or whose disk is full: no reason to fail, and never an exit code of 1."""
+"""Standard streams that are closed, or whose disk is full: they must not cause a failure, nor exit code 1."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 
 def demand_streams() -> None:
-    """Give every closed one a place where nothing arrives, or the next file that is opened would take its number."""
+    """Redirect closed standard streams to the null device, or the next file that is opened would get their number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is not None:
             continue
         nothing = os.open(os.devnull, os.O_RDWR)
-        if nothing == number:  # it has taken the number that was free
+        if nothing == number:  # the lowest free number is that of the closed stream
             os.set_inheritable(number, True)
         else:
             os.dup2(nothing, number)
@@ -22,13 +22,13 @@ def demand_streams() -> None:
 
 
 class Deaf:
-    """stderr, but what cannot be written is dropped: a message is no result."""
+    """stderr that drops what cannot be written, since messages are not results."""
 
     def __init__(self, stream: Any):
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write it if that can be done."""
+        """Write if possible."""
         try:
             self._stream.write(text)
             self._stream.flush()
@@ -37,18 +37,18 @@ class Deaf:
         return len(text)
 
     def flush(self) -> None:
-        """Each write has done so."""
+        """Do nothing: each write has flushed."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
 def silence(stream: Any) -> None:
-    """Nothing arrives from here on: the interpreter flushes once more at its end, and would exit with a code of its own."""
+    """Redirect the stream to the null device, since the interpreter's flush at exit would change the exit code."""
     try:
         number = stream.fileno()
     except (OSError, ValueError):
-        return  # it is none of the system's
+        return  # not backed by a file descriptor
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, number)
     os.close(nothing)

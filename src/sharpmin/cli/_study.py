@@ -1,4 +1,4 @@
-"""`sharpmin study`: SGD, SAM and its cheap forms on real data, all tuned alike: accuracy against cost, and a page."""
+"""`sharpmin study`: SGD, SAM and its cheaper variants on real data, all tuned alike: accuracy against cost, and a page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEGEND = (
 )
 PLACES = {"frontier": "+", "dominated": "-", "clearly dominated": "--"}
 LONG = 60
-"""Seconds from which on the time is said first."""
+"""Sweeps that take longer than this many seconds are announced with their time."""
 SUFFIXES = (".jsonl", ".html", ".csv", ".tex")
 
 
@@ -78,7 +78,7 @@ def study(
 
 
 def _complete(chosen: Setting, file: Path, seeds: int, where: Where) -> Rows:
-    """All trials, then what they chose on the seeds that judge."""
+    """Run all trials, then the chosen settings on the test seeds."""
     from sharpmin.runs import Store
     from sharpmin.study import judged, run, trials
 
@@ -92,14 +92,14 @@ def _complete(chosen: Setting, file: Path, seeds: int, where: Where) -> Rows:
 
 
 def _announce(chosen: Setting, store: Store, tuning: list[Cell], seeds: int, where: Where) -> None:
-    """How long it takes, if that is long."""
+    """Print the expected time if it is long."""
     from sharpmin.study import METHODS, judged
 
     known = store.known(tuning)
     if len(known) == len(tuning):
         final = judged(known, chosen.name, seeds)
         missing = [*({*final} - {*store.known(final)})]
-    else:  # which runs will judge is not known yet, but how long they are
+    else:  # which settings will be tested is not known yet, but their length is
         one_each = {(cell.method, cell.noise): cell for cell in tuning}.values()
         missing = [cell for cell in tuning if cell not in known] + [cell for cell in one_each for _ in range(seeds)]
     passes = sum(cell.steps * (METHODS[cell.method].promised or 1.5) for cell in missing)
@@ -148,7 +148,7 @@ def _show(chosen: Setting, rows: Rows, page_file: Path) -> None:
 
 
 def grid(chosen: Setting, lines: list[Line], where: dict[tuple[str, float], Place]) -> Table:
-    """One row a method, in 80 columns."""
+    """One row per method, in 80 columns."""
     from rich.table import Table
 
     from sharpmin.study._methods import title
@@ -171,7 +171,7 @@ def grid(chosen: Setting, lines: list[Line], where: dict[tuple[str, float], Plac
 
 
 def _files(out: Path, data: str) -> tuple[Path, ...]:
-    """All files, in a folder that can be written, before anything is computed."""
+    """The paths of all files, after a check that they can be written, before anything is computed."""
     files = tuple(out / f"study-{data}{suffix}" for suffix in SUFFIXES)
     try:
         out.mkdir(parents=True, exist_ok=True)

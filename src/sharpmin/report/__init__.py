@@ -1,8 +1,8 @@
 """Reports: `page` is a pure function from verdicts, figures and settings to HTML; `build` computes the figures too.
 
-`datasets.compute` makes the numbers, `figures.draw` the figures, `html.page` the page; `_style` holds every colour.
-`papers` makes LaTeX of the same things. `slice_figure` and `layer_bars` draw what the probes found. `diagnosis_page` is the
-page of a watched run, and `Live` the line that shows one while it goes on.
+`datasets.compute` computes the numbers, `figures.draw` the figures, `html.page` the page; all colours are in `_style`.
+`papers` writes the same content as LaTeX. `slice_figure` and `layer_bars` draw the results of the probes. `diagnosis_page` is
+the page of a watched run, and `Live` a status line for a run in progress.
 """
 
 from . import datasets, figures

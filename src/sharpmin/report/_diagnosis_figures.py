@@ -38,7 +38,7 @@ GRADIENTS = {
     "lag": ("Cosine of one gradient and the next", "where neighbours have −1, the iterates jump to and fro", "blue"),
     "reach": ("Radius reached, over ρ", "where the weights moved by less than ρ, rounding swallowed part of e", "green"),
 }
-"""What is shown of single steps: title, what to see, colour."""
+"""The curves over single steps: title, what to see, colour."""
 
 
 def draw(data: Watched, n: Numbers, floor: Floor | None = None) -> tuple[Plate, ...]:
@@ -120,7 +120,7 @@ def losses(data: Watched) -> go.Figure:
 
 
 def cancelled(data: Watched) -> go.Figure:
-    """kappa of running windows with its intervals, between 0 and 1; what no window resolves may leave the frame."""
+    """kappa of running windows with its intervals, on an axis from about 0 to 1; wide intervals are cut off."""
     inside = [share.value for share in data.shares if share.clear and share.value is not None]
     frame, x = _padded([*inside, -0.5, 1.5]), [share.x for share in data.shares]
     y = [None if share.value is None else _near(share.value, frame) for share in data.shares]
@@ -133,7 +133,7 @@ def cancelled(data: Watched) -> go.Figure:
 
 
 def _stretches(shares: Sequence[Share]) -> list[list[Share]]:
-    """Neighbours that have an interval."""
+    """Runs of consecutive windows that have an interval."""
     out: list[list[Share]] = [[]]
     for share in shares:
         if share.interval is None or not all(map(math.isfinite, share.interval)):
@@ -144,7 +144,7 @@ def _stretches(shares: Sequence[Share]) -> list[list[Share]]:
 
 
 def fall(n: Numbers) -> go.Figure:
-    """The parts of the predicted fall and their sum, against what counts; the bracket may leave the frame."""
+    """The parts of the predicted fall and their sum, against the threshold; a wide bracket is cut off."""
     names, values = ["both", "noise", "force"], [n.fall, n.relief, n.drop]
     least = SHARE * n.loss if n.loss is not None and n.loss > 0 else None
     inner = [0.0, *values, *([] if least is None else [least])]
@@ -176,7 +176,7 @@ def fall(n: Numbers) -> go.Figure:
 
 
 def _error(value: float, interval: tuple[float, float] | None, frame: Sequence[float]) -> dict[str, Any] | None:
-    """The interval around a value, where it has one."""
+    """The interval around a value, if it has one."""
     if interval is None or not all(map(math.isfinite, interval)):
         return None
     below, above = value - _near(interval[0], frame), _near(interval[1], frame) - value
@@ -184,7 +184,7 @@ def _error(value: float, interval: tuple[float, float] | None, frame: Sequence[f
 
 
 def gap(floor: Floor) -> go.Figure:
-    """What would go with rho, and what would stay."""
+    """The gap, divided into the part that rho = 0 would remove and the rest."""
     parts = ((BIAS, "with ρ", floor.bias), (ADDED, "with ρ", floor.of_rho - floor.bias), (STAYS, "noise", floor.of_noise))
     bars = [
         go.Bar(x=[value], y=[at], orientation="h", name=key.name, width=0.5, marker={"color": light(key.role)},
@@ -202,7 +202,7 @@ def gap(floor: Floor) -> go.Figure:
 
 
 def steady(data: Watched, name: str) -> go.Figure:
-    """One number of every step."""
+    """One quantity at every step."""
     curve, role = data.steps[name], GRADIENTS[name][2]
     points = {"mode": "markers", "marker": {"size": 3, "color": light(role), "opacity": 0.6}}
     return _marked(data, [_over(curve, Key(name, role), **points)], {"title": "", "range": _padded(curve.y)})
@@ -275,7 +275,7 @@ def _marked(data: Watched, curves: list[Any], y: dict[str, Any], *, told: bool =
 
 
 def _axis(values: Iterable[float], title: str) -> dict[str, Any]:
-    """Logarithmic where positive values span more than a factor of 20."""
+    """An axis, logarithmic if positive values span more than a factor of 20."""
     known = list(values)
     if known and min(known) > 0 and max(known) > 20 * min(known):
         return log_axis(title)
@@ -283,7 +283,7 @@ def _axis(values: Iterable[float], title: str) -> dict[str, Any]:
 
 
 def _padded(values: Iterable[float]) -> list[float]:
-    """A range with some room around, so that rounding is not blown up to fill it."""
+    """A range around the values, wide enough that rounding errors do not fill it."""
     known = list(values) or [0.0]
     low, high = min(known), max(known)
     room = max(0.08 * (high - low), 0.02 * max(abs(low), abs(high))) or 1.0
@@ -291,6 +291,6 @@ def _padded(values: Iterable[float]) -> list[float]:
 
 
 def _near(value: float, frame: Sequence[float]) -> float:
-    """At most as far outside of the frame as it is wide: browsers cannot draw to 1e200."""
+    """The value, moved to at most one width outside of the frame, since browsers cannot draw to 1e200."""
     low, high = frame
     return min(max(value, 2 * low - high), 2 * high - low)

@@ -1,4 +1,4 @@
-"""The numbers behind the figure on kappa: which share of T1's floor F stays on which function, and the path of a two-cycle."""
+"""The numbers behind the figure on kappa: the share of T1's floor F that three functions reach, and the path to a two-cycle."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ STEPS = 200
 
 @dataclass(frozen=True)
 class Shares:
-    """The gap after many steps on the two-cycle over F, against kappa, at beta = rho = 1 and lr = 0.1/kappa.
+    """The gap on the two-cycle after many steps, divided by F, against kappa, at beta = rho = 1 and lr = 0.1/kappa.
 
-    `supremum` is computed, not run: the limit lr -> 0 of the best function of the family of KAPPA2.
+    `supremum` is from a formula: the limit lr -> 0 of the worst function of the family of KAPPA2.
     """
 
     kappa: Array
@@ -50,7 +50,7 @@ class Path:
 
 @dataclass(frozen=True)
 class Kappa:
-    """Both panels."""
+    """The data of both panels."""
 
     shares: Shares
     path: Path
@@ -62,7 +62,7 @@ def compute() -> Kappa:
 
 
 def shares() -> Shares:
-    """From kappa 5 to 1e5. The slope of each wedge is the worst one of a grid."""
+    """The shares for kappa from 5 to 1e5. The slope of each wedge is the worst of a grid."""
     kappas, make, found = np.geomspace(5, 1e5, 11), problems(), dict[str, list[float]]()
     for k in (float(v) for v in kappas):
         given: dict[str, Any] = {"beta": 1.0, "mu": 1 / k, "rho": 1.0, "lr": 0.1 / k}
@@ -82,7 +82,7 @@ def shares() -> Shares:
 
 
 def path(kappa: float = 30.0, lr: float = 0.09, steps: int = 1500) -> Path:
-    """From (-0.5, 0.4): SAM comes close to the minimizer, turns round, and climbs to the two-cycle."""
+    """A run from (-0.5, 0.4): SAM comes close to the minimizer, then moves away and up to the two-cycle."""
     f = problems()["kappa2"](beta=1.0, mu=1 / kappa, rho=1.0, lr=lr)
     run = simulate(f, method="sam", lr=lr, rho=1.0, steps=steps, x0=[-0.5, 0.4], record=range(steps), means=False)
     x = run.x.values[:, 0]

@@ -1,4 +1,4 @@
-"""The little markdown of a statement's page, as HTML: bold, code, formulas set apart by indentation, Greek, links to papers."""
+"""The markdown of statements, as HTML: bold, code, indented formulas, Greek letters, links to papers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BEFORE_INDEX = re.compile(rf"(?<![A-Za-z_.])({'|'.join(_GREEK)})(?=_(?:[a-z0-9]
 
 
 def pretty(safe: str) -> str:
-    """Text that is escaped already, with Greek letters, powers and indices set as such.
+    """Escaped text with names of Greek letters, powers and indices turned into symbols.
 
     >>> pretty("rho_t^2 &lt;= beta^2 mu^(-1)")
     'ρ<sub>t</sub><sup>2</sup> ≤ β<sup>2</sup> μ<sup>−1</sup>'
@@ -53,7 +53,7 @@ def markup(text: str) -> str:
 
 
 def _blocks(text: str) -> list[str]:
-    """Paragraphs; a fenced or indented block stays one, with its blank lines."""
+    """Paragraphs; a fenced or indented block is one, including its blank lines."""
     blocks: list[list[str]] = [[]]
     fenced = False
     for row in text.strip("\n").splitlines():

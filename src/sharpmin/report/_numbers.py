@@ -1,4 +1,4 @@
-"""The numbers of a diagnosis as rows of a table: what each means, and where it ends."""
+"""The numbers of a diagnosis as rows of a table: the meaning and the limits of each."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sharpmin.diagnostics._run.verdict import SHARE
 
 @dataclass(frozen=True)
 class Entry:
-    """One number.
+    """One row: a number of a diagnosis.
 
     Attributes:
-        name: in a few words.
-        value: None where the window does not determine it.
-        meaning: one line.
-        limit: one line; empty if there is nothing to beware of.
-        bounds: what is around it, of the `kind` "95 %" or "bracket".
+        name: its name, a few words.
+        value: the number; None if the window does not determine it.
+        meaning: its meaning in one line.
+        limit: its limits in one line; may be empty.
+        bounds: the interval around it, of the `kind` "95 %" or "bracket".
         percent: whether it is shown as a share.
     """
 
@@ -59,7 +59,7 @@ def shown(value: float | None, *, percent: bool = False) -> str:
 
 
 def entries(diagnosis: Diagnosis) -> list[Entry]:
-    """All numbers, in the order of a reader's questions."""
+    """All numbers, the most important first."""
     n, floor = diagnosis.numbers, diagnosis.floor
     return [*_force(n), *_fall(n), *(() if floor is None else _floor(floor)), *_steps(n)]
 

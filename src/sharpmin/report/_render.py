@@ -1,4 +1,4 @@
-"""From a template and its values to one HTML file that fetches nothing."""
+"""Render a template to one HTML file that loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ else:
 
 
 def render(template: str, figures: Sequence[Plate], **values: Any) -> str:
-    """The page; plotly is embedded if there are figures."""
+    """The page as HTML; plotly is embedded if there are figures."""
     plotly = markupsafe.Markup(offline.get_plotlyjs()) if figures else ""
     return _environment().get_template(template).render(plotly=plotly, palette=PALETTE, **values)
 
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    """Templates of this package; everything is escaped unless it is marked as HTML."""
+    """The environment of this package's templates; values are escaped unless marked as HTML."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_template), autoescape=True, trim_blocks=True, lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,

@@ -1,7 +1,7 @@
-"""Colours, and what all figures share. Every colour is written once, as a pair for light and for dark.
+"""Colours and the layout that all figures share. Every colour is defined once, as a pair for light and for dark.
 
-Figures carry the light colours; the page replaces them, string by string, where the reader's system is dark. The hues are
-those of Okabe & Ito, which stay apart for colour-blind readers, and every series also has its own dash.
+Figures contain the light colours; the page replaces them, string by string, if the reader's system is dark. The hues are
+those of Okabe & Ito, which colour-blind readers can tell apart, and every series also has its own dash.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ PALETTE = {
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 
 LOOKS = {CONSTANT: ("orange", "solid"), DECAYING: ("blue", "dash"), RAW: ("green", "dot")}
-"""Each radius looks the same in every figure."""
+"""The colour and dash of each radius, the same in every figure."""
 
 
 def light(role: str) -> str:
-    """The light colour of a role; the page knows its dark one."""
+    """The light colour of a role; the page replaces it by the dark one."""
     return PALETTE[role][0]
 
 
@@ -59,11 +59,11 @@ class Plate:
     """A figure of the report: panels that share a legend and one sentence that says what to see.
 
     Attributes:
-        id: its anchor.
+        id: the anchor on the page.
         title: a few words.
         sentence: what to see.
         claims: the claims that it illustrates; it is shown with the first.
-        panels: caption and figure.
+        panels: pairs of caption and figure.
         keys: the legend.
     """
 
@@ -76,7 +76,7 @@ class Plate:
 
 
 def line(x: Any, y: Any, key: Key, *, width: float = 2.25, **more: Any) -> Any:
-    """A curve in the look of `key`."""
+    """A curve with the colour and dash of `key`."""
     return go.Scatter(
         x=x, y=y, name=key.name, mode=more.pop("mode", "lines"),
         line={"color": light(key.role), "dash": key.dash, "width": width}, **more,
@@ -86,7 +86,7 @@ def line(x: Any, y: Any, key: Key, *, width: float = 2.25, **more: Any) -> Any:
 def note(
     text: str, x: float, y: float, *, role: str = "soft", anchor: str = "left", dy: float = 0, dx: float = 0
 ) -> dict[str, Any]:
-    """A text at a point of the figure; on logarithmic axes x and y are exponents."""
+    """A text at a point of a figure; on logarithmic axes x and y are exponents."""
     return {
         "text": text, "x": x, "y": y, "showarrow": False, "xanchor": anchor, "yanchor": "middle",
         "yshift": dy, "xshift": dx, "font": {"color": light(role), "size": 13},
@@ -94,7 +94,7 @@ def note(
 
 
 def figure(traces: list[Any], *, x: dict[str, Any], y: dict[str, Any], notes: list[dict[str, Any]] | None = None) -> go.Figure:
-    """A figure in the report's look: no legend, no title of its own, transparent."""
+    """A figure in the report's style: transparent, without legend or title."""
     axis = {
         "gridcolor": light("grid"), "linecolor": light("line"), "tickcolor": light("line"), "zeroline": False, "showline": True,
         "ticks": "outside", "ticklen": 4, "automargin": True, "exponentformat": "power", "fixedrange": False,

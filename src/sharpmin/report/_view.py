@@ -1,4 +1,4 @@
-"""What the templates show: verdicts with their page, source and instances; the settings as a grid; numbers as text."""
+"""Data for the templates: verdicts with their page, source and instances; the settings as a grid; numbers as text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ RELATIONS = {"<=": "≤", ">=": "≥", "==": "=", "<": "<"}
 
 
 class SettingView(Protocol):
-    """A cell of the settings table: an oracle, a setting and a radius, and what is known there."""
+    """A cell of the settings table: an oracle, a setting and a radius, with the statements and measurements."""
 
     @property
     def oracle(self) -> str:
@@ -47,15 +47,15 @@ class SettingView(Protocol):
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The statements."""
+        """The ids of the statements that apply."""
 
     @property
     def bound(self) -> str:
-        """The bound in short; empty if none is known."""
+        """The bound as short text; empty if none is known."""
 
     @property
     def measured(self) -> float | None:
-        """What a run gave."""
+        """The measured value; None without one."""
 
     @property
     def ratio(self) -> float | None:
@@ -63,20 +63,20 @@ class SettingView(Protocol):
 
     @property
     def all_the_way(self) -> bool | None:
-        """Whether SAM gets to the optimum; None if that is open."""
+        """Whether SAM converges to the optimum or to stationarity; None if that is open."""
 
     @property
     def proved(self) -> bool:
-        """False: known by simulation only."""
+        """Whether `all_the_way` is proved; if not, it is known by simulation only."""
 
     @property
     def note(self) -> str:
-        """A remark; the reason where nothing is known."""
+        """A remark, or the reason why no statement applies."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """A statement's page: its text as HTML, the file it is in, and the functions it is confronted with."""
+    """A statement's page: its text as HTML, its file, and the problems on which it is checked."""
 
     text: str
     source: str
@@ -94,7 +94,7 @@ class Instance:
 
 
 def pages(verdicts: Sequence[Verdict]) -> dict[str, Page]:
-    """By id; a verdict whose id is not a registered statement has none."""
+    """The pages by id; a verdict whose id is not registered has none."""
     known = theorems()
     out = {}
     for v in verdicts:
@@ -116,7 +116,7 @@ def instances(shown: Mapping[str, Page]) -> list[Instance]:
 
 
 def _by_digits(name: str) -> tuple[bool, str]:
-    """Real data last."""
+    """Sort key that puts real data last."""
     return name == "digits", name
 
 
@@ -127,7 +127,7 @@ def _before_sections(doc: str) -> str:
 
 
 def _home(statement: str) -> str:
-    """The module of which `statement` is the docstring."""
+    """The module whose docstring is `statement`."""
     theory = [name for name in sys.modules if name.startswith("sharpmin.theory._theorems.")]
     return next((name for name in theory if sys.modules[name].__doc__ == statement), "")
 
@@ -144,7 +144,7 @@ def _path(module: str) -> str:
 
 @functools.cache
 def _mentions(module: str) -> tuple[str, ...]:
-    """The problems that a module's code names, as strings or by importing what makes them."""
+    """The problems that a module uses: named as strings, or by importing their factories."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[module]))
     except (KeyError, OSError, TypeError):
@@ -155,7 +155,7 @@ def _mentions(module: str) -> tuple[str, ...]:
 
 
 def grid(settings: Sequence[SettingView]) -> list[tuple[str, str, list[tuple[str, list[SettingView]]]]]:
-    """Rows of (oracle, setting, cells), a cell of (radius, what is known); rows and radii with nothing are left out."""
+    """Rows of (oracle, setting, cells), where a cell is (radius, view); empty rows and radii are left out."""
     radii = [r for r in RADII if any(s.radius == r for s in settings)]
     rows = []
     for oracle, oracle_name in ORACLES.items():
@@ -167,7 +167,7 @@ def grid(settings: Sequence[SettingView]) -> list[tuple[str, str, list[tuple[str
 
 
 def number(value: float | None, digits: int = 4) -> str:
-    """A number as HTML, powers of ten as such.
+    """A number as HTML, with powers of ten as superscripts.
 
     >>> number(1.2479e-8), number(0.25), number(None)
     ('1.248&thinsp;×&thinsp;10<sup>−8</sup>', '0.25', '–')
@@ -184,7 +184,7 @@ def number(value: float | None, digits: int = 4) -> str:
 
 
 def versions() -> list[tuple[str, str]]:
-    """Of sharpmin, and of what computes, where it is installed."""
+    """The versions of sharpmin and of the installed libraries that compute."""
     found = [("sharpmin", __version__)]
     for name in ("numpy", "numba"):
         try:

@@ -4,8 +4,8 @@ In one dimension a step of SAM is, on average, a step of gradient descent on
 
     V(x) = integral of  E l'(y; xi')  over x,    y = x + rho sign l'(x; xi),
 
-with xi' = xi (m-SAM; one sample: deterministic SAM) or independent (n-SAM). Where V has its minimum SAM comes to rest, and
-that need not be where f has one.
+with xi' = xi (m-SAM; deterministic SAM if there is one sample) or independent (n-SAM). SAM comes to rest at a minimum of V,
+which need not be a minimum of f.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ else:
 
 @dataclass(frozen=True)
 class Virtual:
-    """f and V on a grid, V shifted to the value of f at the optimum of f; and where SAM comes to rest: a minimum of V."""
+    """f and V on a grid, V shifted to equal f at the optimum of f; and the minimum of V where SAM comes to rest."""
 
     problem: HingeProblem
     label: str
@@ -46,7 +46,7 @@ def direction(f: HingeProblem, x: Array, rho: float, *, independent: bool = Fals
         f: the problem.
         x: the points.
         rho: the radius.
-        independent: descend with another sample than the one climbed with (n-SAM).
+        independent: whether the descent uses a sample independent of the ascent (n-SAM).
     """
     out = np.zeros_like(x)
     for i, weight in enumerate(f.probabilities):
@@ -76,7 +76,7 @@ def virtual() -> tuple[Virtual, ...]:
 
 
 def _virtual(f: object, label: str, rho: float, view: tuple[float, float], *, near: float, points: int = 2401) -> Virtual:
-    """V from a grid that holds the optimum of f, cut to what is shown."""
+    """V, integrated on a grid that contains the optimum of f and cut to the range shown."""
     if not isinstance(f, HingeProblem):
         raise TypeError(f"{label}: a virtual loss needs a 1-D problem, got {f!r}")
     optimum = f.minimizers[0]

@@ -1,6 +1,6 @@
-"""What the figures of a diagnosis are drawn from: the rows of a watched run as curves over its steps.
+"""The data of the figures of a diagnosis: the rows of a watched run as curves over its steps.
 
-Long curves are thinned by means over neighbours, and what was not recorded, or is not finite, is left out.
+Long curves are thinned by means over neighbours; values that are missing or not finite are left out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class BlockCurve:
 
     Attributes:
         x, y: the points.
-        each: of how many steps each point is the mean.
+        each: the number of values of which each point is the mean.
     """
 
     x: tuple[float, ...]
@@ -40,7 +40,7 @@ class BlockCurve:
 
 @dataclass(frozen=True)
 class Share:
-    """kappa of one running window, as known at its last step `x`, with its interval; None where there is none.
+    """kappa of one running window that ends at step `x`, with its interval; None if it is not determined.
 
     >>> Share(10.0, 0.5, (0.2, 0.8)).clear, Share(10.0, 22.0, (-40.0, 84.0)).clear
     (True, False)
@@ -52,7 +52,7 @@ class Share:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval is narrower than the way from 0, no effect, to 1, everything, and back."""
+        """Whether the interval is narrower than 2, twice the distance from 0 (no effect) to 1 (all of the gradient)."""
         return self.value is not None and self.interval is not None and self.interval[1] - self.interval[0] < 2
 
 
@@ -64,9 +64,9 @@ class Watched:
         steps: by name, over single steps: loss, cosine, lag, reach and more; see `diagnostics._run.scalars`.
         blocks: by name, over blocks: loss, curvature, smoothness, bounce.
         shares: kappa of running windows of `width` blocks.
-        width: of them.
+        width: the number of blocks in a running window.
         span: first and last step of the window that the verdict is about.
-        changes: steps where rho or the learning rate changed, with words; none if it happens all the time.
+        changes: steps where rho or the learning rate changed, with a description; empty if they change all the time.
     """
 
     steps: Mapping[str, BlockCurve]
@@ -96,7 +96,7 @@ def watched(diagnosis: Diagnosis, log: Log) -> Watched:
 
 
 def curve(x: Sequence[float], y: Sequence[float]) -> BlockCurve:
-    """The finite points, as means over so many neighbours that at most `MOST_POINTS` are left.
+    """The finite points; if there are more than `MOST_POINTS`, neighbours are averaged.
 
     >>> curve([0, 1, 2], [1.0, float("nan"), 3.0])
     BlockCurve(x=(0, 2), y=(1.0, 3.0), each=1)
@@ -114,7 +114,7 @@ def curve(x: Sequence[float], y: Sequence[float]) -> BlockCurve:
 
 
 def shares(log: Log, blocks: Sequence[Row], ends: Sequence[float], width: int) -> tuple[Share, ...]:
-    """kappa of the `width` blocks up to each of at most `MOST_WINDOWS` blocks, as far as they belong together."""
+    """kappa of the `width` blocks up to each of at most `MOST_WINDOWS` blocks, or fewer after rho or lr has changed."""
     stride = max(1, -(-(len(blocks) - LEAST_BLOCKS + 1) // MOST_WINDOWS))
     out = []
     for last in sorted(range(len(blocks), LEAST_BLOCKS - 1, -stride)):
@@ -130,7 +130,7 @@ def shares(log: Log, blocks: Sequence[Row], ends: Sequence[float], width: int) -
 
 
 def changes(rows: Sequence[Row], at: Sequence[float]) -> tuple[tuple[float, str], ...]:
-    """Where rho or the learning rate is another than in the step before."""
+    """The steps at which rho or the learning rate differs from the step before."""
     found: dict[float, list[str]] = {}
     for sign, name in (("ρ", "rho"), ("lr", "lr")):
         values = [scalar(row, STEP[name]) for row in rows]

@@ -1,6 +1,6 @@
-"""The numbers behind the figures: one frozen record a figure, computed by `theory.simulate` with fixed seeds.
+"""The numbers behind the figures: one frozen record per figure, computed by `theory.simulate` with fixed seeds.
 
-`compute(quick)` makes all of them, in a few seconds. Nothing here knows how a figure looks.
+`compute(quick)` makes all of them in a few seconds. The drawing is in `figures`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ else:
     np = optional("numpy", extra="lab")
 
 CONSTANT, DECAYING, RAW = "constant ρ", "decaying ρ", "unnormalized"
-"""The three radii that every figure compares, under the names that it shows."""
+"""The three radii that the figures compare, by their names in the figures."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Trajectories:
-    """Paths in the plane from one start: per name the points x_t of shape (steps + 1, 2), and f there."""
+    """Paths in the plane from one start: for each name the points x_t of shape (steps + 1, 2), and f at them."""
 
     paths: dict[str, Array]
     values: dict[str, Array]
@@ -50,7 +50,7 @@ class Trajectories:
 
 @dataclass(frozen=True)
 class Simulation:
-    """Error against steps on one problem; `error` says of what."""
+    """Error against steps on one problem; `error` names the quantity."""
 
     problem: str
     label: str
@@ -82,7 +82,7 @@ class TwoCycle:
 
 @dataclass(frozen=True)
 class RhoFloor:
-    """What is left in the end, for each rho."""
+    """The error left after many steps, for each rho."""
 
     name: str
     error: str
@@ -91,7 +91,7 @@ class RhoFloor:
 
     @property
     def slope(self) -> float:
-        """The least squares slope in logarithms."""
+        """The least squares slope of log error against log rho."""
         return float(np.polyfit(np.log(self.rho), np.log(self.floor), 1)[0])
 
 
@@ -133,7 +133,7 @@ def times(steps: int, count: int = 40) -> list[int]:
 
 
 def trajectories(lr: float = 0.02, rho: float = 0.5, steps: int = 400) -> Trajectories:
-    """f = (xy - 1)^2 from (2.6, 0.9)."""
+    """Paths on f = (xy - 1)^2 from (2.6, 0.9)."""
     f, start, paths, values = problems()["product"](), [2.6, 0.9], {}, {}
     radii: dict[str, tuple[str, Any]] = {
         CONSTANT: ("sam", rho),
@@ -180,7 +180,7 @@ def _simulation(
 
 
 def rates(quick: bool, rho: float = 0.5) -> tuple[Rate, ...]:
-    """T1 at the step size prescribed for each T, and T1d on the way, on the quadratic of curvature beta = 1 from x0 = 1."""
+    """T1 at the step size prescribed for each T, and T1d at all t, on the quadratic of curvature beta = 1 from x0 = 1."""
     horizons = times(3000 if quick else 30_000, 14)[3:]
     quadratic, known, out = problems()["quadratic"](curvatures=[1.0]), theorems(), []
     for kappa in (2.0, 10.0):
@@ -204,7 +204,7 @@ def rates(quick: bool, rho: float = 0.5) -> tuple[Rate, ...]:
 
 
 def two_cycle(lam: float = 2.0, rho: float = 0.7, lr: float = 0.15, steps: int = 100) -> TwoCycle:
-    """Two starts on lam x^2/2, which end in opposite phases."""
+    """Runs from two starts on lam x^2/2, which end in opposite phases."""
     run = simulate(
         problems()["quadratic"](curvatures=[lam]), method="sam", lr=lr, rho=rho, steps=steps,
         x0=[1.0, -0.8], record=range(steps + 1), means=False,
@@ -213,9 +213,9 @@ def two_cycle(lam: float = 2.0, rho: float = 0.7, lr: float = 0.15, steps: int =
 
 
 def floors(quick: bool) -> tuple[RhoFloor, ...]:
-    """What is left after many steps: on one quadratic and one E3 for all rho; on the TRAP and the E1 of each rho.
+    """The error left after many steps: on one quadratic and one E3 for all rho; on the TRAP and the E1 of each rho.
 
-    On E3 m-SAM is compared with SGD (rho = 0), whose mean is exact, on the same draws: what differs is the work of rho.
+    On E3 m-SAM is compared with SGD (rho = 0), whose mean is exact, on the same draws, so that the difference is due to rho.
     """
     rho, make = np.geomspace(0.01, 1.0, 7), problems()
     quadratic = make["quadratic"](curvatures=[2.0])

@@ -1,4 +1,4 @@
-"""The page of a diagnosis: the verdict in two sentences, numbers with their limits, figures, and what is not claimed."""
+"""The page of a diagnosis: the verdict in two sentences, numbers with their limits, figures, and what they do not show."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._render import render
 from ._watched import watched
 
 LOOKS = {0: "holds", 10: "refuted", 20: "open"}
-"""Exit code: the class of its colour."""
+"""CSS class of the colour, by exit code."""
 
 NOT_CLAIMED = (
     "That rho = 0, or any smaller rho, generalises better: every number here is about the training loss. Under label noise "
@@ -34,8 +34,8 @@ def diagnosis_page(diagnosis: Diagnosis, log: Log, name: str = "") -> str:
 
     Args:
         diagnosis: from `sharpmin.diagnose`.
-        log: the rows that it was made from, such as `probe.log`; a probe keeps the newest only, a file all.
-        name: of the run, such as the file of its rows.
+        log: the rows that it was made from, such as `probe.log`; a probe keeps only the newest rows, a file keeps all.
+        name: the name of the run, such as the file of its rows.
 
     Raises:
         MissingExtraError: if jinja2 or plotly is not installed.

@@ -1,4 +1,4 @@
-"""The figures, as pure functions from a dataset to a plotly Figure; `draw` makes all of them, with their sentences."""
+"""The figures, as pure functions from a dataset to a plotly Figure; `draw` makes all of them, each with one sentence."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def plane(data: Trajectories) -> go.Figure:
 
 
 def losses(data: Trajectories) -> go.Figure:
-    """f at x_t against t; a start and values below 1e-17 are cut."""
+    """f at x_t against t; high values at the start and values below 1e-17 are cut off."""
     curves = [
         line(np.arange(len(v)), np.maximum(v, 1e-17), RADII[name], hovertemplate="t %{x}: %{y:.2e}", width=1.6)
         for name, v in data.values.items()
@@ -153,7 +153,7 @@ def _start(x: float) -> str:
 
 
 def two_cycle(data: TwoCycle, last: int | None = None) -> go.Figure:
-    """The iterates x_t; with `last`, only that many, between the lines +-r."""
+    """The iterates x_t between the lines +-r; only the last ones if `last` is given."""
     steps = len(data.iterates) - 1
     t, r = np.arange(steps + 1), data.radius
     shown = slice(None) if last is None else slice(steps + 1 - last, None)
@@ -188,7 +188,7 @@ def rate(data: Rate) -> go.Figure:
 
 
 def virtual(data: Virtual) -> go.Figure:
-    """f and the virtual loss, the minimum of f and the place where SAM rests."""
+    """f and the virtual loss, with the minimum of f and the point where SAM rests."""
     curves = [
         line(data.x, data.value, F, hovertemplate="f(%{x:.2f}) = %{y:.3f}"),
         line(data.x, data.loss, V, width=2.75, hovertemplate="V(%{x:.2f}) = %{y:.3f}"),
@@ -203,7 +203,7 @@ def virtual(data: Virtual) -> go.Figure:
 
 
 def simulation(data: Simulation) -> go.Figure:
-    """Error against steps, both logarithmic; what is below 1e-16 is cut off."""
+    """Error against steps, both logarithmic; values below 1e-16 are cut off."""
     curves = [
         line(c.t, np.where(c.y > 1e-16, c.y, np.nan), RADII[c.name], hovertemplate="t %{x}: %{y:.2e}") for c in data.curves
     ]
@@ -226,7 +226,7 @@ def _by_error(data: tuple[RhoFloor, ...]) -> list[tuple[str, list[RhoFloor]]]:
 
 
 def floors(data: list[RhoFloor]) -> go.Figure:
-    """Floors against rho, each with its name and its slope on it."""
+    """Floors against rho, each labelled with its name and slope."""
     curves, notes = [], []
     for item, (role, symbol) in zip(data, (("blue", "circle"), ("orange", "square")), strict=False):
         curves.append(line(

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 OPENING = "trajectories"
-"""The figure that is shown before the claims."""
+"""The id of the figure that is shown before the claims."""
 
 
 def build(
     verdicts: Sequence[Verdict], *, quick: bool = False, note: str = "", settings: Sequence[_view.SettingView] | None = None
 ) -> str:
-    """The whole report: computes figures and settings (a few seconds), draws and renders them.
+    """The whole report as HTML: computes figures and settings (a few seconds) and renders them.
 
     Args:
         verdicts: in the order of the tables.
-        quick: figures from fewer steps and seeds.
+        quick: fewer steps and seeds for the figures.
         note: a line on top, such as that the run was interrupted.
         settings: the cells of the settings table, see `page`; by default those of `theory.settings`, with simulations.
     """
@@ -45,9 +45,9 @@ def parts(
     """Figures and settings of a report, as `build` computes them.
 
     Args:
-        verdicts: of the statements; the settings table compares them with what it measures.
+        verdicts: the verdicts on the statements, which the settings table shows.
         quick: fewer functions, seeds and steps.
-        settings: the cells of the table, if they are known already.
+        settings: the cells of the table, if they are already computed.
     """
     if settings is None:
         settings = settings_table(verdicts, measure_settings(quick=quick))
@@ -65,12 +65,12 @@ def page(
     """The report as one HTML file that works offline, in light and dark, on wide and narrow screens.
 
     Args:
-        verdicts: in the order of the tables; they are grouped by the claims that they execute.
-        claims: P1 ... P7 and what they say.
+        verdicts: in the order of the tables; they are grouped by their claims.
+        claims: the text of each claim P1 ... P7.
         note: a line on top, such as that the run was interrupted.
-        figures: from `figures.draw`; without them the page is small and costs nothing.
-        settings: cells with the attributes of `_view.SettingView`; one row an oracle and setting, one column a radius.
-        own: problems of one's own, each from `theory.examine`; they get a section of their own.
+        figures: from `figures.draw`; without them the page is small and quick to make.
+        settings: cells with the attributes of `_view.SettingView`; one row per oracle and setting, one column per radius.
+        own: the user's problems, each a result of `theory.examine`, shown in a section of their own.
     """
     shown, plates = _view.pages(verdicts), list(figures or ())
     home = {v.id: next((c for c in claims if c in v.claim), "") for v in verdicts}
@@ -99,5 +99,5 @@ def _by_claim(claims: Iterable[str], items: Sequence[T], belongs: Callable[[T, s
 
 
 def _home(plate: Plate) -> str:
-    """The claim under which a figure is shown: its first; none for the one that is shown before them."""
+    """The claim under which a figure is shown: its first; empty for the figure that is shown before the claims."""
     return "" if plate.id == OPENING else next(iter(plate.claims), "")

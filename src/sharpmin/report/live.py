@@ -1,4 +1,4 @@
-"""`Live`: one line in the terminal that says, while a run goes on, what its own two gradients say about rho."""
+"""`Live`: a line in the terminal that shows, during a run, what the two gradients of its steps say about rho."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ else:
         optional(f"rich.{name}", extra="cli") for name in ("console", "control", "segment", "text")
     )
 
-SECONDS = 0.25  # between two updates
+SECONDS = 0.25  # seconds between two updates
 STYLES = {0: "green", 10: "bold red", 20: "yellow"}  # by exit code
 
 
 class Live:
-    """Shows the newest step in one line that is written over: `sm.watch(opt, to=["run.jsonl", Live()])`.
+    """Shows the newest step in one line, updated in place: `sm.watch(opt, to=["run.jsonl", Live()])`.
 
     Step, loss, rho and learning rate at most four times a second; from five blocks on also the share of the gradient that SAM
-    cancels, and the verdict so far. Where the console is no terminal, nothing is written. It takes no stream over and hides no
-    cursor, so a progress bar on another stream goes on undisturbed.
+    cancels, and the verdict so far. If the console is not a terminal, nothing is written. `Live` redirects no stream and hides
+    no cursor, so a progress bar on another stream is not disturbed.
 
     Args:
         console: a `rich.console.Console`; by default one on stderr.
-        clock: tells the time in seconds.
+        clock: returns the time in seconds.
 
     Raises:
         MissingExtraError: if rich is not installed.
@@ -47,12 +47,12 @@ class Live:
         self._clock, self._due = clock, -math.inf
         self._log = Log(room=64)
         self._found: Diagnosis | None = None
-        self._judged = True  # whether the blocks so far are in the verdict
+        self._judged = True  # whether the verdict includes all blocks so far
         self._begun: list[bool] = []  # not empty while the cursor stands behind the line
         self._end = weakref.finalize(self, _newline, self._console, self._begun)
 
     def __call__(self, row: dict[str, Any]) -> None:
-        """Take a row of a watched run."""
+        """Show a row of a watched run."""
         if self._silent:
             return
         self._log.add(row)
@@ -61,7 +61,7 @@ class Live:
             self._draw()
 
     def close(self) -> None:
-        """Show the last step and end the line; a run that ends without it ends the line too."""
+        """Show the last step and end the line; without this call the line is ended at exit."""
         if not self._silent and self._log.steps and self._end.alive:
             self._draw()
         self._end()

@@ -1,4 +1,4 @@
-"""Figures of what the probes found: the loss along directions, and the shares of the layers."""
+"""Figures of the results of probes: the loss along directions, and the shares of the layers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ OF_E, OF_D = Key("of e", "blue"), Key("of D", "orange")
 
 
 def slice_figure(found: LossSlice) -> go.Figure:
-    """The losses that `loss_slice` has `found`: a curve along one direction, contours along two; w is the dot.
+    """The losses `found` by `loss_slice`: a curve along one direction, contours along two; the dot marks w.
 
-    Show it by `.show()`, or keep it by `.write_html("slice.html")`.
+    `.show()` displays the figure, `.write_html("slice.html")` saves it.
 
     >>> slice_figure(LossSlice(("ascent",), (-0.1, 0.0, 0.1), (0.2, 0.3, 0.5))).data[0].y
     (0.2, 0.3, 0.5)
@@ -43,7 +43,7 @@ def slice_figure(found: LossSlice) -> go.Figure:
 
 
 def layer_bars(found: LayerShares) -> go.Figure:
-    """The shares of every parameter in e and in D, the first parameter on top; `found` is what `layer_shares` gave.
+    """The shares of every parameter in e and in D, `found` by `layer_shares`, with the first parameter on top.
 
     >>> layer_bars(LayerShares(("weight", "bias"), (64, 1), (0.9, 0.1), (0.8, 0.2))).data[0].x
     (0.9, 0.1)

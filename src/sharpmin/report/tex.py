@@ -1,4 +1,4 @@
-"""The report for a paper: tables with booktabs, figures with pgfplots, BibTeX, and a document that shows all of it."""
+"""The report for a paper: tables with booktabs, figures with pgfplots, BibTeX, and a document that includes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ RELATIONS = {"<=": r"$\le$", ">=": r"$\ge$", "==": "$=$", "<": "$<$"}
 DASHES = {"dash": "dashed", "dot": "dotted", "dashdot": "dash dot"}
 MARKS = {"square": "square*", "diamond": "diamond*"}
 POINTS = 300
-"""A curve of a figure has at most about as many."""
+"""The approximate largest number of points of a curve."""
 
 
 def papers(verdicts: Sequence[Verdict], figures: Sequence[Plate], settings: Sequence[SettingView]) -> dict[str, str]:
@@ -42,7 +42,7 @@ def papers(verdicts: Sequence[Verdict], figures: Sequence[Plate], settings: Sequ
 
 
 def statements_tex(verdicts: Iterable[Verdict]) -> str:
-    """A row a statement: what was measured against the bound, at the confrontation that left the least room."""
+    """One row per statement: measured value and bound, from the comparison with the least room."""
     rows = [
         [
             ", ".join(v.claim), escaped(v.id), formula(v.title), v.kind, number(v.measured), RELATIONS[v.relation],
@@ -55,7 +55,7 @@ def statements_tex(verdicts: Iterable[Verdict]) -> str:
 
 
 def settings_tex(settings: Sequence[SettingView]) -> str:
-    """Does SAM go all the way? A row an oracle and setting, a column a radius; below it the bound of each statement."""
+    """Where SAM converges: one row per oracle and setting, one column per radius; below it the bound of each statement."""
     rows: list[list[str] | str] = []
     radii: list[str] = []
     last = ""
@@ -78,7 +78,7 @@ def _answer(cell: SettingView) -> str:
 
 
 def formula(text: str) -> str:
-    r"""A short text with formulas in words, such as `beta^2 rho_t`, as LaTeX.
+    r"""A short text with formulas in plain text, such as `beta^2 rho_t`, as LaTeX.
 
     >>> print(formula("a floor of beta^2 rho^2/(2 mu) & more"))
     a floor of $\beta^{2}$ $\rho^{2}$/(2 $\mu$) \& more
@@ -87,7 +87,7 @@ def formula(text: str) -> str:
 
 
 def _of_html(safe: str) -> str:
-    """Text with `<sub>` and `<sup>`, as axes have it too."""
+    """Text with `<sub>` and `<sup>`, as in axis titles, as LaTeX."""
     out: list[str] = []
     at = 0
     for found in re.finditer(r"<(sub|sup)>(.*?)</\1>", safe):
@@ -98,7 +98,7 @@ def _of_html(safe: str) -> str:
 
 
 def number(value: float, digits: int = 4) -> str:
-    r"""A number, powers of ten as such.
+    r"""A number as LaTeX.
 
     >>> print(number(1.2479e-8), number(-0.25), number(math.inf))
     $1.248 \times 10^{-8}$ $-0.25$ $\infty$
@@ -143,7 +143,7 @@ def _plot(trace: Any, logarithmic: dict[str, bool]) -> str:
     mark = MARKS.get(trace.marker.symbol, "*")
     look = ["only marks", f"mark={mark}", "mark size=1.5pt"] if marks else ["mark=none", "thick"]
     look += [DASHES[trace.line.dash]] if not marks and trace.line.dash in DASHES else []
-    step = -(-len(trace.x) // POINTS) | 1  # odd, so that a curve that jumps to and fro still does
+    step = -(-len(trace.x) // POINTS) | 1  # odd, so that both points of a two-cycle are kept
     points = [
         f"({x:.6g},{y:.6g})"
         for x, y in zip(trace.x[::step], trace.y[::step], strict=True)
@@ -173,7 +173,7 @@ def _rule(dash: str) -> str:
 
 
 def _main(names: Iterable[str]) -> str:
-    """A document that shows all files; the table of statements is as wide as the page."""
+    """A document that includes all files; the table of statements is as wide as the page."""
     shown = {"statements.tex": r"\noindent\resizebox{\textwidth}{!}{\input{statements.tex}}"}
     shown["settings.tex"] = "\\begin{center}\\footnotesize\n\\input{settings.tex}\n\\end{center}"
     inputs = "\n".join(shown.get(name, f"\\input{{{name}}}") for name in names)

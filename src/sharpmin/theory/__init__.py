@@ -1,8 +1,8 @@
-"""The laboratory: problems, the simulator, and every statement as code that could be refuted.
+"""The laboratory: test problems, a simulator of SAM, and every statement as code that a run could refute.
 
-`theorems()` and `problems()` list what there is; `simulate` runs SAM on many lanes at once; `verify` confronts a
-statement with runs. `plan` turns the statements around: what they promise for constants of your own. Bounds, step sizes and
-plans need only the standard library; the rest needs `pip install 'sharpmin[lab]'`.
+`theorems()` and `problems()` list the statements and the problems; `simulate` runs SAM on many lanes at once; `verify`
+compares a statement with runs; `plan` computes the bounds that hold for constants of your own. Bounds, step sizes and plans
+need only the standard library; the rest needs `pip install 'sharpmin[lab]'`.
 """
 
 from . import _theorems as _theorems  # registers the statements

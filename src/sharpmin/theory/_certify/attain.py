@@ -1,4 +1,4 @@
-"""Runs that attain: a Gram matrix factored into a function that `simulate` runs, and the quadratics."""
+"""Runs that attain the worst case: functions built from a Gram matrix for `simulate` to run, and quadratics."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ else:
     np = optional("numpy", extra="lab")
 
 SHARES = (1e-9, 1e-6, 1e-3, 0.01, 0.1, 0.3, 1.0)
-"""Starts on a quadratic, as shares of the farthest one: from a start near 0 normalized SAM is thrown out as far as from any."""
+"""Starts on a quadratic, as shares of the farthest one: normalized SAM can end as far away from a start near 0 as from any."""
 
 
 class Attained:
-    """The worst run so far, in the user's units; `conditions` and norms are in units of `length` and `height`.
+    """The worst run found so far, in the user's units; `conditions` and norms are in units of `length` and `height`.
 
     Attributes:
-        problem: the function.
-        x0: the start, of f(x0) - f* <= delta.
-        gap: f(x_N) - f*, as `simulate` gives it.
+        problem: the function that the run minimizes.
+        x0: the start, with f(x0) - f* <= delta.
+        gap: f(x_N) - f*, as `simulate` returns it.
     """
 
     def __init__(self, method: str, setting: Specification, conditions: Conditions, length: Fraction):
@@ -47,7 +47,7 @@ class Attained:
                 self._run(DiagonalQuadratic((curvature, curvature)), np.array([share * highest, 0.0]))
 
     def __call__(self, norms: Norms) -> float:
-        """Run the worst function at these norms that really is of the class; the largest gap so far, in units of delta."""
+        """Run the worst function of the class with these gradient norms; the largest gap so far, in units of delta."""
         for solver in self.solvers:
             solution = solver.solve(at(norms))
             if solution is not None and solution.bound > 0:
@@ -66,7 +66,7 @@ class Attained:
             self.problem, self.x0, self.gap = f, x0, gap
 
     def _function(self, solution: Solution, norms: Norms) -> Interpolant:
-        """The Gram matrix factored into vectors of its numerical rank; the unit vectors are then made of length 1 again."""
+        """The Gram matrix factored into vectors of its numerical rank; the unit vectors are then rescaled to length 1."""
         eigenvalues, eigenvectors = np.linalg.eigh(solution.gram)
         rank = max(2, int((eigenvalues > 1e-9 * eigenvalues[-1]).sum()))
         basis = eigenvectors[:, -rank:] * np.sqrt(np.maximum(eigenvalues[-rank:], 0))

@@ -1,4 +1,4 @@
-"""Polynomials in the gradient norms on a box, in Bernstein form: what holds for every coefficient holds on the whole box."""
+"""Polynomials in the gradient norms on a box, in Bernstein form: an inequality between coefficients holds on the whole box."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Weights = list[dict[tuple[int, Powers], Fraction]]
 
 
 def weights(cell: Cell) -> Weights:
-    """How multipliers at the corners of a cell and powers of u make up the coefficients of their products.
+    """Weights that turn multipliers at the corners of a cell and powers of u into Bernstein coefficients of their products.
 
     A multiplier is affine in each norm between its values at the 2^N corners; a condition is quadratic in each norm. Their
     product is cubic in each, with 4^N Bernstein coefficients. Entry `a` of the result maps (corner, powers) to the weight with
@@ -36,7 +36,7 @@ def weights(cell: Cell) -> Weights:
 
 
 def at(norms: tuple[Fraction, ...]) -> Weights:
-    """The weights at one point: a cell without width."""
+    """The weights at one point, which is a cell of width 0."""
     entry = {}
     for powers in product(range(3), repeat=len(norms)):
         weight = Fraction(1)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .solver import Array
 
 LIMITS = {"gd": 6, "usam": 6, "sam": 3}
-"""The most steps of each method: cells have 4^N coefficients, interpolants 2^(2N+2) faces."""
+"""The largest N for each method: a cell has 4^N coefficients, an interpolant 2^(2N+2) faces."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +37,12 @@ class Certificate:
         beta: the smoothness.
         delta: f(x0) - f* is at most this.
         attained: f(x_N) - f* of a run: `simulate(problem, method=, lr=, rho=, steps=, x0=x0)` in double precision.
-        bound: the proved bound as a rational number; None if the budget ended before anything was proved.
+        bound: the proved bound as a rational number; None if the budget ended before any bound was proved.
         reached: whether the gap is within the tolerance.
         cells: how many cells of gradient norms were solved.
-        seconds: what it took.
-        problem: a function of the class that attains it.
-        x0: its start.
+        seconds: the wall-clock time of the search.
+        problem: the function of the class on which a run attains `attained`.
+        x0: the start of that run.
     """
 
     method: str
@@ -65,7 +65,7 @@ class Certificate:
 
     @property
     def certified(self) -> float:
-        """`bound`, rounded up; inf where nothing was proved."""
+        """`bound` as a float, rounded up; inf if no bound was proved."""
         if self.bound is None:
             return math.inf
         nearest = float(self.bound)
@@ -73,11 +73,11 @@ class Certificate:
 
     @property
     def exact(self) -> bool:
-        """Whether `certified` was proved in rational arithmetic. No other bound is ever given, so only inf is not."""
+        """Whether `certified` was proved in rational arithmetic; False only where it is inf."""
         return self.bound is not None
 
     def verify(self) -> Fraction:
-        """Check the whole proof anew, in rational arithmetic and without a solver; the bound that it gives.
+        """Check the whole proof anew, in rational arithmetic and without a solver; returns the bound that it proves.
 
         Raises:
             ValueError: if a matrix is not positive definite, or the cells leave out some gradient norms.
@@ -114,7 +114,7 @@ def certify(
     gd  x+ = x - lr grad f(x)        usam, sam  x+ = x - lr grad f(y),   y = x + rho g (usam), x + rho g / ||g|| (sam)
     ```
     The upper end is proved: multipliers from a semidefinite solver are rounded to rationals and checked exactly, for every cell
-    of gradient norms, so no accuracy of a solver enters. The lower end is a run of `simulate` on a function whose
+    of gradient norms, so the accuracy of the solver does not matter. The lower end is a run of `simulate` on a function whose
     interpolation conditions were checked exactly; the run itself has the rounding of double precision. A float stands for the
     decimal number that Python prints for it: 0.1 is 1/10.
 
@@ -125,22 +125,22 @@ def certify(
         kappa: beta/mu, above 1.
         rho: the radius, for sam and usam.
         beta: smoothness.
-        delta: how high the start may be.
-        tolerance: end when the two ends differ by at most this, in units of delta.
-        seconds: end after about so long; the result then has `reached` False and a wider, but true, bracket.
-        cells: the same for the number of cells, which repeats exactly.
-        progress: called with the cells solved, and both ends so far.
+        delta: the largest f(x0) - f* allowed.
+        tolerance: stop when the two ends differ by at most this, in units of delta.
+        seconds: stop after about this time; the result then has `reached` False and a wider bracket that is still valid.
+        cells: stop after this many cells; unlike `seconds`, this makes the result reproducible.
+        progress: called with the number of cells solved and both ends so far.
 
     Returns:
         A `Certificate`.
 
     Raises:
         MissingExtraError: without the extra `pep`.
-        TypeError: where a number is needed and something else came.
-        ValueError: for a number outside its domain.
+        TypeError: for an argument that is not a number.
+        ValueError: for a number outside its domain, or an unknown method.
 
     Source: the conditions are those of Taylor, Hendrickx & Glineur (Math. Programming, 2017, arXiv:1502.05666); cells, affine
-    multipliers and the exact check are made here.
+    multipliers and the exact check are this project's.
 
     >>> from sharpmin import theory
     >>> c = theory.certify("gd", steps=1, lr=0.5, kappa=10)

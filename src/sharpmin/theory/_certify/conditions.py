@@ -1,4 +1,4 @@
-"""The worst case of N steps as a linear problem: what every run on a function of the class satisfies, in exact rationals.
+"""The worst case of N steps as a linear problem: the conditions that every run on a function of the class satisfies, exactly.
 
 A run is described by the Gram matrix M of a few vectors and by the values F of f at x*, the iterates and the perturbed
 points. With x* = 0 and f* = 0, points and gradients are combinations of these vectors. A function of the class through them
@@ -24,7 +24,7 @@ Gram = dict[tuple[int, int, Powers], Fraction]  # entry i <= j of a symmetric ma
 
 @dataclass(frozen=True)
 class Specification:
-    """A method with its numbers, exact: mu < beta, and the start has f(x0) - f* <= delta."""
+    """A method with its constants as exact rationals: mu < beta, and the start has f(x0) - f* <= delta."""
 
     method: str
     steps: int
@@ -36,7 +36,7 @@ class Specification:
 
     @property
     def norms(self) -> int:
-        """How many gradient norms the conditions depend on."""
+        """The number of gradient norms on which the conditions depend."""
         return self.steps if self.method == "sam" else 0
 
 
@@ -51,16 +51,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Conditions:
-    """All that a run satisfies. F is listed without f* = 0: x_0 ... x_N, then y_0 ... y_(N-1).
+    """All conditions that a run satisfies. F lists the values of f at x_0 ... x_N, then at y_0 ... y_(N-1); f* = 0 is left out.
 
     Attributes:
-        setting: of what.
-        size: of the Gram matrix.
-        rows: the inequalities, the first of which is the start.
+        setting: the method and its constants.
+        size: the size of the Gram matrix.
+        rows: the inequalities; the first is f(x0) - f* <= delta.
         units: the basis vectors of length 1.
-        pairs: which row compares which two points; -1 is x*.
-        points: the combinations that x*, x_0 ... x_N, y_0 ... y_(N-1) are.
-        gradients: those that their gradients are.
+        pairs: the two points that each row compares; -1 is x*.
+        points: x*, x_0 ... x_N, y_0 ... y_(N-1) as combinations of the basis vectors.
+        gradients: the gradients at these points, likewise.
     """
 
     setting: Specification
@@ -100,7 +100,7 @@ def combine(*terms: tuple[Fraction, Gram]) -> Gram:
 
 
 def power_of_two(square: Fraction) -> Fraction:
-    """A number about the root: units in which the Gram matrix is of order 1.
+    """A power of two near the square root of `square`: a unit of length that makes the Gram matrix of order 1.
 
     >>> float(power_of_two(Fraction(200)))
     8.0
@@ -109,7 +109,7 @@ def power_of_two(square: Fraction) -> Fraction:
 
 
 def conditions(setting: Specification) -> Conditions:
-    """Write down the run and what it satisfies."""
+    """The run in terms of the basis vectors, and all conditions that it satisfies."""
     s, steps, powers = setting, setting.steps, setting.norms
     none = (0,) * powers
     basis: list[int] = []
@@ -153,7 +153,7 @@ def conditions(setting: Specification) -> Conditions:
 
 
 def _difference(s: Specification, points: list[Vector], gradients: list[Vector], i: int, j: int) -> Gram:
-    """What f_i - f_j is at least."""
+    """The lower bound on f_i - f_j that interpolation requires."""
     dx, dg = plus(points[i], points[j], Fraction(-1)), plus(gradients[i], gradients[j], Fraction(-1))
     ratio = s.mu / s.beta
     factor = 1 / (2 * (1 - ratio))

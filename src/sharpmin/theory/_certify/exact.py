@@ -1,4 +1,4 @@
-"""Rational arithmetic makes a bound a proof: rounded and balanced multipliers, whose matrices are checked for definiteness."""
+"""Exact proofs of bounds: multipliers are rounded and balanced, and their matrices checked to be definite, in rationals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BITS = 44
 
 
 class Checker:
-    """Turns multipliers into a proved bound, or says that they prove nothing."""
+    """Turns multipliers into a proved bound, or reports that they prove none."""
 
     def __init__(self, conditions: Conditions):
         self.conditions = conditions
@@ -30,7 +30,7 @@ class Checker:
         ]
 
     def rounded(self, solution: Solution) -> tuple[list[list[int]], list[list[int]]]:
-        """Multipliers of the corners and of the unit vectors in units of 2^-BITS, the former mended to be >= 0 and balanced."""
+        """Multipliers in units of 2^-BITS; those of the corners are adjusted to be >= 0 and balanced."""
         corners = []
         for corner in solution.multipliers.tolist():
             whole = [max(0, round(value * 2**BITS)) for value in corner]
@@ -40,7 +40,7 @@ class Checker:
         return corners, [[round(value * 2**BITS) for value in row] for row in solution.units.tolist()]
 
     def proved(self, weights: Weights, corners: Sequence[Sequence[int]], units: Sequence[Sequence[int]]) -> Fraction | None:
-        """The same for multipliers in units of 2^-BITS.
+        """The bound that multipliers in units of 2^-BITS prove, or None.
 
         Raises:
             ValueError: for multipliers that are negative, or under which values of f other than f(x_N) remain.
@@ -72,7 +72,7 @@ class Checker:
         return max(proved) / (1 << BITS)
 
     def _unbalanced(self, corner: Sequence[int]) -> dict[int, int]:
-        """What the multipliers leave of each value of f; only f(x_N) may remain, once."""
+        """For each value of f, how far its coefficient under these multipliers is off; all 0 if they are balanced."""
         left = {self.conditions.setting.steps: 2**BITS}
         for row, value in zip(self.conditions.rows, corner, strict=True):
             for k, sign in row.values.items():
@@ -80,7 +80,7 @@ class Checker:
         return left
 
     def _sums(self, corner: Sequence[int]) -> dict[Powers, list[tuple[int, int, int]]]:
-        """By powers of u: the entries (i, j, amount), i <= j, of the sum of multiplier times matrix."""
+        """The sum of multiplier times matrix, by powers of u, as entries (i, j, amount) with i <= j."""
         total: dict[Powers, dict[tuple[int, int], int]] = {}
         for r, p, i, j, value in self.entries:
             if corner[r]:

@@ -28,13 +28,13 @@ class Interpolant(Problem):
     f(x) = mu/2 ||x||^2 + min over l >= 0, sum l = 1 of  (beta - mu)/2 ||x - sum l_i v_i||^2 + sum l_i c_i,
     v_i = x_i - h_i / (beta - mu),    c_i = f_i - mu/2 ||x_i||^2 - ||h_i||^2 / (2 (beta - mu)),    h_i = g_i - mu x_i
     ```
-    It takes the values and gradients given wherever some function of the class does (`violation` is then at most 0). The first
-    point is x* = 0 with f* = 0. The minimum is over the faces of the simplex: exact, and meant for a dozen points at most.
+    It has the given values and gradients if any function of the class has them (`violation` is then at most 0). The first
+    point is x* = 0 with f* = 0. The minimum is computed exactly, over the faces of the simplex: for a dozen points at most.
 
     Attributes:
-        points: shape (m, dim), dim >= 2.
-        gradients: the same shape.
-        values: shape (m,).
+        points: x_i, shape (m, dim), dim >= 2.
+        gradients: g_i, shape (m, dim).
+        values: f_i, shape (m,).
         low: mu.
         high: beta, above mu.
 
@@ -53,7 +53,7 @@ class Interpolant(Problem):
 
     @property
     def dim(self) -> int:  # type: ignore[override]
-        """The number of coordinates."""
+        """The dimension of the points."""
         return int(self.points.shape[1])
 
     @property
@@ -68,7 +68,7 @@ class Interpolant(Problem):
 
     @property
     def resolution(self) -> float:
-        """Rounding of the values given."""
+        """The rounding error of the given values."""
         return 1e-14 * float(np.abs(self.values).max())
 
     def value(self, x: Array) -> Array:
@@ -82,7 +82,7 @@ class Interpolant(Problem):
         return np.asarray(self.low * x + (self.high - self.low) * (x - nearest))
 
     def violation(self, mu: Fraction, beta: Fraction) -> Fraction:
-        """By how much the interpolation inequalities fail at most, exactly, on these very floats; at most 0 if none does."""
+        """The largest violation of an interpolation inequality, computed exactly for these floats; at most 0 if all hold."""
         points, gradients = ([[Fraction(v) for v in row] for row in array.tolist()] for array in (self.points, self.gradients))
         values = [Fraction(v) for v in self.values.tolist()]
         worst = None
@@ -107,7 +107,7 @@ class Interpolant(Problem):
 
     @cached_property
     def _faces(self) -> tuple[Array, Array]:
-        """For every face, the best weights of its affine hull as slopes (faces, m, dim) and offsets (faces, m) in x."""
+        """For every face, the best weights on its affine hull, affine in x: slopes (faces, m, dim) and offsets (faces, m)."""
         v, c = self._vertices
         span, (m, dim) = self.high - self.low, v.shape
         slopes, offsets = [], []
@@ -119,7 +119,7 @@ class Interpolant(Problem):
                     continue
                 edges = edges / lengths[:, None]
                 if size > 1 and np.linalg.svd(edges, compute_uv=False)[-1] < 1e-7:
-                    continue  # another face, of independent points, has the same minimum
+                    continue  # a face of affinely independent points has the same minimum
                 inverse = np.linalg.inv(span * edges @ edges.T) / lengths[:, None]
                 slope, offset = np.zeros((m, dim)), np.zeros(m)
                 slope[others] = span * inverse @ edges
@@ -130,7 +130,7 @@ class Interpolant(Problem):
         return np.stack(slopes), np.stack(offsets)
 
     def _nearest(self, x: Array) -> tuple[Array, Array]:
-        """sum l_i v_i and the minimum."""
+        """The minimizing sum l_i v_i, and the minimum."""
         v, c = self._vertices
         slopes, offsets = self._faces
         weights = np.einsum("fmd,ld->lfm", slopes, x) + offsets

@@ -1,4 +1,4 @@
-"""Branch and bound over the gradient norms: the cell with the largest bound is halved until it is close to a run found."""
+"""Branch and bound over the gradient norms: the cell with the largest bound is halved until that bound is close to a run."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ else:
 
 Norms = tuple[Fraction, ...]
 SLACK = 1e-8
-"""By how much, in units of delta, the runs to be interpolated satisfy every condition better than needed: room for rounding."""
+"""Margin, in units of delta, by which the runs to be interpolated satisfy every condition: room for rounding."""
 
 MARGINS = (1e-8, 1e-7, 1e-6, 1e-5, 1e-4)
-"""The least eigenvalue that a proof is to have, so that it survives rounding: the least that does is taken."""
+"""Smallest eigenvalues that a proof is required to have, tried in this order until the proof survives rounding."""
 
 STARTS = {1: 12, 2: 7, 3: 5}
-"""Points of the first grid for each norm."""
+"""Points per gradient norm of the grid on which the search starts, by the number of norms."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +46,24 @@ class Proof:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A part of the box of all norms, and what bounds it: a proof for this part or one around it; None if there is none."""
+    """A cell of the box of all norms, with a proof for it or for a cell that contains it; None if there is no proof."""
 
     cell: Cell
     proof: Proof | None
 
     @property
     def bound(self) -> Fraction | float:
-        """Of the proof; inf without one."""
+        """The bound of the proof; inf without a proof."""
         return inf if self.proof is None else self.proof.bound
 
 
 class Search:
-    """One search, in the units of its conditions.
+    """One branch-and-bound search, in the units of its conditions.
 
     Attributes:
         low: the largest f(x_N) - f* of a run so far.
-        cells: how many cells were solved.
-        leaves: what is proved, part by part.
+        cells: the number of cells solved.
+        leaves: cells that cover the box, with their proofs.
     """
 
     def __init__(self, conditions: Conditions, attain: Callable[[Norms], float], low: float):
@@ -75,12 +75,12 @@ class Search:
         self.leaves: list[Leaf] = []
 
     def probe(self, norms: Norms) -> float:
-        """The worst case at given norms, by the solver."""
+        """The worst case at given norms, in floating point."""
         solution = self.lower.solve(at(norms))
         return solution.bound if solution is not None else 0.0
 
     def climb(self, norms: Norms) -> None:
-        """Move to the best norms nearby, and run what is found there."""
+        """Move to the worst norms nearby, and run the function found there."""
         if norms:
             found = optimize.minimize(
                 lambda u: -self.probe(tuple(map(Fraction, u.tolist()))),
@@ -140,10 +140,10 @@ class Search:
 
 
 def proved(conditions: Conditions, leaves: Sequence[Leaf]) -> Fraction:
-    """What these proofs prove together, computed anew from their multipliers, without any solver.
+    """The bound that these proofs give together, recomputed from their multipliers without a solver.
 
     Raises:
-        ValueError: if a proof does not hold, or the leaves leave out a part of the box.
+        ValueError: if a proof does not hold, or the cells do not cover the box.
     """
     checker, bounds = Checker(conditions), []
     for proof in {id(leaf.proof): leaf.proof for leaf in leaves}.values():
@@ -159,7 +159,7 @@ def proved(conditions: Conditions, leaves: Sequence[Leaf]) -> Fraction:
 
 
 def norms_box(s: Specification) -> Cell:
-    """All norms that a run can have: u_0^2 <= 2 beta delta, and u_(t+1) <= u_t + beta lr (u_t + beta rho)."""
+    """A box that contains the norms of every run: u_0^2 <= 2 beta delta, and u_(t+1) <= u_t + beta lr (u_t + beta rho)."""
     ends, high = [], Fraction(isqrt(int(2 * s.beta * s.delta * 4**10)) + 1, 2**10)
     for _ in range(s.norms):
         ends.append((Fraction(0), high))
@@ -168,7 +168,7 @@ def norms_box(s: Specification) -> Cell:
 
 
 def halves(cell: Cell, box: Cell) -> tuple[Cell, Cell]:
-    """Cut where the cell is widest against the box."""
+    """The cell cut in two along the norm in which it is widest relative to the box."""
     widths = [(high - low) / (end - begin) for (low, high), (begin, end) in zip(cell, box, strict=True)]
     k = widths.index(max(widths))
     low, high = cell[k]
@@ -181,7 +181,7 @@ def _inside(cell: Cell, other: Cell) -> bool:
 
 
 def _covered(cell: Cell, parts: list[Cell], box: Cell) -> bool:
-    """Whether parts made by `halves` cover the cell."""
+    """Whether these cells, all made by `halves`, cover `cell`."""
     if any(_inside(cell, part) for part in parts):
         return True
     within = [part for part in parts if _inside(part, cell)]

@@ -24,9 +24,9 @@ clarabel: Any = optional("clarabel", extra="pep")
 
 @dataclass(frozen=True)
 class Solution:
-    """Multipliers of the rows at each corner, (corners, rows); of the unit vectors, (coefficients, units); and what they prove.
+    """Multipliers of the rows at each corner, (corners, rows), and of the unit vectors, (coefficients, units); and their bound.
 
-    At a single point, `gram` and `values` are the run that attains it.
+    For a cell that is a single point, `gram` and `values` describe the run that attains the bound.
     """
 
     multipliers: Array
@@ -37,7 +37,7 @@ class Solution:
 
 
 class Solver:
-    """Solves for multipliers, cell after cell.
+    """Solves one semidefinite program per cell for its multipliers.
 
     ```
     min B   over multipliers l >= 0 at every corner and free ones of the unit vectors, such that for every coefficient a
@@ -62,7 +62,7 @@ class Solver:
         self.settings.max_threads = 1
 
     def _tables(self, position: dict[tuple[int, int], int]) -> tuple[Array, Array]:
-        """The matrices A_k by power of the norms, and the coefficients of the values, row by row."""
+        """For each row, the matrix A_k by powers of the norms, and the coefficients of the values."""
         rows = self.conditions.rows
         grams = np.zeros((len(rows), len(self.powers), len(position)))
         balance = np.zeros((self.count, len(rows)))
@@ -74,7 +74,7 @@ class Solver:
         return grams, balance
 
     def solve(self, weights: Weights, floor: float = 0.0, margin: float = 1e-9) -> Solution | None:
-        """The best multipliers on a cell; None if the solver gives up. Bounds below `floor` are of no interest."""
+        """The multipliers with the smallest bound B >= `floor` on a cell; None if the solver fails."""
         rows, triangle, units, grid = len(self.limits), len(self.triangle), len(self.units), len(weights)
         corners = 1 + max(corner for entry in weights for corner, _ in entry)
         spread = np.zeros((grid, corners, len(self.powers)))

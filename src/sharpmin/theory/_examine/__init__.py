@@ -1,1 +1,1 @@
-"""Attempts to refute the constants that a problem claims, and what the statements then say of it."""
+"""Attempts to refute the constants that a problem claims, and the bounds that apply to it, compared with runs."""

@@ -1,4 +1,4 @@
-"""Attempts to refute the constants of a problem: random pairs, curvature directions, and a climb from the worst of them."""
+"""Attempts to refute the constants of a problem: random pairs of points, directions of curvature, and a local search."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ else:
     np = optional("numpy", extra="lab")
 
 Gradient = Callable[["Array"], "Array"]
-_WHOLE = 64  # up to this dimension all curvature directions are tried; beyond, a Krylov space of 40
+_WHOLE = 64  # up to this dimension the Hessian is formed; beyond, its extreme eigenvectors come from a Krylov space of 40
 _DRAWS = 256
 
 
@@ -33,12 +33,12 @@ class ClaimedConstant:
 
     Attributes:
         name: "beta", "mu", "pl", "sigma", "f_star", "beta_component", "convex", "gradient" or "residual".
-        claimed: the number; 1 for the residual.
+        claimed: the claimed value; 1 for the residual.
         found: the most extreme value found: a lower bound on beta and sigma, an upper one on mu, pl and f*;
             for the residual, the largest share of the claimed bound on E ||grad l||^2.
-        holds: whether it is compatible with the claim.
-        points: where: a pair for beta, mu, beta_component and convex, a point for the others.
-        text: the finding in words.
+        holds: whether `found` is compatible with the claim.
+        points: where it was found: a pair of points for beta, mu, beta_component and convex, one point for the others.
+        text: the finding in one line.
     """
 
     name: str
@@ -50,7 +50,7 @@ class ClaimedConstant:
 
 
 def constants(problem: Problem, starts: Array, *, reach: float, pairs: int, seed: int) -> tuple[ClaimedConstant, ...]:
-    """Every constant that the problem claims, tried on points around the starts and along descents from them."""
+    """Every constant that the problem claims, tested at points around the starts and along gradient descents from them."""
     rng = np.random.default_rng(seed)
     points = _points(problem, starts, reach, pairs, rng)
     return tuple(_all(problem, points, reach, rng))
@@ -112,14 +112,14 @@ def _of_samples(problem: Problem, points: Array, reach: float, rng: Generator) -
 
 
 def _mean_square(problem: Problem, rows: Array, weights: Any, exact: bool) -> Array:
-    """E ||row||^2 at every point; less four standard errors where the draws are not all there are."""
+    """E ||row||^2 at every point; minus four standard errors where `rows` are only some of the possible draws."""
     squares = np.array([problem.norm(row) ** 2 for row in rows])
     error = 0.0 if exact else 4 * squares.std(axis=0, ddof=1) / math.sqrt(len(rows))
     return np.asarray(np.maximum(weights @ squares - error, 0.0))
 
 
 def _share(problem: Problem, residual: tuple[float, float, float], points: Array, squares: Array) -> tuple[float, Any]:
-    """The largest E ||grad l||^2 as a share of what the residual allows, where it is more than rounding; and the point."""
+    """The largest ratio of E ||grad l||^2 to the bound of `residual`, where it exceeds rounding; and its point."""
     a, b, c = residual
     gaps = np.maximum(problem.gap(points), 0.0) + problem.resolution
     allowed = 2 * a * gaps + b * problem.norm(problem.gradient(points)) ** 2 + c
@@ -130,7 +130,7 @@ def _share(problem: Problem, residual: tuple[float, float, float], points: Array
 
 
 def sample_draws(problem: Problem) -> tuple[Any, Any, bool]:
-    """Draws of shape (count, batch), their weights, and whether they are all there are."""
+    """Draws of shape (count, batch), their weights, and whether these are all possible draws."""
     if isinstance(problem, HingeProblem):
         return np.arange(len(problem.components))[:, None], np.array(problem.probabilities), True
     if isinstance(problem, OwnProblem):
@@ -143,7 +143,7 @@ def sample_draws(problem: Problem) -> tuple[Any, Any, bool]:
 
 
 def _points(problem: Problem, starts: Array, reach: float, count: int, rng: Generator) -> Array:
-    """The starts, points around them at several distances, and where gradient descent passes and ends."""
+    """The starts, points around them at several distances, and points along gradient descents from them."""
     spread = reach * np.exp(rng.uniform(-4.0, 1.0, count))
     centre = starts[rng.integers(0, len(starts), count)]
     shift = rng.normal(size=centre.shape)
@@ -161,7 +161,7 @@ def _points(problem: Problem, starts: Array, reach: float, count: int, rng: Gene
 
 
 def _pairs(problem: Problem, gradient: Gradient, points: Array, reach: float, rng: Generator) -> tuple[Array, Array]:
-    """Random pairs at all distances, pairs along extreme curvature, and a climb from the steepest and the flattest."""
+    """Random pairs at all distances, pairs along extreme curvature, and a local search from the most extreme pairs."""
     shape = points.shape
     scale = reach * np.exp(rng.uniform(-7.0, 0.5, len(points)))
     x, y = points, points + _column(problem, scale) * _unit(problem, rng.normal(size=shape))
@@ -202,7 +202,7 @@ def _climb(
 
 
 def _curvatures(gradient: Gradient, point: Array, reach: float, rng: Generator) -> Iterator[Array]:
-    """The directions of largest |curvature| and of least curvature at a point, by differences of gradients."""
+    """The directions of largest |curvature| and of least curvature at a point, from differences of gradients."""
     dim, h = len(point), 1e-3 * reach
 
     def products(basis: Array) -> Array:
@@ -233,7 +233,7 @@ def _curvatures(gradient: Gradient, point: Array, reach: float, rng: Generator) 
 
 
 def _consistent(problem: Problem, points: Array, rng: Generator) -> ClaimedConstant:
-    """Whether value and gradient belong together, by central differences along random directions."""
+    """Whether `gradient` is the gradient of `value`, tested by central differences along random directions."""
     direction = _unit(problem, rng.normal(size=points.shape))
     size = 1e-5 * np.maximum(1.0, problem.norm(points))
     step = _column(problem, size) * direction
@@ -250,7 +250,7 @@ def _consistent(problem: Problem, points: Array, rng: Generator) -> ClaimedConst
 
 
 def _ratios(problem: Problem, gradient: Gradient, x: Array, y: Array) -> tuple[Array, Array]:
-    """||g(x) - g(y)||/||x - y|| and <g(x) - g(y), x - y>/||x - y||^2, each made less extreme by its own rounding."""
+    """||g(x) - g(y)||/||x - y|| and <g(x) - g(y), x - y>/||x - y||^2, each made less extreme by its rounding error."""
     gx, gy = gradient(x), gradient(y)
     distance = problem.norm(x - y)
     safe = np.where(distance > 0, distance, 1.0)

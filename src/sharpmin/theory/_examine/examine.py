@@ -1,4 +1,4 @@
-"""`examine`: are the claimed constants right, which bounds apply, and how do runs compare with them."""
+"""`examine`: whether the claimed constants are right, which bounds apply, and how runs compare with them."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class Confrontation:
     """One bound that applies, against runs.
 
     Attributes:
-        oracle: which gradients a step saw.
+        oracle: which gradients a step uses.
         radius: how rho was applied.
         id: the statement.
         quantity: what is bounded; a key of `QUANTITIES`.
-        step_size: as text.
+        step_size: the step size as text.
         rho: the schedule as text.
         measured: the mean over seeds.
-        error: its standard error; 0 where nothing is random.
-        bound: what the statement says.
+        error: its standard error; 0 for a deterministic method.
+        bound: the value of the bound.
         holds: whether measured - 4 standard errors <= bound.
-        vacuous: whether the bound is no better than what is known before the first step, or no larger than `rounding`.
-        rounding: what double precision cannot tell from 0 here; granted to the run.
+        vacuous: whether the bound is no better than its value before the first step, or no larger than `rounding`.
+        rounding: the rounding error of `measured` in double precision; added to the bound before the comparison.
     """
 
     oracle: str
@@ -62,7 +62,7 @@ class Confrontation:
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The outcome as tables print it: "REFUTED", "vacuous" or "holds"."""
         if not self.holds:
             return "REFUTED"
         if self.vacuous and self.bound <= self.rounding:
@@ -81,8 +81,8 @@ class Examination:
         steps: T of the runs.
         delta: f(x0) - f*.
         constants: the claims, each with the most extreme value found.
-        bounds: what applies, against runs.
-        silent: why the other combinations have no bound.
+        bounds: the bounds that apply, each compared with runs.
+        silent: the combinations of oracle and radius without a bound, and why.
     """
 
     problem: str
@@ -139,7 +139,7 @@ def examine(
     pairs: int = 100,
     seed: int = 0,
 ) -> Examination:
-    """Try to refute the constants of a problem, then confront every bound that applies with runs.
+    """Try to refute the constants of a problem, then compare every bound that applies with runs.
 
     Args:
         problem: from `own` or `problems()`.
@@ -147,21 +147,21 @@ def examine(
         rho: the radius of the runs; where it is not normalized, at most 1/(2 beta_component).
         steps: T of the runs.
         seeds: how many runs a stochastic method gets, at least 2.
-        reach: how far from x0 constants are tried: most points within `reach`, some within three times that.
-        pairs: how many random points are tried.
-        seed: of the search.
+        reach: distance from x0 within which constants are tested: most points within `reach`, some within three times that.
+        pairs: the number of random points tested.
+        seed: of the random points.
 
     Raises:
         ValueError: for a start of the wrong shape, or numbers out of range.
 
-    Finding nothing is no proof; a finding is: it comes with the points, so it can be checked by hand.
+    A claim that survives is not proved. A refutation comes with its points, so it can be checked by hand.
 
     >>> from sharpmin.theory import own
     >>> wrong = own(value=lambda x: 2 * x * x, gradient=lambda x: 4 * x, beta=3.9, f_star=0.0)
     >>> [(c.name, round(c.found, 6)) for c in examine(wrong, x0=1.0).wrong]
     [('beta', 4.0)]
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges refutes a bound; it is no warning
+    with np.errstate(over="ignore", invalid="ignore"):  # a run that diverges refutes a bound and must not warn
         return _examination(problem, x0, rho, steps, seeds, reach, pairs, seed)
 
 
@@ -199,7 +199,7 @@ def _start(problem: Problem, x0: Any) -> Array:
 
 
 def setting_of(problem: Problem) -> str:
-    """What the problem's claims amount to."""
+    """The setting that the problem's claims imply: "strongly-convex", "convex", "pl" or "nonconvex"."""
     if problem.mu > 0:
         return "strongly-convex"
     flat = isinstance(problem, HingeProblem) and min(problem.mean.slopes()) >= 0

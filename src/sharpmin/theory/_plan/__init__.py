@@ -1,1 +1,1 @@
-"""The statements turned around: what they promise for given constants, and what to change for a wanted accuracy."""
+"""The bounds of the statements for given constants, and what to change to reach an accuracy."""

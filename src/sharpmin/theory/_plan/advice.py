@@ -1,4 +1,4 @@
-"""What to change for a wanted accuracy: each change with the number that follows from the same bounds."""
+"""What to change to reach an accuracy: each change with the number that follows from the same bounds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .._statements.atlas import atlas
 from .._statements.theorem import Theorem, registered
 from .evaluate import Evaluated, Inputs, attempt, evaluate, floor, outcomes, rule_of
 
-MOST_STEPS = 10**15  # what needs more is no advice
+MOST_STEPS = 10**15  # changes that need more steps are not offered
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Advice:
         steps: the horizon after the change.
         radius: the radius rule after the change.
         oracle: the oracle after the change.
-        bound: what the statement then says.
-        id: the statement.
-        text: one line.
+        bound: the bound after the change.
+        id: the statement behind that bound.
+        text: the advice in one line.
         switch: the step from which on rho is 0, for change "switch"; else None.
     """
 
@@ -43,7 +43,7 @@ class Advice:
 def advise(inputs: Inputs, target: float) -> tuple[Advice, ...]:
     """Changes that bring the bound to `target` or below.
 
-    An alternative counts only if it bounds the same quantity and needs fewer steps than staying with oracle and radius.
+    Another oracle or radius is offered only if the same quantity is bounded and fewer steps are needed.
     """
     here = evaluate(inputs)
     wanted = replace(inputs, quantity=here.rule.quantity)
@@ -67,12 +67,12 @@ def _staying(inputs: Inputs, target: float) -> Iterator[Advice]:
     if rho is None and steps is None and stays > 0:
         both = _rho_then_steps(inputs, target)
         if both is not None:
-            text = f"rho = {both.rho:.4g} and {both.steps} steps: rho alone leaves the rest, steps alone leave {stays:.4g}"
+            text = f"rho = {both.rho:.4g} and {both.steps} steps; rho = 0 alone is not enough, steps alone leave {stays:.4g}"
             yield _advice("rho and steps", both, text)
 
 
 def _others(inputs: Inputs, target: float, most: int) -> Iterator[Advice]:
-    """Another radius or oracle, in at most so many steps."""
+    """Another radius or oracle that reaches the target in at most `most` steps."""
     for change, other, words in _alternatives(inputs):
         try:
             fewest = _fewest_steps(other, target, most)
@@ -84,7 +84,7 @@ def _others(inputs: Inputs, target: float, most: int) -> Iterator[Advice]:
 
 
 def _alternatives(inputs: Inputs) -> Iterator[tuple[str, Inputs, str]]:
-    """Other radii and the other oracle, with the settings that the theory suggests; the step size is chosen anew."""
+    """Inputs with another radius or the other oracle, with the default c and clip; the step size is chosen anew."""
     plain = replace(inputs, lr=None, c=None, clip=None)
     half = 1 / (2 * inputs.beta)
     others = (
@@ -101,7 +101,7 @@ def _alternatives(inputs: Inputs) -> Iterator[tuple[str, Inputs, str]]:
 
 
 def _late_switch(inputs: Inputs, target: float) -> Iterator[Advice]:
-    """The latest step at which rho may become 0, where a statement about such a switch bounds this quantity."""
+    """Advice on the latest step at which rho may become 0, if a statement about such a switch bounds this quantity."""
     for name in atlas()[inputs.oracle, inputs.setting, inputs.radius].switches:
         theorem = registered()[name]
         if rule_of(theorem).quantity != inputs.quantity or _switched(theorem, inputs, 1).bound > target:
@@ -118,7 +118,7 @@ def _switched(theorem: Theorem, inputs: Inputs, switch: int) -> Evaluated:
 
 
 def _latest_switch(theorem: Theorem, inputs: Inputs, target: float) -> int:
-    """The last step from which rho = 0 reaches the target; step 1 is known to."""
+    """The last step from which on rho = 0 still reaches the target; a switch at step 1 must reach it."""
 
     def is_last(switch: int) -> bool:
         return switch >= inputs.steps or _switched(theorem, inputs, switch + 1).bound > target
@@ -136,7 +136,7 @@ def _reaches(inputs: Inputs, target: float) -> bool:
 
 
 def _largest_rho(inputs: Inputs, target: float) -> float | None:
-    """The largest rho below the given one that reaches the target, to 1e-6; None if rho = 0 does not."""
+    """The largest rho below the given one that reaches the target, to 1e-6; None if rho = 0 does not reach it."""
     if not _reaches(replace(inputs, rho=0.0), target):
         return None
     low, high = 0.0, inputs.rho
@@ -169,7 +169,7 @@ def _first(holds: Callable[[int], bool], start: int, most: int = MOST_STEPS) -> 
 
 
 def _rho_then_steps(inputs: Inputs, target: float) -> Inputs | None:
-    """The rho that leaves half the target as the floor, and the steps that it then takes."""
+    """The rho whose floor is half the target, and the number of steps needed with it."""
     rho = _largest_rho(replace(inputs, steps=MOST_STEPS), target / 2)
     if not rho:
         return None

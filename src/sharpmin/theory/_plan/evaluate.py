@@ -1,4 +1,4 @@
-"""The bounds of one situation: the step size, the terms and the floor, all taken from the statements themselves."""
+"""The bounds of one situation: the step size, the terms and the floor, all computed from the statements' formulas."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .._statements.situation import Rule
 from .._statements.theorem import Theorem, registered
 from .least import least
 
-_TINY = 1e-200  # a step size that adds nothing to a bound that is continuous at lr = 0
+_TINY = 1e-200  # stands for lr -> 0
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class Inputs:
     switch: int | None = None
 
     def quiet(self) -> Inputs:
-        """The same without what the noise leaves at a stationary point."""
+        """The same inputs with sigma = 0, or with C = 0 in the residual."""
         return replace(self, sigma=0.0) if self.residual is None else replace(self, residual=(*self.residual[:2], 0.0))
 
     def trivial(self, quantity: str) -> float:
-        """What is known before the first step."""
+        """The bound on `quantity` that holds before the first step."""
         if quantity.endswith("gradient"):
             return 2 * self.beta * self.delta
         climbed = (math.sqrt(self.delta) + self.rho * math.sqrt(self.beta / 2)) ** 2  # f(y) - f* by smoothness
@@ -69,7 +69,7 @@ class Evaluated:
 
 
 def rule_of(theorem: Theorem) -> Rule:
-    """How an upper bound is used."""
+    """How an upper bound is used; a `TypeError` for any other statement."""
     if theorem.rule is None:
         raise TypeError(f"{theorem.id} is no upper bound that plan could use")
     return theorem.rule
@@ -81,7 +81,7 @@ def evaluate(inputs: Inputs) -> Evaluated:
 
 
 def outcomes(inputs: Inputs) -> list[Evaluated]:
-    """What the statements say about the quantity that is asked for, by default the one that the preferred statement bounds.
+    """The bounds on `inputs.quantity`, by default on the quantity that the preferred statement bounds.
 
     Raises:
         ValueError: if no statement applies; the message gives every reason.
@@ -110,7 +110,7 @@ def outcomes(inputs: Inputs) -> list[Evaluated]:
 
 
 def _takers() -> str:
-    """The statements about an expected residual, with where they speak."""
+    """The statements that take an expected residual, with the oracles and radii that they cover."""
     places = {
         f"{theorem.id} (oracle={place.oracles!r}, radius {' or '.join(map(repr, place.radii.split()))})"
         for theorem in registered().values()
@@ -121,9 +121,9 @@ def _takers() -> str:
 
 
 def usable(inputs: Inputs) -> list[Theorem]:
-    """The upper bounds that speak of the situation; where rho decays, also those of constant rho that hold up to rho.
+    """The upper bounds for the situation; for a decaying rho, also those for constant rho that hold for all rho_t <= rho.
 
-    Where the noise is an expected residual, those that take one, and no others.
+    If the noise is an expected residual, only those that take one.
     """
     cases, there = atlas(), registered()
     if inputs.residual is not None:
@@ -144,9 +144,9 @@ def bound_at(theorem: Theorem, inputs: Inputs, lr: float | LRSchedule) -> float:
 
 
 def terms(theorem: Theorem, inputs: Inputs, lr: float | LRSchedule) -> dict[str, float]:
-    """What the start, the radius and the noise contribute at this lr; their sum, or largest, is the bound.
+    """The contributions of the start, the radius and the noise to the bound at this lr; the bound is their sum, or the largest.
 
-    What has both sigma, or C of a residual, and rho in it counts as noise.
+    A term with both rho and sigma, or both rho and C of a residual, counts as noise.
     """
     started = _at_optimum(inputs)
     rest = bound_at(theorem, started, lr)
@@ -159,7 +159,7 @@ def terms(theorem: Theorem, inputs: Inputs, lr: float | LRSchedule) -> dict[str,
 
 
 def floor(inputs: Inputs, found: Sequence[Evaluated]) -> float:
-    """What stays as steps -> inf of the smallest of the bounds, with the step size that each then takes, or the given one."""
+    """The limit of the smallest bound as steps -> inf, at the given step size or at the one that each bound then takes."""
     return min(_floor(outcome, inputs) for outcome in found)
 
 
@@ -198,7 +198,7 @@ def attempt(theorem: Theorem, inputs: Inputs) -> Evaluated:
     """The statement at the given step size, or at the one with the smallest bound.
 
     Raises:
-        ValueError: where it does not hold, needs more constants, or says that x0 is a minimizer.
+        ValueError: if it does not hold, needs more constants, or would give lr = 0 since x0 is a minimizer.
     """
     takes_lr = "lr" in _parameters(theorem.formula)
     start = "distance" if "distance" in _parameters(theorem.formula) else "delta"
@@ -223,17 +223,17 @@ def attempt(theorem: Theorem, inputs: Inputs) -> Evaluated:
 def _best_lr(theorem: Theorem, inputs: Inputs, *, moves: bool) -> float:
     """The lr in (0, 1/beta] with the smallest bound: the prescribed one unless another is better by more than rounding.
 
-    A bound that is smallest for lr -> 0 is no better than what is known before the first step. The prescribed lr is then kept.
-    Where none is prescribed, a start at the optimum makes it 0.
+    A bound that is smallest for lr -> 0 is no better than its value before the first step; the prescribed lr is then kept.
+    If the statement prescribes none, lr is 0 for a start at the optimum.
     """
     keywords = _keywords(theorem, inputs)
 
-    def value(lr: float) -> float:  # the inputs are checked, so the formula alone, which is ten times as fast as `bound`
+    def value(lr: float) -> float:  # `bound` would check the inputs again, at ten times the cost
         try:
             found: float = theorem.formula(**keywords, lr=lr)
         except (ValueError, ArithmeticError):
             return math.inf  # some statements hold for small lr only
-        return found if found < math.inf else math.inf  # nan, too
+        return found if found < math.inf else math.inf  # also for nan
 
     if theorem.prescribed is None:
         return least(value, 1 / inputs.beta) if moves else 0.0
@@ -250,10 +250,10 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
 
 
 def _keywords(theorem: Theorem, inputs: Inputs, function: Callable[..., Any] | None = None) -> dict[str, Any]:
-    """What the statement takes of what is known.
+    """The inputs that the statement takes, as keywords.
 
     Raises:
-        ValueError: if it needs more.
+        ValueError: if one that it needs is unknown.
     """
     decays = rule_of(theorem).schedule == "inverse-sqrt" and function is None
     radius = InverseSqrt(inputs.rho) if decays else inputs.rho

@@ -1,4 +1,4 @@
-"""Where a bound is smallest as a function of lr."""
+"""The lr at which a bound is smallest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 DECADES = 30
-"""How far down lr is tried, in powers of ten."""
+"""The smallest lr tried is 10^-DECADES times the largest."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 _SECTIONS = 46  # lr to 1e-9 between points a factor of 100 apart
@@ -16,7 +16,7 @@ def least(value: Callable[[float], float], top: float) -> float:
     """The point of (0, top] where a positive function is smallest: powers of ten, then golden section around the best.
 
     It is exact for a function that falls and then rises, as every registered bound does: there the minimum lies between the
-    neighbours of the best power of ten. Any other function gets the smallest value around that power. `value` is inf where
+    neighbours of the best power of ten. For any other function it is the minimum near that power. `value` is inf where
     a statement does not hold.
     """
     grid = [top * 10.0**-k for k in range(DECADES + 1)]

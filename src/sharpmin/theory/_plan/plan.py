@@ -1,4 +1,4 @@
-"""`plan`: what the theory promises for a run that is still to come, and what to change if that is not enough."""
+"""`plan`: the bounds that hold for a planned run, and what to change if they are too large."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .evaluate import Inputs, evaluate, floor, outcomes, rule_of, schedule, term
 
 @dataclass(frozen=True)
 class Plan:
-    """What the bounds say about a run; prints as a table.
+    """The bound for a planned run, its parts and advice; prints as a table.
 
     Attributes:
-        setting: what is known of f.
-        oracle: which gradients a step sees.
+        setting: the assumption on f.
+        oracle: which gradients a step uses.
         radius: how rho is applied.
         quantity: what `bound` bounds; in words `QUANTITIES[quantity]`.
         step_size: a number, or a schedule called with the step.
@@ -33,18 +33,18 @@ class Plan:
         clip: theta of the clipped difference, or None.
         steps: T.
         bound: on `quantity` after T steps.
-        trivial: what is known before the first step: Delta for gaps, 2 beta Delta for squared gradients, R^2 for distances,
+        trivial: the bound before the first step: Delta for gaps, 2 beta Delta for squared gradients, R^2 for distances,
             (Delta^(1/2) + rho (beta/2)^(1/2))^2 for the gap at the perturbed point.
-        floor: what stays of the bound as steps -> inf.
-        terms: what the start, the radius and the noise contribute.
+        floor: the limit of the bound as steps -> inf.
+        terms: the contributions of the start, the radius and the noise to the bound.
         dominant: the largest of them.
         ids: the statement behind the bound, then those that show a floor cannot be avoided.
         vacuous: whether the bound is no better than `trivial`.
-        accuracy: what was asked for, or None.
-        enough: whether the bound reaches it; None without one.
-        advice: what to change to reach the accuracy, or, for a vacuous bound without one, to say anything.
-        note: what else a reader should know.
-        instead: where the bound is vacuous, the other quantities whose bounds are not, with these bounds.
+        accuracy: the accuracy asked for, or None.
+        enough: whether the bound is at most `accuracy`; None without one.
+        advice: what to change to reach the accuracy; without one, what makes a vacuous bound smaller than `trivial`.
+        note: a remark on this situation.
+        instead: if the bound is vacuous, bounds on other quantities that are not, by quantity.
     """
 
     setting: str
@@ -124,7 +124,7 @@ def plan(
     quantity: str | None = None,
     accuracy: float | None = None,
 ) -> Plan:
-    """The step size, the bound and the floor of a run, and which statements say so.
+    """The step size, the bound and the floor of a planned run, and the statements behind them.
 
     Args:
         setting: "strongly-convex", "convex", "pl" or "nonconvex".
@@ -139,21 +139,21 @@ def plan(
         rho: the radius; its first value where it decays, the factor of ||g|| where it is unnormalized.
         steps: T.
         delta: f(x0) - f*.
-        distance: ||x0 - x*||; opens the bounds that start from it.
-        beta_component: smoothness of the samples, for m-SAM; the root mean square over draws will do, but not for
+        distance: ||x0 - x*||; needed by the bounds that start from it.
+        beta_component: smoothness of the samples, for m-SAM; the root mean square over draws is enough, except for
             `residual` with "unnormalized". Default beta.
         lr: a step size; default is the one with the smallest bound.
         c: the cap of "capped"; default 1/(2 beta).
         clip: theta of "clipped"; default 0.5.
         quantity: what to bound, where statements bound several things: a key of `QUANTITIES`.
-        accuracy: what the bound should reach; asks for advice.
+        accuracy: the value that the bound should reach; gives advice.
 
     Returns:
         A `Plan`; `print(plan(...))` reads as a table.
 
     Raises:
-        TypeError: for a wrong kind, such as a schedule for rho.
-        ValueError: where no statement applies, a constant is missing, or a number would be beyond floating point; the message
+        TypeError: for an argument of the wrong type, such as a schedule for rho.
+        ValueError: if no statement applies, a constant is missing, or a number would be beyond floating point; the message
             says which. Also at a minimizer (delta or distance 0), where the best step size is 0.
 
     >>> k = {"beta": 1.0, "mu": 0.1, "sigma": 0.1, "rho": 0.05, "steps": 10_000, "delta": 1.0}
@@ -211,12 +211,12 @@ def _note(theorem: Theorem, inputs: Inputs) -> str:
 
 
 def _instead(inputs: Inputs, vacuous: str) -> Iterator[tuple[str, float]]:
-    """The other quantities of which a bound says something."""
+    """The other quantities whose bound is not vacuous, with that bound."""
     for quantity in dict.fromkeys(rule_of(theorem).quantity for theorem in usable(inputs)):
         try:
             bound = evaluate(replace(inputs, quantity=quantity)).bound
         except ValueError:
-            continue  # it needs a constant that is not known
+            continue  # it needs a constant that was not given
         if quantity != vacuous and bound < inputs.trivial(quantity):
             yield quantity, bound
 
@@ -225,7 +225,7 @@ _CHOICES = {"setting": SETTINGS, "oracle": ORACLES, "radius": RADII, "quantity":
 
 
 def _inputs(given: dict[str, Any]) -> Inputs:
-    """Everything checked by name, with the defaults of the radius put in."""
+    """All arguments, checked, with the defaults of the radius filled in."""
     for name, choices in _CHOICES.items():
         if given[name] not in choices and (name, given[name]) != ("quantity", None):
             raise ValueError(f"plan: {name}={given[name]!r} must be one of {', '.join(choices)}")
@@ -245,7 +245,7 @@ def _inputs(given: dict[str, Any]) -> Inputs:
 
 
 def _put_in(given: dict[str, Any], radius: str) -> None:
-    """The constants that belong to one radius alone, with their defaults."""
+    """The constants that only one radius takes, with their defaults."""
     for name, home in (("c", "capped"), ("clip", "clipped")):
         says = f"{name}={given[name]!r} belongs to radius={home!r}, not to {radius!r}"
         require(given[name] is None or radius == home, "plan", says)
@@ -273,7 +273,7 @@ def _residual(oracle: str, sigma: float | None, residual: Any) -> tuple[float, f
 
 
 def _theta(clip: Any) -> float:
-    """The clip of "clipped", by default a half."""
+    """`clip` of radius "clipped", 0.5 by default."""
     theta = 0.5 if clip is None else finite(clip, "clip", "plan", low=0, strict=True)
     require(theta < 1, "plan", f"clip={theta!r} (theta) must be in (0, 1)")
     return theta

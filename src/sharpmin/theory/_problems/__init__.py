@@ -1,4 +1,4 @@
-"""Worst cases and test functions. A new one is one file here, made from `templates/problem.py`, and one import line below."""
+"""Worst cases and test functions. To add one, copy `templates/problem.py` to a file here and add one import line below."""
 
 from . import (
     digits,

@@ -1,4 +1,4 @@
-"""Smooth problems that no hinge sum represents: a cosine in 1-D, and a curved valley in 2-D."""
+"""Smooth problems that are not sums of hinges: a cosine in 1-D, and a curved valley in 2-D."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class CosineWave(Problem):
 
     @property
     def resolution(self) -> float:
-        """A sine of an argument that is rounded, squared."""
+        """The rounding error of a squared sine whose argument is rounded."""
         return 1e-15 * self.curvature / self.frequency**2
 
     def value(self, x: Array) -> Array:
@@ -54,7 +54,7 @@ class CosineWave(Problem):
 class CosineValley(Problem):
     """f(u, v) = mu (v - 3 L cos(u/L))^2 / 2: PL(mu), minimal along a wave, f* = 0.
 
-    Its second derivatives grow with the height, so beta is inf on the plane.
+    Its second derivatives grow with v - 3 L cos(u/L), so beta is inf on the plane.
 
     >>> CosineValley("valley", strength=2.0, length=1.0).value(np.array([[0.0, 4.0]]))
     array([1.])

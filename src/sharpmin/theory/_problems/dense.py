@@ -79,7 +79,7 @@ class LogCosh(Problem):
 
     @property
     def resolution(self) -> float:
-        """The logarithms cancel at 0."""
+        """The rounding error of the logarithms, which cancel at 0."""
         return 1e-15 * self.dim * self.high
 
     def value(self, x: Array) -> Array:
@@ -108,7 +108,7 @@ class ProductSquare(Problem):
 
     @property
     def beta(self) -> float:
-        """The supremum over the plane."""
+        """inf: the supremum over the plane."""
         return math.inf
 
     def value(self, x: Array) -> Array:
@@ -129,17 +129,17 @@ class Noisy(Problem):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """The inner name."""
+        """The name of the inner problem."""
         return f"noisy {self.inner.name}"
 
     @property
     def dim(self) -> int:  # type: ignore[override]
-        """The inner dimension."""
+        """The dimension of the inner problem."""
         return self.inner.dim
 
     @property
     def beta(self) -> float:
-        """Noise without curvature leaves it alone."""
+        """That of the inner problem: the noise does not depend on x."""
         return self.inner.beta
 
     @property
@@ -163,7 +163,7 @@ class Noisy(Problem):
         return math.sqrt(sum(v * v for offset in self.offsets for v in offset) / len(self.offsets))
 
     def value(self, x: Array) -> Array:
-        """F of the inner problem."""
+        """The values of the inner problem."""
         return self.inner.value(x)
 
     def gradient(self, x: Array) -> Array:

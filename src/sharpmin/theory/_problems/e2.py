@@ -1,4 +1,4 @@
-"""E2: a strongly convex mean of two samples, whose optimum m-SAM leaves from every start as lr -> 0."""
+"""E2: a strongly convex mean of two samples on which m-SAM moves away from the optimum, from every start, as lr -> 0."""
 
 from __future__ import annotations
 

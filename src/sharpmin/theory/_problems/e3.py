@@ -8,7 +8,7 @@ from .registry import problem
 
 
 def e3_spread(p: float, rho: float, c: float | None) -> float:
-    """The place c of the rarer sample; default three times the threshold max{rho, rho (1 - 2p)(1 - p)/p}.
+    """The position c of the rarer sample; by default 3 max{rho, rho (1 - 2p)(1 - p)/p}.
 
     Raises:
         ValueError: unless c > rho (1 - 2p)(1 - p)/p and c > 0.

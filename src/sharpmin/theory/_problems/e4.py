@@ -1,4 +1,4 @@
-"""E4: a convex Lipschitz mean of two samples on which m-SAM does not move at all, as far away as one likes."""
+"""E4: a convex Lipschitz mean of two samples on which m-SAM does not move at all, at any distance d from the optimum."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .registry import problem
 
 
 def e4_conditions(beta: float, rho: float, d: float) -> float:
-    """L0 = 0.45 beta rho, where d >= 1.5 rho."""
+    """The Lipschitz constant L0 = 0.45 beta rho; requires d >= 1.5 rho."""
     require(d >= 1.5 * rho, "e4", f"d={d:g} must be at least 1.5 rho={1.5 * rho:g}")
     return 0.45 * beta * rho
 

@@ -1,4 +1,4 @@
-"""E5: the Lipschitz trap with a constant noise that cannot kick SAM out of it."""
+"""E5: the Lipschitz trap with noise of constant size, too small for SAM to leave the trap."""
 
 from __future__ import annotations
 

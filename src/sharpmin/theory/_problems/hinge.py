@@ -27,8 +27,8 @@ else:
 
 
 ROUNDING = 8 * 2.0**-52
-"""Below this share of the sum of its terms a sum of hinges is 0, and so is a sum of their slopes: rounding is all that is left
-where they cancel, the normalized step would turn its sign into a whole rho, and a flat end would rise or fall."""
+"""A sum of hinges, or of their slopes, counts as 0 if it is below this share of the sum of |terms|: it is then rounding error,
+whose sign a normalized step would turn into a displacement of rho, and which would tilt a flat end."""
 
 
 def _total(terms: Iterable[float]) -> float:
@@ -40,7 +40,7 @@ def _total(terms: Iterable[float]) -> float:
 
 @dataclass(frozen=True)
 class Hinge:
-    """The derivative `a + b x + sum_k c_k max(0, x - t_k)`; adds, subtracts and scales like the function that it is.
+    """The derivative `a + b x + sum_k c_k max(0, x - t_k)`; `+`, `-` and `*` by a number act on it as on a function.
 
     `hinges` holds the pairs (t_k, c_k), t ascending. Raises a `ValueError` if a number is not finite.
 
@@ -93,16 +93,16 @@ class Hinge:
         return combine([(1.0, self), (-1.0, other)])
 
     def slopes(self) -> list[float]:
-        """The slopes of the derivative, from left to right; one more than there are knots."""
+        """The slopes of the derivative on the pieces between the knots, from left to right; one more than knots."""
         terms = [self.b, *(c for _, c in self.hinges)]
         return [_total(terms[:end]) for end in range(1, len(terms) + 1)]
 
     def knots(self) -> list[float]:
-        """Where the slope changes."""
+        """The points where the slope changes."""
         return [t for t, _ in self.hinges]
 
     def zeros(self) -> list[float]:
-        """Where the derivative vanishes: crossings, and the knots of flat pieces that lie at 0."""
+        """The points where the derivative is 0: crossings, and the end points of pieces on which it is 0."""
         knots, found = self.knots(), []
         edges = [-math.inf, *knots, math.inf]
         for slope, low, high in zip(self.slopes(), edges, edges[1:], strict=False):
@@ -132,7 +132,7 @@ def combine(terms: Iterable[tuple[float, Hinge]]) -> Hinge:
 
 @dataclass(frozen=True, repr=False)
 class HingeProblem(Problem):
-    """A 1-D problem as data, with a `name`: `components` is one `Hinge` a sample, `probabilities` theirs; `dim` stays 1.
+    """A 1-D problem called `name`: `components` has a `Hinge` per sample, `probabilities` a number; `dim` is 1.
 
     Raises:
         ValueError: if the probabilities are not positive with sum 1, or f is not bounded below.
@@ -202,7 +202,7 @@ class HingeProblem(Problem):
 
     @cached_property
     def sigma(self) -> float:
-        """The largest root mean square deviation; it is convex between knots, so it peaks at one, or grows for ever."""
+        """The largest root mean square deviation; convex between knots, so it is attained at a knot or is inf."""
         parts = [(p, combine([(1.0, h), (-1.0, self.mean)])) for p, h in zip(self.probabilities, self.components, strict=True)]
         scale = 1e-12 * self.beta_component
         if any(abs(h.slopes()[end]) > scale for _, h in parts for end in (0, -1)):
@@ -217,12 +217,12 @@ class HingeProblem(Problem):
 
     @cached_property
     def least(self) -> float:
-        """What the antiderivative at its least is, so that f* can be put to 0."""
+        """The minimum of the antiderivative; subtracting it makes f* = 0."""
         return min(self.mean.value(x) for x in self.mean.zeros())
 
     @cached_property
     def _flat(self) -> float:
-        """What counts as no difference of values: relative to the values at knots and zeros, whatever the scale."""
+        """Values that differ by at most this count as equal; relative to the values at knots and zeros."""
         points = [*self.mean.knots(), *self.mean.zeros()]
         return 1e-12 * max(abs(self.mean.value(x) - self.least) for x in points)
 
@@ -237,7 +237,7 @@ class HingeProblem(Problem):
         return 1e-14 * max(sizes)
 
     def value(self, x: Array) -> Array:
-        """f, shape (lanes,); a derivative leaves a constant open, which is chosen so that f* = 0."""
+        """f, shape (lanes,); the constant of integration is chosen so that f* = 0."""
         a, b, t, c = self._mean_arrays
         return np.asarray(a[0] * x + b[0] * x * x / 2 + (np.maximum(x[..., None] - t[0], 0.0) ** 2 / 2) @ c[0] - self.least)
 
@@ -255,7 +255,7 @@ class HingeProblem(Problem):
         return _derivative(x, a[i], b[i], t[i].T, c[i].T)
 
     def draw(self, u: Array) -> NDArray[np.int64]:
-        """The sample whose slice of [0, 1) holds u."""
+        """The index of the sample whose part of [0, 1) contains u."""
         edges = np.cumsum(np.asarray(self.probabilities))[:-1]
         return np.searchsorted(edges, u, side="right").astype(np.int64)
 

@@ -1,4 +1,4 @@
-"""A smooth function that is no quadratic: beta-smooth, mu-strongly convex or merely convex."""
+"""A smooth function that is not a quadratic: beta-smooth, mu-strongly convex or, for mu = 0, convex."""
 
 from __future__ import annotations
 

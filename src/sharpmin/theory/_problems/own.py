@@ -29,9 +29,9 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True, repr=False, eq=False)
 class OwnProblem(Problem):
-    """What `own` makes of functions: f = (1/samples) sum_i l(.; i), evaluated point by point, with claimed constants.
+    """The problem that `own` builds from functions: f = (1/samples) sum_i l(.; i), evaluated point by point.
 
-    The constants are claims; `examine` tries to refute them.
+    Its constants are the caller's claims; `examine` tries to refute them.
     """
 
     name: str
@@ -50,7 +50,7 @@ class OwnProblem(Problem):
 
     @property
     def mu(self) -> float:
-        """As claimed; 0 if not."""
+        """As claimed; 0 by default."""
         return self.claims["mu"]
 
     @property
@@ -60,17 +60,17 @@ class OwnProblem(Problem):
 
     @property
     def beta_component(self) -> float:
-        """As claimed; `beta` if not."""
+        """As claimed; `beta` by default."""
         return self.claims["beta_component"]
 
     @property
     def sigma(self) -> float:
-        """As claimed; if not, 0 for one sample, and inf where a residual is claimed in its place."""
+        """As claimed; by default 0 for one sample, and inf if a residual is claimed instead."""
         return self.claims["sigma"]
 
     @property
     def residual(self) -> tuple[float, float, float] | None:
-        """As claimed; if not, that of `sigma`."""
+        """As claimed; by default (0, 1, sigma^2)."""
         return self.claimed_residual or super().residual
 
     @property
@@ -80,7 +80,7 @@ class OwnProblem(Problem):
 
     @property
     def resolution(self) -> float:
-        """Of a difference of two values near f*."""
+        """The rounding error of a difference of two values near f*."""
         return 1e-14 * max(1.0, abs(self.f_star))
 
     def value(self, x: Array) -> Array:
@@ -105,7 +105,7 @@ class OwnProblem(Problem):
 def _mean(values: list[float]) -> float:
     try:
         return math.fsum(values) / len(values)
-    except (OverflowError, ValueError):  # how fsum answers values too large, and inf - inf: a run that diverges
+    except (OverflowError, ValueError):  # fsum raises for overflow and inf - inf, which a diverging run gives
         return sum(values) / len(values)
 
 
@@ -131,21 +131,21 @@ def own(
     """A problem for `simulate`, `plan` and `examine`, given in one of three ways.
 
     Args:
-        value: NumPy: l(x), or l(x, i) if there are several samples; x is a float if `dim` is 1, else an array (dim,).
-        gradient: NumPy: its gradient, called likewise.
-        loss: torch, in place of both: l(w) or l(w, i) as a scalar tensor, float64 like w, which has shape () or (dim,);
-            autograd does the rest.
+        value: a NumPy function l(x), or l(x, i) if there are several samples; x is a float if `dim` is 1, else an array (dim,).
+        gradient: its gradient, with the same arguments.
+        loss: a torch function in place of both: l(w) or l(w, i), a scalar float64 tensor; w is float64 of shape () or (dim,).
+            Autograd gives the gradient.
         hinges: 1-D data: per sample a `Hinge`, or (a, b, [(t, c), ...]) for l'(x) = a + b x + sum c max(0, x - t). All
             constants are then computed, and none may be claimed.
-        probabilities: of the hinges; equal by default. Functions have equal samples.
+        probabilities: of the samples in `hinges`; equal by default. Samples of `value` or `loss` have equal weight.
         dim: the dimension.
-        samples: how many samples l has; f is their mean.
-        name: how tables call it.
+        samples: the number of samples; f is the mean of l over them.
+        name: the problem's name in tables.
         beta: claimed smoothness of f.
         mu: claimed strong convexity.
         pl: claimed PL constant, ||grad f||^2 >= 2 pl (f - f*).
         sigma: claimed sup over x of (E ||grad l - grad f||^2)^(1/2); needed with several samples, unless
-            `residual` is claimed: it is inf then.
+            `residual` is claimed; sigma is inf then.
         residual: claimed (A, B, C), with E ||grad l||^2 <= 2 A (f - f*) + B ||grad f||^2 + C everywhere: noise that may grow
             (Oikonomou & Loizou, ICLR 2025, arXiv:2503.02225). A variance of at most sigma^2 is (0, 1, sigma^2).
         f_star: the infimum of f.
@@ -153,7 +153,7 @@ def own(
         convex: claims convexity; implied by mu > 0.
 
     Raises:
-        TypeError: for arguments that do not go together, or functions of the wrong shape.
+        TypeError: for arguments that exclude each other, or functions that return the wrong shape or dtype.
         ValueError: for a missing or impossible constant.
 
     >>> f = own(value=lambda x: 2 * x * x, gradient=lambda x: 4 * x, beta=4.0, mu=4.0, f_star=0.0)
@@ -263,7 +263,7 @@ def _of_numpy(
 
 
 def _double(out: Any, what: str) -> Any:
-    """What a NumPy function returned, in double precision from the start."""
+    """The value that a NumPy function returned, as float64; raises if it was computed in lower precision."""
     array = np.asarray(out)
     if array.dtype.kind not in "iuf" or (array.dtype.kind == "f" and array.dtype.itemsize < 8):
         raise TypeError(f"own: {what} returned {array.dtype}; it must return float64: keep x and your data float64, "
@@ -272,7 +272,7 @@ def _double(out: Any, what: str) -> Any:
 
 
 def _of_torch(loss: Function, call: Callable[[Function, Any, int], Any]) -> tuple[Function, Function]:
-    import torch  # noqa: PLC0415  # the rest of the laboratory does without
+    import torch  # noqa: PLC0415  # only loss= needs torch
 
     def run(point: Any, i: int, *, grad: bool) -> tuple[Any, Any]:
         w = torch.tensor(np.asarray(point), dtype=torch.float64, requires_grad=grad)

@@ -27,13 +27,13 @@ class Pieces(Problem):
     whose worst condition is largest, and rounding at an edge does no harm.
 
     Attributes:
-        name: how tables call it.
+        name: the problem's name in tables.
         conditions: shape (cells, conditions, 3), rows (c_1, c_2, d).
-        slopes: shape (cells, 2, 3), A_k beside b_k.
+        slopes: shape (cells, 2, 3), the columns of A_k followed by b_k.
         constants: shape (cells,), c_k.
         high: beta.
         low: mu.
-        rounding: of `gap`.
+        rounding: the rounding error of `gap`.
     """
 
     name: str
@@ -107,7 +107,7 @@ def rounded_maximum(name: str, lines: Array, *, beta: float, mu: float, rounding
         lines: rows (G_1, G_2, a); no three of the G on one line.
         beta: smoothness.
         mu: strong convexity.
-        rounding: of the gap.
+        rounding: the rounding error of the gap.
     """
     cells = [_cell(lines, list(chosen), beta - mu) for k in (1, 2, 3) for chosen in combinations(range(len(lines)), k)]
     conditions, slopes, constants = (np.array(part) for part in zip(*cells, strict=True))
@@ -116,13 +116,13 @@ def rounded_maximum(name: str, lines: Array, *, beta: float, mu: float, rounding
 
 
 def _cell(lines: Array, chosen: list[int], smoothness: float) -> tuple[Array, Array, float]:
-    """Conditions, slope and constant of the cell in which the `chosen` lines share the maximum at w."""
+    """Conditions, slope and constant of the cell in which exactly the `chosen` lines attain the maximum at w."""
     k, used = len(chosen), lines[chosen]
     system = np.ones((k + 1, k + 1))
     system[:k, :k], system[k, k] = used[:, :2] @ used[:, :2].T / smoothness, 0.0
     right = np.vstack([used, [0.0, 0.0, 1.0]])  # G'z + a, and the sum of the weights
     solved = np.linalg.solve(system, right)
-    weights, top = solved[:k], solved[k]  # affine in z, as is everything below
+    weights, top = solved[:k], solved[k]  # affine in z, like the values below
     slope = used[:, :2].T @ weights
     others = np.delete(lines, chosen, axis=0)
     below = top - others + others[:, :2] @ slope / smoothness  # the lines at w = z - slope/L

@@ -9,7 +9,7 @@ from .registry import problem
 
 @problem("pl-trap")
 def pl_trap(*, mu: float, rho: float) -> CosineValley:
-    """f(u, v) = mu (v - 3 L cos(u/L))^2 / 2 with L = rho/3.5: rho jumps from one flank over the bend to the valley's floor.
+    """f(u, v) = mu (v - 3 L cos(u/L))^2 / 2 with L = rho/3.5: the ascent step leads over the bend to the floor of the valley.
 
     Raises:
         ValueError: unless mu, rho > 0.

@@ -1,4 +1,4 @@
-"""What the laboratory minimises: value, gradient per sample, and the constants that the statements speak of."""
+"""The interface of a problem: values, gradients per sample, and the constants that the statements use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Problem(ABC):
     Points have shape (lanes,) if `dim` is 1, else (lanes, dim). A problem with one sample is deterministic.
 
     Attributes:
-        name: how tables call it.
+        name: the problem's name in tables.
         dim: the dimension.
         batch: how many samples one stochastic gradient draws, with replacement.
     """
@@ -54,7 +54,7 @@ class Problem(ABC):
 
     @property
     def beta_batch(self) -> float:
-        """Root mean square smoothness of what a stochastic gradient draws; `beta_component` unless known better."""
+        """Root mean square smoothness of the batches that a stochastic gradient draws; `beta_component` if not known."""
         return self.beta_component
 
     @property

@@ -1,4 +1,4 @@
-"""Quadratics: the two-cycle of constant rho lives here (statement C1), and most upper bounds at lr = 1/beta are attained."""
+"""Quadratics: constant rho has a two-cycle on them (statement C1), and they attain most upper bounds at lr = 1/beta."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _PROBLEMS: dict[str, Callable[..., Problem]] = {}
 
 
 def problem(name: str) -> Callable[[F], F]:
-    """Register a factory; a second one of the same name is refused. `problems()` hands out a guarded one."""
+    """Register a factory under a name that is not taken; `problems()` returns it with checks of its arguments and constants."""
 
     def register(factory: F) -> F:
         if name in _PROBLEMS:
@@ -36,7 +36,7 @@ def problem(name: str) -> Callable[[F], F]:
 
 
 def usable(owner: str, given: Mapping[str, Any], build: Callable[[], Problem]) -> Problem:
-    """The problem that `build` gives; a `ValueError` if its constants are beyond floating point."""
+    """The problem that `build` returns; a `ValueError` if its constants are beyond floating point."""
 
     def build_and_ask() -> Problem:
         f = build()

@@ -1,4 +1,4 @@
-"""Sums of ridges along several directions: functions whose Hessian turns from place to place, with exact constants."""
+"""Sums of ridges along several directions: functions whose Hessian has varying eigenvectors, with exact constants."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Ridges(Problem):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """What the ridges look like."""
+        """The name in tables: bounded ridges, or not."""
         return "bounded ridges" if self.bounded else "ridges"
 
     @property
     def dim(self) -> int:  # type: ignore[override]
-        """The length of a row."""
+        """The length of the vectors a_i."""
         return int(self.rows.shape[1])
 
     @property
@@ -62,7 +62,7 @@ class Ridges(Problem):
 
     @property
     def resolution(self) -> float:
-        """The logarithms cancel at 0; the exponentials do not."""
+        """The rounding error of the logarithms, which cancel at 0; 0 for bounded ridges."""
         return 0.0 if self.bounded else 1e-15 * len(self.rows)
 
     def value(self, x: Array) -> Array:

@@ -32,7 +32,7 @@ class SoftmaxRegression(Problem):
     mu = l2    beta = lambda_max(A'A/n)/2 + l2    beta_component = max ||a_i||^2 / 2 + l2
     sigma^2 <= mean 2 ||a_i||^2 / batch
     ```
-    `beta_component` is for one sample and bounds that of any batch; `beta_batch` is what batches really have.
+    `beta_component` is the smoothness of one sample and bounds that of any batch; `beta_batch` estimates that of batches.
     """
 
     name: str
@@ -73,12 +73,12 @@ class SoftmaxRegression(Problem):
 
     @property
     def resolution(self) -> float:
-        """Two values near 1 are subtracted."""
+        """The rounding error of a difference of two values near 1."""
         return 1e-14
 
     @cached_property
     def sigma(self) -> float:
-        """The bound above; the true value is smaller."""
+        """The root of the bound on sigma^2 above; the true value is smaller."""
         return math.sqrt(2 * float((self.features**2).sum(axis=1).mean()) / self.batch)
 
     @cached_property
@@ -86,7 +86,7 @@ class SoftmaxRegression(Problem):
         """W*, shape (dim,), to a gradient norm of 1e-9.
 
         Raises:
-            RuntimeError: if scipy does not get there.
+            RuntimeError: if scipy does not reach that norm.
         """
         optimize = optional("scipy.optimize", extra="lab")
 
@@ -94,7 +94,7 @@ class SoftmaxRegression(Problem):
             return float(self.value(w[None])[0]), self.gradient(w[None])[0]
 
         near = optimize.minimize(both, np.zeros(self.dim), jac=True, method="L-BFGS-B", options={"maxiter": 5000}).x
-        found = optimize.newton_krylov(lambda w: self.gradient(w[None])[0], near, f_tol=1e-12)  # values lose digits first
+        found = optimize.newton_krylov(lambda w: self.gradient(w[None])[0], near, f_tol=1e-12)  # near W*, f is all rounding
         size = float(np.linalg.norm(self.gradient(found[None])))
         if size > 1e-9:
             raise RuntimeError(f"{self.name}: the optimum was found only to a gradient norm of {size:.1e}, need 1e-9")

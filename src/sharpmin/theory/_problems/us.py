@@ -1,4 +1,4 @@
-"""Two quadratic samples of different sharpness, between which m-USAM settles elsewhere than gradient descent."""
+"""Two quadratic samples of different sharpness, on which m-USAM and SGD have different limits."""
 
 from __future__ import annotations
 

@@ -47,8 +47,8 @@ def cycle(owner: str, *, beta: float, mu: float, rho: float, lr: float, slope: f
 def wedge(*, beta: float, mu: float, rho: float, lr: float, slope: float) -> Pieces:
     """f(z) = mu ||z||^2/2 + (beta - mu)/2 dist(z, W)^2, W = {|z_2| <= tan(a) z_1}, tan a = slope mu/beta; f* = 0 at 0.
 
-    The function is mu-strongly convex and beta-smooth, and does not depend on rho and lr: they are asked for since the slope
-    that is worst does, and a slope for which they have no two-cycle is refused.
+    The function is mu-strongly convex and beta-smooth. It does not depend on rho and lr: they serve to check that SAM has a
+    two-cycle for this slope.
 
     Raises:
         TypeError: unless all are numbers.

@@ -1,4 +1,4 @@
-"""A quadratic that is flat along a wedge of the plane: the shape of WEDGE, and of the random wedges of families."""
+"""A quadratic that is flat along a wedge of the plane: used by WEDGE and by the families of random problems."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def wedge_shape(beta: float, mu: float, tangent: float) -> Pieces:
     Args:
         beta: the curvature across the edges of W, and behind its tip.
         mu: the curvature inside W.
-        tangent: of the angle between an edge and the axis.
+        tangent: the tangent of the angle between an edge of W and the axis.
 
     >>> f = wedge_shape(1.0, 0.1, 1.0)
     >>> f.gradient(np.array([[1.0, 0.5], [0.0, 2.0], [-1.0, 0.0]]))
@@ -33,8 +33,8 @@ def wedge_shape(beta: float, mu: float, tangent: float) -> Pieces:
     c, s = math.cos(angle), math.sin(angle)
     normals, edges = np.array([[-s, c], [-s, -c]]), np.array([[c, s], [c, -s]])
     conditions = np.zeros((4, 2, 3))
-    conditions[:2, :, :2] = np.stack([normals, edges], axis=1)  # beyond an edge, and beside it
-    conditions[2, :, :2], conditions[3, :, :2] = -normals, -edges  # inside; behind the tip
+    conditions[:2, :, :2] = np.stack([normals, edges], axis=1)  # beyond an edge: across it and along it
+    conditions[2, :, :2], conditions[3, :, :2] = -normals, -edges  # inside W; behind its tip
     slopes = np.zeros((4, 2, 3))
     slopes[:, :, :2] = mu * np.eye(2)
     for k, hill in enumerate((*(np.outer(n, n) for n in normals), np.zeros((2, 2)), np.eye(2))):

@@ -1,4 +1,4 @@
-"""A conjecture: an upper bound as a Python function of named constants, and the class of runs for which it is claimed."""
+"""A conjecture: an upper bound as a Python function of named constants, and the runs for which it is claimed."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ CONSTANTS = {
     "clip": "theta of radius clipped",
     "switch": "of radius switched: rho_t = 0 from step S on",
 }
-"""What a bound may ask for."""
+"""The constants that a bound may take."""
 
 RADII = ("constant", "inverse-sqrt", "sqrt-lr", "capped", "clipped", "switched")
-"""How the radius goes on: rho, rho/sqrt(t + 1), rho sqrt(beta lr_t), min(rho, c ||g||), clipped difference, 0 from S on."""
+"""rho_t: rho, rho/sqrt(t + 1), rho sqrt(beta lr_t), min(rho, c ||g||), rho with clipped difference, 0 from step S on."""
 
 RANGES = {"beta": (0.1, 10.0), "kappa": (1.0, 100.0), "rho": (0.01, 10.0), "steps": (1.0, 10_000.0), "lr_beta": (1e-3, 1.0)}
-"""Where the hunt looks if nothing is said; a bound of a statement refuses what lies outside its conditions."""
+"""Default ranges of the search; a bound that comes from a statement refuses constants outside its conditions."""
 
 _WEAKEST = ("nonconvex", "pl", "convex", "strongly-convex")
 WITH_MU = ("strongly-convex", "pl")
-"""The assumptions that have mu."""
+"""The assumptions with a constant mu."""
 
 _FIXES = {"capped": "c", "clipped": "clip", "switched": "switch"}
 
@@ -56,11 +56,11 @@ class Conjecture:
 
     Attributes:
         bound: the function.
-        name: of the bound.
-        id: of a registered statement whose formula this is, or empty.
-        takes: which of `CONSTANTS` it is given.
-        method, setting, quantity, radius: of the runs.
-        ranges: a pair for each of `RANGES`.
+        name: the name of the function, or the id of the statement.
+        id: the registered statement whose formula the bound is, or empty.
+        takes: the names among `CONSTANTS` that the bound takes.
+        method, setting, quantity, radius: the runs for which it is claimed.
+        ranges: (low, high) for each name in `RANGES`.
         step_size: gives lr, or a schedule, from constants; None where lr is free.
         per_step: whether the bound is on T times the quantity.
         scheduled: whether the bound takes the schedule of the radius in place of its first value.
@@ -81,14 +81,14 @@ class Conjecture:
 
     @property
     def oracle(self) -> Oracle:
-        """Which gradients a step sees."""
+        """Which gradients a step uses."""
         return METHODS[self.method].oracle
 
     def limit(self, constants: Mapping[str, Any]) -> float:
-        """The bound at these constants; nan where it refuses them: they are outside its conditions.
+        """The bound at these constants; nan where it raises `ValueError`, since they are outside its conditions.
 
         Raises:
-            TypeError: if it gives no number.
+            TypeError: if it does not return a number.
         """
         try:
             value = self.bound(**{name: constants[name] for name in self.takes})
@@ -101,7 +101,7 @@ class Conjecture:
         return real(value) / constants["steps"] if self.per_step else real(value)
 
     def fingerprint(self) -> dict[str, Any]:
-        """All that decides a hunt on it, as JSON values."""
+        """Everything about the conjecture that determines the result of a search, as JSON values."""
         functions = [_digest(f) for f in (self.bound, self.step_size) if f is not None]
         return {
             "bound": self.name, "source": "-".join(functions), "takes": list(self.takes), "method": self.method,
@@ -120,11 +120,11 @@ def conjecture(
     step_size: Callable[..., Any] | None = None,
     **ranges: Any,
 ) -> Conjecture:
-    """Check what is claimed; a statement brings what is not given.
+    """Check a claim; what is not given is taken from the statement, if the bound is one.
 
     Raises:
-        TypeError: if the bound is no function, or takes a constant that nobody knows.
-        ValueError: for an unknown word, a wrong range, or a constant that these assumptions do not have.
+        TypeError: if the bound is not a function, or takes an unknown constant.
+        ValueError: for an unknown name, a wrong range, or a constant that does not exist under these assumptions.
     """
     given = {"method": method, "assumptions": assumptions, "quantity": quantity, "radius": radius}
     if isinstance(bound, Theorem):
@@ -134,7 +134,7 @@ def conjecture(
     names = takes(bound)
     missing = [f"{name}=" for name in ("method", "assumptions", "quantity") if given[name] is None]
     if missing:
-        raise ValueError(f"refute: of whom is it claimed? give {', '.join(missing)}")
+        raise ValueError(f"refute: for which runs is it claimed? give {', '.join(missing)}")
     return _checked(bound, getattr(bound, "__name__", "bound"), "", names, given, step_size, ranges, per_step=False)
 
 
@@ -147,7 +147,7 @@ def _of_statement(theorem: Theorem, given: dict[str, Any], step_size: Any, range
     words = {name: said[name] if value is None else value for name, value in given.items()}
     missing = [f"{name}=" for name, value in words.items() if value is None]
     if missing:
-        raise ValueError(f"refute: {theorem.id} does not say what it bounds of whom; give {', '.join(missing)}")
+        raise ValueError(f"refute: {theorem.id} leaves open for which runs it is claimed; give {', '.join(missing)}")
     if step_size is None and "lr" not in names:
         step_size = theorem.prescribed
     per_step = bool(theorem.rule and theorem.rule.per_step)
@@ -158,7 +158,7 @@ def _of_statement(theorem: Theorem, given: dict[str, Any], step_size: Any, range
 
 
 def _said(theorem: Theorem, method: str | None) -> dict[str, str | None]:
-    """Method, assumptions, quantity and radius of a statement, for its first radius; None for what it does not say."""
+    """Method, assumptions, quantity and radius of a statement, for its first radius; None for each that it leaves open."""
     at = [situation for place in theorem.places for situation in place.situations()]
     oracle = METHODS[method].oracle if method in METHODS else at[0][0] if at else "exact"
     kind = next((radius for name, _, radius in at if name == oracle), "constant")
@@ -188,7 +188,7 @@ def _checked(
         missing = {c for kind, c in _FIXES.items() if kind != radius} | (
             set() if words["assumptions"] in WITH_MU else {"mu", "kappa"}
         )
-        names = tuple(c for c in names if c not in missing)  # it takes anything, so it gets what there is
+        names = tuple(c for c in names if c not in missing)  # it takes **keywords
     made = Conjecture(
         bound, name, id_, names, words["method"], words["assumptions"], words["quantity"], radius, _ranges(ranges),
         step_size, per_step, _scheduled(bound) if scheduled is None else scheduled,
@@ -198,7 +198,7 @@ def _checked(
 
 
 def _refuse(made: Conjecture) -> None:
-    """What cannot be meant."""
+    """Raise `ValueError` for combinations that make no sense."""
     for name in ("mu", "kappa"):
         if name in made.takes and made.setting not in WITH_MU:
             raise ValueError(
@@ -224,7 +224,7 @@ def _refuse(made: Conjecture) -> None:
 
 
 def takes(bound: Callable[..., Any]) -> tuple[str, ...]:
-    """The constants that it is given."""
+    """The names of the constants that the bound takes."""
     parameters = inspect.signature(bound).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return tuple(CONSTANTS)
@@ -245,7 +245,7 @@ def _scheduled(bound: Callable[..., Any]) -> bool:
 
 
 def _ranges(given: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Each as a pair, low <= high, both > 0."""
+    """Each range as a pair (low, high) with 0 < low <= high."""
     ranges = dict(RANGES)
     for name, value in given.items():
         if name not in RANGES:
@@ -269,7 +269,7 @@ def _pair(name: str, value: Any) -> tuple[float, float]:
 
 
 def _digest(function: Any) -> str:
-    """Of its source, or of its code where there is none, and of what it encloses."""
+    """A digest of the function's source, or of its code if it has no source, and of the values in its closure."""
     try:
         text = inspect.getsource(function)
     except (OSError, TypeError):

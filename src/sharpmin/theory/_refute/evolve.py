@@ -20,28 +20,28 @@ else:
 OFFSPRING = 24
 STRATEGIES = 4
 SPREAD = 0.15
-"""Of the first generation; genes are in [0, 1]."""
+"""Standard deviation of the first generation; genes are in [0, 1]."""
 
 WORST = 1e300
-"""What is minimized where the fitness is -inf: the strategy takes finite numbers."""
+"""The objective where the fitness is -inf, since the strategy takes finite numbers only."""
 
 
 def strategy(mean: Array, rng: Generator) -> Any:
-    """A search around `mean` that draws from `rng` alone and prints nothing."""
+    """A search that starts at `mean`, draws from `rng` only and prints nothing."""
     draw = {"seed": np.nan, "randn": lambda count, genes: rng.standard_normal((count, genes))}
     return cma.CMAEvolutionStrategy(mean, SPREAD, {"popsize": OFFSPRING, "tolx": 1e-5, "verbose": -9, **draw})
 
 
 def maximize(fitness: Callable[[Array], Array], genes: int, evaluations: int, rng: Generator) -> tuple[Array, float, int]:
-    """The best genes found, their fitness, and how many were evaluated.
+    """The best genes found, their fitness, and the number of evaluations.
 
-    A fifth of the evaluations are uniform; strategies start at the best of these, and again when they have come to rest.
+    A fifth of the evaluations are uniform; strategies start at the best of these, and restart when they have converged.
 
     Args:
         fitness: takes genes of shape (n, genes) and gives (n,); -inf is worst, nan counts as such.
-        genes: how many there are.
-        evaluations: at most, but for the last generation.
-        rng: of all choices.
+        genes: the number of genes.
+        evaluations: the budget; the last generation may exceed it.
+        rng: the source of all random choices.
     """
     first = max(STRATEGIES, min(evaluations, max(32, evaluations // 5)))
     pool = rng.random((first, genes))

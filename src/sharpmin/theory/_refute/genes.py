@@ -1,4 +1,4 @@
-"""Numbers in [0, 1] as constants, schedules and lengths; evolution sees nothing else."""
+"""Genes: numbers in [0, 1], which evolution varies, turned into constants, schedules and lengths."""
 
 from __future__ import annotations
 
@@ -23,39 +23,39 @@ COMMON = 8
 
 
 class Reader:
-    """Hands out the columns of a table of genes, one after the other; outside [0, 1] they count as its ends."""
+    """Reads a table of genes column by column; values outside [0, 1] are clipped."""
 
     def __init__(self, genes: Array):
         self._genes, self._at = np.clip(genes, 0.0, 1.0), 0
 
     def many(self, count: int) -> Array:
-        """So many columns, in [0, 1], shape (lanes, count)."""
+        """The next `count` columns, in [0, 1], shape (lanes, count)."""
         self._at += count
         return np.asarray(self._genes[:, self._at - count : self._at])
 
     def linear(self, low: Any, high: Any) -> Array:
-        """One column, from low to high."""
+        """One column, mapped linearly to [low, high]."""
         return np.asarray(low + (high - low) * self.many(1)[:, 0])
 
     def log(self, low: Any, high: Any) -> Array:
-        """One column, from low to high by factors; a twentieth of all genes are at either end, exactly."""
+        """One column, mapped to [low, high] on a log scale; a twentieth of [0, 1] at either end gives exactly low or high."""
         u = np.clip((self.many(1)[:, 0] - 0.05) / 0.9, 0.0, 1.0)
         low, high = np.broadcast_to(low, u.shape), np.broadcast_to(high, u.shape)
         inner = low * (high / low) ** u
         return np.asarray(np.where(u <= 0, low, np.where(u >= 1, high, inner)))
 
     def signed(self) -> Array:
-        """One column from -10 to 10, most of it near 0."""
+        """One column, mapped to [-10, 10] with most values near 0."""
         return np.asarray(np.sinh(6.0 * (self.many(1)[:, 0] - 0.5)))
 
     def signed_many(self, count: int) -> Array:
-        """The same for so many columns."""
+        """The same as `signed` for `count` columns."""
         return np.asarray(np.sinh(6.0 * (self.many(count) - 0.5)))
 
 
 @dataclass
 class Constants:
-    """The constants of a run, one a lane."""
+    """The constants of runs, one value per lane."""
 
     beta: Array
     kappa: Array
@@ -67,12 +67,12 @@ class Constants:
     switch: Any
 
     def take(self, lanes: Any) -> Constants:
-        """These lanes."""
+        """The constants of these lanes."""
         return Constants(**{name: value[lanes] for name, value in vars(self).items()})
 
 
 def settings(conjecture: Conjecture, reader: Reader, longest: int | None = None) -> Constants:
-    """The common genes, within the ranges of the conjecture; T at most `longest`, where paths are enumerated."""
+    """Constants from the common genes, within the ranges of the conjecture and with T <= `longest`."""
     ranges = conjecture.ranges
     beta = reader.log(*ranges["beta"])
     kappa = reader.log(*ranges["kappa"])
@@ -87,7 +87,7 @@ def settings(conjecture: Conjecture, reader: Reader, longest: int | None = None)
 
 
 def radii_of(conjecture: Conjecture, s: Constants, lr: Array) -> tuple[Array, Array]:
-    """Radii and caps of `population.Runs`, for lr of shape (horizon, lanes)."""
+    """`radii` and `caps` for `population.Runs`, given lr of shape (horizon, lanes)."""
     t = np.arange(len(lr))[:, None]
     radii = s.rho * np.ones_like(lr)
     if conjecture.radius == "inverse-sqrt":
@@ -101,11 +101,11 @@ def radii_of(conjecture: Conjecture, s: Constants, lr: Array) -> tuple[Array, Ar
 
 
 def radius_object(conjecture: Conjecture, constants: dict[str, Any]) -> Any:
-    """The same as `simulate` takes it: a number or a schedule; None where nothing is climbed."""
+    """The radius of a run as `simulate` takes it: a number or a schedule; None for a method without an ascent step."""
     rho = constants["rho"]
     if METHODS[conjecture.method].ascent is None:
         return None
-    if isinstance(rho, RhoSchedule):  # the bound is told of the schedule itself
+    if isinstance(rho, RhoSchedule):  # of a bound that takes the schedule
         return rho
     if conjecture.radius == "inverse-sqrt":
         return InverseSqrt(rho)
@@ -117,7 +117,7 @@ def radius_object(conjecture: Conjecture, constants: dict[str, Any]) -> Any:
 
 
 def constants_of(conjecture: Conjecture, s: Constants, i: int, f: dict[str, float]) -> dict[str, Any]:
-    """What the bound is told of lane i, where `f` has what depends on the function and the start."""
+    """The constants of lane i for the bound; `f` holds those that depend on the function and the start."""
     beta, mu = f["beta"], f["mu"]
     told: dict[str, Any] = {
         **f, "kappa": beta / mu if mu > 0 else np.inf, "rho": float(s.rho[i]), "rho0": float(s.rho[i]),
@@ -131,7 +131,7 @@ def constants_of(conjecture: Conjecture, s: Constants, i: int, f: dict[str, floa
 
 
 def step_sizes(conjecture: Conjecture, constants: dict[str, Any]) -> Any:
-    """lr of a run: a number, or a schedule; nan where the prescription refuses these constants."""
+    """lr of a run: a number or a schedule; nan where the prescribed step size refuses these constants."""
     if conjecture.step_size is None:
         return constants["lr"]
     try:

@@ -1,4 +1,4 @@
-"""Piecewise linear derivatives in one dimension, one function a lane, with samples that share the knots."""
+"""Piecewise linear derivatives in one dimension, one function per lane, with samples that share the knots."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Hinges(Functions):
         a, b: shape (lanes, samples + 1).
         t: shape (lanes, knots).
         c: shape (lanes, samples + 1, knots).
-        least: the antiderivative of f' at its least.
-        steepest: slope of any sample.
+        least: the minimum of the antiderivative of f'.
+        steepest: the largest slope of any sample.
     """
 
     a: Array
@@ -48,7 +48,7 @@ class Hinges(Functions):
     steepest: Array
 
     def gradient(self, x: Array, sample: int | None = None) -> Array:
-        """Of a sample, or the mean; rounding counts as 0 as it does in `HingeProblem`."""
+        """The derivative of a sample, or of the mean; values within rounding of 0 become 0, as in `HingeProblem`."""
         s = -1 if sample is None else sample
         z = x[..., 0]
         total = self.a[:, s, None] + self.b[:, s, None] * z
@@ -69,7 +69,7 @@ class Hinges(Functions):
         return kernel.HINGES, np.column_stack([self.a[:, -1], self.b[:, -1], self.least, pairs])
 
     def source(self, i: int) -> str:
-        """Code that builds lane i."""
+        """Python code that builds the function of lane i."""
         rows = []
         for s in range(self.weights.shape[1]):
             pairs = zip(self.t[i].tolist(), self.c[i, s].tolist(), strict=True)
@@ -80,7 +80,7 @@ class Hinges(Functions):
 
 
 def _antiderivative(a: Array, b: Array, t: Array, c: Array, x: Array) -> Array:
-    """At points of shape (lanes, n)."""
+    """The antiderivative at points of shape (lanes, n)."""
     total = a[:, None] * x + b[:, None] * x * x / 2
     for k in range(t.shape[1]):
         total = total + c[:, k, None] * np.maximum(x - t[:, k, None], 0.0) ** 2 / 2
@@ -88,7 +88,7 @@ def _antiderivative(a: Array, b: Array, t: Array, c: Array, x: Array) -> Array:
 
 
 def decode(conjecture: Conjecture, settings: Constants, reader: Reader, *, noisy: bool) -> tuple[Hinges, Array]:
-    """Functions within the assumptions, and starts of shape (lanes, 1); lengths go from lr beta rho / 10 to 10 rho."""
+    """Functions within the assumptions, and starts of shape (lanes, 1); lengths are from lr beta rho / 10 to 10 rho."""
     beta, n = settings.beta, len(settings.beta)
     small, large = settings.lr * beta * settings.rho / 10, 10 * settings.rho
     length, start = reader.log(small, large), reader.log(small, large)
@@ -106,7 +106,7 @@ def decode(conjecture: Conjecture, settings: Constants, reader: Reader, *, noisy
         weights = np.stack([p, 1 - p], axis=1)
         size = reader.log(1e-3, 10.0) * beta * settings.rho
         heights = size[:, None] * reader.signed_many(KNOTS) / 3
-        flat = reader.many(1) < 0.3  # noise without curvature: the samples are shifted quadratics, or alike
+        flat = reader.many(1) < 0.3  # noise of slope 0: the samples differ from f by linear terms
         heights = np.where(flat, heights[:, :1], heights)
         inner = np.diff(heights, axis=1) / np.diff(t, axis=1)
         bumps = np.diff(np.concatenate([0 * p[:, None], inner, 0 * p[:, None]], axis=1), axis=1)
@@ -121,7 +121,7 @@ def decode(conjecture: Conjecture, settings: Constants, reader: Reader, *, noisy
 
 
 def _slopes(setting: str, beta: Array, mu: Array, u: Array) -> Array:
-    """Between the least and the largest slope of the class; a fifth of all genes are at either of them."""
+    """Slopes between the least and the largest of the class; a fifth of [0, 1] at either end gives exactly these."""
     low = {"strongly-convex": mu, "convex": 0.0 * beta}.get(setting, -beta)[:, None]
     high = beta[:, None]
     slopes = np.where(u < 0.2, low, np.where(u > 0.8, high, low + (high - low) * (u - 0.2) / 0.6))
@@ -131,7 +131,7 @@ def _slopes(setting: str, beta: Array, mu: Array, u: Array) -> Array:
 
 
 def known(beta: Array, mu: Array, weights: Array, a: Array, b: Array, t: Array, c: Array, *, pl: bool = False) -> Hinges:
-    """Hinges with all that is exact about them: f*, a minimizer, sigma, smoothness of the samples, PL."""
+    """`Hinges` with their exact constants: f*, a minimizer, sigma, smoothness of the samples, the PL constant."""
     slopes = np.cumsum(np.concatenate([b[:, :, None], c], axis=2), axis=2)
     mean, knots = slopes[:, -1], t.shape[1]
     at = a[:, :, None] + b[:, :, None] * t[:, None]
@@ -163,7 +163,7 @@ def known(beta: Array, mu: Array, weights: Array, a: Array, b: Array, t: Array, 
 
 
 def _pl(f: Hinges, mean: Array, points: Array, gaps: Array, low: Array, high: Array) -> Array:
-    """The infimum of f'^2 / (2 (f - f*)): at a knot, at a zero of f', or the slope at a minimizer or at an end."""
+    """The infimum of f'^2 / (2 (f - f*)), attained at a knot or a zero of f', or the slope at a minimizer or at an end."""
     slopes = f.gradient(points[..., None])[..., 0]
     flat = 1e-12 * gaps.max(axis=1, keepdims=True)
     with np.errstate(all="ignore"):

@@ -1,4 +1,4 @@
-"""One island of a hunt: a family of functions, evolved against the bound; and the shipped instances."""
+"""One island, an independent part of an attack: a family of functions evolved against the bound, or the shipped instances."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ GENES = {
 }  # fmt: skip
 
 LONGEST = {"hinges": 64, "cones": 64, "quadratics": 64}
-"""T of evolved functions is at most this, for speed."""
+"""The largest T of evolved runs, for speed."""
 
 PATHS = {Oracle.M_SAM: 6, Oracle.N_SAM: 3}
-"""T where paths are enumerated: two samples make 64 paths at the most."""
+"""The largest T where paths are enumerated: with two samples there are then at most 64 paths."""
 
 
 @dataclass(frozen=True)
 class Island:
-    """A part of a hunt that needs no other.
+    """A part of an attack that can be computed on its own.
 
     Attributes:
-        conjecture: what is attacked.
-        family: of `FAMILIES`.
-        seed: of the choices.
-        evaluations: how many, but for the last generation.
+        conjecture: the claim that is attacked.
+        family: one of `FAMILIES`.
+        seed: the seed of all random choices.
+        evaluations: the budget; the last generation may exceed it.
     """
 
     conjecture: Conjecture
@@ -62,13 +62,13 @@ class Island:
 
     @property
     def id(self) -> dict[str, Any]:
-        """All that decides the result."""
+        """Everything that determines the result, as JSON values."""
         own = {"family": self.family, "seed": self.seed, "evaluations": self.evaluations}
         return self.conjecture.fingerprint() | own | {"sharpmin": __version__, "numpy": np.__version__}
 
 
 def run(island: Island) -> Row:
-    """The worst that the island found, confirmed through the public interface; JSON values."""
+    """The worst run that the island found, confirmed through the public interface, as JSON values."""
     conjecture = island.conjecture
     if island.family == "shipped":
         found, evaluations = attack_shipped(conjecture)
@@ -81,7 +81,7 @@ def run(island: Island) -> Row:
 
 
 def probe(conjecture: Conjecture) -> None:
-    """Call the bound once, in the middle of the ranges: its mistakes are raised here, as they are."""
+    """Call the bound once, in the middle of the ranges, so that its errors reach the caller unchanged."""
     s = settings(conjecture, Reader(np.full((1, COMMON), 0.5)))
     beta, mu = float(s.beta[0]), float(s.beta[0] / s.kappa[0])
     numbers = {"beta": beta, "mu": mu, "delta": 1.0, "distance": 1.0, "sigma": 0.5, "beta_component": beta}
@@ -91,25 +91,25 @@ def probe(conjecture: Conjecture) -> None:
 
 
 def record(found: Found) -> dict[str, Any]:
-    """As JSON values."""
+    """A `Found` as JSON values."""
     constants = {name: v if isinstance(v, int | float | str) else repr(v) for name, v in found.constants.items()}
     whole: dict[str, Any] = jsonable({**vars(found), "constants": constants})
     return whole
 
 
 def recalled(row: Mapping[str, Any]) -> Found | None:
-    """What `record` wrote."""
+    """The `Found` that `record` wrote."""
     return None if row["found"] is None else Found(**row["found"])
 
 
 def decode(conjecture: Conjecture, family: str, genes: Array) -> tuple[Constants, Any, Array]:
-    """Settings, functions and starts of a table of genes."""
+    """Settings, functions and starts from a table of genes."""
     reader = Reader(genes)
     if family == "paths":
         s = settings(conjecture, reader, PATHS[conjecture.oracle])
         f, x0 = hinges.decode(conjecture, s, reader, noisy=True)
         if conjecture.oracle is Oracle.M_SAM and "beta_component" not in conjecture.takes:
-            factor = np.maximum(1.0, f.steepest / s.beta)  # then beta is that of the samples, too
+            factor = np.maximum(1.0, f.steepest / s.beta)  # then beta bounds the samples, too
             s.beta, s.lr, s.c = s.beta * factor, s.lr / factor, s.c / factor
             f.beta = s.beta
         return s, f, x0
@@ -120,7 +120,7 @@ def decode(conjecture: Conjecture, family: str, genes: Array) -> tuple[Constants
 
 
 def fitness(conjecture: Conjecture, family: str, genes: Array) -> Array:
-    """Measured over bound, a number for each row of genes; -inf where the statement does not speak."""
+    """Measured over bound, for each row of genes; -inf where the bound does not apply."""
     s, f, x0 = decode(conjecture, family, genes)
     order = np.argsort(-s.steps, kind="stable")
     s, f, x0 = s.take(order), f.take(order), x0[order]
@@ -141,7 +141,7 @@ def fitness(conjecture: Conjecture, family: str, genes: Array) -> Array:
 
 
 def method_on(conjecture: Conjecture, family: str) -> str:
-    """A function with one sample makes every method deterministic."""
+    """The method for a family: deterministic on functions with one sample."""
     return conjecture.method if family == "paths" else deterministic(conjecture.method)
 
 

@@ -1,4 +1,4 @@
-"""What a hunt found, as source that rebuilds it with the public interface; its numbers are what that source gives."""
+"""A run found by an attack, as source that rebuilds it with the public interface; its numbers come from that source."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ else:
     np = optional("numpy", extra="lab")
 
 ERRORS = 5.0
-"""So many standard errors are granted to a mean over seeds."""
+"""A mean over seeds counts as above the bound only if it exceeds it by this many standard errors."""
 
 ROUNDING = 1e-9
-"""The share of the bound that is granted for rounding."""
+"""The share of the bound that is allowed for rounding."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """One function, one start and one setting against the bound.
+    """A run with one function, one start and one setting, compared with the bound.
 
     Attributes:
-        measured: the quantity; exact, but for `error`.
-        bound: at the constants of this run.
-        error: standard error of `measured`, where it is a mean over seeds; else 0.
-        resolution: the rounding of `measured`.
-        family: where it comes from.
-        constants: what the bound was told.
+        measured: the quantity of the run; an exact expectation if `error` is 0.
+        bound: the bound at the constants of this run.
+        error: the standard error of `measured` if it is a mean over seeds; else 0.
+        resolution: the rounding error of `measured`.
+        family: the family of the function.
+        constants: the constants that the bound was given.
         source: Python code that ends with `measured` and `limit`.
     """
 
@@ -53,7 +53,7 @@ class Found:
 
     @property
     def ratio(self) -> float:
-        """Measured over bound, less what is granted for noise."""
+        """Measured over bound, after the allowance for noise is subtracted."""
         surely = self.measured - ERRORS * self.error - self.resolution
         return surely / self.bound if self.bound > 0 else (math.inf if surely > self.bound else 0.0)
 
@@ -64,7 +64,7 @@ class Found:
 
 
 def deterministic(method: str) -> str:
-    """The method on a function with one sample."""
+    """The deterministic method that `method` becomes on a function with one sample."""
     return {"sgd": "gd"}.get(method, method.rsplit("-", maxsplit=1)[-1])
 
 
@@ -72,21 +72,21 @@ def confirm(
     conjecture: Conjecture, family: str, source: str, claims: Mapping[str, float], settings: Any, i: int, x0: list[float],
     method: str, *, seeds: int = 0,
 ) -> Found | None:  # fmt: skip
-    """Build the function from its source, run it, and take every constant from it.
+    """Build the function from its source, run it, and compute every constant from it.
 
     Args:
-        conjecture: what is attacked.
-        family: for the record.
+        conjecture: the claim that is attacked.
+        family: the family of the function.
         source: lines that end with `f = ...`.
-        claims: beta and mu, which f has or better.
-        settings: of all lanes.
+        claims: the beta and mu given to the bound; f is at most beta-smooth and has at least mu.
+        settings: the constants of all lanes.
         i: the lane.
-        x0: its start.
-        method: of the run; that of the conjecture, or its deterministic form where f has one sample.
-        seeds: 0 for exact expectations; else so many runs are averaged.
+        x0: the start of the lane.
+        method: the method of the conjecture, or its deterministic form if f has one sample.
+        seeds: 0 for exact expectations; else the number of runs that are averaged.
 
     Returns:
-        None where the bound refuses the constants, or the run has left the floating point numbers.
+        None if the bound refuses the constants, or the run overflowed.
     """
     namespace: dict[str, Any] = {}
     head = "from sharpmin import theory\n" + source
@@ -116,14 +116,14 @@ def confirm(
             error = standard_error(namespace["values"])
     if not (math.isfinite(measured) and math.isfinite(error)):
         return None
-    own = namespace["f"]  # cones and quadratics have f* = 0 and nothing that cancels
+    own = namespace["f"]  # for cones and quadratics f* = 0 and no terms cancel
     resolution = own.resolution if "gap" in conjecture.quantity and isinstance(own, HingeProblem) else 0.0
     text = "\n".join([head, *lines, *_limit(conjecture, told, limit), ""])
     return Found(measured, limit, error, resolution, family, told, text)
 
 
 def function_constants(conjecture: Conjecture, f: Problem, x0: list[float], claims: Mapping[str, float]) -> dict[str, float]:
-    """What depends on the function and the start."""
+    """The constants that depend on the function and the start."""
     mu = claims["mu"]
     if conjecture.setting == "pl" and isinstance(f, HingeProblem):
         mu = min(mu, f.pl)
@@ -136,7 +136,7 @@ def function_constants(conjecture: Conjecture, f: Problem, x0: list[float], clai
 
 
 def _lr(lr: Any, steps: int) -> str:
-    """As code."""
+    """The step size as Python code."""
     if not callable(lr):
         return repr(float(lr))
     return f"theory.{lr!r}" if isinstance(lr, InverseTime) else f"{[float(lr(t)) for t in range(steps)]}.__getitem__"

@@ -1,4 +1,4 @@
-"""The steps of `population` as compiled loops, for functions with one sample: one lane after the other, no sample paths."""
+"""The steps of `population` as compiled loops, for functions with one sample: one lane after the other."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from .._simulation.jit import entry, jit
 
-with suppress(ModuleNotFoundError):  # nothing is compiled then
+with suppress(ModuleNotFoundError):  # without numba nothing is compiled
     import numpy as np
 
 HINGES, CONES, QUADRATICS = 0, 1, 2
 QUANTITIES = ("gap", "squared-distance", "squared-gradient", "least-squared-gradient", "perturbed-gap", "mean-gap")
-ROUNDING = 8 * 2.0**-52  # that of `Hinge`
+ROUNDING = 8 * 2.0**-52  # the threshold of `Hinge`
 
 
 @jit
@@ -38,7 +38,7 @@ def hinge_gap(row: Any, x: float) -> float:
 
 @jit
 def cone_slope(row: Any, x: Any, g: Any) -> float:
-    """The gradient goes into g; returns f. row = mu, pull, then weight, direction (cos, sin), half angle (cos, sin), depth."""
+    """Writes the gradient to g; returns f. row = mu, pull, then weight, direction (cos, sin), half angle (cos, sin), depth."""
     g[0], g[1] = row[0] * x[0], row[0] * x[1]
     f = row[0] * (x[0] * x[0] + x[1] * x[1]) / 2
     for k in range(2, len(row), 6):
@@ -49,7 +49,7 @@ def cone_slope(row: Any, x: Any, g: Any) -> float:
         out = far * ch - along * sh
         if out <= 0 <= along:
             continue
-        if along * ch + far * sh > 0:  # an edge is nearest, else the apex
+        if along * ch + far * sh > 0:  # the nearest point is on an edge, else it is the apex
             u, v = -out * sh, math.copysign(out * ch, across)
             z1, z2 = u * ca - v * sa, u * sa + v * ca
         g[0] += weight * z1
@@ -60,7 +60,7 @@ def cone_slope(row: Any, x: Any, g: Any) -> float:
 
 @jit
 def slope(kind: int, row: Any, x: Any, g: Any) -> float:
-    """The gradient goes into g; returns f - f*."""
+    """Writes the gradient into g; returns f - f*."""
     if kind == HINGES:
         g[0] = hinge_slope(row, x[0])
         return float(hinge_gap(row, x[0]))
@@ -75,7 +75,7 @@ def slope(kind: int, row: Any, x: Any, g: Any) -> float:
 
 @jit
 def norm(v: Any) -> float:
-    """Euclidean."""
+    """The Euclidean norm."""
     total = 0.0
     for value in v:
         total += value * value
@@ -84,7 +84,7 @@ def norm(v: Any) -> float:
 
 @jit
 def descend(x: Any, g: Any, big: Any, lr: float, theta: float, size: float) -> None:
-    """x - lr d, with the clipped difference where theta >= 0."""
+    """The step x - lr d, in place, with the clipped difference if theta >= 0."""
     factor = 1.0
     if theta >= 0:
         apart = 0.0
@@ -110,20 +110,20 @@ def walk(
     kind: int, rows: Any, x0: Any, minimizer: Any, lr: Any, radii: Any, caps: Any, raw: bool, clip: Any, steps: Any,
     quantity: int,
 ) -> Any:  # fmt: skip
-    """One of `QUANTITIES` a lane.
+    """One of `QUANTITIES` for every lane.
 
     Args:
-        kind: of the functions.
-        rows: their numbers, shape (lanes, numbers).
+        kind: the kind of the functions, as a number.
+        rows: the parameters of each function, shape (lanes, numbers).
         x0: shape (lanes, dim).
-        minimizer: the same.
+        minimizer: shape (lanes, dim).
         lr: shape (horizon, lanes).
-        radii: the same.
-        caps: radii are at most caps times ||g||; shape (lanes,).
-        raw: radii are times ||g||.
-        clip: theta, or -1; shape (lanes,).
+        radii: shape (horizon, lanes).
+        caps: the radius is at most caps times ||g||; shape (lanes,).
+        raw: whether the radii are multiplied by ||g||.
+        clip: theta, or -1 for no clipping; shape (lanes,).
         steps: T; shape (lanes,).
-        quantity: its number.
+        quantity: the index of the quantity in `QUANTITIES`.
     """
     out = np.zeros(len(x0))
     for i in range(len(x0)):

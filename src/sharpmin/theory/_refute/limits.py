@@ -1,4 +1,4 @@
-"""What the bound says of every lane of a population, and the step sizes that go with it."""
+"""The bound for every lane of a population, and the step sizes at which it is taken."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ else:
     np = optional("numpy", extra="lab")
 
 _LEAST = 1e6
-"""A bound has to be so many times the rounding of what is measured, or the ratio says nothing."""
+"""A bound below this multiple of the rounding error of the measured quantity is not compared."""
 
 
 def limits_of(conjecture: Conjecture, s: Constants, f: Functions, x0: Array) -> tuple[Array, Array]:
-    """Bounds and step sizes of all lanes; nan where the bound, or the class, leaves a lane out."""
+    """Bounds and step sizes of all lanes; nan where the bound does not apply or the function is outside the class."""
     delta = np.maximum(0.0, f.gap(x0[:, None])[:, 0])
     away = np.sqrt(((x0 - f.minimizer) ** 2).sum(axis=1))
     low, high = conjecture.ranges["kappa"]
@@ -47,5 +47,5 @@ def limits_of(conjecture: Conjecture, s: Constants, f: Functions, x0: Array) -> 
 
 
 def claimed_mu(conjecture: Conjecture, beta: float, mu: float) -> float:
-    """At most what f has, so that kappa is no smaller than its range allows."""
+    """The mu given to the bound: at most that of f, and so small that beta/mu lies in the range of kappa."""
     return min(mu, beta / conjecture.ranges["kappa"][0])

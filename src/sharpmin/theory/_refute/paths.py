@@ -24,10 +24,10 @@ else:
     np = optional("numpy", extra="lab")
 
 MOST = 2**18
-"""So many different points at once, at most."""
+"""The largest number of different points at one step."""
 
 SAME = 1e-12
-"""Points that differ by less than this share of the largest coordinate are one."""
+"""Points that differ by less than this share of the largest coordinate are merged."""
 
 
 def expect(
@@ -41,9 +41,9 @@ def expect(
     clip: float | None = None,
     minimizer: Any = None,
 ) -> dict[str, float]:
-    """The quantities that the statements bound, from one start, as exact expectations: no seeds, no noise.
+    """Exact expectations, over all samples, of the quantities that the statements bound, for runs from one start.
 
-    Every sample, or pair of samples, is taken at every step, with its probability; paths that meet go on as one. The number of
+    Every sample, or pair of samples, is taken at every step, with its probability; paths that meet are merged. The number of
     points grows like samples^T (m-sam) or samples^(2 T) (n-sam) unless they meet, so T has to be small; a deterministic
     method, or one sample, has one path, and T may be large.
 
@@ -61,7 +61,7 @@ def expect(
 
     Raises:
         TypeError: for a problem whose samples cannot be listed.
-        ValueError: for what `simulate` refuses, several starts, or more than 262,144 different points.
+        ValueError: for arguments that `simulate` refuses, several starts, or more than 262,144 different points.
 
     >>> from sharpmin import theory
     >>> coin = theory.problems()["e3"](p=0.5, rho=1.0, c=1.0)  # quadratics around 1 and -1
@@ -113,7 +113,7 @@ def _weights(problem: Problem) -> list[float]:
 
 
 def _branches(run: CheckedRun, t: int, x: Array, weights: list[float]) -> Iterator[tuple[Any, Array, float]]:
-    """(y and its probability, or None where it was given before; the next x; its probability)."""
+    """For every branch of a step: (y and its probability, or None if y was yielded before; the next x; its probability)."""
     problem, how = run.problem, run.method
     lr = run.lr(t) if callable(run.lr) else run.lr[0]
     for i, p in enumerate(weights):
@@ -146,7 +146,7 @@ def _column(problem: Problem, v: Array) -> Array:
 
 
 def _merged(x: Array, w: Array) -> tuple[Array, Array]:
-    """Equal points once, up to rounding, with the sum of their masses."""
+    """Points that are equal up to rounding, merged, with the sum of their probabilities."""
     if len(x) == 1 or not np.isfinite(x).all():
         return x, w
     unit = SAME * (float(np.abs(x).max()) or 1.0)

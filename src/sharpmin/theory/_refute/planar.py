@@ -1,4 +1,4 @@
-"""Functions of several variables, one a lane: pulls towards two cones in the plane, and diagonal quadratics."""
+"""Functions of several variables, one per lane: squared distances to two cones in the plane, and diagonal quadratics."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Cones(Functions):
         return moved
 
     def rows(self) -> tuple[int, Array]:
-        """mu, pull, and six numbers a cone."""
+        """mu, pull, and six numbers per cone."""
         weight, direction, half, depth = np.moveaxis(self.cones, 2, 0)
         cones = np.stack([weight, np.cos(direction), np.sin(direction), np.cos(half), np.sin(half), depth], axis=2)
         return kernel.CONES, np.column_stack([self.curvature, self.pull, cones.reshape(len(cones), -1)])
@@ -137,7 +137,7 @@ class Quadratics(Functions):
 
 
 def decode_cones(conjecture: Conjecture, s: Constants, reader: Reader) -> tuple[Cones, Array]:
-    """Cones, and starts of shape (lanes, 2) at the scale of lr beta rho, times up to 10 kappa."""
+    """Cones, and starts of shape (lanes, 2), in size between 0.1 and 10 kappa times lr beta rho."""
     low = s.beta / s.kappa if _has_mu(conjecture) else 0.0 * s.beta
     unit = s.lr * s.beta * s.rho
     weight, n = reader.linear(-0.5, 1.0), len(s.beta)
@@ -160,7 +160,7 @@ def decode_cones(conjecture: Conjecture, s: Constants, reader: Reader) -> tuple[
 
 
 def decode_quadratics(conjecture: Conjecture, s: Constants, reader: Reader) -> tuple[Quadratics, Array]:
-    """Curvatures from mu to beta, both of them there, and starts from lr beta rho / 10 to 10 rho."""
+    """Quadratics with curvatures in [mu, beta], one of them beta, and starts from lr beta rho / 10 to 10 rho."""
     low = s.beta / s.kappa if _has_mu(conjecture) else 1e-6 * s.beta
     u = reader.many(DIM)
     u[:, 0], n = 1.0, len(s.beta)

@@ -1,6 +1,6 @@
-"""Many functions at once: every lane has its own function, constants and horizon, and all sample paths are enumerated.
+"""Many functions at once: every lane has its own function, constants and horizon; all sample paths are enumerated.
 
-The steps are those of `simulate`, which runs one function on many lanes; a test compares the two on samples.
+The steps are those of `simulate`, which runs one function on many lanes; a test compares the two on random cases.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from . import kernel
 else:
     np = optional("numpy", extra="lab")
-    jit = optional("sharpmin.theory._simulation.jit", extra="lab")  # numba is imported when something is attacked
+    jit = optional("sharpmin.theory._simulation.jit", extra="lab")  # imports numba at the first attack
     kernel = optional("sharpmin.theory._refute.kernel", extra="lab")
 
 
 @dataclass
 class Functions(ABC):
-    """One function a lane: what all families have. Points have shape (lanes, paths, dim).
+    """The interface of a family: one function per lane. Points have shape (lanes, paths, dim).
 
     Attributes:
-        beta, mu: as claimed; the function has them or better.
-        sigma, beta_component: of the samples; f's beta and 0 where there is one.
-        weights: probabilities of the samples, shape (lanes, samples).
+        beta, mu: the constants given to the bound; the function is at most beta-smooth and has at least mu.
+        sigma, beta_component: noise and smoothness of the samples; 0 and beta if there is one sample.
+        weights: the probabilities of the samples, shape (lanes, samples).
         minimizer: shape (lanes, dim).
-        resolution: rounding of `gap`.
+        resolution: the rounding error of `gap`.
     """
 
     beta: Array
@@ -47,12 +47,12 @@ class Functions(ABC):
     resolution: Array
 
     def take(self, lanes: Any) -> Self:
-        """These lanes."""
+        """The functions of these lanes."""
         return type(self)(**{field.name: getattr(self, field.name)[lanes] for field in fields(self)})
 
     @abstractmethod
     def gradient(self, x: Array, sample: int | None = None) -> Array:
-        """Of f, or of one sample; the shape of x."""
+        """The gradient of f, or of one sample; the shape of x."""
 
     @abstractmethod
     def gap(self, x: Array) -> Array:
@@ -60,20 +60,20 @@ class Functions(ABC):
 
     @abstractmethod
     def rows(self) -> tuple[int, Array]:
-        """The kind of the functions, as the kernel numbers them, and the numbers of each, shape (lanes, numbers)."""
+        """The kind of the functions, as the kernel numbers it, and their parameters, shape (lanes, numbers)."""
 
 
 @dataclass(frozen=True)
 class Runs:
-    """How the lanes move; sorted so that `steps` descends.
+    """The method and the constants of all lanes; sorted so that `steps` descends.
 
     Attributes:
-        method: as `simulate` knows it.
+        method: a method of `simulate`.
         lr: shape (horizon, lanes).
-        radii: the radius, or its largest value, shape (horizon, lanes).
-        caps: the radius is at most so many times ||g||; inf where it is not; shape (lanes,).
-        clip: theta a lane, or None.
-        steps: T a lane.
+        radii: the radius before the cap, shape (horizon, lanes).
+        caps: the radius is at most caps times ||g||; inf for no cap; shape (lanes,).
+        clip: theta per lane, or None.
+        steps: T per lane.
         x0: shape (lanes, dim).
     """
 
@@ -87,7 +87,7 @@ class Runs:
 
 
 def measure(f: Functions, runs: Runs, quantity: str) -> Array:
-    """One of `QUANTITIES` a lane, shape (lanes,); by the compiled loops where they are there and serve."""
+    """One of `QUANTITIES` for every lane, shape (lanes,); by the compiled loops for deterministic methods if numba is there."""
     how = METHODS[runs.method]
     if not jit.AVAILABLE or how.oracle is not Oracle.EXACT:
         return enumerate_paths(f, runs, quantity)
@@ -131,7 +131,7 @@ def enumerate_paths(f: Functions, runs: Runs, quantity: str) -> Array:
 
 
 def _at_end(f: Functions, x: Array, quantity: str) -> Array:
-    """Of every path."""
+    """The quantity at the end of every path."""
     if quantity == "gap":
         return f.gap(x)
     away = x - f.minimizer[:, None]
@@ -164,7 +164,7 @@ def _step(
 
 
 def _climb(how: StepRule, runs: Runs, t: int, g: Array, x: Array) -> tuple[Array, Array]:
-    """y, and the radius, of shape (lanes, paths, 1)."""
+    """y, and the radius of shape (lanes, paths, 1)."""
     if how.ascent is None:
         return x, np.zeros((*g.shape[:2], 1))
     norms = np.sqrt(_squares(g))

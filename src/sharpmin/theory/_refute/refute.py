@@ -22,25 +22,25 @@ from .hunt import FAMILIES, Island, probe, recalled, record, run
 from .instance import Found
 
 ISLAND = 2000
-"""Evaluations of an island, about; each starts anew."""
+"""The approximate number of evaluations of one island."""
 
 
 @dataclass(frozen=True)
 class Refutation:
-    """How an attack on an upper bound ended.
+    """The result of an attack on an upper bound.
 
     Attributes:
-        bound: its name.
-        method, assumptions, quantity: of the claim.
+        bound: the name of the bound.
+        method, assumptions, quantity: the runs for which it is claimed.
         refuted: whether a run exceeds the bound by more than rounding (1e-9 of the bound) and noise (five standard errors).
-        ratio: the largest measured/bound, less noise and rounding; 0 if the bound spoke of no run.
-        worst: that run, with its constants.
+        ratio: the largest measured/bound, after allowances for noise and rounding; 0 if the bound applied to no run.
+        worst: the run with that ratio, and its constants.
         per_family: the largest ratio of each family.
-        evaluations: runs compared with the bound.
-        computed: those of this call; the others come from `store`.
-        seconds: what this call took.
-        budget: evaluations that were asked for.
-        complete: whether the budget was spent; else time was up.
+        evaluations: the number of runs compared with the bound.
+        computed: the number of those computed in this call; the others come from `store`.
+        seconds: the wall-clock time of this call.
+        budget: the number of evaluations asked for.
+        complete: whether the whole budget was spent; False if `seconds` ran out first.
     """
 
     bound: str
@@ -64,7 +64,7 @@ class Refutation:
             ValueError: if there is no run.
         """
         if self.worst is None:
-            raise ValueError(f"refute: {self.bound} spoke of no run, so there is no code")
+            raise ValueError(f"refute: {self.bound} applied to no run, so there is no code")
         return self.worst.source
 
     def record(self) -> dict[str, Any]:
@@ -116,35 +116,35 @@ def refute(
 ) -> Refutation:
     """Attack an upper bound: look for a function, a start and a setting within the assumptions that exceeds it.
 
-    Three attacks. The shipped instances, started where they are worst. Evolution (CMA-ES) over piecewise linear derivatives,
-    pulls towards cones in the plane, and diagonal quadratics; constants, T and start are among what evolves. For stochastic
-    methods, two samples and short runs besides, of which all sample paths are enumerated, so that expectations are exact.
+    Three attacks. The shipped instances, from the starts where they are worst. Evolution (CMA-ES) over piecewise linear
+    derivatives, squared distances to cones in the plane, and diagonal quadratics, with their constants, T and start. For
+    stochastic methods, also short runs with two samples, whose paths are all enumerated, so that expectations are exact.
 
     Args:
-        bound: a function of named constants, such as `def bound(*, beta, rho, steps, delta, lr)`; see `CONSTANTS`. Where it
-            raises `ValueError` it does not speak, and nothing is compared. Or a statement, or its id; a statement brings
-            what is not given.
+        bound: a function of named constants, such as `def bound(*, beta, rho, steps, delta, lr)`; see `CONSTANTS`. Constants
+            for which it raises `ValueError` are skipped. Or a statement or its id; method, assumptions, quantity and radius
+            are then taken from it unless given.
         method: gd, sgd, sam, usam, m-sam, n-sam, m-usam or n-usam, as in `simulate`.
-        assumptions: strongly-convex, convex, pl or nonconvex; f is beta-smooth always.
+        assumptions: strongly-convex, convex, pl or nonconvex; f is always beta-smooth.
         quantity: gap, mean-gap, squared-gradient, least-squared-gradient, perturbed-gap or squared-distance.
         radius: constant (default), inverse-sqrt, sqrt-lr, capped, clipped or switched.
-        step_size: a function of constants that gives lr, or a schedule of t; by default every lr of the range is claimed.
+        step_size: a function of constants that gives lr, or a schedule of t; by default the claim is for every lr in range.
         kappa: beta/mu, a number or a pair (low, high).
         lr_beta: lr times beta, likewise.
         rho: the radius, likewise.
         steps: T, likewise.
         beta: smoothness, likewise.
-        budget: how many runs evolution may evaluate; the same budget and seed give the same result.
-        seed: of evolution.
-        seconds: no new part is begun after so many; then the result depends on the machine.
-        families: of shipped, hinges, paths, cones and quadratics; by default all that apply.
-        workers, scheduler: where parts are computed, as in `sharpmin.runs.compute`; the function must then be one of a module.
-        store: a file for finished parts; the same call goes on from there.
-        progress: called with parts done, parts in all, and the worst ratio so far.
+        budget: the number of runs that evolution may evaluate; the same budget and seed give the same result.
+        seed: the seed of evolution.
+        seconds: no new part is begun after this time; the result then depends on the machine.
+        families: some of shipped, hinges, paths, cones and quadratics; by default all that apply.
+        workers, scheduler: where parts are computed, as in `sharpmin.runs.compute`; the bound must then be importable.
+        store: a file for finished parts; the same call resumes from it.
+        progress: called with the number of parts done, their total, and the largest ratio so far.
 
     Raises:
-        TypeError: if the bound takes an unknown constant, or gives no number.
-        ValueError: for an unknown word, a wrong range, or what the assumptions do not have.
+        TypeError: if the bound takes an unknown constant, or does not return a number.
+        ValueError: for an unknown name, a wrong range, or a constant that does not exist under the assumptions.
 
     >>> def hopeful(*, beta, mu, steps, delta, lr):  # as if rho did not matter
     ...     return (1 - mu * lr) ** steps * delta
@@ -178,7 +178,7 @@ def refute(
 def begin(
     bound: Callable[..., Any] | Theorem | str, *, budget: int, seed: int, families: Sequence[str] = (), **claim: Any
 ) -> list[Island]:
-    """Check everything, and call the bound once; the parts of the attack, in their order.
+    """Check all arguments, call the bound once, and return the parts of the attack in their order.
 
     Raises:
         TypeError, ValueError: as `refute`, and whatever the bound itself raises but for `ValueError`.
@@ -208,7 +208,7 @@ def islands(claim: Conjecture, budget: int, seed: int, families: Sequence[str] =
 
 
 def _chosen(claim: Conjecture, families: Sequence[str]) -> list[str]:
-    """The families that apply, or those of them that were asked for."""
+    """The families that apply, or those given."""
     known = [name for name in FAMILIES if name != "paths" or claim.oracle is not Oracle.EXACT]
     if strange := [family for family in families if family not in known]:
         raise ValueError(f"refute: family {strange[0]!r} must be one of {', '.join(known)}, with method={claim.method!r}")

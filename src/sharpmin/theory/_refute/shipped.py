@@ -1,4 +1,4 @@
-"""The instances of the laboratory as an attack: each at a grid of settings, started where it is worst."""
+"""The shipped instances as an attack: each at a grid of settings, from the start where it is worst."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ else:
     np = optional("numpy", extra="lab")
 
 LONGEST = 1000
-"""Steps of a deterministic run, at most."""
+"""The largest T of a deterministic run."""
 
 NOISY_LONGEST = 300
 SEEDS = 400
-"""Runs that are averaged where something is random."""
+"""The number of seeds that a mean of random runs is taken over."""
 
 FEW = 16
 
 NEAR = 0.3
-"""What is farther from the bound than this is not run again."""
+"""Random runs whose ratio from a few seeds is below this are not repeated with many."""
 
 DIVERGES = 1e9
-"""A ratio from which on a run counts as diverging; its spread would leave the floating point numbers."""
+"""Runs with a larger ratio count as diverging and are left out, since their variance would overflow."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A problem by name, where it is started, and what is claimed of it."""
+    """A problem by name, its starts, and the constants claimed for it."""
 
     name: str
     arguments: tuple[tuple[str, Any], ...]
@@ -56,17 +56,17 @@ class Candidate:
 
     @classmethod
     def of(cls, name: str, starts: Sequence[float], claims: tuple[float, float], **arguments: Any) -> Candidate:
-        """The same with keywords; the claims are beta and mu."""
+        """A candidate with the problem's arguments as keywords; the claims are beta and mu."""
         return cls(name, tuple(arguments.items()), tuple(starts), *claims)
 
     @property
     def source(self) -> str:
-        """Code that builds it."""
+        """Python code that builds the problem."""
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.arguments if value is not None)
         return f'f = theory.problems()["{self.name}"]({arguments})'
 
     def build(self) -> HingeProblem:
-        """The problem; all of these are sums of hinges."""
+        """The problem; raises `TypeError` unless it is a sum of hinges."""
         f = problems()[self.name](**dict(self.arguments))
         if not isinstance(f, HingeProblem):
             raise TypeError(f"{self.name} is no sum of hinges")
@@ -74,7 +74,7 @@ class Candidate:
 
 
 def attack(conjecture: Conjecture) -> tuple[Found | None, int]:
-    """The worst of the shipped instances, and how many runs that took."""
+    """The worst run on the shipped instances, and the number of runs compared."""
     found = [*_steady(conjecture)]
     if conjecture.oracle is not Oracle.EXACT:
         found += _random(conjecture)
@@ -83,13 +83,13 @@ def attack(conjecture: Conjecture) -> tuple[Found | None, int]:
 
 
 def _picks(conjecture: Conjecture, name: str, wanted: Sequence[float]) -> list[float]:
-    """The wanted values that the range admits, and its ends."""
+    """The wanted values, clipped to the range."""
     low, high = conjecture.ranges[name]
     return sorted({min(max(value, low), high) for value in wanted})
 
 
 def _grid(conjecture: Conjecture, horizons: Sequence[float]) -> Iterator[tuple[float, ...]]:
-    """beta, kappa, rho, lr beta, T."""
+    """All combinations of beta, kappa, rho, lr beta and T."""
     low, high = conjecture.ranges["lr_beta"]
     wanted = {
         "beta": (1.0, 2.0), "kappa": (1.0, 4.0) if conjecture.setting in WITH_MU else (1.0,),
@@ -108,7 +108,7 @@ def _settings(conjecture: Conjecture, rows: Sequence[tuple[float, ...]]) -> Cons
 
 
 def _lanes(conjecture: Conjecture) -> Iterator[tuple[Candidate, tuple[float, ...], float]]:
-    """Quadratics and traps with one sample: the case, its settings and its start."""
+    """Quadratics and traps with one sample: each with its settings and its start."""
     for row in _grid(conjecture, (1, 2, 10, LONGEST)):
         beta, kappa, rho, lr, _ = row
         mu = beta / kappa if conjecture.setting in WITH_MU else 0.0
@@ -121,7 +121,7 @@ def _lanes(conjecture: Conjecture) -> Iterator[tuple[Candidate, tuple[float, ...
 
 
 def _steady(conjecture: Conjecture) -> Iterator[Found | None]:
-    """All of these in one run; the worst is confirmed."""
+    """The worst run of all deterministic instances, which are run together; that one is confirmed."""
     lanes = list(_lanes(conjecture))
     s = _settings(conjecture, [row for _, row, _ in lanes])
     built = {case: case.build() for case, _, _ in lanes}
@@ -145,7 +145,7 @@ def _steady(conjecture: Conjecture) -> Iterator[Found | None]:
 
 
 def known_of(built: Sequence[HingeProblem], s: Constants) -> Any:
-    """One deterministic problem a lane, as arrays."""
+    """Deterministic problems, one per lane, as arrays."""
     width = max(2, *(len(f.mean.hinges) for f in built))
     t, c = np.zeros((len(built), width)), np.zeros((len(built), 2, width))
     a, b = np.zeros((len(built), 2)), np.zeros((len(built), 2))
@@ -158,7 +158,7 @@ def known_of(built: Sequence[HingeProblem], s: Constants) -> Any:
 
 
 def _random(conjecture: Conjecture) -> Iterator[Found | None]:
-    """The stochastic instances, each with one radius: few runs of all settings, then many of the one nearest to the bound."""
+    """The stochastic instances: a few seeds at all settings, then many at the setting nearest to the bound."""
     groups: dict[tuple[Candidate, float], list[tuple[float, ...]]] = {}
     first = _picks(conjecture, "beta", (1.0,))[0]
     for row in _grid(conjecture, (NOISY_LONGEST,)):
@@ -194,7 +194,7 @@ def _few(
     conjecture: Conjecture, f: HingeProblem, s: Constants, starts: list[float], some: list[int], rates: list[Any],
     told: dict[str, Any],
 ) -> Array:  # fmt: skip
-    """The quantity of these lanes, each a mean over few seeds; with schedules there is one lane."""
+    """The quantity for these lanes, each a mean over a few seeds; with schedules there is one lane."""
     run = simulate(
         f, method=conjecture.method, lr=rates[0] if callable(rates[0]) else np.repeat(rates, FEW),
         rho=radius_object(conjecture, told), steps=int(s.steps[0]), x0=np.repeat([starts[i] for i in some], FEW),
@@ -207,7 +207,7 @@ def _few(
 
 
 def _noisy_cases(conjecture: Conjecture, beta: float, kappa: float, rho: float) -> Iterator[Candidate]:
-    """Within the assumptions; what rests on unequal samples claims their smoothness unless the bound takes it."""
+    """Stochastic instances within the assumptions; beta covers unequal samples unless the bound takes their smoothness."""
     has_mu = conjecture.setting in WITH_MU
     mu = beta / kappa if has_mu else 0.0
     for p, radius, c in ((0.5, rho, rho), (0.5, 0.0, 1.0), (0.1, rho, None)):

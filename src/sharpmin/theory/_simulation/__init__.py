@@ -1,1 +1,1 @@
-"""SAM on many lanes at once: the reference engine and the compiled ones, held equal by tests."""
+"""SAM on many lanes at once: a reference engine in NumPy and compiled ones, which tests compare with it."""

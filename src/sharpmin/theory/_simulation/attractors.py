@@ -21,7 +21,7 @@ else:
     np = optional("numpy", extra="lab")
 
 _NEWTON = 50
-_MARGIN = 1e-5  # of a multiplier from differences
+_MARGIN = 1e-5  # accuracy of a multiplier from differences
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Attractor:
         points: its points in the order of the steps, shape (period, dim).
         multipliers: the eigenvalues of the Jacobian of `period` steps, the largest first, shape (dim,).
         gap: the mean of f - f* over its points.
-        gradient: the mean of ||grad f|| over its points; where it is not 0, the method rests or jumps at no stationary point.
+        gradient: the mean of ||grad f|| over its points; if it is not 0, the attractor contains points that are not stationary.
     """
 
     points: Array
@@ -47,7 +47,7 @@ class Attractor:
 
     @property
     def stable(self) -> bool | None:
-        """Whether it attracts what is nearby; None if the largest multiplier is 1 in size, as along a curve of fixed points."""
+        """Whether it attracts nearby points; None if the largest |multiplier| is 1, as along a curve of fixed points."""
         largest = float(abs(self.multipliers).max())
         return None if abs(largest - 1) <= _MARGIN else largest < 1
 
@@ -55,25 +55,25 @@ class Attractor:
 def attractors(
     problem: Problem, *, method: str = "sam", lr: float, rho: float, starts: Any, steps: int = 1000
 ) -> list[Attractor]:
-    """Fixed points and two-cycles of SAM's step, found from starts, with the Jacobian that tells whether they attract.
+    """Fixed points and two-cycles of SAM's step, found by Newton's method, with the multipliers that decide their stability.
 
     ```
     x+ = x - lr grad f(x + e),  e = rho g/||g|| (sam),  rho g (usam),  0 (gd),  g = grad f(x)
     ```
-    From every start and from where `steps` steps lead, Newton's method looks for x with x+ = x, and with x++ = x. So unstable
-    ones are found too, and none is found for sure. Derivatives are central differences, right where grad f is smooth around
-    the points. Points with g = 0 are left out for sam, whose step has no Jacobian there.
+    From every start and from the point `steps` steps later, Newton's method looks for x with x+ = x, and with x++ = x. It also
+    finds unstable ones, and may miss some. Derivatives are central differences, correct if grad f is smooth around the
+    points. Points with g = 0 are left out for sam, whose step has no Jacobian there.
 
     Args:
         problem: from `problems()` or `own`; f is used, not its samples.
         method: gd, sam or usam.
         lr: the step size, > 0.
         rho: the radius, >= 0.
-        starts: as x0 of `simulate`.
-        steps: how far every start is followed.
+        starts: one start or several, as x0 of `simulate`.
+        steps: the number of steps taken from every start.
 
     Returns:
-        Each once, by rising gap.
+        Every attractor once, by rising gap.
 
     Raises:
         ValueError: for another method, or numbers out of range.
@@ -106,10 +106,10 @@ class _Step:
     ascent: str | None
     lr: float
     rho: float
-    scale: float  # a length against which others are small
+    scale: float  # unit of length for the differences
 
     def __call__(self, x: Array, times: int = 1) -> Array:
-        """Steps of every lane."""
+        """`times` steps of every lane."""
         for _ in range(times):
             g = self.problem.gradient(x)
             size = self.problem.norm(g)
@@ -129,13 +129,13 @@ class _Step:
         return product
 
     def flat(self, points: Array, times: int) -> Array:
-        """Steps of points of shape (lanes, dim), also where dim is 1."""
+        """`times` steps of points of shape (lanes, dim), also if dim is 1."""
         dim = self.problem.dim
         return self(points if dim > 1 else points[:, 0], times).reshape(-1, dim)
 
 
 def _from(move: _Step, start: Array) -> Iterator[Attractor]:
-    """What Newton's method reaches from one start: a fixed point, a two-cycle."""
+    """The fixed point and the two-cycle that Newton's method finds from one start, if any."""
     for period in (1, 2):
         x = np.atleast_1d(start)
         for _ in range(_NEWTON):
@@ -146,12 +146,12 @@ def _from(move: _Step, start: Array) -> Iterator[Attractor]:
                 yield from _described(move, x, period)
                 break
             slope = jacobian - np.eye(len(x))
-            small = 1e-6 / max(1.0, float(np.abs(slope).max()))  # along a curve of fixed points x stays where it is
+            small = 1e-6 / max(1.0, float(np.abs(slope).max()))  # least squares: along a curve of fixed points x does not move
             x = x - np.linalg.lstsq(slope, residual, rcond=small)[0]
 
 
 def _described(move: _Step, x: Array, period: int) -> Iterator[Attractor]:
-    """The attractor, unless it is a fixed point found as a two-cycle, or a point with g = 0, where sam has no Jacobian."""
+    """The attractor; None for a fixed point found as a two-cycle, and for a point with g = 0, where sam has no Jacobian."""
     problem = move.problem
     points = np.concatenate([x[None], move.flat(x[None], 1)])[:period]
     lanes = points if problem.dim > 1 else points[:, 0]
@@ -166,7 +166,7 @@ def _described(move: _Step, x: Array, period: int) -> Iterator[Attractor]:
 
 
 def _once(found: list[Attractor], near: float) -> list[Attractor]:
-    """Each once, whichever of its points it was found at."""
+    """Every attractor once, by whichever of its points it was found."""
     kept: list[Attractor] = []
     for new in found:
         if not any(_same(new, old, near) for old in kept):

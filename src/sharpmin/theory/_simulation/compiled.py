@@ -1,8 +1,8 @@
-"""The compiled engine: turns a run into arrays for the kernels, chunk by chunk, tiles spread over threads.
+"""The compiled engine: turns a run into arrays for the kernels, in chunks of steps, with tiles of lanes spread over threads.
 
-It takes 1-D hinge problems, and exact steps on diagonal quadratics and on `Pieces`, with radii of the form
-min(a_t, c_t n), which is what every schedule of `sharpmin.rho` gives, however nested, but for a norm of a norm. Everything
-else is the reference's.
+It runs 1-D hinge problems, and exact steps on diagonal quadratics and on `Pieces`, with radii of the form min(a_t, c_t n),
+n = ||g||. All schedules of `sharpmin.rho` have this form, nested ones too, unless both depend on n. The reference engine
+runs everything else.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from . import jit, kernel, kernel_pieces, kernel_quadratic, kernel_whole
 else:
     np = optional("numpy", extra="lab")
-    jit = optional("sharpmin.theory._simulation.jit", extra="lab")  # numba is imported when something is simulated
+    jit = optional("sharpmin.theory._simulation.jit", extra="lab")  # imports numba at the first simulation
     kernel = optional("sharpmin.theory._simulation.kernel", extra="lab")
     kernel_pieces = optional("sharpmin.theory._simulation.kernel_pieces", extra="lab")
     kernel_quadratic = optional("sharpmin.theory._simulation.kernel_quadratic", extra="lab")
     kernel_whole = optional("sharpmin.theory._simulation.kernel_whole", extra="lab")
 
-CHUNK = 8192  # steps between two looks at the schedules
+CHUNK = 8192  # steps whose lr_t and rho_t are computed at once
 THREADS = os.cpu_count() or 1
 _TINY = 2.0**-600
 _WORTH_THREADS = 2_000_000  # lane-steps
@@ -58,10 +58,10 @@ def supports(run: CheckedRun) -> bool:
 
 
 def _separable(rho: Any) -> bool:
-    """Whether the radius is min(a_t, c_t n): our own schedules, `Unnormalized` only around one that ignores the norm."""
+    """Whether the radius is min(a_t, c_t n): true of sharpmin's schedules, of `Unnormalized` if its inner one ignores n."""
     if not isinstance(rho, RhoSchedule):
         return True
-    if type(rho).__module__ not in (RhoSchedule.__module__, Capped.__module__):  # of others nothing is known
+    if type(rho).__module__ not in (RhoSchedule.__module__, Capped.__module__):  # a user's class
         return False
     inner = [getattr(rho, item.name) for item in fields(rho)]  # type: ignore[arg-type]
     return all(map(_separable, inner)) and not (isinstance(rho, Unnormalized) and any(map(_sees_norm, inner)))
@@ -92,7 +92,7 @@ def run_compiled(run: CheckedRun) -> Recorded:
 
 
 def _engine(run: CheckedRun, tiles: int, x: Array, sums: Array, least: Array) -> Callable[[int, int], None]:
-    """A function that takes the steps begin ... end - 1 of every lane."""
+    """A function that runs the steps begin ... end - 1 of every lane."""
     ones, width = np.ones(len(x)), _width(run.problem)
     lr = ones if callable(run.lr) else _padded(run.lr, len(x))
     scale = ones if isinstance(run.rho, RhoSchedule) else _padded(run.rho, len(x))
@@ -172,12 +172,12 @@ def _pieces_lanes(problem: Pieces, modes: Any, clip: float, *lanes: Any) -> None
 
 
 def _width(problem: Any) -> int:
-    """Lanes that go together: cells differ from lane to lane, so nothing is won by a tile of them."""
+    """The number of lanes in a tile; 1 for `Pieces`, whose cells differ from lane to lane."""
     return 1 if isinstance(problem, Pieces) else jit.TILE
 
 
 def _schedules(run: CheckedRun, begin: int, end: int) -> tuple[Array, Array, Array, int]:
-    """lr_t, a_t, c_t over the steps of a chunk, and how the radius follows from a and c."""
+    """lr_t, a_t, c_t over the steps of a chunk, and the formula of the radius: a, c n or min(a, c n)."""
     steps = range(begin, end)
     rate = run.lr
     lr_t = np.array([rate(t) for t in steps]) if callable(rate) else np.ones(len(steps))
@@ -199,7 +199,7 @@ def _parts(rho: RhoSchedule, step: int, lr: float) -> tuple[float, float]:
 
 
 def _padded(values: Any, lanes: int) -> Any:
-    """That many lanes, up to which the last one is repeated."""
+    """`values` extended to `lanes` lanes by repeating the last one."""
     missing = lanes - len(values)
     return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
 

@@ -1,4 +1,4 @@
-"""What the compiled loops share: how they are compiled, the names of their modes, and what both of them compute."""
+"""Shared parts of the compiled loops: decorators that compile, the names of modes, and common functions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 try:
     import numpy as np
     from numba import njit as _njit
-except ModuleNotFoundError:  # the reference simulator serves then
+except ModuleNotFoundError:  # then only the reference engine runs
     _njit = None  # type: ignore[assignment]
 
 AVAILABLE = _njit is not None
@@ -21,7 +21,7 @@ _OPTIONS: dict[str, Any] = {"fastmath": {"nsz", "contract"}, "nogil": True, "err
 
 
 def entry(function: Any) -> Any:
-    """Compile a function that Python calls, with a cache on disk where there is a place for one."""
+    """Compile a function that Python calls, with a cache on disk if possible."""
     if _njit is None:
         return function
     try:
@@ -31,7 +31,7 @@ def entry(function: Any) -> Any:
 
 
 def jit(function: Any) -> Any:
-    """Compile a part of an entry: Python cannot call it, which saves a quarter of the compilation."""
+    """Compile a function that only other compiled ones call, which saves a quarter of the compilation time."""
     without: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     return function if _njit is None else _njit(**_OPTIONS, **without)(function)
 
@@ -44,7 +44,7 @@ def plus(v: float) -> float:
 
 @jit
 def least_of(low: float, square: float) -> float:
-    """The lesser of two numbers >= 0; `low` where the square of a lane that has diverged is nan.
+    """min(low, square) for numbers >= 0; `low` if `square` is nan, in a lane that has diverged.
 
     `abs` changes nothing, but without it `low[i] = least_of(low[i], square)` would become a masked store, which is slow.
     """
@@ -54,14 +54,14 @@ def least_of(low: float, square: float) -> float:
 
 @jit
 def flush(x: Any) -> None:
-    """0 for what is about to become a denormal number, with which a processor is ten times slower; no masked store either."""
+    """x, or 0 if x is nearly denormal, since arithmetic with denormal numbers is ten times slower."""
     for i in range(len(x)):
         size = abs(x[i])
         x[i] = np.copysign(0.0 if size < 1e-280 else size, x[i])
 
 
 def drawing(slot: int) -> Any:
-    """Row `slot` becomes the sample of every lane: `_oracle.uniforms`, then the slice of [0, 1) that holds it, in integers.
+    """A function that draws the sample of every lane into row `slot`: `oracle.uniforms` and the sample's part of [0, 1).
 
     Row 0 of `draws` has the keys of the lanes, row 3 is for scratch.
     """

@@ -1,9 +1,9 @@
 """The compiled inner loops: lanes in tiles of 64, the lane loop innermost so that it becomes SIMD, steps outside it.
 
-One function serves every 1-D hinge problem and every method; `kernel_whole.py` has the common runs of them, written out, and
-`kernel_quadratic.py` the diagonal quadratics. All equal the NumPy reference (`reference.py`) up to rounding; the tests hold
-them to it. Draws are hashed inside the loop, with the same function of (seed, step, slot) as `_oracle.uniforms`, so memory
-does not grow with the number of steps.
+One function runs every 1-D hinge problem with every method; `kernel_whole.py` has faster versions of the common runs, and
+`kernel_quadratic.py` those on diagonal quadratics. Tests compare all of them with the NumPy reference (`reference.py`), which
+they equal up to rounding. Draws are hashed inside the loop, with the same function of (seed, step, slot) as
+`oracle.uniforms`, so memory does not grow with the number of steps.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from .jit import (
     radius_of,
 )
 
-with suppress(ModuleNotFoundError):  # nothing is compiled then
+with suppress(ModuleNotFoundError):  # without numba nothing is compiled
     import numpy as np
 
-ROUNDING = 8 * 2.0**-52  # a sum of hinges below this share of its terms is 0: rounding is all that is left of it
+ROUNDING = 8 * 2.0**-52  # a sum of hinges below this share of its terms is rounding error and counts as 0
 
 
 @jit
 def _derivative(x: Any, out: Any, a: float, b: float, t: Any, c: Any) -> None:
-    """Out = a + b x + sum_k c_k max(0, x - t_k) over a tile; hinges come in pairs, unrolled."""
+    """Set out = a + b x + sum_k c_k max(0, x - t_k) over a tile; hinges come in pairs, unrolled."""
     t0, t1, c0, c1 = t[0], t[1], c[0], c[1]
     for i in range(TILE):
         out[i] = a + b * x[i] + c0 * plus(x[i] - t0) + c1 * plus(x[i] - t1)
@@ -48,7 +48,7 @@ def _derivative(x: Any, out: Any, a: float, b: float, t: Any, c: Any) -> None:
 
 @jit
 def _value(x: Any, out: Any, a: float, b: float, t: Any, c: Any) -> None:
-    """Out = a x + b x^2/2 + sum_k c_k max(0, x - t_k)^2/2 over a tile."""
+    """Set out = a x + b x^2/2 + sum_k c_k max(0, x - t_k)^2/2 over a tile."""
     for i in range(TILE):
         out[i] = a * x[i] + b * x[i] * x[i] / 2.0
     for k in range(len(t)):
@@ -76,7 +76,7 @@ def _of_two(x: Any, out: Any, index: Any, a: Any, b: Any, t: Any, c: Any) -> Non
 
 @jit
 def _of_many(x: Any, out: Any, other: Any, index: Any, a: Any, b: Any, t: Any, c: Any) -> None:
-    """The derivative of the drawn sample: every sample's is computed, and kept where it was drawn."""
+    """The derivative of the drawn sample, one of many: computed for every sample, kept where that sample was drawn."""
     _derivative(x, out, a[0], b[0], t, c[0])
     for k in range(1, len(a)):
         _derivative(x, other, a[k], b[k], t, c[k])
@@ -86,7 +86,7 @@ def _of_many(x: Any, out: Any, other: Any, index: Any, a: Any, b: Any, t: Any, c
 
 @jit
 def _sampled(x: Any, out: Any, other: Any, index: Any, a: Any, b: Any, t: Any, c: Any) -> None:
-    """The derivative of the drawn sample."""
+    """The derivative of the drawn sample over a tile, for any number of samples."""
     if len(a) == 2:
         _of_two(x, out, index, a, b, t, c)
     else:
@@ -95,7 +95,7 @@ def _sampled(x: Any, out: Any, other: Any, index: Any, a: Any, b: Any, t: Any, c
 
 @jit
 def _settle(x: Any, g: Any, size: Any, a: float, b: float, t: Any, c: Any) -> None:
-    """Put 0 for a derivative that is rounding and nothing else; a, b, c bound the coefficients of every sample."""
+    """Set derivatives within rounding error of 0 to 0; a, b, c are the largest coefficients of any sample."""
     for i in range(TILE):
         size[i] = a + b * abs(x[i])
     for k in range(len(t)):
@@ -125,14 +125,14 @@ def _climb(x: Any, g: Any, y: Any, r: Any, ascent: int, kind: int, a: Any, c: An
 
 @jit
 def _descend(x: Any, g: Any, big: Any, r: Any, lr: Any, step: float) -> None:
-    """x -= lr G over a tile; lr g where the radius is 0, since there is no second pass then."""
+    """x -= lr G over a tile, or lr g where the radius is 0 and there is no second pass."""
     for i in range(TILE):
         x[i] -= lr[i] * step * (g[i] if r[i] == 0.0 else big[i])
 
 
 @jit
 def _statistics(u: Any, gap: Any, f_star: float, squares: Any, gaps: Any, low: Any) -> None:
-    """Add u^2 and f(y) - f* to their sums, and keep the least u^2."""
+    """Add u^2 and f(y) - f* to their sums over t, and keep the smallest u^2."""
     for i in range(TILE):
         square = u[i] * u[i]
         squares[i] += square
@@ -163,7 +163,7 @@ def hinge_steps(
     for o in range(0, len(x), TILE):
         p, lr_lane, a_lane, c_lane = x[o : o + TILE], lr[o : o + TILE], a_rho[o : o + TILE], c_rho[o : o + TILE]
         squares, gaps, low = sums[0, o : o + TILE], sums[1, o : o + TILE], least[o : o + TILE]
-        for i in range(TILE):  # a slice assignment would compile for two seconds, for its error message
+        for i in range(TILE):  # a slice assignment would take two seconds longer to compile
             draws[i] = np.int64(keys[o + i])
         for s in range(len(lr_t)):
             if s % TILE == 0:

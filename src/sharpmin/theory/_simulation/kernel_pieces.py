@@ -7,7 +7,7 @@ from typing import Any
 
 from .jit import TILE, entry, flush, jit, least_of, radius_of
 
-with suppress(ModuleNotFoundError):  # nothing is compiled then
+with suppress(ModuleNotFoundError):  # without numba nothing is compiled
     import numpy as np
 
 

@@ -1,7 +1,7 @@
 """The compiled inner loop of exact steps on diagonal quadratics; see `kernel.py`.
 
-As in `kernel_whole.py`, what belongs to a tile is one array, rows of numbers per lane and then the coordinates, two by two. A
-step reads them twice: for the norm of the gradient, and to descend, which also gives f at the perturbed point.
+As in `kernel_whole.py`, a tile is one array: rows of one number per lane, then the coordinates in pairs. A step reads the
+coordinates twice: for the norm of the gradient, and for the descent, which also computes f at the perturbed point.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from .jit import FIXED, TILE, entry, flush, jit, least_of, radius_of
 
-with suppress(ModuleNotFoundError):  # nothing is compiled then
+with suppress(ModuleNotFoundError):  # without numba nothing is compiled
     import numpy as np
 
 NORM, STRETCH, KEPT, STEP, LR, A, C, SQUARES, GAPS, LOW, FIRST = (TILE * row for row in range(11))
@@ -19,7 +19,7 @@ NORM, STRETCH, KEPT, STEP, LR, A, C, SQUARES, GAPS, LOW, FIRST = (TILE * row for
 
 @jit
 def _squared_norm(tile: Any, lam: Any) -> None:
-    """NORM = sum_j (lam_j x_j)^2."""
+    """Set row NORM to sum_j (lam_j x_j)^2."""
     l0, l1, x = lam[0], lam[1], tile[FIRST : FIRST + 2 * TILE]
     for i in range(TILE):
         g0, g1 = l0 * x[i], l1 * x[i + TILE]
@@ -32,7 +32,7 @@ def _squared_norm(tile: Any, lam: Any) -> None:
 
 
 def _looking(means: bool) -> Any:
-    """A function of NORM, still squared, that keeps it if `means`, and finds STRETCH, what multiplies g in y, and STEP."""
+    """A function that computes STRETCH (the factor of g in y) and STEP from the squared NORM, and keeps it if `means`."""
 
     def look(tile: Any, unit: bool, kind: int, a_t: float, c_t: float, lr_t: float) -> None:
         for i in range(TILE):
@@ -50,7 +50,7 @@ def _looking(means: bool) -> Any:
 
 @jit
 def _share(tile: Any, lam: Any, clip: float) -> None:
-    """KEPT = the share of G - g that a clipped step keeps."""
+    """Set row KEPT to the share of G - g that a clipped step keeps."""
     for i in range(TILE):
         tile[i + KEPT] = 0.0
     for j in range(0, len(lam), 2):
@@ -135,7 +135,7 @@ def quadratic_steps(
                 _DESCEND_MEANS(tile, lam)
             else:
                 _DESCEND(tile, lam)
-            tile[FIRST + TILE * x.shape[1] :] = 0.0  # inf * 0, where a lane diverges, is no coordinate
+            tile[FIRST + TILE * x.shape[1] :] = 0.0  # inf * 0 in a lane that diverges would be nan
         for i in range(TILE):
             sums[0, o + i], sums[1, o + i], least[o + i] = tile[i + SQUARES], tile[i + GAPS], tile[i + LOW]
         for j in range(x.shape[1]):

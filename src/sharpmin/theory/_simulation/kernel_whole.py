@@ -1,8 +1,8 @@
-"""The compiled inner loops of the common runs: normalized steps with a radius that does not look at g, nothing clipped.
+"""The compiled inner loops of the common runs: normalized steps with a radius that does not depend on g, without clipping.
 
-A step and its statistics are one loop over the lanes of a tile, in registers from start to end. What belongs to a tile is one
-array, `tile[row + i]`: with constant distances the compiler sees that nothing overlaps, and asks nothing before the loop.
-Where f' vanishes on an interval, or has more hinges than are written out here, `kernel.py` takes over.
+A step and its statistics are one loop over the lanes of a tile, in registers from start to end. A tile is one array,
+`tile[row + i]`: since rows are at constant distances, the compiler need not check at run time that they do not overlap.
+If f' is 0 on an interval, or has more hinges than are written out here, `kernel.py` runs instead.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from .jit import TILE, draw_first, draw_second, entry, flush, jit, least_of, plus
 
-with suppress(ModuleNotFoundError):  # nothing is compiled then
+with suppress(ModuleNotFoundError):  # without numba nothing is compiled
     import numpy as np
 
 X, LR, RHO, SQUARES, GAPS, LOW = (TILE * row for row in range(6))
@@ -28,16 +28,16 @@ def _load(tile: Any, o: int, x: Any, lr: Any, rho: Any, sums: Any, least: Any) -
 
 @jit
 def _store(tile: Any, o: int, x: Any, sums: Any, least: Any) -> None:
-    """What a step changes, back to where it came from."""
+    """Copy the rows that a step changes back to the arrays of all lanes."""
     for i in range(TILE):
         x[o + i] = tile[i + X]
         sums[0, o + i], sums[1, o + i], least[o + i] = tile[i + SQUARES], tile[i + GAPS], tile[i + LOW]
 
 
 def _exact(means: bool) -> Any:
-    """Steps with f' = a + b x + c_0 max(0, x - t_0) + c_1 max(0, x - t_1); with `means` the statistics are kept.
+    """A compiled function for f' = a + b x + c_0 max(0, x - t_0) + c_1 max(0, x - t_1); with `means` it keeps the statistics.
 
-    The arguments of what it compiles are those of `hinge_steps`; `rho_t` is what the radius `rho` of a lane is multiplied by.
+    Its arguments are those of `hinge_steps`; the radius at step t is `rho` of the lane times `rho_t`.
     """
 
     def exact_steps(
@@ -69,10 +69,10 @@ def _exact(means: bool) -> Any:
 
 
 def _of_two(means: bool, independent: bool) -> Any:
-    """Steps with drawn samples, one of two with up to four hinges each: the same in both passes, or `independent` ones.
+    """A compiled function for two samples with up to four hinges each: the same draw in both passes, or `independent` ones.
 
-    With `means` the statistics of f are kept, whose derivative is a line, ma + mb x. Where r = 0 an independent second sample
-    is not looked at.
+    With `means` it keeps the statistics of f, whose derivative must be affine, ma + mb x. Where r = 0 the second of two
+    independent samples is not used.
     """
 
     def two_steps(

@@ -15,7 +15,7 @@ LRSchedule: TypeAlias = Callable[[int], float]
 
 @dataclass(frozen=True)
 class InverseTime:
-    """lr_t = 2 / (mu (t + shift)): the classical decay for strongly convex functions; knows no horizon.
+    """lr_t = 2 / (mu (t + shift)): the classical decay for strongly convex functions; independent of the horizon.
 
     Raises:
         TypeError: unless mu and shift are numbers.

@@ -1,7 +1,7 @@
-"""Which gradient a step sees, and reproducible draws: a counter-based generator, a pure function of (seed, step, slot).
+"""Which gradients a step uses, and reproducible draws: a counter-based generator, a pure function of (seed, step, slot).
 
-The draw of a lane depends on nothing but its seed and the step, so any lane can be replayed by anybody, in any order and on
-any number of threads. The mixing function is the finaliser of SplitMix64 (Steele, Lea & Flood, Fast Splittable
+The draw of a lane depends only on its seed and the step, so any lane can be replayed, in any order and on any number of
+threads. The mixing function is the finaliser of SplitMix64 (Steele, Lea & Flood, Fast Splittable
 Pseudorandom Number Generators, OOPSLA 2014).
 """
 
@@ -23,7 +23,7 @@ else:
 
 
 class Oracle(StrEnum):
-    """The gradients of one step."""
+    """Which gradients a step uses in its two passes."""
 
     EXACT = "exact"  # the full gradient, twice
     M_SAM = "m-sam"  # one sample, used in both passes: SAM as practised
@@ -40,7 +40,7 @@ def _mix(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def lane_keys(seeds: NDArray[np.int64]) -> NDArray[np.uint64]:
-    """What a lane's draws start from, shape of `seeds`."""
+    """The state from which the draws of each lane are hashed, of the shape of `seeds`."""
     golden = np.uint64(_GOLDEN)
     with np.errstate(over="ignore"):
         return _mix(seeds.astype(np.uint64) * golden + golden)

@@ -1,4 +1,4 @@
-"""The reference engine: plain NumPy over lanes, written to be compared with the equations by eye. It runs every problem."""
+"""The reference engine: plain NumPy over lanes, written for comparison with the equations by eye. Runs all problems."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def run_reference(run: CheckedRun) -> Recorded:
             if run.means:
                 u = problem.norm(g if method.oracle is Oracle.EXACT else problem.gradient(x)) ** 2
                 out.sums += u, problem.gap(y)
-                out.least = np.fmin(out.least, u)  # of a lane that diverges: the least of what it had before
+                out.least = np.fmin(out.least, u)  # fmin ignores the nan of a lane that diverges
             x = x - _column(problem, lr) * (big if run.clip is None else _clipped(problem, g, big, run.clip))
     out.kept[run.steps] = x
     return out
 
 
 def _one_blas_thread() -> Any:
-    """Matrices are small here; two BLAS threads that wait for each other on a busy machine cost a factor of thirty."""
+    """Limit BLAS to one thread: the matrices are small, and two threads are thirty times slower on a busy machine."""
     return _blas().limit(limits=1, user_api="blas")
 
 
@@ -59,7 +59,7 @@ def _blas() -> Any:
 
 
 def _draws(run: CheckedRun) -> Iterator[tuple[Any, Any]]:
-    """Pairs of draws, step by step, each of shape (lanes, batch)."""
+    """For every step, the draws of its two passes, each of shape (lanes, batch)."""
     batch = run.problem.batch
     for begin in range(0, run.steps, CHUNK):
         count = min(CHUNK, run.steps - begin)
@@ -72,7 +72,7 @@ def _draws(run: CheckedRun) -> Iterator[tuple[Any, Any]]:
 
 
 def _column(problem: Problem, v: Any) -> Any:
-    """A number per lane, shaped to multiply points."""
+    """One number per lane, reshaped so that it multiplies points."""
     return v if problem.dim == 1 or np.ndim(v) == 0 else v[:, None]
 
 
@@ -87,7 +87,7 @@ def _radius(problem: Problem, g: Array, info: StepInfo, rho: Array | RhoSchedule
 
 
 def _unit(problem: Problem, g: Array) -> Array:
-    """The gradient over its norm, and 0 where it is 0."""
+    """g / ||g||, and 0 where g = 0."""
     n = problem.norm(g)
     return np.asarray(g / _column(problem, np.where(n > 0, n, 1.0)))
 

@@ -1,4 +1,4 @@
-"""What a simulation is told and what it gives back: the common ground of the reference and the compiled engine."""
+"""The arguments and results of a simulation, shared by the reference and the compiled engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ else:
 
 @dataclass(frozen=True)
 class StepRule:
-    """How a step looks: which gradients it sees, and how far it climbs."""
+    """A method: which gradients its steps use, and how they ascend."""
 
     oracle: Oracle
     ascent: str | None  # None, "unit" (rho g / ||g||) or "raw" (rho g)
@@ -42,7 +42,7 @@ METHODS = {
 
 @dataclass(frozen=True)
 class CheckedRun:
-    """Checked and broadcast to lanes; `lr` and `rho` are arrays of shape (lanes,) or schedules."""
+    """The arguments of `simulate`, checked and broadcast; `lr` and `rho` are arrays of shape (lanes,) or schedules."""
 
     problem: Problem
     method: StepRule
@@ -58,7 +58,7 @@ class CheckedRun:
 
 @dataclass
 class Recorded:
-    """x at the recorded steps and at the end; sums over t of ||grad f(x_t)||^2 and f(y_t) - f*; the least of the former."""
+    """x at the recorded steps and at the end; sums over t of ||grad f(x_t)||^2 and f(y_t) - f*; the minimum of the former."""
 
     kept: dict[int, Array]
     sums: Array
@@ -66,7 +66,7 @@ class Recorded:
 
     @classmethod
     def begin(cls, run: CheckedRun) -> Recorded:
-        """Nothing yet."""
+        """The state before the first step."""
         lanes = len(run.x0)
         return cls({}, np.zeros((2, lanes)), np.full(lanes, np.inf))
 
@@ -74,7 +74,7 @@ class Recorded:
 def prepare(
     problem: Problem, method: str, lr: Any, rho: Any, steps: int, x0: Any, seeds: Any, clip: Any, record: Any, means: bool
 ) -> CheckedRun:
-    """Check everything and broadcast it to one lane dimension.
+    """Check all arguments and broadcast them to one lane dimension.
 
     Raises:
         TypeError: if `steps` is not an integer.
@@ -119,7 +119,7 @@ def _recorded(steps: int, record: Any) -> tuple[int, ...]:
 
 
 def _start(problem: Problem, x0: Any) -> Array:
-    """x0 with a first axis of lanes."""
+    """x0 as an array whose first axis is lanes."""
     start = np.asarray(x0, dtype=np.float64)
     if not np.isfinite(start).all():
         raise ValueError(f"simulate: x0={x0!r} must be finite")

@@ -1,4 +1,4 @@
-"""`simulate`: SAM in eight methods on many lanes at once, on whichever engine can take the run."""
+"""`simulate`: eight methods, from GD to SAM, on many lanes at once, with the fastest engine that supports the run."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def simulate(
     means: bool = True,
     engine: str = "auto",
 ) -> xr.Dataset:
-    """Run SAM, in one of eight methods, on many lanes at once.
+    """Run SAM, or one of seven related methods, on many lanes at once.
 
     ```
     y  = x + e,  e = rho_t g / ||g||  (sam, m-sam, n-sam),  rho_t g  (usam, m-usam, n-usam),  0  (gd, sgd)
@@ -59,9 +59,9 @@ def simulate(
         clip: theta of the clipped difference, in (0, 1).
         record: steps in 0 ... T at which x_t and f(x_t) are kept.
         means: False leaves out the three statistics over t, which on data cost more than the step itself.
-
         engine: "numpy" is the readable reference, which runs everything; "compiled" runs 1-D hinge problems, and exact steps
-            on diagonal quadratics, kappa2 and wedge, twenty to fifty times faster on many lanes; "auto" takes it where it can.
+            on diagonal quadratics, kappa2 and wedge, twenty to fifty times faster on many lanes; "auto" takes "compiled" for
+            these and "numpy" otherwise.
 
     Returns:
         Dataset over `lane` (lr, rho, x0 and seeds broadcast to it): x_final; over t < T mean_square_gradient
@@ -69,8 +69,8 @@ def simulate(
         run that diverges ends in inf or nan.
 
     Raises:
-        ValueError: for an unknown method, bad numbers, lane counts that do not broadcast or that memory cannot hold, or an
-            engine that cannot take it.
+        ValueError: for an unknown method, bad numbers, lane counts that do not broadcast, more lanes than memory can hold, or
+            an engine that does not support the run.
 
     >>> from sharpmin import theory
     >>> run = simulate(theory.problems()["quadratic"](curvatures=[2.0]), method="sam", lr=0.15, rho=0.7, steps=500, x0=1.0)
@@ -92,7 +92,7 @@ def refuse_lanes(problem: Problem, method: str, steps: Any, lanes: int) -> None:
     """Refuse more lanes than memory can hold, before any of them is made.
 
     Raises:
-        ValueError: if half of the machine's memory is less than what they take at least.
+        ValueError: if they need more than half of the machine's memory.
     """
     numbers = 12 + 10 * problem.dim
     oracle = METHODS[method].oracle if method in METHODS else Oracle.EXACT
@@ -108,7 +108,7 @@ def refuse_lanes(problem: Problem, method: str, steps: Any, lanes: int) -> None:
 
 
 def _memory() -> int:
-    """Of this machine, in bytes; 8 GiB where it does not say."""
+    """The memory of this machine in bytes; 8 GiB if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -116,7 +116,7 @@ def _memory() -> int:
 
 
 def _lanes(values: Any) -> int:
-    """How many lanes these numbers ask for; 1 if they do not say."""
+    """The number of lanes that these arguments broadcast to; 1 if it cannot be determined."""
     try:
         return len(values)
     except TypeError:

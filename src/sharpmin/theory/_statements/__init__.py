@@ -1,1 +1,1 @@
-"""What a statement is, which one speaks about which situation, and how one is confronted with runs."""
+"""Statements: how one is represented, to which situations it applies, and how it is compared with runs."""

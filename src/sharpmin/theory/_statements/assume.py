@@ -1,4 +1,4 @@
-"""Conditions of validity. Outside them a statement is not wrong but absent, so the code refuses with one clear error."""
+"""Conditions under which a statement holds. Outside them it claims nothing, so the code raises one clear error."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _FRACTIONS = {"p": 0.5, "theta": 0.5}  # in (0, limit); theta may not reach its 
 
 
 def require(holds: bool, owner: str, what: str) -> None:
-    """Raise `ValueError` naming the statement unless the condition holds."""
+    """Raise a `ValueError` that begins with the statement's id unless the condition holds."""
     if not holds:
         raise ValueError(f"{owner}: {what}")
 
 
 def numbers(owner: str, values: Mapping[str, Any], schedules: Container[str] = ()) -> dict[str, Any]:
-    """The keywords of a statement, checked by name: finite, in their domain, `mu <= beta`; None passes.
+    """Check the keywords of a statement by name: finite, in their domain, `mu <= beta`; None is allowed.
 
     Args:
-        owner: who asks, for the message.
+        owner: the statement or function that the message begins with.
         values: the keywords.
-        schedules: the names that may also be callables, such as a radius over time.
+        schedules: the names whose values may also be callables, such as a radius over time.
 
     Raises:
-        TypeError: where a number is needed and something else came.
-        ValueError: where the number is outside its domain.
+        TypeError: if a value is not a number.
+        ValueError: if a number is outside its domain.
     """
     checked = {
         name: value if callable(value) and name in schedules else _number(owner, name, value) for name, value in values.items()
@@ -85,7 +85,7 @@ def residual_of(owner: str, residual: Any) -> tuple[float, float, float]:
 
 
 def no_none(owner: str, signature: Signature, keywords: Mapping[str, Any]) -> None:
-    """Raise `TypeError` for a None where the signature has no such default."""
+    """Raise `TypeError` for a None whose parameter does not have the default None."""
     for name, value in keywords.items():
         parameter = signature.parameters.get(name)
         if value is None and parameter is not None and parameter.default is not None:
@@ -93,7 +93,7 @@ def no_none(owner: str, signature: Signature, keywords: Mapping[str, Any]) -> No
 
 
 def within_floats(owner: str, given: Mapping[str, Any], compute: Callable[[], T]) -> T:
-    """What `compute` gives; a `ValueError` that names the numbers where it overflows, divides by 0, or is not finite."""
+    """The result of `compute`; a `ValueError` with the given numbers if it overflows, divides by 0, or is not finite."""
     try:
         result = compute()
         if not isinstance(result, float) or math.isfinite(result):
@@ -107,12 +107,12 @@ def within_floats(owner: str, given: Mapping[str, Any], compute: Callable[[], T]
 
 
 def over(numerator: float, denominator: float) -> float:
-    """The quotient, and inf for a denominator that is 0 or underflows to it: a minimum over an infinite term."""
+    """The quotient, or inf if the denominator is 0 or underflows to 0; for terms of a minimum."""
     return numerator / denominator if denominator else math.inf
 
 
 def step_below(owner: str, lr: float, limit: float, formula: str, *, strict: bool) -> None:
-    """Require `lr < limit` or `lr <= limit`; the prescribed step sizes may sit on the limit to rounding."""
+    """Require `lr < limit` or `lr <= limit`; prescribed step sizes may exceed the limit by rounding."""
     holds = lr < limit if strict else lr <= limit * (1 + 1e-12)
     require(holds, owner, f"lr={lr:g} must be {'below' if strict else 'at most'} {formula}={limit:g}")
 

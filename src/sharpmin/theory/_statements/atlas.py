@@ -1,4 +1,4 @@
-"""Which statement speaks about which situation: the one map behind `plan` and `settings`, made of what the statements say.
+"""Which statements apply to which situation: the map behind `plan` and `settings`, built from the registered statements.
 
 A situation is an oracle, a setting and a radius; there are 3 x 4 x 5 = 60.
 """
@@ -16,7 +16,7 @@ from .theorem import Theorem, registered
 
 @dataclass(frozen=True)
 class Case:
-    """What is known about one situation.
+    """The statements that apply to one situation.
 
     Attributes:
         rules: ids of upper bounds, the preferred one first.
@@ -24,7 +24,7 @@ class Case:
         residuals: ids of upper bounds that take the noise as an expected residual.
         evidence: ids of lower bounds, limits and exact values.
         all_the_way: whether the method converges to the optimum (or to stationarity); None where no statement decides.
-        note: what a reader should know.
+        note: conditions and remarks.
     """
 
     rules: tuple[str, ...]
@@ -39,11 +39,11 @@ _NOTHING = {
     ("n-sam", "clipped"): "two independent samples differ by their noise, not by rho, so no statement bounds the clipped "
     "difference; measured"
 }
-"""Why no statement speaks, by oracle and radius."""
+"""Why no statement applies, by oracle and radius."""
 
 
 def atlas() -> dict[tuple[str, str, str], Case]:
-    """All 60 situations, as the registered statements have it."""
+    """All 60 situations, each with the registered statements that apply."""
     return _atlas(tuple(registered().values()))
 
 
@@ -84,7 +84,7 @@ def _all_the_way(rules: Iterable[Place], evidence: Iterable[Place]) -> bool | No
 def decided(case: Case) -> bool:
     """Whether statements prove that the method goes all the way, or that it cannot.
 
-    Numeric statements and measurements are no proof.
+    Numeric statements and measurements do not count as proofs.
     """
     if case.all_the_way is None:
         return False

@@ -1,4 +1,4 @@
-"""One confrontation of a bound with a run."""
+"""One comparison of a bound with a run."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ Relation = Literal["<=", ">=", "==", "<"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One confrontation of a bound with a run: `measured relation bound`.
+    """One comparison of a bound with a run: `measured relation bound`.
 
     Attributes:
         instance: the function, the method and the numbers, in words.
-        measured: what the run gave; the mean over seeds where it is random.
-        relation: how it must relate to `bound`; "<" has to be decided, by four standard errors.
-        bound: what the statement says.
-        error: the standard error of `measured`; four of them are granted, or demanded for "<".
-        trivial: what was known before the first step; a `<=` bound no smaller than that is vacuous.
-        tolerance: the relative rounding that is granted.
-        resolution: the absolute rounding of `measured`, where it is a difference of function values.
+        measured: the quantity measured in the run; the mean over seeds for a random method.
+        relation: how it must relate to `bound`; "<" must hold by four standard errors.
+        bound: the value of the bound.
+        error: the standard error of `measured`; four of them are allowed, or required for "<".
+        trivial: the bound before the first step; a `<=` bound that is not smaller is vacuous.
+        tolerance: the relative rounding error that is allowed.
+        resolution: the absolute rounding error of `measured`, if it is a difference of function values.
     """
 
     instance: str
@@ -34,12 +34,12 @@ class Cell:
 
     @property
     def slack(self) -> float:
-        """What is granted for noise and rounding."""
+        """The allowance for noise and rounding."""
         return 4 * self.error + self.tolerance * abs(self.bound) + self.resolution
 
     @property
     def room(self) -> float:
-        """How much further off the run may be before the statement is refuted, relative to the bound; negative if it is."""
+        """How far the run is from refuting the statement, relative to the bound; negative if it refutes it."""
         excess = {
             "<=": self.measured - self.bound,
             ">=": self.bound - self.measured,
@@ -55,7 +55,7 @@ class Cell:
 
     @property
     def vacuous(self) -> bool:
-        """Whether the bound says no more than its value at T = 0, or lies below the rounding of what is measured."""
+        """Whether the bound is no smaller than its value at T = 0, or lies below the rounding error of `measured`."""
         if self.relation != "<=":
             return False
         return (self.trivial is not None and self.bound >= self.trivial) or 0 < self.bound <= self.resolution

@@ -1,4 +1,4 @@
-"""Simulate one setting, take what a statement bounds, and make the cell."""
+"""Simulate one setting, measure the quantity that a statement bounds, and return the `Cell` that compares the two."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ def confront(
     relation: Relation = "<=",
     trivial: float | None = None,
 ) -> Cell:
-    """One cell: what a run gave against `theorem.bound(**constants)`.
+    """One cell: the quantity measured in a run, compared with `theorem.bound(**constants)`.
 
     Args:
-        theorem: perhaps a mutant.
+        theorem: the statement, or a mutant of it.
         where: the instance in words.
-        problem: what is minimised.
+        problem: the function that is minimised.
         constants: the keywords of the bound. `steps`, `lr`, `rho` and `clip` of the run are taken from them unless given.
         x0, method, steps, lr, rho, clip: see `simulate`.
-        seeds: how many lanes a random method gets, from seed 0 on; the cell has their mean and its standard error.
-        worst: take the lane that comes closest to refuting the statement, without an error: for what holds on every path.
-        quantity: what is measured; that of the theorem's rule, or "gap" where it has none.
+        seeds: the number of lanes for a random method, from seed 0 on; the cell has their mean and its standard error.
+        worst: take the lane that is closest to refuting the statement, without an error: for bounds that hold on every path.
+        quantity: the quantity measured; by default that of the theorem's rule, or "gap" if it has none.
         relation, trivial: see `Cell`.
 
     Raises:

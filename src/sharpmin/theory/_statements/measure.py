@@ -2,7 +2,7 @@
 
 The instances are strongly convex, so they belong to every setting; a trap serves the deterministic nonconvex cells. Stochastic
 runs are stationary means of ||grad f||^2 at lr, lr/2 and lr/4, extrapolated to lr = 0 by Richardson's rule: noise that
-vanishes with the step size drops out, and what stays is the doing of rho.
+vanishes with the step size drops out, and the rest is due to rho.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ else:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a simulation left: E ||grad f||^2 as lr -> 0.
+    """E ||grad f||^2 as lr -> 0, from a simulation.
 
     Attributes:
         value: the extrapolated mean.
-        error: its standard error; 0 where nothing is random.
+        error: its standard error; 0 for a deterministic method.
         instance: the function and the numbers, in words.
     """
 
@@ -49,7 +49,7 @@ class Measured:
 
 
 def measure_settings(*, quick: bool = False) -> dict[tuple[str, str, str], Measured]:
-    """Simulate every cell that no registered statement speaks about.
+    """Simulate every cell that no registered statement decides.
 
     Args:
         quick: fewer lanes.
@@ -71,13 +71,13 @@ def _cells(lanes: int) -> Iterator[tuple[tuple[str, str, str], Measured]]:
 
 
 def kinked() -> HingeProblem:
-    """f' = x left of 0 and x/5 right of it, l' = f' +- 1: a noisy ascent sees the two sides alike, the gradient does not."""
+    """f' = x left of 0 and x/5 right of it, l' = f' +- 1: noisy ascent steps leave the minimum to both sides equally often."""
     f, noise = Hinge(0.0, 1.0, ((0.0, -0.8),)), Hinge(1.0)
     return HingeProblem("kinked", (f + noise, f - noise), (0.5, 0.5))
 
 
 def _stochastic(oracle: str, radius: str, lanes: int) -> Measured:
-    """E3 with p = 1/4; a kinked parabola where nothing is normalized, since equal curvatures hide the effect there."""
+    """E3 with p = 1/4; for the unnormalized radius a kinked parabola, since with equal curvatures there is no effect."""
     raw = radius == "unnormalized"
     rho, cap, clip = (0.5 if raw else 1.0), 0.5, 0.5
     f = kinked() if raw else problems()["e3"](p=0.25, rho=rho)

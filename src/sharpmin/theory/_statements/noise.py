@@ -1,4 +1,4 @@
-"""The noise that a stochastic step sees: V in T5, T6, D2 and D3."""
+"""The noise of a stochastic step: V in T5, T6, D2 and D3."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from .assume import require
 
 
 def smoothness(beta: float, oracle: str, beta_component: float | None) -> float:
-    """What turns rho into an error of the mean gradient: ||E[grad l(y; xi) - grad f(x)]|| <= smoothness * rho.
+    """The constant with ||E[grad l(y; xi) - grad f(x)]|| <= smoothness * rho.
 
-    n-SAM climbs with one sample and descends with another, so it is beta of f. m-SAM differentiates the same sample at both
-    points, so it is that of the samples, which may exceed beta: for E1 the mean is a parabola of curvature mu.
+    n-SAM ascends with one sample and descends with another, so it is beta of f. m-SAM uses the same sample at both points, so
+    it is the smoothness of the samples, which may exceed beta: in E1, f is a parabola of curvature mu.
     """
     return max(beta, beta_component or beta) if oracle == Oracle.M_SAM else beta
 

@@ -33,14 +33,14 @@ HORIZONS = (1, 10, 100, 1000)
 
 @dataclass(frozen=True)
 class Draw:
-    """One problem with several settings, each run with `seeds` seeds.
+    """One random problem with several settings, each run with `seeds` seeds.
 
     Attributes:
         problem: the function.
         x0: starts, shape (settings,) or (settings, dim).
         lr: step sizes, shape (settings,).
         rho: radii, shape (settings,).
-        seeds: how many seeds a setting gets; 1 if the method is deterministic.
+        seeds: the number of seeds per setting; 1 if the method is deterministic.
     """
 
     problem: Problem
@@ -50,7 +50,7 @@ class Draw:
     seeds: int = 1
 
     def run(self, method: str, steps: int, **options: Any) -> Any:
-        """`simulate`, with the settings repeated over the seeds."""
+        """Run `simulate` on every setting and every seed."""
         s = self.seeds
         settings = {"lr": np.repeat(self.lr, s), "rho": np.repeat(self.rho, s), "x0": np.repeat(self.x0, s, axis=0)}
         seeds = np.tile(np.arange(s), len(self.lr)) + 1000 * np.repeat(np.arange(len(self.lr)), s)
@@ -69,9 +69,9 @@ class Draw:
     def compare(
         self, label: str, statistic: Array, bound: Callable[..., float], trivial: Array | None = None, **start: Array
     ) -> Iterator[Cell]:
-        """One `<=` cell a setting: the mean over seeds of a per-lane statistic against `bound(rho=, lr=, ...)`.
+        """One `<=` cell per setting: the mean over seeds of a per-lane statistic against `bound(rho=, lr=, ...)`.
 
-        `start` holds what else the bound asks of a setting, such as `distance`; by default `delta`, the gap at x0.
+        `start` holds further keywords of the bound, one value per setting, such as `distance`; by default `delta`.
         """
         mean, error = self.average(statistic)
         arrays = {"rho": self.rho, "lr": self.lr, **(start or {"delta": self.gap()})}
@@ -102,12 +102,12 @@ def random_problems(
     """Random trials on a family.
 
     Args:
-        theorem: whose assumptions the trials meet; every statement gets functions of its own, its mutants the same ones.
+        theorem: the statement; it seeds the functions, which are the same for its mutants.
         kind: "strongly-convex", "convex" or "nonconvex".
         quick: fewer functions.
         top: lr goes up to `top / beta`.
-        seeds: more than 1 makes every problem noisy.
-        settings: how many settings a problem gets.
+        seeds: the number of seeds per setting; more than 1 makes every problem noisy.
+        settings: the number of settings per problem.
     """
     rng = np.random.default_rng(zlib.crc32(theorem.id.encode()))
     for i, problem in enumerate(_family(kind, rng, 3 if quick else 12, noisy=seeds > 1)):
@@ -119,7 +119,7 @@ def random_problems(
 
 
 def _starts(rng: Generator, problem: Problem, scale: Array, near: NDArray[np.bool_]) -> Array:
-    """Normal points around 0, or around a minimizer where `near`: there SAM cycles at the scale beta lr rho."""
+    """Normal points around 0 or, with `near`, around a minimizer, where SAM has cycles of size beta lr rho."""
     if problem.dim > 1:
         return rng.normal(size=(len(scale), problem.dim)) * scale[:, None]
     least = problem.minimizers[0] if isinstance(problem, HingeProblem) else 0.0
@@ -127,7 +127,7 @@ def _starts(rng: Generator, problem: Problem, scale: Array, near: NDArray[np.boo
 
 
 def _family(kind: str, rng: Generator, count: int, *, noisy: bool) -> Iterator[Problem]:
-    """Hinge sums; beside them in turn quadratics and log-cosh, a wedge, ridges; beside nonconvex ones only ridges."""
+    """Hinge sums, alternating with quadratics and log-cosh, wedges, and ridges; if nonconvex, with ridges only."""
     for i in range(count):
         beta = float(np.exp(rng.uniform(-1.0, 1.0)))
         low = {"strongly-convex": float(rng.uniform(0.02, 0.9)), "convex": 0.0, "nonconvex": -1.0}[kind] * beta

@@ -1,4 +1,4 @@
-"""How far SAM converges, on one page: oracle x setting x radius, 60 cells, from the same map as `plan`."""
+"""Where SAM converges, as one table: oracle x setting x radius, 60 cells, from the same map as `plan`."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Setting:
         oracle: "deterministic", "m-sam" or "n-sam".
         setting: "strongly-convex", "convex", "pl" or "nonconvex".
         radius: "constant", "decaying", "unnormalized", "capped" or "clipped".
-        ids: the statements that speak of it, the upper bound first.
+        ids: the statements that apply, the upper bound first.
         bound: that upper bound as short text; empty if there is none.
-        measured: of the worst instance of those statements, or of a simulation where none decides; None without either.
-        ratio: that instance's measured / bound; None for a simulation.
-        all_the_way: whether the method converges to the optimum, or to stationarity; None where nobody knows.
-        proved: whether a statement with a proof decides that.
-        note: conditions, and the reason for whatever is empty.
+        measured: from the closest instance of those statements, or from a simulation if none decides; None without either.
+        ratio: measured / bound of that instance; None for a simulation.
+        all_the_way: whether the method converges to the optimum, or to stationarity; None if it is not known.
+        proved: whether `all_the_way` is proved by a statement.
+        note: conditions, and why a field is empty.
     """
 
     oracle: str
@@ -43,11 +43,11 @@ class Setting:
 def settings(
     verdicts: Iterable[Verdict] = (), measured: Mapping[tuple[str, str, str], Measured] | None = None
 ) -> tuple[Setting, ...]:
-    """All 60 cells, with the numbers that are at hand.
+    """All 60 cells, filled in from the verdicts and measurements given.
 
     Args:
-        verdicts: of `verify`; a cell takes the closest call among its statements.
-        measured: of `measure_settings()`, for the cells that no statement decides; without it they stay empty.
+        verdicts: results of `verify`; a cell shows the one of its statements that is closest to its bound.
+        measured: the result of `measure_settings()`, for the cells that no statement decides; without it they are empty.
 
     >>> cells = settings()
     >>> len(cells), [(c.ids[0], c.all_the_way) for c in cells if (c.oracle, c.setting, c.radius) == ("m-sam", "pl", "constant")]
@@ -99,6 +99,6 @@ def _formula(rules: tuple[str, ...]) -> str:
 
 
 def _closest(verdicts: list[Verdict]) -> Verdict | None:
-    """A refuted one, else the one whose bound is nearest to what was measured."""
+    """The refuted verdict, else the one whose measured value is nearest to its bound."""
     telling = [v for v in verdicts if not v.holds] or [v for v in verdicts if not v.vacuous] or verdicts
     return min(telling, key=lambda v: abs(v.ratio - 1), default=None)

@@ -1,4 +1,4 @@
-"""A situation is an oracle, a setting and a radius; what a statement says about some, and how its bound is used there."""
+"""Situations (an oracle, a setting and a radius), the ones to which a statement applies, and how its bound is used there."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ ANY = " ".join(SETTINGS)
 CONVEX: Mapping[str, Any] = {"beta": 1.0, "rho": 0.5, "steps": 1000, "delta": 1.0}
 STRONG: Mapping[str, Any] = {**CONVEX, "mu": 0.1}
 NOISY: Mapping[str, Any] = {**CONVEX, "sigma": 0.3}
-"""Constants for examples; what many statements take."""
+"""Example constants that many statements take."""
 
 UP_TO = "the upper bound needs only radii of at most rho; that something stays is measured, not proved"
 CLIPPING = "clipping only shortens the difference of the gradients, so the bound of constant rho holds; the rest is measured"
-"""What is said of radii that some statements cover as well."""
+"""Notes for radii to which a statement about constant rho also applies."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Rule:
     """How an upper bound is used by `plan`.
 
     Attributes:
-        quantity: what is bounded; a key of `QUANTITIES`.
+        quantity: the quantity that is bounded; a key of `QUANTITIES`.
         formula: the bound as short text.
         vanishing: whether the step size tends to 0 as T grows, if none is given.
         maximum: whether the bound is the largest of its terms, not their sum.
@@ -51,7 +51,7 @@ class Rule:
         up_to_rho: whether the bound of constant rho also holds for any radii rho_t <= rho; `plan` uses it where rho decays.
         switch: whether rho is 0 from the step `switch` on, a keyword of the bound; `plan` advises that step.
         residual: whether the bound takes the noise as a `residual`, a keyword; `plan` uses it only where one is given.
-        floor: what stays as T -> inf at a given lr, a function of keywords, where that is not the bound at the optimum.
+        floor: the limit as T -> inf at a given lr, a function of keywords; None if it is the bound for a start at the optimum.
     """
 
     quantity: Quantity
@@ -68,14 +68,14 @@ class Rule:
 
 @dataclass(frozen=True)
 class Place:
-    """Situations of which a statement speaks: all combinations of an oracle, a setting and a radius.
+    """Situations to which a statement applies: all combinations of the oracles, settings and radii.
 
     Attributes:
         oracles, settings, radii: names with blanks between them.
         all_the_way: True where the statement proves that the method converges to the optimum, or to stationarity; False where
             it proves that it cannot; None where it does not decide.
-        rank: 0 for the statement that is asked first, or named first; the others follow.
-        note: what a reader should know.
+        rank: statements with a smaller rank are used, and named, first.
+        note: conditions and remarks.
     """
 
     oracles: str
@@ -86,5 +86,5 @@ class Place:
     note: str = ""
 
     def situations(self) -> Iterator[tuple[str, str, str]]:
-        """(oracle, setting, radius), one after the other."""
+        """All triples (oracle, setting, radius)."""
         return product(self.oracles.split(), self.settings.split(), self.radii.split())

@@ -1,4 +1,4 @@
-"""What a statement bounds, taken from a run."""
+"""The quantities that statements bound, computed from a run."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ else:
 
 
 def kept(quantity: str, steps: int) -> dict[str, Any]:
-    """What `simulate` has to keep so that `statistic` can be taken, as its keywords."""
+    """The keywords of `simulate` that make it keep all that `statistic` needs for this quantity."""
     means = quantity not in ("gap", "mean-gap", "squared-distance")
     return {"means": means, "record": range(steps + 1) if quantity == "mean-gap" else ()}
 
 
 def statistic(problem: Problem, run: xr.Dataset, quantity: str) -> Array:
-    """What a statement bounds, of every lane of a run of `simulate`, before the mean over the noise is taken; shape (lanes,).
+    """The quantity of every lane of a run of `simulate`, before the mean over the noise is taken; shape (lanes,).
 
     Args:
-        problem: of the run.
-        run: with `means`, and for "mean-gap" with every step recorded.
+        problem: the problem of the run.
+        run: the result of `simulate` with `means`, and for "mean-gap" with every step recorded.
         quantity: "gap", f(x_T) - f*; "mean-gap" and "perturbed-gap", mean over t < T of f(x_t) - f* and of f(y_t) - f*;
             "squared-gradient" and "least-squared-gradient", mean and least over t < T of ||grad f(x_t)||^2;
             "squared-distance", ||x_T - x*||^2 to the nearest minimizer.
@@ -61,7 +61,7 @@ def statistic(problem: Problem, run: xr.Dataset, quantity: str) -> Array:
 
 
 def standard_error(values: Array) -> float:
-    """Of the mean over lanes; 0 of a single one."""
+    """The standard error of the mean over lanes; 0 for a single lane."""
     return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
@@ -83,5 +83,5 @@ def distance(problem: Problem, x: Array, minimizer: Any = None) -> Array:
 
 
 def start_gap(problem: Problem, x0: float) -> float:
-    """f(x0) - f* of a problem in one dimension: the Delta of bounds."""
+    """f(x0) - f* of a problem in one dimension, called Delta in bounds."""
     return float(problem.gap(np.array([x0]))[0])

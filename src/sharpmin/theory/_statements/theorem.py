@@ -1,4 +1,4 @@
-"""A statement as an object: what is assumed, the bound, the step size, and the check that could refute it."""
+"""A statement as an object: its assumptions, bound and step size, and the check that could refute it."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ CLAIMS = {
     "P6": "stochastic, nonconvex: the same",
     "P7": "all differs with decaying rho or without normalization",
 }
-"""What the abstract of Si & Yun (NeurIPS 2023, arXiv:2306.09850) claims, for smooth functions."""
+"""The claims in the abstract of Si & Yun (NeurIPS 2023, arXiv:2306.09850), for smooth functions."""
 
 
 @dataclass(frozen=True, eq=False)
 class Theorem:
-    """One statement.
+    """A statement: an inequality with its assumptions, and a check that could refute it.
 
     Attributes:
         id: its name in tables and on the command line.
-        title: one line.
-        claims: the claims P1 ... P7 of the abstract that it executes.
+        title: the statement in one line.
+        claims: the claims P1 ... P7 of the abstract that it makes precise.
         kind: upper, lower, tight (attained), limit (as lr -> 0), numeric (no proof) or measured (an observation).
-        statement: assumptions, inequality, where attained, what it means for training, source; the module docstring.
+        statement: assumptions, inequality, where it is attained, its meaning for training, source; the module docstring.
         formula: the bound, a function of keywords.
-        check: runs the statement on its instances and families; gets the theorem (perhaps a mutant) and `quick`.
+        check: compares the statement with runs on its instances and families; takes the theorem, or a mutant, and `quick`.
         prescribed: the step size, a function of keywords; None if the statement prescribes none.
         closed: a closed form that the bound at the prescribed step size implies, no smaller than it.
         example: one admissible call of `bound`.
-        golden: changes to the example, and what `bound` then gives, recomputed by hand from the statement.
+        golden: changes to the example, and the value of `bound` for them, computed by hand from the statement.
         attained: whether the check has an instance that attains the bound, so that 1 % less (or more) is refuted.
         rule: for an upper bound, how `plan` uses it.
-        places: the situations of which it speaks; `plan` and `settings` ask.
+        places: the situations to which it applies, for `plan` and `settings`.
         mutants: wrong versions of `formula`, by name; the check has to refute every one.
-        applies: the id of the statement of which this is an application to data; its mutants are that statement's.
+        applies: the id of the statement that this one applies to data, and whose mutants it uses.
         references: the papers.
 
     Raises:
@@ -101,7 +101,7 @@ class Theorem:
         return _call(self.prescribed, self.id, "step_size", keywords)
 
     def closed_form(self, **keywords: Any) -> float:
-        """The closed form at the prescribed step size; raises as `bound` does, or `ValueError` if there is none."""
+        """The closed form at the prescribed step size; raises like `bound`, and `ValueError` if there is none."""
         if self.closed is None:
             raise ValueError(f"{self.id} has no closed form; call bound()")
         return float(_call(self.closed, self.id, "closed_form", keywords))
@@ -147,5 +147,5 @@ def register(theorem: Theorem) -> Theorem:
 
 
 def registered() -> dict[str, Theorem]:
-    """All statements by id, ordered by the first claim that they execute."""
+    """All statements by id, ordered by their first claim."""
     return dict(sorted(_THEOREMS.items(), key=lambda item: item[1].claims[0]))

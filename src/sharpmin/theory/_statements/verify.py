@@ -1,4 +1,4 @@
-"""Confront a statement with runs: `verify`."""
+"""`verify`: compare a statement with runs."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class Verdict:
     """The outcome of one statement's check.
 
     Attributes:
-        id: of the statement.
-        claim: the claims of the abstract that it executes.
+        id: the id of the statement.
+        claim: the claims of the abstract that it makes precise.
         kind: see `Theorem`.
-        measured: at the cell that comes closest to refuting the statement, or does.
-        bound: at the same cell.
+        measured: the measured value of the cell that refutes the statement, or else is closest to refuting it.
+        bound: the bound of that cell.
         ratio: measured / bound.
         holds: whether every cell holds.
-        vacuous: whether every cell's bound says no more than its value at T = 0.
-        n_cells: how many confrontations there were.
-        standard_error: of `measured`; 0 where nothing is random.
+        vacuous: whether no cell's bound is smaller than its value at T = 0.
+        n_cells: the number of cells, each a comparison with a run.
+        standard_error: the standard error of `measured`; 0 for a deterministic method.
         relation: how measured must relate to bound.
         instance: that cell in words.
-        title: of the statement.
-        seconds: what the check took.
+        title: the title of the statement.
+        seconds: the wall-clock time of the check.
         quick: whether it ran on fewer functions, seeds and steps.
     """
 
@@ -65,9 +65,9 @@ def verify(theorem: str | Theorem, *, quick: bool = False) -> Verdict:
         quick: fewer functions, seeds and steps.
 
     Returns:
-        A verdict; a stochastic `<=` cell holds if measured - 4 standard errors <= bound, and so on. Chance takes a mean that
-        far with probability 3e-5; a run of all statements has some 20 stochastic cells at an attained bound, so about one in a
-        thousand sets of seeds would refute a true statement. The seeds are fixed: a verdict does not change from run to run.
+        A verdict; a stochastic `<=` cell holds if measured - 4 standard errors <= bound, and so on. By chance a mean is that
+        far off with probability 3e-5; a run of all statements has some 20 stochastic cells at an attained bound, so about one
+        in a thousand sets of seeds would refute a true statement. The seeds are fixed: a verdict is the same in every run.
 
     Raises:
         ValueError: for an unknown id; the message names the nearest ones.
@@ -82,7 +82,7 @@ def verify(theorem: str | Theorem, *, quick: bool = False) -> Verdict:
 
 
 def find(name: str) -> Theorem:
-    """The statement with this id, or a `ValueError` that names the nearest ones."""
+    """The statement with this id; a `ValueError` with the nearest ids if there is none."""
     known = registered()
     if name not in known:
         near = difflib.get_close_matches(str(name).lower(), known, cutoff=0.3) or list(known)
@@ -91,10 +91,10 @@ def find(name: str) -> Theorem:
 
 
 def judge(theorem: Theorem, cells: list[Cell], seconds: float = 0.0, *, quick: bool = False) -> Verdict:
-    """Sum up the cells: any failure is the verdict; else the one with the least room, vacuous ones aside, speaks for all.
+    """The verdict on all cells, with the numbers of the one that fails or has the least room; vacuous ones come last.
 
     Raises:
-        RuntimeError: if there is no cell, since such a check could not fail.
+        RuntimeError: if there are no cells, since such a check could not fail.
     """
     if not cells:
         raise RuntimeError(f"{theorem.id}: the check made no cell, so it proves nothing")

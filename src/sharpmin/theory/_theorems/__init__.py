@@ -1,4 +1,4 @@
-"""The statements. A new one is one file here, made from `templates/theorem.py`, and one import line below."""
+"""The statements. To add one, copy `templates/theorem.py` to a file here and add one import line below."""
 
 from . import (
     any_rate,

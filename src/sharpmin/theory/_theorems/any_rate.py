@@ -1,7 +1,7 @@
-"""ANY-RATE. SAM on smooth nonconvex functions with any step sizes and any radii, each step with its own.
+"""ANY-RATE. SAM on smooth nonconvex functions with step sizes and radii that vary in any way from step to step.
 
 **Assumptions.** f is beta-smooth and bounded below; full gradients; 0 < lr_t <= 1/beta; radii rho_t >= 0, which may depend on
-all that happened. No horizon, no monotone decay.
+the past. No horizon, no monotone decay.
 
 **Statement.** With u_t = ||grad f(x_t)||,
 
@@ -11,14 +11,14 @@ Proof. With G = grad f(y), smoothness and lr <= 1/beta give f(x+) <= f(x) + (lr/
 ||G - grad f(x)|| <= beta rho. Sum over t.
 
 So if sum lr_t = inf and sum lr_t rho_t^2 < inf, then liminf u_t = 0; with bounded radii u_t -> 0, and every
-accumulation point of x_t is stationary. For else u_t would rise from e to 2e infinitely often; on the way
+accumulation point of x_t is stationary. Otherwise u_t would rise from e to 2e infinitely often, and in each rise
 e <= beta sum lr_t (u_t + beta rho_t) <= beta (1/e + beta max rho_t/e^2) sum lr_t u_t^2, sums over that rise; they tend to 0.
 
 **Where it is attained.** On a quadratic of curvature beta at lr = 1/beta, under any radii, but for the last of them; and, up to
 (1 - 2 theta)^2, on TRAP with constant rho at any step sizes, as sum lr_t grows.
 
-**For training.** What counts is the mean of rho_t^2 weighted by lr_t. Constant rho leaves beta^2 rho^2 under every schedule of
-lr; rho_t -> 0 leaves nothing, as slowly as one likes.
+**For training.** The floor is beta^2 times the mean of rho_t^2 weighted by lr_t. Constant rho leaves beta^2 rho^2 under every
+schedule of lr; with rho_t -> 0, however slowly, no floor is left.
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850). Stationary accumulation points and
 vanishing gradients of SAM are the subject of Khanh et al. (NeurIPS 2024, arXiv:2401.08060), of which the abstract only was
@@ -53,7 +53,7 @@ else:
     np = optional("numpy", extra="lab")
 
 Pair = tuple[float | LRSchedule, RhoSchedule]
-"""A step size and a radius over time."""
+"""A pair of schedules: step sizes and radii over time."""
 
 
 def bound(*, beta: float, lr: float | LRSchedule, rho: float | RhoSchedule, steps: int, delta: float) -> float:
@@ -107,7 +107,7 @@ def weighted(f: Problem, rates: Array, radii: Array, x: Array) -> Array:
 
 
 def cells(theorem: Theorem, f: Problem, pairs: Sequence[Pair], x: Array, steps: int) -> Iterator[Cell]:
-    """One cell a pair of schedules, all run side by side."""
+    """One cell per pair of schedules; all pairs run in one simulation."""
     rates = np.array([step_sizes(lr, steps) for lr, _ in pairs]).T
     radii = np.array([[rho(StepInfo(t, lr)) for t, lr in enumerate(rates[:, i])] for i, (_, rho) in enumerate(pairs)]).T
     found, gaps = weighted(f, rates, radii, x), f.gap(x)

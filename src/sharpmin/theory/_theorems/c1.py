@@ -1,4 +1,4 @@
-"""C1. The two-cycle: on a quadratic, SAM with constant rho ends up jumping between two points.
+"""C1. The two-cycle: on a quadratic, SAM with constant rho converges to jumping between two points.
 
 **Assumptions.** f(x) = lam x^2/2, lr lam in (0, 2), constant rho. In several dimensions lam is the largest curvature.
 

@@ -1,15 +1,15 @@
-"""D1. With a decaying rho deterministic SAM goes all the way on smooth nonconvex functions.
+"""D1. With a decaying rho deterministic SAM converges to stationarity on smooth nonconvex functions.
 
 **Assumptions.** f is beta-smooth and bounded below; lr = 1/beta; any radii rho_t >= 0.
 
 **Statement.** sum_{t<T} ||grad f(x_t)||^2 <= 2 beta Delta + beta^2 sum_{t<T} rho_t^2.
 
 So rho_t = rho/sqrt(t + 1) makes the mean squared gradient fall like log T/T. `rho` is a number (constant, or `InverseSqrt(rho)`
-and any other schedule that does not look at the gradient).
+and any other schedule that does not depend on the gradient).
 
-**Where it is attained.** On beta x^2/2: an equality, but for the last radius.
+**Where it is attained.** On beta x^2/2: an equality, except for the term of the last radius.
 
-**For training.** Decay rho, and the floor of T4 is gone, at the same number of gradients.
+**For training.** Decaying rho removes the floor of T4 at the same number of gradients.
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -32,7 +32,7 @@ from .._statements.theorem import Theorem, register, scaled
 from .t4 import step_size
 
 LONG = 1000
-"""Beyond, the sum of 1/(t + 1) is taken from its asymptotic series, exact to rounding."""
+"""The number of steps beyond which the sum of 1/(t + 1) is computed from its asymptotic series, exact to rounding."""
 
 
 def powers(owner: str, rho: float | RhoSchedule, steps: int, lr: float, power: int = 2) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""D2. With decaying lr and rho stochastic SAM goes all the way on smooth nonconvex functions, at the rate T^(-1/2).
+"""D2. With decaying lr and rho stochastic SAM converges to stationarity on smooth nonconvex functions, at the rate T^(-1/2).
 
 **Assumptions.** As T5, with any radii rho_t >= 0 that do not depend on the gradient; 0 < lr <= 1/beta, to be given.
 
@@ -11,7 +11,7 @@ rho ~ T^(-1/4) give T^(-1/2), the rate of SGD. `rho` is a number or a schedule.
 
 **Where it is attained.** On quadratic samples of equal curvature (E3, p = 1/2) under n-SAM at lr = 1/beta, as T grows.
 
-**For training.** rho may decay more slowly than lr, and still cost nothing in the rate.
+**For training.** rho may decay more slowly than lr without a worse rate.
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -80,7 +80,7 @@ def power_bound(
 def floor(
     *, beta: float, sigma: float, rho0: float, lr: float, oracle: str = "m-sam", beta_component: float | None = None
 ) -> float:
-    """beta lr V: sum rho_t^2/T -> 0, and the noise at a constant lr stays."""
+    """The limit beta lr V as T -> inf: sum rho_t^2/T -> 0, and the noise term of a constant lr is left."""
     return beta * lr * variance(beta, sigma, rho0, oracle, beta_component)
 
 

@@ -1,4 +1,4 @@
-"""D3. With rho^2 proportional to lr stochastic SAM goes all the way on PL functions, at the rate 1/T.
+"""D3. With rho^2 proportional to lr stochastic SAM converges to the optimum on PL functions, at the rate 1/T.
 
 **Assumptions.** As T6: f is beta-smooth and PL(mu), unbiased gradients of variance at most sigma^2 at the points visited, for
 m-SAM samples of smoothness beta_component. lr_t = 2/(mu (t + t0)), t0 = 2 beta/mu, and rho_t^2 = rho0^2 beta lr_t.
@@ -9,11 +9,11 @@ m-SAM samples of smoothness beta_component. lr_t = 2/(mu (t + t0)), t0 = 2 beta/
 
 for m-SAM beta_component^2 beta takes the place of beta^3 where beta_component exceeds beta.
 
-**Where it is nearly attained.** At T = 1 from the optimum, on quadratic samples of curvature beta: the share
-1 - 1/(2 kappa), .995 at kappa = 101. A third of the noise term as T grows: the power is right.
+**Where it is nearly attained.** At T = 1 from the optimum, quadratic samples of curvature beta reach the share
+1 - 1/(2 kappa) of the bound, .995 at kappa = 101. As T grows they reach a third of the noise term: the power of T is right.
 
-**For training.** The natural scaling is rho ~ sqrt(lr): `ProportionalToLR(rho, lr, power=0.5)`. Then constant rho's floor is
-gone, and an ordinary decay of lr does both.
+**For training.** The natural scaling is rho ~ sqrt(lr): `ProportionalToLR(rho, lr, power=0.5)`. An ordinary decay of
+lr then removes the floor of constant rho as well.
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

@@ -1,4 +1,4 @@
-"""What the rows on real data share: constants and runs of softmax regression on the digits."""
+"""Shared by the statements on real data: constants and runs of softmax regression on the digits."""
 
 from __future__ import annotations
 

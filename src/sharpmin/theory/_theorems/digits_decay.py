@@ -7,11 +7,11 @@ equal batches.
 **Statement.** Measured, not proved: E f(W_T) - f* with the decaying radius is smaller than with the constant one, by four
 standard errors of the paired difference. `bound` returns its keyword `constant_gap`.
 
-**Where it is attained.** The gap falls from about 2.1e-3 to 1.7e-4 here. The smaller rho, the less there is to win: at
-rho_0 = 0.05 the gap, 1.5e-4, falls by a quarter, which only pairing shows. Full batch it is undecided: close to the optimum
-the steps are chaotic, and starts 1e-6 apart end in gaps that differ by a factor of ten or more.
+**Where it is attained.** The gap falls from about 2.1e-3 to 1.7e-4 here. The effect is smaller for smaller rho: at rho_0 = 0.05
+the gap, 1.5e-4, falls by a quarter, which only pairing shows. With full batches there is no result: close to the optimum the
+steps are chaotic, and starts 1e-6 apart end in gaps that differ by a factor of ten or more.
 
-**For training.** rho^2 proportional to lr is the natural scaling where the training objective is the goal.
+**For training.** rho^2 proportional to lr is the natural scaling if the goal is to minimize the training objective.
 
 **Source.** Measured here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def bound(*, constant_gap: float) -> float:
-    """The gap that constant rho leaves."""
+    """The gap of constant rho, which the gap of the decaying rho must stay below."""
     return constant_gap
 
 

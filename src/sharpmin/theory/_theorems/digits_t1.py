@@ -7,8 +7,8 @@ beta = lambda_max(A'A/n)/2 + l2 = 5.328, Delta = 0.634; rho = 0.05; the prescrib
 
 **Where it is attained.** Not here: kappa is 53, and the floor is kappa times that of a quadratic.
 
-**For training.** The constants of a real problem are in reach of the theory, and the bound means something: it is far below
-the gap at the start.
+**For training.** The constants of a real problem can be small enough for a useful bound: it is far below the gap at the
+start.
 
 **Source.** T1, derived here; data: Alpaydin & Kaynak, Optical Recognition of Handwritten Digits, UCI 1998, as bundled with
 scikit-learn.

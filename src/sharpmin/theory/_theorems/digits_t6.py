@@ -7,9 +7,9 @@ prescribed step size; T = 10^4. Three rows: m-SAM and n-SAM at rho = 0.05, and m
 **Statement.** The bound of T6: 0.82 Delta (m-SAM) and 0.73 Delta (n-SAM) at rho = 0.05. At rho = 0.1 its floor
 beta^2 rho^2/(2 mu) alone exceeds Delta: the bound is vacuous, which the row shows.
 
-**Where it is attained.** Not here; on E3.
+**Where it is attained.** Not here; T6 is attained on E3.
 
-**For training.** Worst-case floors are meaningful on real data only for small rho; the run itself goes far below them.
+**For training.** Worst-case floors are below Delta on real data only for small rho; the run itself goes far below them.
 
 **Source.** T6, derived here; data as for digits-t1.
 """

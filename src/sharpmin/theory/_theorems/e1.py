@@ -10,8 +10,8 @@ the perturbed point is mu (x - c) for either sample: J is never left, almost sur
 
 **Where it is attained.** At the start x0 = c - w; from there x -> c, where the gap is mu c^2/2.
 
-**For training.** The samples disagree about where up is, and their perturbations conspire. Using the same batch in both
-passes, as everybody does, is what makes it possible: n-SAM cannot be frozen (T7).
+**For training.** The two samples are perturbed in opposite directions, and at their perturbed points both gradients lead to c
+instead of 0. This needs the same batch in both passes, as is usual: n-SAM cannot be held like this (T7).
 
 **Source.** Derived here; matches claim P4 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

@@ -1,4 +1,4 @@
-"""E2. m-SAM on a strongly convex function leaves the optimum from every start: a gap of (beta - mu)^2 rho^2/(2 mu).
+"""E2. m-SAM on a strongly convex function converges to a wrong point from every start: a gap of (beta - mu)^2 rho^2/(2 mu).
 
 **Assumptions.** mu < beta; f = mu x^2/2 exactly, as the mean of two beta-smooth samples l_+- (see `problems()["e2"]`); rho
 constant; lr -> 0 with lr mu T -> inf.
@@ -11,7 +11,7 @@ As kappa = beta/mu grows that is the middle term of T6, whose constant is sharp.
 
 **Where it is attained.** In the limit, everywhere; measured at lr, lr/2, lr/4 from three starts and extrapolated.
 
-**For training.** The optimum is not even stationary: a smaller lr brings practical SAM closer to the wrong point.
+**For training.** The optimum is not even a stationary point of m-SAM: a smaller lr brings it closer to the wrong point.
 
 **Source.** Derived here; matches claim P4 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

@@ -13,7 +13,7 @@ m-SAM on these samples is exactly SGD on f + beta rho E|x - xi|.
 E ||grad f||^2 = (1 - 2p)^2 beta^2 rho^2 + beta^3 lr Var/(2 - beta lr), with Var = p(1-p)(c/(1-p) + 2 rho)^2 (m-SAM) or
 p(1-p)((c/(1-p))^2 + 4 rho^2) (n-SAM); measured at lr, lr/2, lr/4, less that term, and extrapolated.
 
-**For training.** Even where all is quadratic and convex, skewed data moves the fixed point by a multiple of rho.
+**For training.** Even if every sample is a convex quadratic, skewed data moves the fixed point by a multiple of rho.
 
 **Source.** Derived here; matches claims P4 and P5 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -48,7 +48,7 @@ def bound(*, p: float, rho: float, beta: float = 1.0, c: float | None = None) ->
 
 
 def excess(method: str, p: float, rho: float, beta: float, c: float, lr: Array) -> Array:
-    """What a step size adds to the limit."""
+    """The term that a positive step size adds to the limit."""
     spread = c / (1 - p)
     variance = p * (1 - p) * ((spread + 2 * rho) ** 2 if method == "m-sam" else spread**2 + 4 * rho**2)
     return beta**3 * lr * variance / (2 - beta * lr)

@@ -7,7 +7,7 @@ probability 1/2; constant rho; lr <= 1/beta; |x0| <= s/beta. m-SAM or n-SAM.
 
 **Where it is attained.** At x0 = s/beta. With theta and s small, mean u^2 attains T5.
 
-**For training.** Gradient noise does not shake SAM out of a trap that its own perturbation makes.
+**For training.** Gradient noise need not free SAM from a trap that its own perturbation creates.
 
 **Source.** Derived here; matches claim P6 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

@@ -1,4 +1,4 @@
-"""EMA-CYCLE. SAM with momentum on a quadratic: a two-cycle, lower than that of C1, which attracts from nearby only.
+"""EMA-CYCLE. SAM with momentum on a quadratic: a two-cycle, lower than that of C1, which attracts nearby starts only.
 
 **Assumptions.** f(x) = lam x^2/2, constant rho; v+ = b v + w grad f(y), x+ = x - lr v+, with y = x + rho sign(x) as in SAM.
 The weight w is 1 for the heavy ball, which is torch's SGD with momentum b, and 1 - b for an exponential average of the
@@ -10,13 +10,14 @@ gradients. b in [0, 1), s = w lr lam in (0, 2 (1 + b)).
 
 On it v alternates, so (1 + b) |v| = w |grad f(y)|, and 2 c = lr |v|. While x changes its sign at every step, a deviation
 follows the heavy ball on the quadratic, whose multipliers, the roots of z^2 - (1 + b - s) z + b, are inside the unit circle
-just for these s. So the cycle attracts whatever is close enough to it. For b = 0 it is C1, which attracts almost every start.
+exactly for these s. So the cycle attracts every start close enough to it. For b = 0 it is C1, which attracts almost every
+start.
 
 **Where it is attained.** Everywhere: the statement is an equality, and a local one. Other attractors exist: with the heavy ball
 at lam = rho = 1, lr = 0.1, b = 0.9, from v = 0, x0 = 1 ends on a cycle that reaches 16.8 c, and x0 = 3 on one that reaches
 9.9 c. At b = 0.5 there is one that reaches 2.5 c.
 
-**For training.** With momentum, gradients that alternate exactly are not the only way in which SAM stalls, nor the worst.
+**For training.** With momentum SAM can also stall on other cycles than exactly alternating gradients, and higher ones.
 
 **Source.** Derived here; extends C1, claim P1 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -53,7 +54,7 @@ def of_share(*, curvature: float, rho: float, lr: float, momentum: float, averag
 
 
 def weight(momentum: float, average: str) -> float:
-    """What a gradient enters the average with."""
+    """The weight w of a gradient in v."""
     return 1 - momentum if average == "exponential" else 1.0
 
 

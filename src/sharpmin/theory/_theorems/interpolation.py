@@ -1,4 +1,4 @@
-"""INTERPOLATION. Where all samples share a minimizer, stochastic USAM converges linearly to the optimum, noise and all.
+"""INTERPOLATION. If all samples share a minimizer, stochastic USAM converges linearly to the optimum despite the noise.
 
 **Assumptions.** f = E l(.; xi) is beta-smooth and PL(mu); every l(.; xi) is beta_c-smooth and minimal at one and the same x*;
 y = x + rho g, x+ = x - lr G, g and G the gradients of the same drawn sample at x and at y (m-USAM); r = beta_c rho below
@@ -12,10 +12,10 @@ E||G||^2 <= (1 + r)^2 2 beta_c d. Put both into E f(x+) <= f(x) - lr E <v, G> + 
 
 The factor is least at lr = mu (1 - r (beta_c/mu)^(1/2))/(beta beta_c (1 + r)^2), which is prescribed.
 
-**Where it is attained.** On one quadratic with kappa = 1, as rho -> 0. Beyond, nothing is known to come close.
+**Where it is attained.** On one quadratic with kappa = 1, as rho -> 0. For other kappa no instance close to the bound is known.
 
-**For training.** A model that can fit every sample needs no decay of lr or rho under USAM. With normalization the ascent stays
-rho long however close x* is, and at constant lr SAM ends on a cycle (C1).
+**For training.** A model that can fit every sample needs no decay of lr or rho under USAM. With normalization the ascent has
+length rho however close x is to x*, and at constant lr SAM ends on a cycle (C1).
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850). A linear rate of stochastic SAM under
 overparametrisation is claimed by Shin et al. (UAI 2025, arXiv:2311.17539), of which the abstract only was read: their rate and

@@ -15,7 +15,7 @@ and theta = 3/4.
 
 **Where it is attained.** Everywhere: the statement is an equality. As lr -> 0 the largest gap of the family, divided by the
 F of T1, is .329, .417, .593, .751, .914, .972, .997 at kappa = 4, 10, 30, 100, 1e3, 1e4, 1e6: F is sharp, constant 1. The
-proof takes pen and paper: docs/kappa.md. That the cycle attracts is measured, on this function, kappa 5 to 1000: from all
+proof is in docs/kappa.md. That the cycle attracts is measured, on this function, kappa 5 to 1000: from all
 starts around x_+ at half its distance to the axis. It need not attract on another function through the same points.
 
 **For training.** The price of constant rho without noise is lr^2 kappa, not lr^2: badly conditioned problems need a smaller

@@ -7,12 +7,12 @@ prescribed lr for each T, with the logarithm Lg.
 
     -2.00 +- 0.02.
 
-For T1, gap T^2/Lg^2 stays within a factor 2. On worse condition numbers the slope is still on its way: -1.965 at kappa = 10
-and -1.78 at kappa = 100.
+For T1, gap T^2/Lg^2 stays within a factor 2. For larger condition numbers the slope has not yet reached -2: -1.965 at
+kappa = 10 and -1.78 at kappa = 100.
 
 **Where it is attained.** The shrinking two-cycle (C1) falls like lr_t^2.
 
-**For training.** Upper bounds and worst cases aside, 1/T^2 is what one sees.
+**For training.** The rate 1/T^2 is observed in runs, not only proved as a bound.
 
 **Source.** Derived here; matches claim P1 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

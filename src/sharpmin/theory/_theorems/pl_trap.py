@@ -1,4 +1,4 @@
-"""PL trap. The Polyak-Lojasiewicz condition does not save SAM from traps: an attracting curve far above the valley.
+"""PL trap. The Polyak-Lojasiewicz condition does not exclude traps for SAM: an attracting curve far above the valley.
 
 **Assumptions.** f(u, v) = mu (v - 3 L cos(u/L))^2/2 with L = rho/3.5: PL(mu), minimal along a wave, smooth but not globally
 beta-smooth; constant rho; starts within 0.002 L of (-2.306926 L, 0.687922 L); lr in [0.01/mu, 0.5/mu].
@@ -8,7 +8,8 @@ of fixed points whose perturbed points lie on the valley's floor.
 
 **Where it is nearly attained.** At rest the gradient is 6.587 mu L: 1.3 % above.
 
-**For training.** Over-parametrised losses are often close to PL. That makes gradient descent reach the bottom, not SAM.
+**For training.** Over-parametrised losses are often close to PL. This is enough for gradient descent to reach the minimum, but
+not for SAM.
 
 **Source.** Derived here; matches claim P3 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

@@ -15,7 +15,7 @@ a ninth of that gap.
 
 **Where it is attained.** Everywhere: the statement is an equality.
 
-**For training.** T1 needs a step size that falls with T. One that is read off the loss at the perturbed point does not.
+**For training.** T1 needs a step size that falls with T. One computed from the loss at the perturbed point does not fall.
 
 **Source.** Derived here; matches claim P1 of Si & Yun (NeurIPS 2023, arXiv:2306.09850), by contrast.
 """

@@ -1,4 +1,4 @@
-"""R1. A capped radius, rho_t = min(rho, c ||grad f||), goes all the way: SAM far from stationarity, USAM close to it.
+"""R1. With a capped radius, rho_t = min(rho, c ||grad f||), SAM converges to stationarity; close to it SAM becomes USAM.
 
 **Assumptions.** f is beta-smooth and bounded below; y = x + rho_t g/||g|| with rho_t = min(rho, c ||g||), g = grad f(x), any
 rho; beta c < 1; 0 < lr <= 1/beta.
@@ -10,7 +10,7 @@ The difference of the two gradients is at most beta rho_t <= beta c ||g||: a rel
 **Where it is attained.** On a quadratic of curvature beta at lr = 1/beta, as T grows, if the cap is active throughout.
 
 **For training.** `Capped(rho, c)` leaves SAM as it is while gradients are large and removes the floor of T4, for no extra
-gradient. With noisy norms a floor stays, unless c decays too.
+gradient. With noisy gradients a floor remains unless c decays too.
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

@@ -1,4 +1,4 @@
-"""R2. Clipping the difference of SAM's two gradients at theta ||grad f|| goes all the way, without knowing beta for theta.
+"""R2. With the difference of its two gradients clipped at theta ||grad f||, SAM converges to stationarity, for every theta < 1.
 
 **Assumptions.** f is beta-smooth and bounded below; x+ = x - lr d, d = g + min(1, theta ||g||/||G - g||)(G - g), g = grad f(x),
 G = grad f(y) with any radius rho, normalized or not; theta in (0, 1) is the keyword `clip`, as in `simulate`;
@@ -10,8 +10,8 @@ G = grad f(y) with any radius rho, normalized or not; theta in (0, 1) is the key
 
 **Where it is attained.** On a quadratic of curvature beta at lr = 1/beta, as T grows, if the clip is active throughout.
 
-**For training.** The remedy that needs no constant of the loss, and no extra gradient: both are at hand after the second
-pass. With noisy norms a floor stays, unless theta decays too.
+**For training.** This remedy needs no constant of the loss and no extra gradient: both gradients are known after the second
+pass. With noisy gradients a floor remains unless theta decays too.
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

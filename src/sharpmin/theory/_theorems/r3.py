@@ -1,11 +1,11 @@
-"""R3. A late switch to rho = 0 goes all the way: what SAM did before the switch is forgotten like 1/T.
+"""R3. After a switch to rho = 0 the method converges to stationarity: the effect of rho before the switch decays like 1/T.
 
 **Assumptions.** f is beta-smooth and bounded below; rho constant before the step S (the keyword `switch`), 0 from then on;
 0 < lr <= 1/beta.
 
 **Statement.** mean_{t<T} ||grad f(x_t)||^2 <= 2 Delta/(lr T) + beta^2 rho^2 min(S, T)/T        (lr = 1/beta unless given).
 
-Up to S that is T4; from then on every step is one of gradient descent, and the floor falls like S/T.
+Up to S this is T4; after S every step is one of gradient descent, and the floor falls like S/T.
 
 **Where it is attained.** On a quadratic of curvature beta at lr = 1/beta; on TRAP as theta -> 0, S -> inf.
 

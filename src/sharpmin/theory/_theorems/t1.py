@@ -6,16 +6,16 @@
 
     f(x_T) - f* <= max{ (1 - 2 mu lr (1 - beta lr/2))^T Delta, F }.
 
-Every step with ||grad f|| >= tau is as good as a step of gradient descent: what rho spoils lives in a ball that shrinks
-with lr. The prescribed step size lr = min{1/(2 beta), (2/(3 mu T)) max{1, log(mu^3 Delta T^2/(beta^4 rho^2))}} balances
-the two terms and gives, with Lg = max{1, log(...)},
+Every step with ||grad f|| >= tau decreases f as much as a step of gradient descent: the effect of rho is confined to a ball
+that shrinks with lr. The prescribed step size lr = min{1/(2 beta), (2/(3 mu T)) max{1, log(mu^3 Delta T^2/(beta^4 rho^2))}}
+balances the two terms and gives, with Lg = max{1, log(...)},
 
     f(x_T) - f* <= max{ exp(-3 mu T/(4 beta)) Delta, (2/9) beta^4 rho^2 Lg^2/(mu^3 T^2), beta^4 rho^2/(mu^3 T^2) }.
 
 **Where it is attained.** Both terms at T = 1 and kappa = 1, on a quadratic: the first for rho -> 0, the second for a start
 close to 0. For long T the two-cycle of a quadratic (C1) reaches 1/4 of F up to kappa = 4 as lr -> 0, 1/kappa beyond. In the
 plane two-cycles come closer: as lr -> 0 KAPPA2 keeps a fifth of F for every kappa, and its family .751 at kappa 100, .997
-at 1e6. So F is sharp, and T2' (id t2k) shows that beta^4 rho^2/(mu^3 T^2) cannot be improved but for constants and log^2.
+at 1e6. So F is sharp, and T2' (id t2k) shows that beta^4 rho^2/(mu^3 T^2) is optimal up to constants and log^2.
 
 **For training.** Without noise, a smaller learning rate is enough: rho need not decay.
 
@@ -38,13 +38,13 @@ from .._statements.theorem import Theorem, register, scaled, without
 
 
 def floor(beta: float, mu: float, rho: float, lr: float) -> float:
-    """F, the gap below which the effect of rho may keep the iterates."""
+    """F, the gap at which the effect of rho may hold the iterates."""
     tau = beta**2 * lr * rho / (2 * (1 - beta * lr))
     return max(tau**2 / (2 * mu), beta**3 * lr**2 * rho**2 / 2)
 
 
 def rate(beta: float, mu: float, steps: int, delta: float, lr: float) -> float:
-    """The term that forgets the start."""
+    """The term of the start, which decays geometrically."""
     return (1 - 2 * mu * lr * (1 - beta * lr / 2)) ** steps * delta
 
 

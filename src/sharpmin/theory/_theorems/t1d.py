@@ -11,7 +11,7 @@ iterates on a quadratic of curvature beta follow the shrinking two-cycle (C1); t
 right. The power of kappa is right too: on wedges (WEDGE, slopes .6 to .7) the gap stays within a factor 27 of C/T^2 at kappa
 10, 30 and 100 (measured, T = 1e6).
 
-**For training.** A step size that decays like 1/t takes constant-rho SAM all the way when there is no noise.
+**For training.** Without noise, SAM with constant rho converges to the optimum if the step size decays like 1/t.
 
 **Source.** Derived here; matches claim P1 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

@@ -1,18 +1,18 @@
-"""T1DR. T1d for any radii up to rho: O(1/T^2) without logarithm, horizon, Delta or rho, whoever chooses the radii.
+"""T1DR. T1d for any radii up to rho, chosen in any way: O(1/T^2) without logarithm, horizon, Delta or rho.
 
-**Assumptions.** f is mu-strongly convex and beta-smooth; every step climbs by some rho_t in [0, rho], which may depend on all
-that happened; lr_t = 2/(mu (t + t0)) with t0 = 4 beta/mu.
+**Assumptions.** f is mu-strongly convex and beta-smooth; every step ascends by some rho_t in [0, rho], which may depend on the
+past; lr_t = 2/(mu (t + t0)) with t0 = 4 beta/mu.
 
 **Statement.** With C = 2 beta^4 rho^2/mu^3, as in T1d,
 
     f(x_T) - f* <= max{ Delta (t0/(T + t0))^3, C/(T - 1 + t0)^2 }.
 
-The step of T1d's proof from t to t + 1 holds for each radius up to rho; see T1R. `rho` is the largest radius, or a schedule of
-which the largest value counts.
+The step of T1d's proof from t to t + 1 holds for each radius up to rho; see T1R. `rho` is the largest radius, or a schedule
+whose largest value is used.
 
 **Where it is attained.** As T1d, with rho_t = rho.
 
-**For training.** A learning rate that decays like 1/t takes SAM all the way without noise, under any schedule of rho.
+**For training.** Without noise, SAM converges to the optimum if the learning rate decays like 1/t, under any schedule of rho.
 
 **Source.** Derived here; matches claim P1 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -47,7 +47,7 @@ def bound(*, beta: float, mu: float, rho: float | RhoSchedule, steps: int, delta
 
 
 def over_lanes(lr: LRSchedule, lanes: int) -> Rate:
-    """The same on every lane."""
+    """The schedule of step sizes, the same on every lane."""
     return lambda t: np.full(lanes, lr(t))
 
 

@@ -1,18 +1,18 @@
-"""T1R. T1 for any radii up to rho, chosen by anybody: in advance, at random, or by an adversary who sees the iterates.
+"""T1R. T1 for any radii up to rho: chosen in advance, at random, or by an adversary who sees the iterates.
 
-**Assumptions.** f is mu-strongly convex and beta-smooth; every step climbs by some rho_t in [0, rho]; 0 < lr < 1/beta.
+**Assumptions.** f is mu-strongly convex and beta-smooth; every step ascends by some rho_t in [0, rho]; 0 < lr < 1/beta.
 
 **Statement.** With tau = beta^2 lr rho/(2 (1 - beta lr)) and F = max{tau^2/(2 mu), beta^3 lr^2 rho^2/2}, as in T1,
 
     f(x_T) - f* <= max{ (1 - 2 mu lr (1 - beta lr/2))^T Delta, F }.
 
 What a step does to f is bounded by its own radius, and the bound grows with it: a step with rho_t <= rho and
-||grad f|| >= tau is as good as one of gradient descent, and the others end below F. Nothing links one step to the next.
-`rho` is the largest radius, or a schedule of which the largest value counts.
+||grad f|| >= tau decreases f as much as one of gradient descent, and the others end below F. The argument is for each step
+separately. `rho` is the largest radius, or a schedule whose largest value is used.
 
 **Where it is attained.** As T1, with rho_t = rho.
 
-**For training.** Warm-up, decay, SAM on every k-th step, a gate, a cap: none can undo the rate of 1/T^2 without noise.
+**For training.** Warm-up, decay, SAM on every k-th step, a gate, a cap: without noise, all of them keep the rate 1/T^2.
 
 **Source.** Derived here; matches claim P1 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -43,7 +43,7 @@ else:
     np = optional("numpy", extra="lab")
 
 Rate = Callable[[int], "Array"]
-"""The step sizes of a step, one a lane."""
+"""The step sizes of one step, one per lane, as a function of t."""
 
 
 def bound(*, beta: float, mu: float, rho: float | RhoSchedule, steps: int, delta: float, lr: float | None = None) -> float:
@@ -53,17 +53,17 @@ def bound(*, beta: float, mu: float, rho: float | RhoSchedule, steps: int, delta
 
 
 def largest(owner: str, rho: float | RhoSchedule, steps: int) -> float:
-    """The largest radius of a schedule that does not ask for the gradient; of the others a number says more."""
+    """The largest radius of `rho`; refuses a schedule whose radius depends on the gradient."""
     return powers(owner, rho, steps, 0.0)[1] if isinstance(rho, RhoSchedule) else rho
 
 
 def constantly(lr: Array) -> Rate:
-    """The same at every step."""
+    """A constant step size."""
     return lambda t: lr
 
 
 def step(f: Problem, x: Array, lr: Array, radius: Array) -> Array:
-    """One step of every lane, with a radius of its own."""
+    """One step of every lane, each with its own radius."""
     g = f.gradient(x)
     size = f.norm(g)
     unit = g / _column(f, np.where(size > 0, size, 1.0))
@@ -75,7 +75,7 @@ def _column(f: Problem, v: Array) -> Array:
 
 
 CHOOSERS = ("all of rho", "random", "all of rho on every tenth step, else none", "an adversary's")
-"""Who chooses the radii; the adversary takes, of three, the one after which f is largest."""
+"""The ways to choose the radii; the adversary takes the one of three after which f is largest."""
 
 
 def runs(f: Problem, x: Array, rate: Rate, rho: Array, horizons: tuple[int, ...]) -> Iterator[tuple[str, int, Array]]:

@@ -12,7 +12,7 @@ mu and x0 = 3 rho + 2 kappa^1.5 rho/T: the step is too small. The instance depen
 **Where it is attained.** kappa = 1, T = 1000, lr = 1/(mu T): within 0.1 %. At T = 2 and lr just below 1/(2 mu), for kappa < 4.
 For kappa >= 8 and T >= kappa^2 there are functions of two variables that are slower by the factor kappa: T2' (id t2k).
 
-**For training.** The 1/T^2 of T1 is what constant rho costs; gradient descent is exponentially fast here.
+**For training.** The rate 1/T^2 of T1 is the price of constant rho; gradient descent converges exponentially here.
 
 **Source.** Derived here; matches claim P1 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -44,7 +44,7 @@ def power_bound(*, beta: float, mu: float, rho: float, steps: int, lr: float | N
 
 
 def instance(beta: float, mu: float, rho: float, steps: int, lr: float) -> tuple[HingeProblem, float]:
-    """The quadratic and the start on which SAM with this lr is slow."""
+    """The quadratic and the start on which SAM with this lr attains the lower bound."""
     quadratic = problems()["quadratic"]
     if lr >= 1 / (mu * steps) * (1 - 1e-12):
         f, start = quadratic(curvatures=[beta]), lr * beta * rho / (2 - lr * beta)

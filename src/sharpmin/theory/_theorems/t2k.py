@@ -53,7 +53,7 @@ def power_bound(*, beta: float, mu: float, rho: float, steps: int, lr: float | N
 
 
 def instance(beta: float, mu: float, rho: float, steps: int, lr: float) -> tuple[str, Problem, Any]:
-    """The function and the start on which SAM with this lr is slow, and what it is called."""
+    """The function and the start on which SAM with this lr attains the lower bound, and the function's name."""
     kappa, make = beta / mu, problems()
     if lr < 1 / (mu * steps) * (1 - 1e-12):
         return "curvature mu", make["quadratic"](curvatures=[mu]), 3 * rho + kappa**2 * rho / steps

@@ -2,7 +2,7 @@
 
 **Assumptions.** f is mu-strongly convex and beta-smooth; unbiased gradients of variance at most sigma^2 at the points visited;
 the descent sample is independent of the ascent sample; 0 < lr < 1/beta, to be given. Nothing is assumed of the samples'
-smoothness. Beyond 1/beta it is false: on a quadratic at lr = 1.5/beta the two-cycle (C1) sits at |x| = 3 rho.
+smoothness. Beyond 1/beta it is false: on a quadratic at lr = 1.5/beta the two-cycle (C1) is at |x| = 3 rho.
 
 **Statement.** With R = ||x0 - x*|| and kappa = beta/mu,
 

@@ -12,7 +12,8 @@ So the constant 1 in T4 is sharp as theta -> 0.
 
 **Where it is attained.** At its own instance, from every start in I.
 
-**For training.** What SAM converges to need not be stationary. No schedule of lr helps: only rho (or its normalization) does.
+**For training.** The limit of SAM need not be a stationary point. No schedule of lr helps; a smaller rho, or no normalization,
+does.
 
 **Source.** Derived here; matches claim P3 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -54,7 +55,7 @@ def trapped(theorem: Theorem, name: str, quick: bool) -> Iterator[Cell]:
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
-    """See `trapped`."""
+    """The check of `trapped` on TRAP."""
     return trapped(theorem, "trap", quick)
 
 

@@ -23,7 +23,7 @@ from .trap import bound, trapped
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
-    """As TRAP, on the Lipschitz function."""
+    """The check of `trapped` on the Lipschitz function."""
     return trapped(theorem, "trap-lipschitz", quick)
 
 

@@ -3,13 +3,14 @@
 **Assumptions.** f(x) = -(beta/w^2) cos(w x), w = 3 pi/(2 rho); constant rho; any step sizes lr_t <= 1/beta with
 sum lr_t = inf; a start in (-4 rho/3, -2 rho/3).
 
-**Statement.** There f' > 0, so SAM looks at x + rho, where f' pulls it to -rho: the interval is never left, x -> -rho, and
+**Statement.** There f' > 0, so SAM takes f' at x + rho, which leads it to -rho: the interval is never left, x -> -rho, and
 
     |f'(x_T)| -> |f'(-rho)| = 2 beta rho/(3 pi).
 
 **Where it is attained.** At its own instance, from every start in the interval.
 
-**For training.** The trap is no artefact of kinks: whenever the loss bends on the scale of rho, SAM can rest on a slope.
+**For training.** The trap is no artefact of kinks: if the curvature of the loss changes on the scale of rho, SAM can come to
+rest on a slope.
 
 **Source.** Derived here; matches claim P3 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

@@ -1,4 +1,4 @@
-"""U1. Without normalization SAM has no floor: deterministic USAM goes all the way on smooth nonconvex functions.
+"""U1. Without normalization SAM has no floor: deterministic USAM converges to stationarity on smooth nonconvex functions.
 
 **Assumptions.** f is beta-smooth and bounded below; y = x + rho grad f(x) with beta rho < 1; 0 < lr <= 1/beta.
 

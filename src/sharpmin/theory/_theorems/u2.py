@@ -6,7 +6,7 @@
 
     mean_{t<T} ||grad f(x_t)||^2 <= Delta/(lr (1 - beta lr/2) T)        (lr at its limit unless given).
 
-The difference D of the two gradients has <D, grad f(x)> >= ||D||^2/(beta rho) >= 0: on a convex function climbing helps.
+The difference D of the two gradients has <D, grad f(x)> >= ||D||^2/(beta rho) >= 0: on a convex function the ascent step helps.
 
 **Where it is attained.** On a quadratic of curvature beta with lr at its limit, for every rho, as T grows.
 

@@ -11,8 +11,8 @@ converges from every start. Above, it diverges from almost every start. Normaliz
 
 **Where it is attained.** Everywhere: the statement is an equality.
 
-**For training.** Dropping the normalization costs stability: rho beta is often above 1 early in training, and lr must make
-up for it.
+**For training.** Dropping the normalization costs stability: rho beta is often above 1 early in training, and lr must be
+smaller accordingly.
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

@@ -18,8 +18,8 @@ weights are equal, and the mean over t obeys the bound.
 **Where it is attained.** On TRAP with full gradients, (A, B, C) = (0, 1, 0), and lam = 1, as theta, lr -> 0 and lr T -> inf.
 No growth with A would be false: where one sample in 16 is curved and its step takes x to -x, ||grad f|| never falls.
 
-**For training.** lam is how much of SAM's floor one keeps, r^2 lam. Noise has a floor of its own, r^2 (1 - lam) C: no lam is
-free of both.
+**For training.** lam is the share of SAM's floor that is left, r^2 lam. The noise adds a floor of r^2 (1 - lam) C, so with
+noise every lam has a floor.
 
 **Source.** Derived here; matches claim P6 of Si & Yun (NeurIPS 2023, arXiv:2306.09850) for lam = 1, and P7 for lam = 0. The
 unified radius and the expected residual are those of Oikonomou & Loizou (ICLR 2025, arXiv:2503.02225), of which the abstract
@@ -69,7 +69,7 @@ class Blend(RhoSchedule):
     lam: float
 
     def __call__(self, info: StepInfo) -> Scalar:
-        """The radius for the norm at hand."""
+        """The radius for the gradient norm in `info`."""
         return self.rho * ((1 - self.lam) * info.dual_norm + self.lam)
 
 
@@ -101,7 +101,7 @@ def floor(
     residual: tuple[float, float, float],
     beta_component: float | None = None,
 ) -> float:
-    """What stays as T -> inf, where lr S -> 1/(q A): [2 Delta q A + q C + r^2 (1 + 2 beta lr) lam]/(1 - q B)."""
+    """The limit of the bound as T -> inf, where lr S -> 1/(q A): [2 Delta q A + q C + r^2 (1 + 2 beta lr) lam]/(1 - q B)."""
     a, b, c, size, q = _parts(beta, rho, lr, lam, residual, beta_component)
     return (2 * delta * q * a + q * c + size * lam) / (1 - q * b)
 

@@ -1,4 +1,4 @@
-"""US, the instance: m-USAM weighs every sample by its sharpness, and so moves the optimum, for every lr.
+"""US, the instance: m-USAM weights every sample by its sharpness, and so its limit is not the optimum, for every lr.
 
 **Assumptions.** l_1 = (h1/2)(x - 1)^2 and l_2 = (h2/2)(x + 1)^2, each with probability 1/2;
 y = x + rho grad l(x; xi), x+ = x - lr grad l(y; xi); lr -> 0.
@@ -12,7 +12,8 @@ itself as lr -> 0.
 
 **Where it is attained.** In the limit, everywhere; measured at lr, lr/2, lr/4 and extrapolated.
 
-**For training.** Without normalization sharp samples count for more: this floor is the price of what SAM is used for.
+**For training.** Without normalization sharp samples have more weight: this floor is the price of the preference for flat
+minima.
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

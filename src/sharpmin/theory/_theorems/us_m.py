@@ -1,4 +1,4 @@
-"""US for m-USAM: stochastic USAM with the same sample in both passes, SAM's practice without the normalization.
+"""US for m-USAM: stochastic USAM with the same sample in both passes, as in practice, without the normalization.
 
 **Assumptions.** f is beta-smooth and bounded below, every sample's l is beta_component-smooth (default beta);
 y = x + rho grad l(x; xi), x+ = x - lr grad l(y; xi); unbiased gradients of variance at most sigma^2 at the points x visited;

@@ -1,4 +1,4 @@
-"""Not a remedy: a warm start without perturbation. It changes which basin SAM falls into, not what is in it.
+"""Not a remedy: a warm start without perturbation. It may change the basin that SAM ends in, but not the traps in it.
 
 **Assumptions.** TRAP(theta) with q = (1 - 2 theta) rho; S >= 1 steps of gradient descent (the keyword `switch`), then SAM with
 constant rho; the same lr in (0, 1/beta] throughout.
@@ -13,7 +13,7 @@ would have been trapped.
 
 **Where it is attained.** At its own instance, for every S and every such start.
 
-**For training.** Training without SAM first saves time. It does not remove the floor of T4: the end decides.
+**For training.** Training without SAM first saves time. It does not remove the floor of T4, which depends on rho at the end.
 
 **Source.** Derived here; matches claim P3 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

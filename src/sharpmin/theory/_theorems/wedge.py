@@ -1,4 +1,4 @@
-"""WEDGE. A quadratic that is flat along a narrow wedge has an attracting two-cycle, far above that of a quadratic.
+"""WEDGE. A quadratic that is flat along a narrow wedge has an attracting two-cycle whose gap far exceeds that of a quadratic.
 
 **Assumptions.** rho constant; slope s > 0, tan a = s mu/beta; a constant lr < 2 cos^2 a/beta + 2 sin^2 a/mu.
 
@@ -16,7 +16,7 @@ over the F of T1, it is 1.807 and .179 at kappa 10, beta lr .01, s .61; 4.66 and
 100, .001, .72. That the cycle attracts is measured, at these three: all of 16 starts around it at .4 z_2 come back to it, of
 those at .8 z_2 8 to 11. z_2/z_1 is .23, .073, .022 there, so the basin narrows as kappa grows.
 
-**For training.** Across a narrow valley that widens, SAM keeps bouncing from wall to wall and does not slide down.
+**For training.** In a narrow valley that widens, SAM keeps jumping from one side to the other and does not descend along it.
 
 **Source.** Derived here; matches claim P1 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
