@@ -60,7 +60,7 @@ for t in range(args.steps):
     y.copy_(labels[rows])
     if device == "cpu" or args.eager:
         loss = step()
-    elif t < 3:  # warm-up, which creates the state of the base optimizer; backward can be captured only after a side stream
+    elif t < 3:  # warm-up: creates the base optimizer's state; on a side stream, as capture of backward requires
         side, main = torch.cuda.Stream(), torch.cuda.current_stream()
         side.wait_stream(main)
         with torch.cuda.stream(side):
