@@ -60,12 +60,12 @@ def test_the_two_cycle_of_the_golden_case():
 def test_what_goes_all_the_way_is_no_two_cycle(rho):
     run = Quadratic([1.0], rho=rho, start=1.0).steps(50)
     run.probe = sm.watch(run.opt, every=1, block=20)
-    assert sm.diagnose(run.steps(400).probe).state not in (State.TWO_CYCLE, State.TRAP)
+    assert sm.diagnose(run.steps(400).probe).state is State.UNDECIDED  # while the loss falls by orders, few steps are alike
 
 
 def test_symmetric_noise_is_no_rho_verdict():
     found = watched(Quadratic([0.1, 0.5, 1.0], rho=1e-4, noise=0.5), 500, 2000)
-    assert found.state in (State.FREE, State.UNDECIDED)
+    assert found.state is State.FREE
 
 
 def test_a_floor_of_noise_and_one_of_rho():
