@@ -38,6 +38,7 @@ CONSTRUCTORS = [
         TypeError,
         "settings of the base go into the base's constructor",
     ),
+    (lambda ps: sm.SAM(SGD(ps, lr=0.1), rhoo=0.05), TypeError, "unknown keyword 'rhoo'; did you mean rho?"),
     (sm.SAM, TypeError, "build the base first"),
 ]
 

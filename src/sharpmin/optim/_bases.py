@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
@@ -213,7 +214,7 @@ def check_base(base: object) -> None:
         )
 
 
-def refuse_common_constructor(args: Sequence[object], keywords: Mapping[str, object], known: Iterable[str]) -> None:
+def refuse_common_constructor(args: Sequence[object], keywords: Mapping[str, object], known: Sequence[str]) -> None:
     """Refuse the constructor that other SAMs have, `SAM(params, SGD, rho=0.05, adaptive=False, lr=0.1)`, and unknown keywords.
 
     Raises:
@@ -231,7 +232,10 @@ def refuse_common_constructor(args: Sequence[object], keywords: Mapping[str, obj
             "SAM(base, rho=0.5, geometry=sharpmin.Elementwise(eta=0.01))"
         )
     if unknown:
-        raise TypeError(f"SAM: unknown keyword {next(iter(unknown))!r}; settings of the base go into the base's constructor")
+        name = next(iter(unknown))
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+        hint = f"did you mean {near[0]}?" if near else "settings of the base go into the base's constructor"
+        raise TypeError(f"SAM: unknown keyword {name!r}; {hint}")
 
 
 def _line(kind: type, unknown: Mapping[str, object], radii: Sequence[Real]) -> str:

@@ -108,7 +108,7 @@ class SAM(Delegate):
         def __new__(cls, *args: Any, **keywords: Any) -> SAM:
             """Refuse the arguments of other SAM constructors with the line to paste."""
             if cls.__init__ is SAM.__init__:
-                refuse_common_constructor(args, keywords, {"base", "rho", *NAMES})
+                refuse_common_constructor(args, keywords, ("base", "rho", *NAMES))
             return super().__new__(cls)
 
     def __init__(
