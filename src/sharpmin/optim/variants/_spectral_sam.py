@@ -28,14 +28,8 @@ class Spectral(Geometry):
     """||v|| = the largest singular value of any tensor, as a matrix (first dimension x rest; a vector by its L2 norm).
 
     The dual norm is the sum of all singular values, and v = U V^T of each tensor: every matrix moves by rho in every direction
-    of its gradient. "svd" is exact, and on an accelerator waits for it; "newton-schulz" only multiplies matrices, and counts
-    directions below 1e-3 (float64: 1e-7) of a tensor's L2 norm in part.
-
-    Args:
-        method: "svd" or "newton-schulz".
-
-    Raises:
-        ValueError: for another method.
+    of its gradient. `method` "svd" is exact, and on an accelerator waits for it; "newton-schulz" only multiplies matrices, and
+    counts directions below 1e-3 (float64: 1e-7) of a tensor's L2 norm in part. Any other is a ValueError.
 
     >>> g = [torch.tensor([[3.0, 0.0], [0.0, -4.0]])]
     >>> metric = Spectral().at(g, g, Context())
