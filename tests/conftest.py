@@ -29,6 +29,7 @@ optim/test_bases_of_today.py optim/test_checkpoint_fuzz.py optim/test_compile.py
 optim/test_fresh_process.py optim/test_geometry.py optim/test_golden.py optim/test_injection.py optim/test_memory.py
 optim/test_momentum.py optim/test_no_host_read.py optim/test_numbers.py optim/test_operator_counts.py
 optim/test_precision.py optim/test_quantized.py optim/test_resume.py optim/test_rounding.py optim/test_scope.py
+optim/test_variants_oracle.py
 test_benchmarks.py test_benchmarks_step_overhead.py test_docs.py test_examples.py test_imports.py test_mutants.py
 test_notebooks.py test_package.py theory/test_certify.py theory/test_confront.py theory/test_digits.py
 theory/test_engines.py theory/test_own.py theory/test_refute.py theory/test_verdicts.py
