@@ -75,6 +75,29 @@ def browser():
 
 
 @pytest.fixture
+def tabs(browser):
+    """Open addresses; at the end no console message of trouble and no failed or foreign request may have been seen."""
+    contexts, trouble = [], []
+
+    def opened(address, scheme="light", size=(1280, 900), *, ours=("file:",)):
+        """A tab that may ask for what begins like `ours`."""
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+        contexts.append(context)
+        tab, ours = context.new_page(), ("data:", "blob:", *ours)
+        tab.on("console", lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None)
+        tab.on("pageerror", lambda error: trouble.append(str(error)))
+        tab.on("requestfailed", lambda request: trouble.append(f"failed: {request.url}"))
+        tab.on("request", lambda request: None if request.url.startswith(ours) else trouble.append(f"foreign: {request.url}"))
+        tab.goto(address)
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert trouble == []
+
+
+@pytest.fixture
 def one_run(monkeypatch):
     """For code that makes an Accelerator on the CPU: its shared objects are fresh, and nothing of Hugging Face goes online."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

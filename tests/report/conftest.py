@@ -80,23 +80,12 @@ def cells():
 
 
 @pytest.fixture
-def visit(browser):
-    """Open an address; at the end no console error and no failed or foreign request may have been seen."""
-    contexts, trouble = [], []
+def visit(tabs):
+    """Open an address, and wait until its figures are drawn."""
 
     def opened(address, scheme="light", size=(1280, 900)):
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("console", lambda message: trouble.append(message.text) if message.type in ("error", "warning") else None)
-        tab.on("pageerror", lambda error: trouble.append(str(error)))
-        tab.on("requestfailed", lambda request: trouble.append(request.url))
-        tab.on("request", lambda request: trouble.append(request.url) if request.url.startswith(("http", "ws")) else None)
-        tab.goto(address)
+        tab = tabs(address, scheme, size)
         tab.wait_for_function("scheme => document.documentElement.dataset.drawn === scheme", arg=scheme)
         return tab
 
-    yield opened
-    for context in contexts:
-        context.close()
-    assert trouble == []
+    return opened
