@@ -23,7 +23,7 @@ def weights_after(method: Method, task: Task, steps: int = 3) -> Tensor:
     return nn.utils.parameters_to_vector(task.net.parameters()).detach().double()
 
 
-def demand_agreement(new_task: Callable[..., Task], methods: dict[str, Method]) -> None:
+def require_agreement(new_task: Callable[..., Task], methods: dict[str, Method]) -> None:
     """Stop unless every method computes the weights that it should.
 
     Raises:

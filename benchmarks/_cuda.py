@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from _common import demand_agreement, measure, quiet, summary, watching
+from _common import require_agreement, measure, quiet, summary, watching
 from _cuda_cases import CASES, Case, DeviceTask, on_device
 from _methods import EVERY, METHODS, RHO, Method, Step, block, two_step
 from _nets import CASES as ON_CPU
@@ -170,7 +170,7 @@ def check(device: str, seed: int) -> None:
         own = new(lr, dtype)
         return Task(own.net.to(device), own.x.to(device), own.y.to(device), lr)
 
-    demand_agreement(task, methods())
+    require_agreement(task, methods())
 
 
 def about(device: str) -> str:

@@ -32,7 +32,7 @@ from typing import Any
 import _cuda
 import numpy as np
 import torch
-from _common import demand_agreement, measure, quiet, summary, watching
+from _common import require_agreement, measure, quiet, summary, watching
 from _methods import EVERY, METHODS
 from _nets import CASES, prepare
 
@@ -50,7 +50,7 @@ def run(name: str, rounds: int | None, seed: int) -> dict[str, Any]:
     """Check, warm up and measure one net."""
     case = CASES[name]
     new_task = prepare(case, seed)
-    demand_agreement(new_task, METHODS)
+    require_agreement(new_task, METHODS)
     count = rounds or case.rounds
     steps = {k: method.make(new_task(LR)) for k, method in METHODS.items()}
     seconds = measure(steps, count, seed)

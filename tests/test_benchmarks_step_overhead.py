@@ -69,7 +69,7 @@ def no_pass(task):
 def test_wrong_code_is_not_timed(bench, make):
     new_task = bench.prepare(bench.CASES["mlp"], seed=0)
     with pytest.raises(SystemExit, match="wrong is not two-step wrapper"):
-        bench.demand_agreement(new_task, {"wrong": importlib.import_module("_methods").Method(make)})
+        bench.require_agreement(new_task, {"wrong": importlib.import_module("_methods").Method(make)})
 
 
 @pytest.fixture

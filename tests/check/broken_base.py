@@ -146,7 +146,7 @@ class AddsOutside(WithModel):
 class AnyModel(WithModel):
     """It takes every model."""
 
-    def demand_own(self):
+    def require_own(self):
         pass
 
 

@@ -184,7 +184,7 @@ class WithModel(Right):
     def __init__(self, params, base_optimizer, rho=0.05, model=None, **options):
         super().__init__(params, base_optimizer, rho, **options)
         self.model = model
-        self.demand_own()
+        self.require_own()
 
     def both(self, closure):
         evaluations = []
@@ -205,7 +205,7 @@ class WithModel(Right):
 
         return super().both(counted)
 
-    def demand_own(self):
+    def require_own(self):
         if len(self.strangers()) == len(list(self.model.parameters())):
             raise ValueError("the model holds none of the parameters")
 

@@ -149,13 +149,13 @@ class Workers:
                 process.start()
                 theirs.close()  # so that the end of the process closes the pipe
                 self._ranks.append((process, told))
-            self._demand_started(folder)
+            self._require_started(folder)
         except BaseException:
             self.stop()
             raise
         return folder
 
-    def _demand_started(self, folder: Path) -> None:
+    def _require_started(self, folder: Path) -> None:
         end = time.monotonic() + START
         for rank, (process, told) in enumerate(self._ranks):
             if not told.poll(max(0.0, end - time.monotonic())):

@@ -6,7 +6,7 @@ import sys
 from contextlib import redirect_stderr
 
 from ._interrupt import INTERRUPTED
-from ._streams import Deaf, demand_streams, silence
+from ._streams import Deaf, require_streams, silence
 
 BROKEN_PIPE = 141
 
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     0: success. 1: a claim is refuted. 2: bad use. 130: Ctrl-C. 141: the output pipe is closed.
     """
-    demand_streams()
+    require_streams()
     with redirect_stderr(Deaf(sys.stderr)):
         return _main(sys.argv[1:] if arguments is None else arguments)
 

@@ -43,13 +43,13 @@ def check(
     from sharpmin._check._named import Named
     from sharpmin._check._suite import choose, play
 
-    from ._names import demand
+    from ._names import require
     from ._progress import progress
 
     for name in only or []:
-        demand("family", name.lower(), registered())
+        require("family", name.lower(), registered())
     chosen = choose(only or [], ranks=ranks is not None)
-    _demand_ranks(ranks)
+    _require_ranks(ranks)
     with _visible(), redirect_stdout(sys.stderr):  # output of the code under test must not get into the JSON
         named = Named(target, door, tuple(given or []), make)
         with _subject(named) as subject, progress("check", "families", len(chosen)) as counter:
@@ -71,7 +71,7 @@ def check(
     raise typer.Exit(0 if report.ok else 1)
 
 
-def _demand_ranks(ranks: int | None) -> None:
+def _require_ranks(ranks: int | None) -> None:
     if ranks is not None:
         from sharpmin._check._workers import require_world
 

@@ -93,7 +93,7 @@ def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:
     return f"nearest: {', '.join(near)}" if near else otherwise or f"there are {', '.join(all_of_them)}"
 
 
-def demand(what: str, name: str, known: Iterable[str]) -> None:
+def require(what: str, name: str, known: Iterable[str]) -> None:
     """Raise an error for an unknown name.
 
     Raises:

@@ -38,7 +38,7 @@ def rho(
     Exit code 0: done. 2: bad use. 130: Ctrl-C.
     """
     radii = _radii(grid)
-    _names.demand("task", task, _names.DATA)
+    _names.require("task", task, _names.DATA)
     from sharpmin.diagnostics import rho_range
     from sharpmin.study import CLEAN, NOISY, begin
 

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 
-def demand_streams() -> None:
+def require_streams() -> None:
     """Redirect closed standard streams to the null device, or the next file that is opened would get their number."""
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is not None:

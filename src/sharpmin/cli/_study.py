@@ -53,7 +53,7 @@ def study(
 
     Exit code 0: done. 2: bad use. 130: Ctrl-C.
     """
-    _names.demand("data set", data, _names.data())
+    _names.require("data set", data, _names.data())
     from sharpmin.study import SETTINGS, setting
 
     where, zarr = place(workers, scheduler, jobs), exported(export)

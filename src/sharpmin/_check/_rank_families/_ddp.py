@@ -65,10 +65,10 @@ def one_process(t: RankTrial) -> str:
     opt = t.make(list(ddp.parameters()), 0.2, lr=LR, model=ddp)
     for _ in range(5):
         t.step(opt, lambda _: net.loss(ddp, slice(t.rank, None, t.world)))
-    return demand_weights(t, copies(ddp.parameters()), right)
+    return require_weights(t, copies(ddp.parameters()), right)
 
 
-def demand_weights(t: RankTrial, weights: list[Tensor], right: list[Tensor], tolerance: float = CLOSE) -> str:
+def require_weights(t: RankTrial, weights: list[Tensor], right: list[Tensor], tolerance: float = CLOSE) -> str:
     """Go on only if every rank has these weights."""
     off = difference(weights, right)
     seen = t.told(f"{str(weights[0].dtype).removeprefix('torch.')}: off by {off}")

@@ -11,7 +11,7 @@ from .._rank_trial import LR, RHO, START, Parabola, RankTrial, end_per_rank, own
 from .._trial import CLOSE, backward, copies, difference, near, same, show
 
 
-def demand_replicas(t: RankTrial, *, apart: bool = False, steps: int = 40) -> str:
+def require_replicas(t: RankTrial, *, apart: bool = False, steps: int = 40) -> str:
     """Train a small network in bfloat16 on other data on every rank, and compare the weights bit for bit."""
     net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Dropout(0.2), nn.Linear(16, 4)).to(torch.bfloat16)
     ddp = parallel(net)
@@ -25,10 +25,10 @@ def demand_replicas(t: RankTrial, *, apart: bool = False, steps: int = 40) -> st
             return backward(nn.functional.cross_entropy(ddp(x).float(), y))
 
         t.step(opt, unreduced(ddp, run) if apart and t.owns_first_pass else run)
-    return _demand_equal(t, copies(net.parameters()), f"after {steps} steps")
+    return _require_equal(t, copies(net.parameters()), f"after {steps} steps")
 
 
-def _demand_equal(t: RankTrial, weights: list[Tensor], when: str) -> str:
+def _require_equal(t: RankTrial, weights: list[Tensor], when: str) -> str:
     held = t.gathered(weights)
     worst = max(difference(held[0], other) for other in held[1:])
     require(all(same(held[0], other) for other in held), f"weights of two ranks differ by {worst} {when}")
@@ -45,7 +45,7 @@ def _demand_equal(t: RankTrial, weights: list[Tensor], when: str) -> str:
 )
 def replicas(t: RankTrial) -> str:
     """Other data and other random numbers on every rank, with momentum and dropout."""
-    return demand_replicas(t)
+    return require_replicas(t)
 
 
 @family(

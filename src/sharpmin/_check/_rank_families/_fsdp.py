@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .._case import family, require
 from .._rank_trial import LR, RankNet, RankTrial
 from .._trial import CLOSE, backward, flat, near, show
-from ._ddp import demand_weights
+from ._ddp import require_weights
 
 
 def mesh(world: int) -> Any:
@@ -77,7 +77,7 @@ class Split:
         return torch.cat([whole(p) for p in self.parameters])
 
 
-def _demand_step(t: RankTrial, f: Split, second: tuple[float, ...], end: tuple[float, ...]) -> str:
+def _require_step(t: RankTrial, f: Split, second: tuple[float, ...], end: tuple[float, ...]) -> str:
     now, place = f.now(), f.visited[-1]
     seen = t.told(f"second pass at {show(place)}, w' = {show(now)}")
     require(all(t.gathered(near(place, second, CLOSE) and near(now, end, CLOSE))), seen)
@@ -96,7 +96,7 @@ def golden(t: RankTrial) -> str:
     """w = (3, 1), one entry a rank, g = (3, 4): e = (0.3, 0.4); a norm per part gives (0.5, 0.5)."""
     f = Split(t.world, ([3.0, 1.0], [1.0, 4.0]))
     t.step(t.make(flat(f.parameters), lr=LR), f)
-    return _demand_step(t, f, (3.3, 1.4), (2.67, 0.44))
+    return _require_step(t, f, (3.3, 1.4), (2.67, 0.44))
 
 
 @family(
@@ -111,7 +111,7 @@ def plain_part(t: RankTrial) -> str:
     """g = (3, 4) split and 12 plain: the norm is 13, with rho 1.3 e = (0.3, 0.4, 1.2)."""
     f = Split(t.world, ([3.0, 1.0], [1.0, 4.0]), ([12.0], [1.0]))
     t.step(t.make(flat(f.parameters), 1.3, lr=LR), f)
-    return _demand_step(t, f, (3.3, 1.4, 13.2), (2.67, 0.44, 10.68))
+    return _require_step(t, f, (3.3, 1.4, 13.2), (2.67, 0.44, 10.68))
 
 
 @family(
@@ -131,7 +131,7 @@ def one_process(t: RankTrial) -> str:
         opt = t.make(list(model.parameters()), 0.2, lr=LR, model=model)
         for _ in range(5):
             t.step(opt, lambda _, net=net, model=model: net.loss(model, slice(t.rank, None, t.world)))  # type: ignore[misc]
-        seen = demand_weights(t, [whole(p) for p in model.parameters()], right, tolerance)
+        seen = require_weights(t, [whole(p) for p in model.parameters()], right, tolerance)
     return seen
 
 
@@ -158,4 +158,4 @@ def accumulation(t: RankTrial) -> str:
 
     for _ in range(3):
         t.step(opt, run)
-    return demand_weights(t, [whole(p) for p in model.parameters()], right)
+    return require_weights(t, [whole(p) for p in model.parameters()], right)

@@ -7,7 +7,7 @@ import torch
 from .._case import family
 from .._rank_trial import LR, RHO, Parabola, RankTrial, end_per_rank, own, parallel, require_ends, unreduced
 from .._trial import backward
-from ._ddp_care import demand_replicas
+from ._ddp_care import require_replicas
 
 
 @family(
@@ -43,4 +43,4 @@ def golden(t: RankTrial) -> str:
 )
 def replicas(t: RankTrial) -> str:
     """Every rank adds another e, so whatever is left of it differs."""
-    return demand_replicas(t.per_rank(), apart=True)
+    return require_replicas(t.per_rank(), apart=True)
