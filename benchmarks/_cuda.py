@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from _common import require_agreement, measure, quiet, summary, watching
+from _common import measure, quiet, require_agreement, summary, watching
 from _cuda_cases import CASES, Case, DeviceTask, on_device
 from _methods import EVERY, METHODS, RHO, Method, Step, block, two_step
 from _nets import CASES as ON_CPU

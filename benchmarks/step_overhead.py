@@ -32,7 +32,7 @@ from typing import Any
 import _cuda
 import numpy as np
 import torch
-from _common import require_agreement, measure, quiet, summary, watching
+from _common import measure, quiet, require_agreement, summary, watching
 from _methods import EVERY, METHODS
 from _nets import CASES, prepare
 
