@@ -37,10 +37,10 @@ lint: install
 	$(BIN)/lint-imports
 
 test: lint browser
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 .PHONY: quick coverage oldest newest dist
-QUICK := -n 2 -m "not dist and not browser and not integrations and not gpu and not slow"
+QUICK := -n 2 --dist worksteal -m "not dist and not browser and not integrations and not gpu and not slow"
 
 # What two cores test in two minutes; tests/conftest.py says what it leaves out.
 quick: install
@@ -60,13 +60,13 @@ oldest:
 	$(PYTHON) -m venv --clear $(VENV)/oldest
 	$(VENV)/oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt torch==$(OLDEST_TORCH)
 	$(VENV)/oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable $(BOUNDED)
-	$(VENV)/oldest/bin/python -m pytest -n 2 $(BOUNDS) $(ARGS)
+	$(VENV)/oldest/bin/python -m pytest -n 2 --dist worksteal $(BOUNDS) $(ARGS)
 
 newest:
 	$(PYTHON) -m venv --clear $(VENV)/newest
 	$(VENV)/newest/bin/python -m pip install --quiet torch
 	$(VENV)/newest/bin/python -m pip install --quiet --editable $(BOUNDED)
-	$(VENV)/newest/bin/python -m pytest -n 2 $(BOUNDS) $(ARGS)
+	$(VENV)/newest/bin/python -m pytest -n 2 --dist worksteal $(BOUNDS) $(ARGS)
 
 # The sdist and the wheel of a release in dist/, tested; TAG=v0.1.0 must be the version that the source has.
 dist: install

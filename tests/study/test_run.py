@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from sharpmin.study import METHODS, NOISY, SETTINGS, Cell, Setting, run, setting
+from sharpmin.study._memory import MemoryMeter
 from sharpmin.study._run import StudyRun
 
 EPOCHS = 3
@@ -178,6 +179,19 @@ def test_memory_counts_what_is_kept_beside_weights_and_gradients():
     assert copies["previous"] == 2.0
     assert 2.0 <= copies["sam"] <= 2.5  # of small nets a tensor in use counts
     assert copies["looksam"] == copies["sam"] + 1
+
+
+def test_what_another_thread_holds_for_a_moment_is_not_counted(monkeypatch):
+    """A profiler, as in a worker of Dask, may hold the frame of an earlier pass with its tensors."""
+    look, alone = MemoryMeter.look, run(cell("sam"))["copies"]
+
+    def disturbed(self, done, batch):
+        held = torch.ones(10**6) if len(self._found[done]) == 1 else None
+        look(self, done, batch)
+        del held
+
+    monkeypatch.setattr(MemoryMeter, "look", disturbed)
+    assert run(cell("sam"))["copies"] == alone
 
 
 def test_the_table_of_methods_is_complete():

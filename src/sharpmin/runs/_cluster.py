@@ -6,7 +6,7 @@ import json
 import logging
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -47,7 +47,7 @@ def cluster(
     try:
         if tasks:
             yield from _computed(function, tasks, scheduler, tell)
-    except distributed.comm.CommClosedError:  # during whichever call
+    except (distributed.comm.CommClosedError, distributed.CancelledError):  # during whichever call
         raise _lost(scheduler) from None
 
 
@@ -60,10 +60,10 @@ def _computed(
         futures = client.map(partial(alone, function), tasks, key=keys, pure=False)
         waiting = dict(zip(keys, tasks, strict=True))
         try:
-            for future in _finished(client, futures, scheduler, tell):
+            for future, row in _finished(client, futures, scheduler, tell):
                 task = waiting.pop(future.key)
-                if future.status == "finished":
-                    yield task, future.result()
+                if row is not None:
+                    yield task, row
                     continue
                 error = future.exception()
                 for other in futures:
@@ -72,11 +72,14 @@ def _computed(
                 raise _why(task, error) from error
         finally:
             if client.status == "running":
-                client.cancel(futures)
+                with suppress(OSError, RuntimeError, AttributeError):  # the connection is lost at this moment
+                    client.cancel(futures)
 
 
-def _finished(client: Any, futures: Sequence[Any], scheduler: str, tell: Callable[[str], None]) -> Iterator[Any]:
-    """The futures as they end, with their results fetched to this process."""
+def _finished(
+    client: Any, futures: Sequence[Any], scheduler: str, tell: Callable[[str], None]
+) -> Iterator[tuple[Any, Row | None]]:
+    """The futures as they end, with their results, which are None after an error."""
     arrived: SimpleQueue[Any] = SimpleQueue()
     for future in futures:
         future.add_done_callback(arrived.put)
@@ -90,20 +93,21 @@ def _finished(client: Any, futures: Sequence[Any], scheduler: str, tell: Callabl
                 tell(f"no worker is connected to {scheduler}; waiting for one, Ctrl-C keeps what is finished")
             idle = not workers
             continue
+        row: Row | None = None
         try:
-            future.result(timeout=QUIET)
+            row = future.result(timeout=QUIET)
         except TimeoutError:
             if future.status != "error":  # its worker died: the task runs again
                 future.add_done_callback(arrived.put)
                 continue
         except distributed.CancelledError:
-            raise _lost(scheduler) from None
+            raise
         except Exception:  # an error of the task, which the future has, too, or a lost connection
             pass
-        if future.status not in ("finished", "error"):
+        if row is None and future.status != "error":
             raise _lost(scheduler)
         left, idle = left - 1, False
-        yield future
+        yield future, row
 
 
 def _workers(client: Any, scheduler: str) -> int:

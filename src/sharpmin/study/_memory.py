@@ -1,4 +1,4 @@
-"""MemoryMeter of an optimizer during a run, counted over all live tensors."""
+"""Memory that an optimizer holds during a run, counted over all live tensors."""
 
 from __future__ import annotations
 
@@ -6,28 +6,34 @@ import gc
 
 from torch import Tensor, nn
 
+LOOKS = 4
+"""Steps that are counted; the first one is left out."""
+
 
 class MemoryMeter:
     """Counts memory before the second pass of the second step with one, and before the second step.
 
-    Tensors that existed before are not counted, so it must be made before the model; `copies` ends the counting.
+    Tensors that existed before are not counted, so it must be made before the model; `copies` ends the counting. The two steps
+    after it are counted as well, and the least of the three is taken: a profiler of another thread, as in a worker of Dask,
+    may hold tensors of an earlier pass for a moment.
     """
 
     def __init__(self) -> None:
         gc.freeze()
-        self._seen, self._most = [0, 0], 0
+        self._found: tuple[list[int], list[int]] = [], []
 
     def look(self, done: int, batch: Tensor) -> None:
         """Call this before a pass; `done` passes of this step are done."""
-        self._seen[done] += 1
-        if self._seen[done] == 2:
-            self._most = max(self._most, _alive(but=batch))
+        found = self._found[done]
+        if len(found) < LOOKS:
+            found.append(_alive(but=batch))
 
     def copies(self, model: nn.Module) -> float:
         """The most that was found beyond the weights, their gradients and the buffers, in units of the weights."""
         gc.unfreeze()
         weights = sum(p.nbytes for p in model.parameters())
-        return round((self._most - 2 * weights - sum(b.nbytes for b in model.buffers())) / weights, 1)
+        most = max(min(found[1:], default=0) for found in self._found)
+        return round((most - 2 * weights - sum(b.nbytes for b in model.buffers())) / weights, 1)
 
 
 def _alive(but: Tensor) -> int:
