@@ -100,6 +100,9 @@ class Numbers:
     loss: float | None
     start: float | None
 
+    def __repr__(self) -> str:
+        return f"<Numbers: loss {brief(self.loss)}, predicted fall {brief(self.fall)} within {self.horizon} steps of rho = 0>"
+
     def __str__(self) -> str:
         intervals = {"cancelled": self.cancelled_interval, "drop": self.drop_interval, "fall": self.fall_interval}
         told = {k: f"; 95 %: {brief(v)}" for k, v in intervals.items() if v is not None and all(map(math.isfinite, v))}

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sharpmin.core.text import block, wrapped
+from sharpmin.core.text import block, brief, wrapped
 
 from .explain import headline, words
 from .floor import Floor
@@ -55,6 +55,11 @@ class Diagnosis:
     window: Window
     floor: Floor | None = None
     remarks: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        n, w = self.numbers, self.window
+        fall = f"predicted fall {brief(n.fall)} within {n.horizon} steps of rho = 0"
+        return f"<Diagnosis: {self.headline}; steps {w.first} to {w.last}, loss {brief(n.loss)}, {fall}>"
 
     def __str__(self) -> str:
         n, w = self.numbers, self.window

@@ -109,6 +109,11 @@ class Examination:
         row = asdict(self) | {"holds": self.holds, "wrong": [constant.name for constant in self.wrong]}
         return {name: _plain(value) for name, value in row.items()}
 
+    def __repr__(self) -> str:
+        wrong = [*(constant.name for constant in self.wrong), *(row.id for row in self.bounds if not row.holds)]
+        verdict = f"refuted: {', '.join(wrong)}" if wrong else "nothing refuted"
+        return f"<Examination of {self.problem}: {len(self.constants)} claims, {len(self.bounds)} bounds, {verdict}>"
+
     def __str__(self) -> str:
         lines = [f"{self.problem}: dimension {self.dim}, {self.setting}, Delta {self.delta:.4g}"]
         lines += [f"  {'constant':<15} {'claimed':>10} {'found':>10}  verdict"]

@@ -73,6 +73,10 @@ class Plan:
         row = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return {name: _plain(value) for name, value in row.items()}
 
+    def __repr__(self) -> str:
+        given = f"{self.oracle}, {self.setting}, {self.radius} radius, {self.steps} steps"
+        return f"<Plan {given}: {self.quantity} <= {self.bound:.4g}{', vacuous' if self.vacuous else ''} ({self.ids[0]})>"
+
     def __str__(self) -> str:
         target = "to reach it" if self.accuracy is not None else "to say something"
         lines = [f"{self.oracle}, {self.setting}, {self.radius} radius, {self.steps} steps"]
