@@ -17,6 +17,7 @@ from .._statements.situation import ORACLES, QUANTITIES, RADII, SETTINGS
 from .._statements.theorem import Theorem
 from .advice import Advice, advise
 from .evaluate import Inputs, evaluate, floor, outcomes, rule_of, schedule, terms, usable
+from .words import words
 
 
 @dataclass(frozen=True)
@@ -78,34 +79,7 @@ class Plan:
         return f"<Plan {given}: {self.quantity} <= {self.bound:.4g}{', vacuous' if self.vacuous else ''} ({self.ids[0]})>"
 
     def __str__(self) -> str:
-        target = "to reach it" if self.accuracy is not None else "to say something"
-        lines = [f"{self.oracle}, {self.setting}, {self.radius} radius, {self.steps} steps"]
-        lines += [f"  {name:<9}  {text}" for name, text in self._rows()]
-        lines += [f"  {target}: {item.text} ({item.bound:.4g}, {item.id})" for item in self.advice]
-        if not self.advice and (self.vacuous or self.enough is False):
-            lines.append(f"  {target}: nothing that these bounds know of")
-        return "\n".join(lines)
-
-    def _rows(self) -> Iterator[tuple[str, str]]:
-        yield "step size", f"{self.step_size:.4g}" if isinstance(self.step_size, float) else str(self.step_size)
-        yield "rho", f"{self.rho}" + (f", difference clipped at {self.clip:g} ||g||" if self.clip is not None else "")
-        yield "bound", f"{self._words(self.quantity)} <= {self.bound:.4g}  ({self.ids[0]})"
-        parts = ", ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
-        yield "made of", f"{parts}; most is {self.dominant}"
-        evidence = f"; a floor is unavoidable: {', '.join(self.ids[1:])}" if len(self.ids) > 1 else ""
-        yield "floor", f"{self.floor:.4g} as steps -> inf{evidence}"
-        if self.vacuous:
-            yield "vacuous", f"no better than {self.trivial:.4g}, which is known before the first step"
-        for quantity, bound in self.instead.items():
-            yield "instead", f"{self._words(quantity)} <= {bound:.4g}: quantity={quantity!r} is not vacuous"
-        if self.note:
-            yield "note", self.note
-        if self.accuracy is not None:
-            yield "accuracy", f"{self.accuracy:g} is {'reached' if self.enough else 'not reached'}"
-
-    def _words(self, quantity: str) -> str:
-        words = QUANTITIES[quantity]
-        return words.replace("E ", "") if self.oracle == "exact" else words
+        return words(self)
 
 
 def plan(
@@ -211,7 +185,11 @@ def _note(theorem: Theorem, inputs: Inputs) -> str:
     if rule_of(theorem).residual:
         return "; ".join(place.note for place in theorem.places if situation in place.situations() and place.note)
     case = atlas()[situation]
-    return case.note if theorem.id in case.rules else f"{theorem.id} bounds constant rho, and any radii of at most rho"
+    return (
+        case.note
+        if theorem.id in case.rules
+        else f"{theorem.id} is a bound of constant rho, which holds for any radii of at most rho"
+    )
 
 
 def _instead(inputs: Inputs, vacuous: str) -> Iterator[tuple[str, float]]:
