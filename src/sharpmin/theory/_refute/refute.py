@@ -90,7 +90,8 @@ class Refutation:
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"<Refutation of {self.bound}: {'refuted' if self.refuted else 'not refuted'}, worst ratio {beside_one(self.ratio)}>"
+        word = "refuted" if self.refuted else "not refuted"
+        return f"<Refutation of {self.bound}: {word}, worst ratio {beside_one(self.ratio)}>"
 
 
 def beside_one(ratio: float) -> str:
