@@ -33,6 +33,7 @@ from sharpmin.core.text import block, brief
 from .window import Window
 
 FLIPS = 2000
+LEFT = 0.9  # share of the first block's loss above which a run has not left its start
 
 _WORDS = {
     "p_value": "of the mean of D, by sign flips",
@@ -142,6 +143,11 @@ class Numbers:
     def attainable(self) -> float:
         """The predicted fall, at most the loss itself, which is assumed to stay positive if it is positive."""
         return min(self.fall, self.loss) if self.loss is not None and self.loss > 0 else self.fall
+
+    @property
+    def at_start(self) -> bool:
+        """Whether the loss is still close to that of the first block; then SAM is never called free."""
+        return self.start is not None and self.loss is not None and self.loss >= LEFT * self.start
 
     @property
     def resolved(self) -> float | None:
