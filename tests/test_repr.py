@@ -32,7 +32,7 @@ SHOWN = {
     ),
     "<LayerShares of 100 parameters>": lambda: LayerShares(NAMES, (1,) * 100, (0.01,) * 100, (0.01,) * 100),
     "<Line sam, 20% label noise: accuracy 97.0 ± 1.0 % in 3 runs>": lambda: study.Line(
-        "sam", 0.2, 0.1, 0.05, (), 3, 2.0, 2.0, 1.0, *[Estimate(0.5, 0.1)] * 2, 0.9, Estimate(0.97, 0.01),
+        "sam", 0.2, 0.1, 0.05, (), 3, 2.0, 2.0, 1.0, Estimate(0.5, 0.1), Estimate(0.5, 0.1), 0.9, Estimate(0.97, 0.01),
         Estimate(0.01, 0.01), 0,
     ),
     "<Plan exact, strongly-convex, constant radius, 100 steps: gap <= 0.003189 (t1)>": lambda: theory.plan(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sharpmin.core.extras import optional
 from sharpmin.core.rho import finite
 
-from .._plan.plan import Plan, plan
+from .._plan.plan import plan
+from .._plan.result import Plan
 from .._problems.dense import LogCosh
 from .._problems.hinge import HingeProblem
 from .._problems.problem import Problem

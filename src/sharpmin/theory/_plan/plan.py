@@ -3,83 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from sharpmin.core.rho import RhoSchedule, finite
+from sharpmin.core.rho import finite
 
-from .._simulation.lr import LRSchedule
 from .._statements.assume import no_none, numbers, require, residual_of, within_floats
 from .._statements.atlas import atlas
 from .._statements.situation import ORACLES, QUANTITIES, RADII, SETTINGS
 from .._statements.theorem import Theorem
-from .advice import Advice, advise
+from .advice import advise
 from .evaluate import Inputs, evaluate, floor, outcomes, rule_of, schedule, terms, usable
-from .words import words
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The bound for a planned run, its parts and advice; prints as a table.
-
-    Attributes:
-        setting: the assumption on f.
-        oracle: which gradients a step uses.
-        radius: how rho is applied.
-        quantity: what `bound` bounds; in words `QUANTITIES[quantity]`.
-        step_size: a number, or a schedule called with the step.
-        rho: the radius as training and `simulate` take it.
-        clip: theta of the clipped difference, or None.
-        steps: T.
-        bound: on `quantity` after T steps.
-        trivial: the bound before the first step: Delta for gaps, 2 beta Delta for squared gradients, R^2 for distances,
-            (Delta^(1/2) + rho (beta/2)^(1/2))^2 for the gap at the perturbed point.
-        floor: the limit of the bound as steps -> inf.
-        terms: the contributions of the start, the radius and the noise to the bound.
-        dominant: the largest of them.
-        ids: the statement behind the bound, then those that show a floor cannot be avoided.
-        vacuous: whether the bound is no better than `trivial`.
-        accuracy: the accuracy asked for, or None.
-        enough: whether the bound is at most `accuracy`; None without one.
-        advice: what to change to reach the accuracy; without one, what makes a vacuous bound smaller than `trivial`.
-        note: a remark on this situation.
-        instead: if the bound is vacuous, bounds on other quantities that are not, by quantity.
-    """
-
-    setting: str
-    oracle: str
-    radius: str
-    quantity: str
-    step_size: float | LRSchedule
-    rho: RhoSchedule
-    clip: float | None
-    steps: int
-    bound: float
-    trivial: float
-    floor: float
-    terms: dict[str, float]
-    dominant: str
-    ids: tuple[str, ...]
-    vacuous: bool
-    accuracy: float | None
-    enough: bool | None
-    advice: tuple[Advice, ...]
-    note: str
-    instead: dict[str, float]
-
-    def record(self) -> dict[str, Any]:
-        """The plan as JSON-ready values; a schedule prints as its constructor, inf and nan become None."""
-        row = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {name: _plain(value) for name, value in row.items()}
-
-    def __repr__(self) -> str:
-        given = f"{self.oracle}, {self.setting}, {self.radius} radius, {self.steps} steps"
-        return f"<Plan {given}: {self.quantity} <= {self.bound:.4g}{', vacuous' if self.vacuous else ''} ({self.ids[0]})>"
-
-    def __str__(self) -> str:
-        return words(self)
+from .result import Plan
 
 
 def plan(
@@ -259,15 +195,3 @@ def _theta(clip: Any) -> float:
     theta = 0.5 if clip is None else finite(clip, "clip", "plan", low=0, strict=True)
     require(theta < 1, "plan", f"clip={theta!r} (theta) must be in (0, 1)")
     return theta
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Advice):
-        return _plain(asdict(value))
-    return str(value) if is_dataclass(value) else value
