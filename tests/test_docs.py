@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+
+from sharpmin.diagnostics._run.log import read
 
 DOCS = Path(__file__).parents[1] / "docs"
 PRINTED = {
@@ -27,6 +30,7 @@ PRINTED = {
     "recipes/two-losses.md": "2",
     "reproduce.md": "True ==",
     "rho.md": "1020 True",
+    "training.md": "0.05 2 True\n360 1.0",
     "sharpness.md": "0.0: 0.04 0.09 1.2\n0.2: 0.03 0.06 0.7\n5 ± 0.3\n0.3",
 }
 QUOTES = {
@@ -51,6 +55,35 @@ def test_the_page_runs(page, tmp_path, monkeypatch, one_run, trackers_here):
     for block in blocks(page):
         exec(compile(block, page, "exec"), namespace)
     assert "\n".join(printed) == PRINTED[page]
+
+
+class Killed(Exception):
+    """What ends the script."""
+
+
+def test_the_script_of_the_page_goes_on_after_a_kill(tmp_path, monkeypatch):
+    """In the middle of an epoch: that epoch is taken again, no step is lost or logged twice, and nothing else differs."""
+    monkeypatch.chdir(tmp_path)
+    first, script = blocks("training.md")
+    namespace: dict[str, object] = {"print": lambda *values: None}
+    exec(compile(first, "training.md", "exec"), namespace)
+    clip, calls = torch.nn.utils.clip_grad_norm_, []
+
+    def killing(*arguments):
+        calls.append(0)
+        if len(calls) == 100:
+            raise Killed
+        return clip(*arguments)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", killing)
+    with pytest.raises(Killed):
+        exec(compile(script, "training.md", "exec"), namespace)
+    assert torch.load("checkpoint.pt")["epoch"] == 4  # 24 steps an epoch
+    exec(compile(script, "training.md", "exec"), namespace)
+    assert len(calls) == 100 + 360 - 96
+    opt, schedule = namespace["opt"], namespace["scheduler"]
+    assert (opt.last.steps, schedule.last_epoch) == (360, 360)
+    assert [row["step"] for row in read("run.jsonl").steps] == list(range(360))
 
 
 @pytest.mark.parametrize("page", QUOTES)

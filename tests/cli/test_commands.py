@@ -150,10 +150,13 @@ def test_nothing_else_is_read(text):
 # plan
 
 
+TITLES = "Names such as t6 are statements: `sharpmin list theorems` has their titles.\n"
+
+
 def test_plan_prints_what_the_library_says(capsys):
     k = {"beta": 1.0, "mu": 0.1, "sigma": 0.1, "rho": 0.05, "steps": 10_000, "delta": 1.0}
     p = plan(setting="strongly-convex", oracle="m-sam", accuracy=1e-3, **k)
-    assert said(capsys, [*PLAN, "--accuracy", "0.001"]) == f"{p}\n"
+    assert said(capsys, [*PLAN, "--accuracy", "0.001"]) == f"{p}\n{TITLES}"
     assert parsed(capsys, [*PLAN, "--accuracy", "0.001"]) == json.loads(json.dumps(p.record()))
 
 

@@ -61,7 +61,8 @@ def test_the_verdict_two_sentences_and_the_numbers(name, logs, said):
         assert told in flat(text)
     for entry in entries(found):
         assert flat(f"{entry.name} {entry.text} {entry.around} {entry.kind if entry.around else ''}") in flat(text)
-    assert f"horizon, steps {found.numbers.horizon}" in flat(text)
+    assert f"horizon of the fall, steps {found.numbers.horizon}" in flat(text)
+    assert "What each number says, and its limits: the page that --html run.html writes." in flat(text)
     assert f"{found.window.blocks} blocks, rho {found.window.rho:.4g}, lr {found.window.lr:.4g}" in text
 
 
@@ -103,6 +104,7 @@ def test_the_page_is_written_as_a_whole(logs, said, tmp_path):
     out.write_text("an older one")
     text = said(logs["rho holds the loss up"], "--html", out, code=10)
     assert text.endswith(f"The page is {out}\n")
+    assert "--html" not in text
     assert out.read_text().startswith("<!doctype html>")
     graded = {f"<h1>Rho holds the loss up, a {size} effect</h1>" for size in ("small", "clear", "large")}
     assert sum(title in out.read_text() for title in graded) == 1

@@ -1,5 +1,6 @@
 """What `print` shows: one readable block, without what is not known, never wider than 100 columns."""
 
+import dataclasses
 import importlib
 import inspect
 
@@ -10,7 +11,9 @@ import sharpmin as sm
 from sharpmin.diagnostics import Diagnosis, JsonLines, Log, Numbers, RhoRange, State, Window
 from sharpmin.diagnostics._rho.point import RhoPoint
 from sharpmin.diagnostics._rho.rules import Claims
+from sharpmin.diagnostics._run.explain import words
 from sharpmin.diagnostics._run.stretch import Block
+from sharpmin.diagnostics._run.verdict import decide
 
 PARTS = [Block(50.0, 6.0, 100.0, 0.1, {"loss": loss, "norm_g": 2.0}, {"g": torch.zeros(256)}) for loss in (0.5, 0.25)]
 WINDOW = Window({"base": "SGD"}, PARTS, 100, 299, 0.1, 0.01, start=2.0, remarks=["the last 2 of 3 blocks are used"])
@@ -53,6 +56,19 @@ def test_diagnosis():
         + "  cancelled  25.0%             of the mean gradient, by SAM\n"
         + "  Note: nothing is claimed of accuracy."
     )
+
+
+@pytest.mark.parametrize(("loss", "start", "said"), [(2.3, 2.31, True), (2.0, 2.31, False), (2.3, None, False)])
+def test_an_undecided_run_whose_loss_has_not_fallen_is_told_so(loss, start, said):
+    n = dataclasses.replace(NUMBERS, loss=loss, start=start, cancelled=None, cancelled_interval=None, fall=-0.01)
+    assert decide(n) is State.UNDECIDED
+    first, second = words(State.UNDECIDED, n, None)
+    hint = (
+        "The loss stays where it began (2.3 now, 2.31 in the first block), so the model learns almost nothing; a rho that is "
+        "far too large can be the cause, or the learning rate. "
+    )
+    assert first.removeprefix(hint * said).startswith("The window does not decide it: the predicted fall")
+    assert second.startswith("Run the toggle")
 
 
 def test_numbers_leave_out_what_is_not_determined():

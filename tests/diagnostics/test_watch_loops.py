@@ -75,6 +75,23 @@ def test_a_resumed_run_goes_on_where_its_checkpoint_was_made(tmp_path):
     assert again.probe.step == 25
 
 
+@pytest.mark.parametrize(
+    "base",
+    [lambda ps, m: torch.optim.SGD(ps, lr=0.1, momentum=m), lambda ps, m: torch.optim.Adam(ps, betas=(m, 0.999))],
+    ids=["momentum", "betas"],
+)
+def test_a_resumed_run_whose_momentum_follows_a_schedule_keeps_its_rows(base, tmp_path):
+    """As under OneCycleLR: the setting that the file begins with is that of its first step."""
+    path = tmp_path / "run.jsonl"
+    first = Run(every=1, block=5, to=path, base=lambda ps: base(ps, 0.95)).steps(10)
+    again = Run(every=1, block=5, to=path, base=lambda ps: base(ps, 0.85))
+    again.opt.load_state_dict(first.opt.state_dict())
+    again.steps(5)
+    log = read(path)
+    assert [row["step"] for row in log.steps] == list(range(15))
+    assert log.remarks == []
+
+
 @pytest.mark.parametrize("own", [True, False], ids=["own", "foreign"])
 def test_a_run_in_the_file_of_another_one_begins_anew(own, tmp_path):
     path = tmp_path / "run.jsonl"

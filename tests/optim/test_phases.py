@@ -3,13 +3,14 @@
 import copy
 import pickle
 import re
+import sys
 
 import pytest
 import torch
 from torch import nn
 
 import sharpmin as sm
-from sharpmin.optim import L2
+from sharpmin.optim import L2, Gradient, Momentum
 
 
 def make(f, **options):
@@ -143,22 +144,61 @@ def test_optimizers_of_other_parameters_pass(quadratic):
         assert w.tolist() == pytest.approx([2.67, 0.44], abs=1e-9)
 
 
-def test_step_without_a_second_pass_shows_both_recipes(quadratic, bits):
+LOOP = """
+    opt.zero_grad()
+    with opt.clean():
+        loss_fn(model(x), y).backward()
+    with opt.perturbed():
+        loss_fn(model(x), y).backward()
+    opt.step()
+"""
+WITHOUT_FIRST = LOOP.replace("    with opt.clean():\n        loss_fn(model(x), y).backward()\n", "")
+NAMED = {
+    "transformers.trainer": "SAMTrainerMixin",
+    "accelerate": "SAMBackward",
+    "lightning": "LightningSAM",
+    "pytorch_lightning": "LightningSAM",
+}
+
+
+@pytest.mark.parametrize("loaded", [[], ["accelerate", "transformers.trainer"], *([name] for name in NAMED), list(NAMED)])
+def test_step_without_a_second_pass_shows_both_recipes_and_the_frameworks_that_are_loaded(quadratic, bits, monkeypatch, loaded):
+    for name in NAMED:
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    for name in loaded:
+        monkeypatch.setitem(sys.modules, name, object())
     f = quadratic()
     opt = make(f)
     was = bits(f.w)
     f()
     with pytest.raises(sm.PhaseError) as caught:
         opt.step()
-    assert "with opt.perturbed():" in str(caught.value)
-    assert "opt.step(closure)" in str(caught.value)
-    named = re.findall(r"sharpmin\.integrations\.(\w+)", str(caught.value).splitlines()[-1])
-    assert sorted(named) == ["LightningSAM", "SAMBackward", "SAMTrainerMixin"]
+    said = str(caught.value)
+    assert said.startswith(f"step() needs the gradient at the perturbed weights first. Either{LOOP}or, with a closure")
+    assert "opt.step(closure)" in said
+    assert set(re.findall(r"sharpmin\.integrations\.(\w+)", said)) == {NAMED[name] for name in loaded}
+    assert said.count("\nIn ") == len({NAMED[name] for name in loaded})
     assert bits(f.w) == was
     with opt.perturbed():
         f()
     opt.step()
     assert f.w.tolist() == pytest.approx([2.67, 0.44], abs=1e-9)
+
+
+def test_without_a_gradient_the_loop_shows_the_passes_that_the_ascent_needs(quadratic):
+    f = quadratic()
+    for ascent, loop in [(Gradient(), LOOP), (Momentum(), WITHOUT_FIRST)]:
+        with pytest.raises(sm.PhaseError, match="(?s)no first gradient.*the order is" + re.escape(loop.rstrip()) + "$"):
+            make(f, ascent=ascent).step()
+    opt = make(f, ascent=Momentum())
+    with opt.perturbed():
+        f()
+    opt.step()
+    f()
+    with pytest.raises(
+        sm.PhaseError, match=f"With this ascent it is the only one:{re.escape(WITHOUT_FIRST)}or, with a closure"
+    ):
+        opt.step()
 
 
 def test_a_second_step_needs_its_own_second_pass(quadratic, door):

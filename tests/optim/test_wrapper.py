@@ -228,6 +228,23 @@ def test_repr_says_what_it_wraps(stepped):
     assert text.startswith("SAM(rho=0.5, geometry=L2(), base=Adam (")
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_repr_shows_the_base_without_what_sam_keeps_in_its_groups(several):
+    """And the groups stay as they are."""
+
+    def bases():
+        ps = [torch.nn.Parameter(torch.ones(1)) for _ in range(3)]
+        return [torch.optim.SGD([{"params": ps[:1]}, {"params": ps[1:2], "lr": 0.3}], lr=0.1), torch.optim.Adam(ps[2:])]
+
+    ours, plain = bases(), bases()
+    opt = sm.SAM(ours if several else ours[0], 0.1)
+    for group in (group for base in plain for group in base.param_groups):
+        group["rho"] = 0.1
+    shown = f"[{plain[0]!r}, {plain[1]!r}]" if several else repr(plain[0])
+    assert repr(opt) == str(opt) == f"SAM(rho=0.1, geometry=L2(), base={shown})"
+    assert [group["sharpmin_step"] for group in opt.param_groups] == [0] * (3 if several else 2)
+
+
 class Noted(sm.SAM):
     """A subclass with something of its own."""
 

@@ -140,7 +140,7 @@ def test_a_decaying_radius_in_the_strongly_convex_case():
     assert p.bound == plan(**k).bound < 5.1e-8
     assert T["d3"].bound(beta=1.0, mu=1e-3, sigma=0.0, rho0=0.05, steps=10**7, delta=1.0, oracle="n-sam") > 4.9e-4
     assert p.rho == InverseSqrt(0.05)
-    assert p.note == f"{p.ids[0]} bounds constant rho, and any radii of at most rho"
+    assert p.note == f"{p.ids[0]} is a bound of constant rho, which holds for any radii of at most rho"
     assert plan(radius="decaying", **k, lr=0.01).bound == plan(**k, lr=0.01).bound
 
 
@@ -163,7 +163,7 @@ def test_a_vacuous_bound_names_the_quantities_of_which_something_is_known():
     for quantity, bound in p.instead.items():
         other = plan(**k, delta=1.0, distance=2.0, quantity=quantity)
         assert (other.bound, other.vacuous) == (bound, False)
-        assert f"quantity={quantity!r} is not vacuous" in str(p)
+        assert f"the bound of quantity={quantity!r} is not vacuous" in str(p)
     assert plan(**k, delta=1.0).instead == {}  # without R nothing else is known
     assert plan(**{**k, "rho": 0.01}, delta=1.0, distance=2.0).instead == {}  # not vacuous
 

@@ -1,6 +1,7 @@
 """`refute` finds what is false, leaves what is true, and what it reports can be run again."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -200,6 +201,15 @@ def test_the_record_is_json_and_the_text_says_the_numbers():
     assert record["worst"]["measured"] == result.worst.measured
     assert str(result).startswith("hopeful: E f(x_T) - f*, sam, strongly-convex: REFUTED\nworst measured/bound ")
     assert "refuted, worst ratio" in repr(result)
+
+
+@pytest.mark.parametrize("ratio", [1 - 2**-53, 0.99997, 1.0, 1.00004, 1 + 2**-52])
+def test_a_ratio_near_1_is_not_printed_as_1(ratio):
+    result = replace(refute("t1", budget=60), ratio=ratio, per_family={"cones": ratio})
+    by_family = re.search("by family: cones (.*)", str(result))[1]
+    shown = [by_family, re.search("measured/bound (.*), from", str(result))[1], re.search("worst ratio (.*)>", repr(result))[1]]
+    assert [float(text) - 1 for text in shown] == [pytest.approx(ratio - 1, rel=0.01)] * 3
+    assert (by_family == "1") == (ratio == 1)
 
 
 def test_a_bound_that_never_speaks_is_said_to():

@@ -106,10 +106,14 @@ def _print(found: Diagnosis, page: Path | None) -> None:
     grid.add_column("", no_wrap=True)
     for entry in entries(found):
         grid.add_row(entry.name, entry.text, entry.around, entry.kind if entry.around else "")
-    grid.add_row("horizon, steps", str(found.numbers.horizon))
+    grid.add_row("horizon of the fall, steps", str(found.numbers.horizon))
     console.print()
     console.print(grid)
     console.print()
+    if page is None:
+        console.print(
+            "What each number says, and its limits: the page that --html run.html writes.", markup=False, highlight=False
+        )
     for remark in found.remarks:
         console.print(f"Note: {remark}.", markup=False, highlight=False)
     if page is not None:

@@ -81,6 +81,7 @@ def plan(
     from ._console import Whole
 
     Whole().text(str(promised))
+    typer.echo("Names such as t6 are statements: `sharpmin list theorems` has their titles.")
 
 
 def _from_data(name: str, oracle: str, given: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from sharpmin.core.jsonable import jsonable
 from sharpmin.core.rho import finite, positive_integer
-from sharpmin.core.text import wrapped
+from sharpmin.core.text import brief, wrapped
 from sharpmin.optim._effects.guard import require_free
 from sharpmin.optim.sam import SAM
 
@@ -69,6 +69,10 @@ class RhoRange:
         run, count = self.steps is not None, len(self.points[0].losses)
         said = sentences(self.claims, [point.rho for point in self.points], count, run=run)
         return "\n".join([*table(self.points, run=run), "", *said])
+
+    def __repr__(self) -> str:
+        ends = brief((self.points[0].rho, self.points[-1].rho))
+        return f"<RhoRange: {len(self.points)} radii from {ends}; the value to try first is {brief(self.first)}>"
 
     def __str__(self) -> str:
         return "\n".join(line for text in self.explain().split("\n") for line in wrapped(text) or [""])

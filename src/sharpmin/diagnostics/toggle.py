@@ -82,6 +82,10 @@ class Toggle:
     losses: dict[str, list[float]]
     differences: dict[str, Difference]
 
+    def __repr__(self) -> str:
+        falls = ", ".join(f"{name}: {brief(d.mean)} lower" for name, d in self.differences.items())
+        return f"<Toggle of {len(next(iter(self.losses.values())))} steps; {falls}>"
+
     def __str__(self) -> str:
         """The branches, each against the one that goes on with rho.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from types import MappingProxyType
@@ -141,6 +142,15 @@ class Bases(Optimizer):
 
     def __repr__(self) -> str:
         return f"[{', '.join(map(repr, self.bases))}]"
+
+
+def without_counts(text: str) -> str:
+    r"""The text of an optimizer without the lines of what SAM keeps in its groups.
+
+    >>> without_counts("Parameter Group 0\n    rho: 0.05\n    sharpmin_step: 3\n    weight_decay: 0")
+    'Parameter Group 0\n    rho: 0.05\n    weight_decay: 0'
+    """
+    return re.sub(r"\n *sharpmin_\w+: .*", "", text)
 
 
 def joined(base: Optimizer | Sequence[Optimizer]) -> Optimizer:

@@ -6,7 +6,6 @@ A checkpoint is checked as a whole before anything changes.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from sharpmin.core.rho import Rho, RhoSchedule
+from sharpmin.core.warn import warn
 
 from ._protocols import ParameterState
 
@@ -177,8 +177,4 @@ def _refuse_two_step(state_dict: Mapping[str, Any]) -> None:
 def warn_of_scope(groups: Sequence[Mapping[str, Any]], own: str) -> None:
     """Warn that the checkpoint has another scope; before the load, since a filter may turn the warning into an error."""
     for other in {group[SCOPE] for group in groups if SCOPE in group} - {own}:
-        warnings.warn(
-            f'load_state_dict: the checkpoint was made with scope="{other}", this SAM has scope="{own}"; the live one is used',
-            UserWarning,
-            stacklevel=4,
-        )
+        warn(f'load_state_dict: the checkpoint was made with scope="{other}", this SAM has scope="{own}"; the live one is used')

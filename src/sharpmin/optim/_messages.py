@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-import warnings
 from typing import Any
 
-import torch
-
 from sharpmin.core.rho import RhoSchedule
+from sharpmin.core.warn import warn
 
 from ._effects.hooks import IN_HOOK
 from ._groups import Groups
@@ -21,29 +17,28 @@ from ._state import SAMState
 LEAST_GAIN = 0.9
 MANY = 3  # second passes without a step before the warning
 
-_FRAMEWORKS = """
-In a Hugging Face Trainer: class MyTrainer(sharpmin.integrations.SAMTrainerMixin, Trainer); in Accelerate: \
-sharpmin.integrations.SAMBackward; in Lightning: callbacks=[sharpmin.integrations.LightningSAM()]"""
+_FIRST, _SECOND = (
+    f"""
+    with opt.{block}():
+        loss_fn(model(x), y).backward()"""
+    for block in ("clean", "perturbed")
+)
 
-_BOTH = """
-    with opt.perturbed():
-        loss_fn(model(x), y).backward()
-    opt.step()
+_CLOSURE = """
 or, with a closure that does zero_grad, forward, backward and returns the loss,
     loss = opt.step(closure)"""
 
-RECIPES = f"step() needs the gradient at the perturbed weights first. Either{_BOTH}{_FRAMEWORKS}"
+_FRAMEWORKS = {  # the module that is loaded where a framework makes the steps: what to write there
+    "transformers.trainer": "In a Hugging Face Trainer: class MyTrainer(sharpmin.integrations.SAMTrainerMixin, Trainer)",
+    "accelerate": "In Accelerate: sharpmin.integrations.SAMBackward",
+    "lightning": "In Lightning: callbacks=[sharpmin.integrations.LightningSAM()]",
+    "pytorch_lightning": "In Lightning: callbacks=[sharpmin.integrations.LightningSAM()]",
+}
 
-ONE_PASS = f"step() needs the gradient at the perturbed weights. With this ascent it is the only one:{_BOTH}{_FRAMEWORKS}"
+NO_PERTURBED = f"clean() was called again, but the last micro-batch has had no second pass; after each clean() block,{_SECOND}"
 
-NO_PERTURBED = """clean() was called again, but the last micro-batch has had no second pass; after each clean() block,
-    with opt.perturbed():
-        loss_fn(model(x), y).backward()"""
-
-NO_SECOND = """step(): the second pass has left no gradient in any parameter, so nothing would move. Forward and backward go
-inside the block, and zero_grad() comes after the step:
-    with opt.perturbed():
-        loss_fn(model(x), y).backward()
+NO_SECOND = f"""step(): the second pass has left no gradient in any parameter, so nothing would move. Forward and backward go
+inside the block, and zero_grad() comes after the step:{_SECOND}
     opt.step()"""
 
 BEFORE_CLOSURE = """step(closure): gradients were there before, and the closure added to them: SAM calls the closure for both
@@ -78,8 +73,22 @@ def no_backward(in_hook: bool) -> str:
     return NO_BACKWARD + _HOOKED * in_hook
 
 
-def missing(trainable: bool, in_hook: bool = False) -> str:
-    """The message for a missing first gradient; `in_hook` as in `no_backward`."""
+def _loop(needs_clean: bool) -> str:
+    """The lines of a whole step; without a first pass for an ascent that does not need the gradient at w."""
+    return f"""
+    opt.zero_grad(){_FIRST * needs_clean}{_SECOND}
+    opt.step()"""
+
+
+def unclimbed(needs_clean: bool) -> str:
+    """The message for a `step()` without a second pass; `needs_clean` as in `_loop`."""
+    which = " first. Either" if needs_clean else ". With this ascent it is the only one:"
+    loaded = dict.fromkeys(text for name, text in _FRAMEWORKS.items() if name in sys.modules)
+    return "\n".join([f"step() needs the gradient at the perturbed weights{which}{_loop(needs_clean)}{_CLOSURE}", *loaded])
+
+
+def missing(trainable: bool, needs_clean: bool, in_hook: bool) -> str:
+    """The message for a missing first gradient; `needs_clean` as in `_loop`, `in_hook` as in `no_backward`."""
     if not trainable:
         return (
             "there is no first gradient: no parameter of this optimizer has requires_grad=True, so nothing can be trained; "
@@ -87,12 +96,8 @@ def missing(trainable: bool, in_hook: bool = False) -> str:
         )
     return (
         """there is no first gradient in any parameter of this optimizer. They were cleared after the backward pass, never
-computed, or belong to another model or optimizer; the order is
-    opt.zero_grad()
-    loss_fn(model(x), y).backward()
-    with opt.perturbed():
-        loss_fn(model(x), y).backward()
-    opt.step()"""
+computed, or belong to another model or optimizer; the order is"""
+        + _loop(needs_clean)
         + _HOOKED * in_hook
     )
 
@@ -119,18 +124,7 @@ def _warn(state: SAMState, kind: str, text: str) -> None:
     """Warn once for each kind of warning and optimizer."""
     if kind not in state.memory.warned:
         state.memory.warned = {*state.memory.warned, kind}
-        warnings.warn(text, UserWarning, stacklevel=_to_user())
-
-
-def _to_user() -> int:
-    """The `stacklevel` of the user's frame: the first one outside torch, sharpmin and `contextlib`."""
-    frame, level = sys._getframe(2), 2
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OURS):
-        frame, level = frame.f_back, level + 1
-    return level
-
-
-_OURS = (os.path.dirname(__file__), os.path.dirname(torch.__file__), contextlib.__file__)
+        warn(text)
 
 
 def warn_of_rounding(state: SAMState, gain: float | None, rounding: str) -> None:

@@ -133,5 +133,5 @@ def require_gradients(passes: Passes, pairs: Pairs) -> None:
         raise PhaseError(messages.graph(passes.groups.base, "first"))
     if not pairs:
         require_shard_gradients(passes.groups, pairs, "first")
-        parameters = list(passes.groups.parameters())
-        raise PhaseError(messages.missing(any(p.requires_grad for p in parameters), in_hook=bool(hooked(parameters))))
+        parameters, needs_clean = list(passes.groups.parameters()), passes.settings.ascent.needs_clean
+        raise PhaseError(messages.missing(any(p.requires_grad for p in parameters), needs_clean, bool(hooked(parameters))))

@@ -48,7 +48,7 @@ def take_only_pass(passes: Passes) -> None:
         if not accumulated:
             require_gradients(passes, passes.groups.gradients())
         if would_climb(passes):
-            raise PhaseError(messages.RECIPES if passes.settings.ascent.needs_clean else messages.ONE_PASS)
+            raise PhaseError(messages.unclimbed(passes.settings.ascent.needs_clean))
     if not accumulated and passes.groups.rest():
         passes.groups.base.step()
         return

@@ -17,7 +17,7 @@ from torch.optim.optimizer import Optimizer
 from sharpmin.core.rho import Rho
 
 from ._ascent import Gradient
-from ._bases import joined, refuse_common_constructor, without_self
+from ._bases import joined, refuse_common_constructor, without_counts, without_self
 from ._block import PerturbedBlock
 from ._delegate import Delegate
 from ._descent import Perturbed
@@ -294,7 +294,7 @@ class SAM(Delegate):
     def __repr__(self) -> str:
         usual = {"ascent": Gradient(), "descent": Perturbed(), "scope": "global", "rounding": "nearest"}
         names = ["rho", "geometry", *(name for name, value in usual.items() if getattr(self, name) != value), "base"]
-        return f"SAM({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+        return without_counts(f"SAM({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})")
 
 
 SAM.__signature__ = without_self(SAM.__init__)  # type: ignore[attr-defined]  # for help(): not that of __new__

@@ -100,7 +100,7 @@ def _curvature(data: Watched) -> Plate | None:
     if data.blocks["curvature"] or data.blocks["smoothness"]:
         panels.append(("From the difference of the two gradients", bends(data)))
     if data.blocks["bounce"]:
-        panels.append(("Bounce S; 2 on a two-cycle", bounce(data)))
+        panels.append(("Bounce, 2 on a two-cycle", bounce(data)))
     edge = (EDGE,) if data.blocks["edge of stability"] else ()
     sentence = (
         f"Block means; {'above λ* SAM leads up; ' if edge else ''}b is that of minibatches, several times the loss's own, and "
@@ -222,7 +222,7 @@ def bounce(data: Watched) -> go.Figure:
     """S of blocks, and the 2 of a two-cycle."""
     curve = data.blocks["bounce"]
     rail = _rail(curve.x[0], curve.x[-1], 2.0)
-    return _marked(data, [rail, _over(curve, Key("bounce S", "purple"))], {"title": "", "range": _padded([*curve.y, 0.0, 2.0])})
+    return _marked(data, [rail, _over(curve, Key("bounce", "purple"))], {"title": "", "range": _padded([*curve.y, 0.0, 2.0])})
 
 
 def _over(curve: BlockCurve, key: Key, **more: Any) -> Any:

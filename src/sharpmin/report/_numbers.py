@@ -66,15 +66,15 @@ def entries(diagnosis: Diagnosis) -> list[Entry]:
 
 def _force(n: Numbers) -> Iterator[Entry]:
     yield Entry(
-        "cancelled share kappa",
+        "share of the gradient cancelled",
         n.resolved,
-        "How much of the loss gradient SAM's force cancels: 100% is all of it, below 0 SAM helps.",
+        "How much of the mean loss gradient SAM's force cancels (kappa): 100% is all of it, below 0 SAM helps.",
         "Unresolved where the mean gradient of the window drowns in noise.",
         n.cancelled_interval,
         percent=True,
     )
     yield Entry(
-        "p-value of the force",
+        "p-value of SAM's force",
         n.p_value,
         "Whether the mean difference of the two gradients could be noise, by sign flips of the blocks.",
         "It decides nothing by itself: it is often tiny where rho hardly matters.",
@@ -90,14 +90,14 @@ def _fall(n: Numbers) -> Iterator[Entry]:
         n.fall_interval,
     )
     yield Entry(
-        "  as the force goes",
+        "  without SAM's force",
         n.drop,
         "What SAM's force keeps up, at the curvature along the gradient.",
         "Beyond the horizon nothing is predicted.",
         n.drop_interval,
     )
     yield Entry(
-        "  with other curvature",
+        "  the same, at any curvature",
         n.drop,
         "The same, between the steepest curvature that the differences show and none.",
         "A bracket, not a confidence interval.",
@@ -105,9 +105,9 @@ def _fall(n: Numbers) -> Iterator[Entry]:
         "bracket",
     )
     yield Entry(
-        "  as the noise shrinks",
+        "  without the noise SAM adds",
         n.relief,
-        "What goes with the share of the batches' noise that SAM adds, within the horizon.",
+        "What goes within the horizon when SAM no longer amplifies the noise of the batches.",
         "An estimate, within a factor of about 3 on nets.",
     )
     if n.loss is not None:
@@ -147,33 +147,42 @@ def _floor(floor: Floor) -> Iterator[Entry]:
 
 def _steps(n: Numbers) -> Iterator[Entry]:
     yield Entry(
-        "amplification a",
+        "SAM's gradient is longer by",
         n.amplification,
-        "By how much SAM's gradient is longer along the plain one; a floor of noise rises with it.",
+        "Along the plain gradient (the amplification a); a floor of noise rises with it.",
         percent=True,
     )
-    yield Entry("bounce S", n.bounce, "lr times the curvature along SAM's step: 2 where the iterates jump to and fro.")
+    yield Entry(
+        "bounce, 2 on a two-cycle",
+        n.bounce,
+        "lr times the curvature along SAM's step (S): 2 where the iterates jump to and fro.",
+    )
     if n.lag is not None:
-        yield Entry("cosine of neighbours", n.lag, "Of one gradient and the next: -1 on a two-cycle, 1 on a smooth way.")
+        yield Entry(
+            "cosine, gradient to the next", n.lag, "Of one gradient and the next: -1 on a two-cycle, 1 on a smooth way."
+        )
     if n.ascending is not None:
         yield Entry(
-            "mean gradient, w + e to w", n.ascending, "0 where SAM rests although the loss would fall on.", percent=True
+            "mean gradient, at w + e over w",
+            n.ascending,
+            "Its length at w + e over that at w: 0 where SAM rests although the loss would fall on.",
+            percent=True,
         )
     yield Entry(
-        "curvature lam",
+        "curvature along the gradient",
         n.curvature,
-        "Of the loss along the gradient, from the difference of the two.",
+        "Of the loss (lam), from the difference of the two gradients.",
     )
     if n.edge is not None:
         yield Entry(
-            "SAM's edge of stability lam*",
+            "SAM's edge of stability",
             n.edge,
-            "The curvature at which SAM's steps begin to lead up, at this lr, rho and size of the gradient.",
+            "The curvature (lam*) at which SAM's steps begin to lead up, at this lr, rho and size of the gradient.",
             "Of an eigenvector of the loss; lam is a mean along noisy gradients, so below it.",
         )
     yield Entry(
-        "smoothness b",
+        "smoothness of the batches",
         n.smoothness,
-        "The length of the difference over rho.",
+        "The length of the difference of the two gradients over rho (b).",
         "That of minibatches, 3 to 4 times the loss's own; no alarm.",
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import html
 from collections.abc import Sequence
 from functools import lru_cache
@@ -25,9 +27,15 @@ else:
 
 
 def render(template: str, figures: Sequence[Plate], **values: Any) -> str:
-    """The page as HTML; plotly is embedded if there are figures."""
-    plotly = markupsafe.Markup(offline.get_plotlyjs()) if figures else ""
+    """The page as HTML; plotly is embedded, compressed, if there are figures."""
+    plotly = markupsafe.Markup(_plotly()) if figures else ""
     return _environment().get_template(template).render(plotly=plotly, palette=PALETTE, **values)
+
+
+@lru_cache(maxsize=1)
+def _plotly() -> str:
+    """Plotly as base64 of gzip, which `page.js` unpacks: 2.0 MB in place of 4.8; pip brings no smaller bundle."""
+    return base64.b64encode(gzip.compress(offline.get_plotlyjs().encode(), mtime=0)).decode()
 
 
 @lru_cache(maxsize=1)

@@ -54,6 +54,9 @@ class Line:
     gain: Estimate
     collapsed: int
 
+    def __repr__(self) -> str:
+        return f"<Line {self.method}, {self.noise:.0%} label noise: accuracy {self.accuracy.shown(100)} % in {self.runs} runs>"
+
     def __str__(self) -> str:
         rows = [
             ("lr", self.lr),

@@ -8,7 +8,8 @@ need only the standard library; the rest needs `pip install 'sharpmin[lab]'`.
 from . import _theorems as _theorems  # registers the statements
 from ._certify.certify import Certificate, certify
 from ._examine.examine import Examination, examine
-from ._plan.plan import Plan, plan
+from ._plan.plan import plan
+from ._plan.result import Plan
 from ._problems import problems
 from ._problems.hinge import Hinge, HingeProblem
 from ._problems.own import own

@@ -44,6 +44,9 @@ class RhoPoint:
     shares: dict[str, float] = field(default_factory=dict)
     fall: Difference | None = None
 
+    def __repr__(self) -> str:
+        return f"<RhoPoint: rho {brief(self.rho)}, loss {brief(math.fsum(self.losses) / len(self.losses))} at w>"
+
     def __str__(self) -> str:
         """The numbers at this radius.
 

@@ -99,8 +99,14 @@ def _undecided(n: Numbers) -> tuple[str, str]:
         low, high = n.fall_interval
         told = f" (95 %: {low:.3g} to {high:.3g})" if math.isfinite(low) else ""
         what = f"the predicted fall with rho = 0 is {n.fall:.3g}{told} of a loss of {n.loss:.3g}, within {n.horizon} steps"
+    stays = ""
+    if n.at_start and n.loss and n.start:
+        stays = (
+            f"The loss stays where it began ({n.loss:.3g} now, {n.start:.3g} in the first block), so the model learns almost "
+            "nothing; a rho that is far too large can be the cause, or the learning rate. "
+        )
     return (
-        f"The window does not decide it: {what}.",
+        f"{stays}The window does not decide it: {what}.",
         "Run the toggle (sharpmin.diagnostics.toggle): copies that go on with rho and with rho = 0, on the same batches and "
         f"the run's own schedule, for {max(20, n.horizon)} steps.",
     )

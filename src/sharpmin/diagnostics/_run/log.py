@@ -134,7 +134,7 @@ def _drop(rows: deque[Row], key: str, number: float) -> int:
     return before - len(rows)
 
 
-_PASSING = ("time", "id", "version", "sharpmin", "torch")
+_PASSING = ("time", "id", "version", "sharpmin", "torch", "momentum", "beta1")  # the last two may follow a schedule
 
 
 def _setting(row: Row) -> Row:

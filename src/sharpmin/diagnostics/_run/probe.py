@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import secrets
 import time
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -14,6 +13,7 @@ from torch import Tensor
 from sharpmin._version import __version__
 from sharpmin.core.rho import Scalar, finite
 from sharpmin.core.text import block
+from sharpmin.core.warn import warn
 from sharpmin.optim._compare import GradientPair, pair
 from sharpmin.optim._numeric.kinds import at_least_float32, dense
 from sharpmin.optim._numeric.sums import inner
@@ -228,10 +228,9 @@ class Probe:
     def _tell_of_loss(self, row: Row) -> None:
         """Warn, once after the first block, if no loss is recorded, since the verdict then stays undecided."""
         if not self._told and "loss" not in row and self._setting.get("mu") is None:
-            warnings.warn(
+            warn(
                 "watch: the first block has no loss, so no fall will be called large or small: step by a closure, or give the "
-                "loss at w of every step, by probe.note(loss) before opt.step() or by probe.clean(loss)",
-                stacklevel=2,
+                "loss at w of every step, by probe.note(loss) before opt.step() or by probe.clean(loss)"
             )
         self._told = True
 
@@ -255,9 +254,7 @@ class Probe:
                 if id(writer) not in self._stuck:
                     self._stuck.add(id(writer))
                     where = getattr(writer, "path", repr(writer))
-                    warnings.warn(
-                        f"watch: a row could not be written to {where}: {error}; the next one tries again", stacklevel=2
-                    )
+                    warn(f"watch: a row could not be written to {where}: {error}; the next one tries again")
 
     def close(self) -> None:
         """Stop watching: write the unfinished block and close the writers."""

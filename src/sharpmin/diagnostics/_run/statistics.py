@@ -33,6 +33,7 @@ from sharpmin.core.text import block, brief
 from .window import Window
 
 FLIPS = 2000
+LEFT = 0.9  # share of the first block's loss above which a run has not left its start
 
 _WORDS = {
     "p_value": "of the mean of D, by sign flips",
@@ -100,6 +101,9 @@ class Numbers:
     loss: float | None
     start: float | None
 
+    def __repr__(self) -> str:
+        return f"<Numbers: loss {brief(self.loss)}, predicted fall {brief(self.fall)} within {self.horizon} steps of rho = 0>"
+
     def __str__(self) -> str:
         intervals = {"cancelled": self.cancelled_interval, "drop": self.drop_interval, "fall": self.fall_interval}
         told = {k: f"; 95 %: {brief(v)}" for k, v in intervals.items() if v is not None and all(map(math.isfinite, v))}
@@ -139,6 +143,11 @@ class Numbers:
     def attainable(self) -> float:
         """The predicted fall, at most the loss itself, which is assumed to stay positive if it is positive."""
         return min(self.fall, self.loss) if self.loss is not None and self.loss > 0 else self.fall
+
+    @property
+    def at_start(self) -> bool:
+        """Whether the loss is still close to that of the first block; then SAM is never called free."""
+        return self.start is not None and self.loss is not None and self.loss >= LEFT * self.start
 
     @property
     def resolved(self) -> float | None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sharpmin.core.text import block, wrapped
+from sharpmin.core.text import block, brief, wrapped
 
 from .explain import headline, words
 from .floor import Floor
@@ -24,7 +24,6 @@ from .window import Window
 SHARE = 0.005  # share of the loss from which a fall counts
 HALF = 0.5  # share of the gradient cancelled from which SAM is never called free, whatever the predicted fall
 HELPS = -0.05
-LEFT = 0.9  # share of the first block's loss above which a run has not left its start
 LEAST_EPOCHS, LEAST_STEPS = 5, 200
 """The least window for a verdict by the noise part alone: early in a run its formula was up to ten times too large."""
 KNOWN = (None, "SGD", "Adam", "AdamW")
@@ -55,6 +54,11 @@ class Diagnosis:
     window: Window
     floor: Floor | None = None
     remarks: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        n, w = self.numbers, self.window
+        fall = f"predicted fall {brief(n.fall)} within {n.horizon} steps of rho = 0"
+        return f"<Diagnosis: {self.headline}; steps {w.first} to {w.last}, loss {brief(n.loss)}, {fall}>"
 
     def __str__(self) -> str:
         n, w = self.numbers, self.window
@@ -133,17 +137,12 @@ def _of_net(n: Numbers, known: bool, settled: bool) -> State:
         return State.HELPS
     if n.loss is None or not n.loss > 0:
         return State.UNDECIDED
-    if half and n.fall > 0 and _at_start(n):
+    if half and n.fall > 0 and n.at_start:
         return State.COLLAPSE
     if n.fall >= SHARE * n.loss:
         return State.HOLDS if settled or n.drop >= SHARE * n.loss else State.UNDECIDED
     small = max(n.upper, 0.0) + 2 * n.amplified < SHARE * n.loss
-    return State.FREE if small and known and not half and not _at_start(n) else State.UNDECIDED
-
-
-def _at_start(n: Numbers) -> bool:
-    """Whether the loss is still close to that of the first block; then SAM is never called free."""
-    return n.start is not None and n.loss is not None and n.loss >= LEFT * n.start
+    return State.FREE if small and known and not half and not n.at_start else State.UNDECIDED
 
 
 def _helps(n: Numbers) -> bool:
@@ -178,7 +177,7 @@ def _not_claimed(window: Window, numbers: Numbers, state: State) -> list[str]:
         remarks.append(f"the window has {long}; with fewer than {least} the verdict is less sure, and never by noise alone")
     if window.run.get("reshuffled") is not False and window.run.get("mu"):
         remarks.append("the noise part is an upper bound, up to 25 times too high, unless samples are drawn with replacement")
-    if state is State.UNDECIDED and _at_start(numbers):
+    if state is State.UNDECIDED and numbers.at_start:
         remarks.append("the loss has not left its start, where rho = 0 may let it go only after the horizon")
     if state is State.HOLDS and math.isinf(numbers.drop_interval[0]):
         remarks.append("the predicted fall has no interval: too few blocks")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
 
 from sharpmin.core.rho import finite, positive_integer
+from sharpmin.core.warn import warn
 from sharpmin.optim._compare import GradientPair
 from sharpmin.optim._scope import rank_and_world
 from sharpmin.optim.sam import SAM
@@ -180,10 +180,9 @@ def _watch_model(model: Any, rho: float | None, optimizer: Any, setting: Row, to
     if optimizer is not None and not isinstance(optimizer, Optimizer):
         raise TypeError(f"watch: optimizer={optimizer!r} is a {type(optimizer).__name__}; give the base optimizer of the SAM")
     if optimizer is None:
-        warnings.warn(
+        warn(
             "watch: without optimizer= the learning rate is unknown, so no fall of the loss can be predicted, and the verdict "
-            "will be undecided; give the base optimizer: watch(model, rho=..., optimizer=base)",
-            stacklevel=3,
+            "will be undecided; give the base optimizer: watch(model, rho=..., optimizer=base)"
         )
     groups = [] if optimizer is None else optimizer.param_groups
 

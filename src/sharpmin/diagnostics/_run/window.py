@@ -15,7 +15,7 @@ from functools import cached_property, partial
 import torch
 from torch import Tensor
 
-from sharpmin.core.text import block
+from sharpmin.core.text import block, brief
 
 from .ahead import between
 from .log import Log
@@ -52,6 +52,11 @@ class Window:
     start: float | None = None
     ahead: Ahead | None = field(default=None, repr=False)
     remarks: list[str] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Window of {self.blocks} blocks: steps {self.first} to {self.last}, rho {brief(self.rho)}, lr {brief(self.lr)}>"
+        )
 
     def __str__(self) -> str:
         scalars = self.scalars

@@ -32,6 +32,9 @@ class LayerShares:
     e: tuple[float, ...]
     d: tuple[float, ...]
 
+    def __repr__(self) -> str:
+        return f"<LayerShares of {len(self.names)} parameters>"
+
     def __str__(self) -> str:
         width = max(map(len, ("parameter", *self.names)))
         rows = [

@@ -40,6 +40,10 @@ class LossSlice:
     losses: tuple[Any, ...]
     cosine: float | None = None
 
+    def __repr__(self) -> str:
+        ends = brief((self.at[0], self.at[-1]))
+        return f"<LossSlice along {' and along '.join(self.along)}: {len(self.at)} points each, from {ends}>"
+
     def __str__(self) -> str:
         """The loss at each position along one direction; for two, along each of them with the other at 0.
 

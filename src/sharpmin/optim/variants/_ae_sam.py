@@ -31,7 +31,8 @@ def ae_sam(
     otherwise. With a block, save the second pass by asking inside, after the first gradient:
 
     ```
-    loss_fn(model(x), y).backward()
+    with opt.clean():
+        loss_fn(model(x), y).backward()
     with opt.perturbed():
         if opt.needs_second_pass:
             loss_fn(model(x), y).backward()

@@ -18,6 +18,18 @@
     return Object.fromEntries(Object.entries(v).map(([k, x]) => [k, recolour(x)]));
   };
 
+  // plotly is embedded as base64 of gzip, and runs as a script of the page
+  const load = async () => {
+    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));
+    const plain = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    const script = document.createElement("script");
+    script.textContent = await new Response(plain).text();
+    document.head.append(script);
+  };
+  const loaded = load();
+  loaded.catch(() => document.body.insertAdjacentHTML("afterbegin",
+    '<p class="notice">The figures need a browser of 2023 or newer; the tables do not.</p>'));
+
   const draw = (plate) => Promise.all(plate.plots.map(({ div, source }) => {
     const { data, layout } = recolour(JSON.parse(source));
     const shown = data.map((trace) => ({ ...trace, visible: !plate.hidden.has(trace.name) }));
@@ -25,6 +37,7 @@
   }));
 
   const all = async () => {
+    await loaded;
     for (const plate of plates) await draw(plate);
     document.documentElement.dataset.drawn = dark.matches ? "dark" : "light";
   };
@@ -33,7 +46,7 @@
     const on = key.getAttribute("aria-pressed") === "true";
     key.setAttribute("aria-pressed", String(!on));
     plate.hidden[on ? "add" : "delete"](key.dataset.name);
-    draw(plate);
+    loaded.then(() => draw(plate));
   });
 
   // a link into a folded statement unfolds it

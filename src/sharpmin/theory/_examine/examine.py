@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sharpmin.core.extras import optional
 from sharpmin.core.rho import finite
 
-from .._plan.plan import Plan, plan
+from .._plan.plan import plan
+from .._plan.result import Plan
 from .._problems.dense import LogCosh
 from .._problems.hinge import HingeProblem
 from .._problems.problem import Problem
@@ -108,6 +109,11 @@ class Examination:
         """JSON-ready values for a section of a report; numbers that are not finite become None."""
         row = asdict(self) | {"holds": self.holds, "wrong": [constant.name for constant in self.wrong]}
         return {name: _plain(value) for name, value in row.items()}
+
+    def __repr__(self) -> str:
+        wrong = [*(constant.name for constant in self.wrong), *(row.id for row in self.bounds if not row.holds)]
+        verdict = f"refuted: {', '.join(wrong)}" if wrong else "nothing refuted"
+        return f"<Examination of {self.problem}: {len(self.constants)} claims, {len(self.bounds)} bounds, {verdict}>"
 
     def __str__(self) -> str:
         lines = [f"{self.problem}: dimension {self.dim}, {self.setting}, Delta {self.delta:.4g}"]

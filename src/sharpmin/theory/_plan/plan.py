@@ -3,105 +3,19 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from sharpmin.core.rho import RhoSchedule, finite
+from sharpmin.core.rho import finite
 
-from .._simulation.lr import LRSchedule
 from .._statements.assume import no_none, numbers, require, residual_of, within_floats
 from .._statements.atlas import atlas
 from .._statements.situation import ORACLES, QUANTITIES, RADII, SETTINGS
 from .._statements.theorem import Theorem
-from .advice import Advice, advise
+from .advice import advise
 from .evaluate import Inputs, evaluate, floor, outcomes, rule_of, schedule, terms, usable
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The bound for a planned run, its parts and advice; prints as a table.
-
-    Attributes:
-        setting: the assumption on f.
-        oracle: which gradients a step uses.
-        radius: how rho is applied.
-        quantity: what `bound` bounds; in words `QUANTITIES[quantity]`.
-        step_size: a number, or a schedule called with the step.
-        rho: the radius as training and `simulate` take it.
-        clip: theta of the clipped difference, or None.
-        steps: T.
-        bound: on `quantity` after T steps.
-        trivial: the bound before the first step: Delta for gaps, 2 beta Delta for squared gradients, R^2 for distances,
-            (Delta^(1/2) + rho (beta/2)^(1/2))^2 for the gap at the perturbed point.
-        floor: the limit of the bound as steps -> inf.
-        terms: the contributions of the start, the radius and the noise to the bound.
-        dominant: the largest of them.
-        ids: the statement behind the bound, then those that show a floor cannot be avoided.
-        vacuous: whether the bound is no better than `trivial`.
-        accuracy: the accuracy asked for, or None.
-        enough: whether the bound is at most `accuracy`; None without one.
-        advice: what to change to reach the accuracy; without one, what makes a vacuous bound smaller than `trivial`.
-        note: a remark on this situation.
-        instead: if the bound is vacuous, bounds on other quantities that are not, by quantity.
-    """
-
-    setting: str
-    oracle: str
-    radius: str
-    quantity: str
-    step_size: float | LRSchedule
-    rho: RhoSchedule
-    clip: float | None
-    steps: int
-    bound: float
-    trivial: float
-    floor: float
-    terms: dict[str, float]
-    dominant: str
-    ids: tuple[str, ...]
-    vacuous: bool
-    accuracy: float | None
-    enough: bool | None
-    advice: tuple[Advice, ...]
-    note: str
-    instead: dict[str, float]
-
-    def record(self) -> dict[str, Any]:
-        """The plan as JSON-ready values; a schedule prints as its constructor, inf and nan become None."""
-        row = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {name: _plain(value) for name, value in row.items()}
-
-    def __str__(self) -> str:
-        target = "to reach it" if self.accuracy is not None else "to say something"
-        lines = [f"{self.oracle}, {self.setting}, {self.radius} radius, {self.steps} steps"]
-        lines += [f"  {name:<9}  {text}" for name, text in self._rows()]
-        lines += [f"  {target}: {item.text} ({item.bound:.4g}, {item.id})" for item in self.advice]
-        if not self.advice and (self.vacuous or self.enough is False):
-            lines.append(f"  {target}: nothing that these bounds know of")
-        return "\n".join(lines)
-
-    def _rows(self) -> Iterator[tuple[str, str]]:
-        yield "step size", f"{self.step_size:.4g}" if isinstance(self.step_size, float) else str(self.step_size)
-        yield "rho", f"{self.rho}" + (f", difference clipped at {self.clip:g} ||g||" if self.clip is not None else "")
-        yield "bound", f"{self._words(self.quantity)} <= {self.bound:.4g}  ({self.ids[0]})"
-        parts = ", ".join(f"{name} {value:.4g}" for name, value in self.terms.items())
-        yield "made of", f"{parts}; most is {self.dominant}"
-        evidence = f"; a floor is unavoidable: {', '.join(self.ids[1:])}" if len(self.ids) > 1 else ""
-        yield "floor", f"{self.floor:.4g} as steps -> inf{evidence}"
-        if self.vacuous:
-            yield "vacuous", f"no better than {self.trivial:.4g}, which is known before the first step"
-        for quantity, bound in self.instead.items():
-            yield "instead", f"{self._words(quantity)} <= {bound:.4g}: quantity={quantity!r} is not vacuous"
-        if self.note:
-            yield "note", self.note
-        if self.accuracy is not None:
-            yield "accuracy", f"{self.accuracy:g} is {'reached' if self.enough else 'not reached'}"
-
-    def _words(self, quantity: str) -> str:
-        words = QUANTITIES[quantity]
-        return words.replace("E ", "") if self.oracle == "exact" else words
+from .result import Plan
 
 
 def plan(
@@ -207,7 +121,11 @@ def _note(theorem: Theorem, inputs: Inputs) -> str:
     if rule_of(theorem).residual:
         return "; ".join(place.note for place in theorem.places if situation in place.situations() and place.note)
     case = atlas()[situation]
-    return case.note if theorem.id in case.rules else f"{theorem.id} bounds constant rho, and any radii of at most rho"
+    return (
+        case.note
+        if theorem.id in case.rules
+        else f"{theorem.id} is a bound of constant rho, which holds for any radii of at most rho"
+    )
 
 
 def _instead(inputs: Inputs, vacuous: str) -> Iterator[tuple[str, float]]:
@@ -277,15 +195,3 @@ def _theta(clip: Any) -> float:
     theta = 0.5 if clip is None else finite(clip, "clip", "plan", low=0, strict=True)
     require(theta < 1, "plan", f"clip={theta!r} (theta) must be in (0, 1)")
     return theta
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Advice):
-        return _plain(asdict(value))
-    return str(value) if is_dataclass(value) else value

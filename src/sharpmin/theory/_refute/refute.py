@@ -81,15 +81,27 @@ class Refutation:
             return "\n".join([head, "the bound refused every run: are the ranges within its conditions?"])
         noise = f", standard error {self.worst.error:.2g}" if self.worst.error else ""
         numbers = f"{self.worst.measured:.9g} against {self.worst.bound:.9g}{noise}"
-        lines = [head, f"worst measured/bound {self.ratio:.6g}, from {self.worst.family}: {numbers}"]
+        lines = [head, f"worst measured/bound {beside_one(self.ratio)}, from {self.worst.family}: {numbers}"]
         shown = ", ".join(f"{k}={v:.6g}" if isinstance(v, float) else f"{k}={v}" for k, v in self.worst.constants.items())
         lines.append(f"at {shown}")
-        lines.append("by family: " + ", ".join(f"{name} {ratio:.4g}" for name, ratio in self.per_family.items()))
+        each = ", ".join(f"{name} {beside_one(ratio)}" for name, ratio in self.per_family.items())
+        lines.append(f"worst measured/bound by family: {each}")
         lines.append(f"{self.evaluations:,} runs in {self.seconds:.1f} s{pace}{'' if self.complete else '; time was up'}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
-        return f"<Refutation of {self.bound}: {'refuted' if self.refuted else 'not refuted'}, worst ratio {self.ratio:.6g}>"
+        word = "refuted" if self.refuted else "not refuted"
+        return f"<Refutation of {self.bound}: {word}, worst ratio {beside_one(self.ratio)}>"
+
+
+def beside_one(ratio: float) -> str:
+    """A ratio in four digits, or in as many as tell it from 1.
+
+    >>> beside_one(0.25), beside_one(0.99996), beside_one(1.0000003), beside_one(1.0)
+    ('0.25', '0.99996', '1.0000003', '1')
+    """
+    texts = (f"{ratio:.{digits}g}" for digits in range(4, 18))
+    return "1" if ratio == 1 else next(text for text in texts if float(text) != 1)
 
 
 def refute(

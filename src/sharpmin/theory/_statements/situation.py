@@ -33,7 +33,10 @@ NOISY: Mapping[str, Any] = {**CONVEX, "sigma": 0.3}
 """Example constants that many statements take."""
 
 UP_TO = "the upper bound needs only radii of at most rho; that something stays is measured, not proved"
-CLIPPING = "clipping only shortens the difference of the gradients, so the bound of constant rho holds; the rest is measured"
+CLIPPING = (
+    "clipping only shortens the difference of the gradients, so the bound of constant rho holds; that something stays is "
+    "measured, not proved"
+)
 """Notes for radii to which a statement about constant rho also applies."""
 
 

@@ -51,6 +51,11 @@ class Verdict:
     seconds: float
     quick: bool = False
 
+    def __repr__(self) -> str:
+        word = "holds" if self.holds else "REFUTED"
+        nearest = f"{self.measured:.6g} {self.relation} {self.bound:.6g}"
+        return f"<Verdict {self.id}: {word}; {self.n_cells} cells, the closest: {nearest} ({self.instance})>"
+
     def record(self) -> dict[str, Any]:
         """The verdict as JSON-ready values; numbers that are not finite become None."""
         whole: dict[str, Any] = jsonable(asdict(self))

@@ -123,8 +123,14 @@ D3 = register(
             schedule="sqrt-lr",
         ),
         places=(
-            Place("exact", "strongly-convex pl", "decaying", all_the_way=True, note="d3 with one sample and sigma = 0"),
-            Place("m-sam n-sam", "strongly-convex pl", "decaying", all_the_way=True, note="rho^2 proportional to lr"),
+            Place("exact", "strongly-convex pl", "decaying", all_the_way=True, note="this is d3 with one sample and sigma = 0"),
+            Place(
+                "m-sam n-sam",
+                "strongly-convex pl",
+                "decaying",
+                all_the_way=True,
+                note="rho^2 must stay proportional to lr: let both decay together",
+            ),
         ),
         attained=True,
         mutants={

@@ -85,7 +85,7 @@ R1 = register(
                 ANY,
                 "capped",
                 all_the_way=True,
-                note="beta c < 1; under PL the least gap is at most the mean over 2 mu",
+                note="this needs beta c < 1; under PL the least gap is at most this mean over 2 mu",
             ),
         ),
         mutants={"1 % lower": scaled(bound, 0.99), "no c term": without(bound, c=0.0)},

@@ -86,7 +86,7 @@ R2 = register(
         rule=Rule("squared-gradient", "2 Delta/(lr T (1 - theta^2))"),
         places=(
             Place("exact", "strongly-convex pl", "clipped", all_the_way=True, rank=1),
-            Place("exact", "convex nonconvex", "clipped", all_the_way=True, note="needs no beta but for the step size"),
+            Place("exact", "convex nonconvex", "clipped", all_the_way=True, note="beta is needed for the step size alone"),
         ),
         mutants={"1 % lower": scaled(bound, 0.99), "no theta term": lambda **k: bound(**k) * (1 - k["clip"] ** 2)},
     )

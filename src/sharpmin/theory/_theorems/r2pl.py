@@ -71,7 +71,9 @@ R2PL = register(
         golden=(({}, 0.925**3),),
         attained=True,
         rule=Rule("gap", "(1 - lr mu (1 - theta^2))^T Delta"),
-        places=(Place("exact", "strongly-convex pl", "clipped", all_the_way=True, note="needs no beta but for the step size"),),
+        places=(
+            Place("exact", "strongly-convex pl", "clipped", all_the_way=True, note="beta is needed for the step size alone"),
+        ),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "no theta term": lambda **k: bound(**{**k, "clip": 1e-9}),

@@ -134,7 +134,7 @@ T1 = register(
                 "strongly-convex",
                 "constant",
                 all_the_way=True,
-                note="at 1/T^2 with a decaying lr, no faster at constant lr",
+                note="a decaying lr gives the rate 1/T^2, and a constant lr is no faster",
             ),
         ),
         mutants={

@@ -59,7 +59,7 @@ T4PL = register(
         golden=(({"steps": 2}, 0.81 + 0.25 / 0.2),),
         attained=True,
         rule=Rule("gap", "(1 - lr mu)^T Delta + beta^2 rho^2/(2 mu)", up_to_rho=True),
-        places=(Place("exact", "pl", "constant", note="the trap is numeric"),),
+        places=(Place("exact", "pl", "constant", note="the trap that shows a floor is numeric, not proved"),),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )
 )

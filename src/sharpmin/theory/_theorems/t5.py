@@ -134,7 +134,7 @@ T5 = register(
         attained=True,
         rule=Rule("squared-gradient", "2 Delta/(lr T) + beta lr V + beta^2 rho^2", vanishing=True, up_to_rho=True),
         places=(
-            Place("m-sam", "convex", "constant", note="convexity does not help: e4 does not move at all"),
+            Place("m-sam", "convex", "constant", note="convexity does not help: on e4 SAM does not move at all"),
             Place("m-sam n-sam", "nonconvex", "constant"),
             Place("m-sam n-sam", "convex nonconvex", "capped", note=UP_TO),
             Place("m-sam", "convex nonconvex", "clipped", note=CLIPPING),

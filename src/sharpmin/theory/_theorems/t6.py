@@ -124,11 +124,21 @@ T6 = register(
         attained=True,
         rule=Rule("gap", "(1 - lr mu)^T Delta + beta lr V/(2 mu) + beta^2 rho^2/(2 mu)", vanishing=True, up_to_rho=True),
         places=(
-            Place("m-sam", "strongly-convex", "constant", note="for every lr, batch size and horizon"),
+            Place(
+                "m-sam",
+                "strongly-convex",
+                "constant",
+                note="the floor is there for every lr, batch size and number of steps: make rho smaller, or let it decay",
+            ),
             Place("m-sam n-sam", "pl", "constant"),
             Place("m-sam n-sam", "strongly-convex pl", "capped", note=UP_TO),
             Place("m-sam", "strongly-convex pl", "clipped", note=CLIPPING),
-            Place("n-sam", "strongly-convex", "constant", note="t7 and t8 have no kappa^2"),
+            Place(
+                "n-sam",
+                "strongly-convex",
+                "constant",
+                note="t7 and t8, bounds of other quantities, are without the factor kappa^2",
+            ),
         ),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0), "f's smoothness for m-SAM": naive},
     )

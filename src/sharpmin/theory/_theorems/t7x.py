@@ -85,7 +85,7 @@ T7X = register(
         attained=True,
         rule=Rule("mean-gap", "R^2/(2 lr T) + lr sigma^2/2 + beta rho^2/2", vanishing=True, up_to_rho=True),
         places=(
-            Place("n-sam", "strongly-convex", "constant", rank=3, note="t7x bounds the mean gap, without kappa"),
+            Place("n-sam", "strongly-convex", "constant", rank=3, note="t7x bounds the mean gap, without the factor kappa"),
             Place("n-sam", "convex", "constant", rank=2, note="t7x bounds the mean gap at the iterates, by beta rho^2/2"),
             Place("n-sam", "strongly-convex convex", "capped", rank=1),
         ),

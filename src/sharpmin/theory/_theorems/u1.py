@@ -75,7 +75,7 @@ U1 = register(
         rule=Rule("squared-gradient", "2 Delta/(lr T (1 - beta^2 rho^2))"),
         places=(
             Place("exact", "convex", "unnormalized", all_the_way=True, rank=1),
-            Place("exact", "nonconvex", "unnormalized", all_the_way=True, note="beta rho < 1"),
+            Place("exact", "nonconvex", "unnormalized", all_the_way=True, note="this needs beta rho < 1"),
         ),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )

@@ -64,7 +64,7 @@ U1PL = register(
         rule=Rule("gap", "(1 - lr mu (1 - beta^2 rho^2))^T Delta"),
         places=(
             Place("exact", "strongly-convex", "unnormalized", all_the_way=True, rank=1),
-            Place("exact", "pl", "unnormalized", all_the_way=True, note="beta rho < 1"),
+            Place("exact", "pl", "unnormalized", all_the_way=True, note="this needs beta rho < 1"),
         ),
         mutants={"1 % lower": scaled(bound, 0.99), "no rho term": without(bound, rho=0.0)},
     )

@@ -93,7 +93,7 @@ U2 = register(
         ),
         attained=True,
         rule=Rule("squared-gradient", "Delta/(lr (1 - beta lr/2) T)"),
-        places=(Place("exact", "convex", "unnormalized", all_the_way=True, note="u2 for any rho, u1 for beta rho < 1"),),
+        places=(Place("exact", "convex", "unnormalized", all_the_way=True, note="u2 holds for any rho, u1 for beta rho < 1"),),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "lr at its limit without rho": without(bound, rho=0.0),

@@ -58,7 +58,13 @@ U2SC = register(
         attained=True,
         rule=Rule("gap", "(1 - 2 mu lr (1 - beta lr/2))^T Delta"),
         places=(
-            Place("exact", "strongly-convex", "unnormalized", all_the_way=True, note="u2sc for any rho, u1pl for beta rho < 1"),
+            Place(
+                "exact",
+                "strongly-convex",
+                "unnormalized",
+                all_the_way=True,
+                note="u2sc holds for any rho, u1pl for beta rho < 1",
+            ),
         ),
         mutants={
             "1 % lower": scaled(bound, 0.99),

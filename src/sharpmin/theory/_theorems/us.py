@@ -86,7 +86,9 @@ US = register(
         golden=(({}, (0.02 + 0.35 * 0.09) / 0.75),),
         attained=True,
         rule=Rule("squared-gradient", "[2 Delta/(lr T) + (r^2 + beta lr) sigma^2]/(1 - r^2), r = beta rho", vanishing=True),
-        places=(Place("n-sam", ANY, "unnormalized", note="that something stays is measured, not proved; beta rho < 1"),),
+        places=(
+            Place("n-sam", ANY, "unnormalized", note="that something stays is measured, not proved; this needs beta rho < 1"),
+        ),
         mutants={
             "1 % lower": scaled(bound, 0.99),
             "no rho term": without(bound, rho=0.0),

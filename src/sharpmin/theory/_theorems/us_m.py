@@ -76,7 +76,9 @@ US_M = register(
             "[2 Delta/(lr T) + (r^2 + 2 beta lr (1 + r)^2) sigma^2]/(1 - r^2 - 2 r^2 beta lr)",
             vanishing=True,
         ),
-        places=(Place("m-sam", ANY, "unnormalized", note="samples of unequal curvature move the limit; beta rho < 1"),),
+        places=(
+            Place("m-sam", ANY, "unnormalized", note="samples of unequal curvature move the limit; this needs beta rho < 1"),
+        ),
         mutants={"no rho term": without(bound, rho=0.0), "51 % lower": scaled(bound, 0.49)},
     )
 )
