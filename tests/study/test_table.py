@@ -105,7 +105,7 @@ def test_gains_are_over_the_length_of_the_base_that_validation_chose():
 
 
 @pytest.mark.parametrize("lost", [{"loss": [0.1, None, 0.1]}, {"accuracy": [0.9, 0.19, 0.9]}])
-def test_a_run_that_learnt_next_to_nothing_has_collapsed(lost):
+def test_a_run_that_learned_next_to_nothing_has_collapsed(lost):
     """A tenth of digits is the most frequent class, so a tenth of what is left ends at 0.19 and a little."""
     lines = {(line.method, line.noise): line for line in table(made_up(**{"sam 0.0": lost}))}
     assert [line.collapsed for line in lines.values()] == [int(key == ("sam", 0.0)) for key in lines]

@@ -1,4 +1,4 @@
-"""The names that arguments accept: for completion, help and corrections of misspelt names. Nothing here loads torch."""
+"""The names that arguments accept: for completion, help and corrections of misspelled names. Nothing here loads torch."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Reports: `page` is a pure function from verdicts, figures and settings to HTML; `build` computes the figures too.
 
-`datasets.compute` computes the numbers, `figures.draw` the figures, `html.page` the page; all colours are in `_style`.
+`datasets.compute` computes the numbers, `figures.draw` the figures, `html.page` the page; all colors are in `_style`.
 `papers` writes the same content as LaTeX. `slice_figure` and `layer_bars` draw the results of the probes. `diagnosis_page` is
 the page of a watched run, and `Live` a status line for a run in progress.
 """

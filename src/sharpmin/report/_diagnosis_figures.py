@@ -35,10 +35,10 @@ GRADIENTS = {
         "where the two gradients of a step have a cosine far below 1, SAM steps elsewhere than the base would",
         "orange",
     ),
-    "lag": ("Cosine of one gradient and the next", "where neighbours have −1, the iterates jump to and fro", "blue"),
+    "lag": ("Cosine of one gradient and the next", "where neighbors have −1, the iterates jump to and fro", "blue"),
     "reach": ("Radius reached, over ρ", "where the weights moved by less than ρ, rounding swallowed part of e", "green"),
 }
-"""The curves over single steps: title, what to see, colour."""
+"""The curves over single steps: title, what to see, color."""
 
 
 def draw(data: Watched, n: Numbers, floor: Floor | None = None) -> tuple[Plate, ...]:

@@ -154,7 +154,7 @@ def _steps(n: Numbers) -> Iterator[Entry]:
     )
     yield Entry("bounce S", n.bounce, "lr times the curvature along SAM's step: 2 where the iterates jump to and fro.")
     if n.lag is not None:
-        yield Entry("cosine of neighbours", n.lag, "Of one gradient and the next: -1 on a two-cycle, 1 on a smooth way.")
+        yield Entry("cosine of neighbors", n.lag, "Of one gradient and the next: -1 on a two-cycle, 1 on a smooth way.")
     if n.ascending is not None:
         yield Entry(
             "mean gradient, w + e to w", n.ascending, "0 where SAM rests although the loss would fall on.", percent=True

@@ -11,11 +11,11 @@ from ._render import render
 from ._watched import watched
 
 LOOKS = {0: "holds", 10: "refuted", 20: "open"}
-"""CSS class of the colour, by exit code."""
+"""CSS class of the color, by exit code."""
 
 NOT_CLAIMED = (
-    "That rho = 0, or any smaller rho, generalises better: every number here is about the training loss. Under label noise "
-    "what converges memorises, and test accuracy falls.",
+    "That rho = 0, or any smaller rho, generalizes better: every number here is about the training loss. Under label noise "
+    "what converges memorizes, and test accuracy falls.",
     "Anything from a p-value alone: the mean difference is not 0 even where rho hardly matters. Its size and sign decide.",
     "A floor, or convergence, of a network: a run that looks flat is often only slow. A network is held back, no more is said.",
     "A floor of noise where batches are reshuffled: the noise part is then 2 to 25 times too high, an upper bound.",

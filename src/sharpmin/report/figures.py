@@ -226,7 +226,7 @@ def _by_error(data: tuple[RhoFloor, ...]) -> list[tuple[str, list[RhoFloor]]]:
 
 
 def floors(data: list[RhoFloor]) -> go.Figure:
-    """Floors against rho, each labelled with its name and slope."""
+    """Floors against rho, each labeled with its name and slope."""
     curves, notes = [], []
     for item, (role, symbol) in zip(data, (("blue", "circle"), ("orange", "square")), strict=False):
         curves.append(line(

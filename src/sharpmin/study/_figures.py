@@ -51,7 +51,7 @@ def draw(setting: Setting, rows: Rows, lines: Sequence[Line]) -> tuple[Plate, ..
     return (
         Plate(
             "frontier", "What accuracy costs",
-            "To the left costs less, up is better. The line joins what none beats at as few passes; grey squares "
+            "To the left costs less, up is better. The line joins what none beats at as few passes; gray squares "
             f"are the base optimizer at its lengths; methods of equal passes stand side by side. {bars}",
             (), panels(lambda own: frontier(setting, rows, own)), tuple(keys),
         ),

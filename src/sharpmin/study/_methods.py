@@ -40,7 +40,7 @@ class Method:
         length: steps, in units of the setting's.
         scale: of its grid of rho, in units of the setting's; 0 for a method without rho.
         norms: perturb the normalization layers alone.
-        look: colour role and marker in figures.
+        look: color role and marker in figures.
     """
 
     title: str

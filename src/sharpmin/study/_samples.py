@@ -91,7 +91,7 @@ def mnist_5k() -> Samples:
 
 @lru_cache(maxsize=1)
 def breast_cancer() -> Samples:
-    """569 tumours by 30 measurements (scikit-learn), standardised as the training samples say, and a one."""
+    """569 tumors by 30 measurements (scikit-learn), standardized as the training samples say, and a one."""
     cut = _cut(*datasets.load_breast_cancer(return_X_y=True))
     mean, spread = cut.x.mean(0), cut.x.std(0, correction=0)
 

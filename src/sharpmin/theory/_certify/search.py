@@ -124,9 +124,9 @@ class Search:
             for half in halves(leaf.cell, self.box):
                 part = self.prove(half, leaf.proof)
                 if part.bound > self.low + tolerance:
-                    centre = tuple((low + high) / 2 for low, high in half)
-                    if self.probe(centre) > self.low + tolerance / 10:
-                        self.climb(centre)
+                    center = tuple((low + high) / 2 for low, high in half)
+                    if self.probe(center) > self.low + tolerance / 10:
+                        self.climb(center)
                 heapq.heappush(heap, (-part.bound, next(order), part))
         self.leaves = [leaf for _, _, leaf in heap]
 

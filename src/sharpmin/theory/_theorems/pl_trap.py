@@ -8,7 +8,7 @@ of fixed points whose perturbed points lie on the valley's floor.
 
 **Where it is nearly attained.** At rest the gradient is 6.587 mu L: 1.3 % above.
 
-**For training.** Over-parametrised losses are often close to PL. This is enough for gradient descent to reach the minimum, but
+**For training.** Over-parametrized losses are often close to PL. This is enough for gradient descent to reach the minimum, but
 not for SAM.
 
 **Source.** Derived here; matches claim P3 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 else:
     np = optional("numpy", extra="lab")
 
-CENTRE = (-2.306926, 0.687922)
+CENTER = (-2.306926, 0.687922)
 
 
 def bound(*, mu: float, rho: float, lr: float | None = None) -> float:
@@ -44,11 +44,11 @@ def bound(*, mu: float, rho: float, lr: float | None = None) -> float:
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
-    """Starts on a circle around the centre and at it; the gradient at the perturbed point once at rest."""
+    """Starts on a circle around the center and at it; the gradient at the perturbed point once at rest."""
     angles = np.linspace(0, 2 * np.pi, 24)
     circle = np.concatenate([np.zeros((1, 2)), 0.002 * np.stack([np.cos(angles), np.sin(angles)], axis=1)])
     for mu, rho in ((1.0, 3.5),) if quick else ((1.0, 3.5), (0.2, 0.7)):
-        f, starts = problems()["pl-trap"](mu=mu, rho=rho), (np.array(CENTRE) + circle) * rho / 3.5
+        f, starts = problems()["pl-trap"](mu=mu, rho=rho), (np.array(CENTER) + circle) * rho / 3.5
         for s in (0.01, 0.1, 0.5):
             run = simulate(f, method="sam", lr=s / mu, rho=rho, steps=4000, x0=starts)
             least = math.sqrt(float(run.min_square_gradient.min()))

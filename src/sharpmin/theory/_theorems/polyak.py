@@ -2,7 +2,7 @@
 
 **Assumptions.** f = lam x^2/2, f* known, constant normalized rho, e = rho g/||g||, y = x + e, x+ = x - lr_t grad f(y).
 
-**Statement.** Polyak's step for SAM projects x on the zero of f's linearisation at y,
+**Statement.** Polyak's step for SAM projects x on the zero of f's linearization at y,
 
     lr_t = max{0, f(y) - f* - <grad f(y), e>} / ||grad f(y)||^2.
 
