@@ -69,7 +69,7 @@ for heavy in ("torch", "numpy", "numba", "scipy", "xarray", "rich"):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split()[-5:] == ["rho-zero", "rho-zero-no-trace", "us-limit", "us-m", "usam"]
+    assert done.stdout.splitlines()[-6:] == ["rho-zero", "rho-zero-no-trace", "us", "us-limit", "us-m", "usam"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
