@@ -136,7 +136,7 @@ def test_virtual_loss_is_the_integral_of_the_step(data, plates):
 def test_sam_rests_at_a_minimum_of_the_virtual_loss_only(data, plates):
     expected = {"trap": 0.0, "e1": e1_shape(1.0, 0.1, 1.0, None, None)[1], "e3": -0.5}
     for (_, figure), instance in zip(plates["virtual-loss"].panels, data.virtual, strict=True):
-        ((x, y),) = curves(figure)["where SAM rests"]
+        ((x, y),) = curves(figure)["where SAM converges"]
         assert x[0] == pytest.approx(expected[instance.problem.name], abs=2e-3)
         assert abs(instance.problem.gradient(x)[0]) > 0.1  # no stationary point of f
         grid, loss = curves(figure)["virtual loss"][0]

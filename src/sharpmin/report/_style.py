@@ -32,7 +32,7 @@ PALETTE = {
     "valley": ("#f6f8fa", "#1d232b"),
     "hill": ("#9fb2c6", "#56677c"),
 }
-"""Role: (light, dark)."""
+"""Role -> (color in light mode, in dark mode)."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 

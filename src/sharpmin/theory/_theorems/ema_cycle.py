@@ -97,7 +97,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 EMA_CYCLE = register(
     Theorem(
         id="ema-cycle",
-        title="SAM with momentum on a quadratic: a two-cycle, local",
+        title="SAM with momentum on a quadratic: a locally attracting two-cycle",
         claims=("P1",),
         kind="tight",
         statement=__doc__,

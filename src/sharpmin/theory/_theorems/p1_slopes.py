@@ -75,7 +75,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 P1_SLOPES = register(
     Theorem(
         id="p1-slopes",
-        title="SAM, strongly convex: measured slopes of -2",
+        title="SAM, strongly convex: gaps that fall like 1/T^2, by measured log-log slopes",
         claims=("P1",),
         kind="numeric",
         statement=__doc__,

@@ -1,9 +1,9 @@
-"""PL trap. The Polyak-Lojasiewicz condition does not exclude traps for SAM: an attracting curve far above the valley.
+"""PL trap. The Polyak-Lojasiewicz condition does not exclude traps for SAM: an attracting curve far from the minima.
 
 **Assumptions.** f(u, v) = mu (v - 3 L cos(u/L))^2/2 with L = rho/3.5: PL(mu), minimal along a wave, smooth but not globally
 beta-smooth; constant rho; starts within 0.002 L of (-2.306926 L, 0.687922 L); lr in [0.01/mu, 0.5/mu].
 
-**Statement.** Numeric: ||grad f(x_t)|| >= (6.5/3.5) mu rho for all t, while ||grad f(y_t)|| -> 0: SAM comes to rest on a curve
+**Statement.** Numeric: ||grad f(x_t)|| >= (6.5/3.5) mu rho for all t, while ||grad f(y_t)|| -> 0: SAM converges to a curve
 of fixed points whose perturbed points lie on the valley's floor.
 
 **Where it is nearly attained.** At rest the gradient is 6.587 mu L: 1.3 % above.
@@ -62,7 +62,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 PL_TRAP = register(
     Theorem(
         id="pl-trap",
-        title="SAM, PL: an attracting curve of fixed points, far above the valley",
+        title="SAM, PL: an attracting curve of fixed points, far from the minima",
         claims=("P3",),
         kind="numeric",
         statement=__doc__,
