@@ -55,8 +55,8 @@ def draw(data: Datasets) -> tuple[Plate, ...]:
         Plate(
             "rates",
             "The rate 1/T², between its bounds",
-            "The gap falls with slope −2, as the upper bounds T1 and T1d say; by the lower bound T2 no constant step size does "
-            "better. The distance between the bounds grows with κ = β/μ: see the next figure.",
+            "The gap falls with slope −2, as the upper bounds T1 and T1d say, and by the lower bound T2 no constant step size "
+            "does better; the distance between the bounds grows with κ = β/μ (see the next figure).",
             ("P1",),
             tuple((f"κ = {r.kappa:g}", rate(r)) for r in data.rates),
             (*MEASURED.values(), UPPER, LOWER),
@@ -64,8 +64,8 @@ def draw(data: Datasets) -> tuple[Plate, ...]:
         Plate(
             "kappa",
             "The factor κ is needed",
-            "On some functions of two variables SAM ends on a two-cycle whose gap is a fixed share of the floor F of T1, for "
-            "every κ; on a quadratic that share falls like 1/κ. Some functions come arbitrarily close to F.",
+            "On some functions of two variables SAM ends on a two-cycle whose gap is a fixed share of the floor F of T1, up to "
+            "nearly all of it, for every κ; on a quadratic that share falls like 1/κ.",
             ("P1",),
             (
                 ("The gap that stays, at β lr = 0.1/κ", kappa.shares(data.kappa.shares)),
