@@ -30,7 +30,7 @@ TUNED = ("sam", "clipped", "every-3")
 
 def caption(noise: float) -> str:
     """The caption of the panel for a share of noisy labels."""
-    return f"{noise:.0%} of the labels drawn anew".replace("%", " %") if noise else "clean labels"
+    return f"{noise:.0%} label noise".replace("%", " %") if noise else "clean labels"
 
 
 def key(setting: Setting, method: str) -> Key:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class MemoryMeter:
-    """Counts memory before the second pass of the second step with one, and before the second step.
+    """Counts memory at two moments: before the second step, and before the second pass of the second step that has one.
 
     Tensors that existed before are not counted, so it must be made before the model; `copies` ends the counting.
     """
@@ -31,7 +31,7 @@ class MemoryMeter:
 
 
 def _alive(but: Tensor) -> int:
-    """Bytes of all tensors of real numbers that Python knows but one, and of their gradients, each storage once."""
+    """Bytes of all floating-point tensors that Python knows, except one, and of their gradients; each storage counts once."""
     gc.collect()  # else tensors in reference cycles might count or not
     storages: dict[int, int] = {}
     for thing in gc.get_objects():

@@ -1,4 +1,4 @@
-"""The table of a study: means over seeds with 95 % intervals, a line a method, clean and noisy."""
+"""The table of a study: means over seeds with 95 % intervals, one line per method, clean and noisy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._settings import setting
 from ._trials import TUNING, Rows, scores
 
 LEARNED = 0.1
-"""A run has collapsed if it made less than this share of the way from guessing the largest class to no error."""
+"""A run has collapsed if its accuracy is less than this share of the way from that of the most frequent class to 1."""
 
 
 @dataclass(frozen=True)
