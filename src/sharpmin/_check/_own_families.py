@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpmin.optim import SAM
+from sharpmin.optim._effects.rng import RandomState
 
 from ._case import Fault, NotApplicable, NotOffered, require
 from ._setup import Setup
@@ -104,11 +105,15 @@ def first_steps(fresh: Fresh) -> str:
     s, free = fresh(), fresh()
     _need_first_pass(s.opt)
     _without_radius(free.opt)
+    random, ends = RandomState(s.weights), []
     start = _loss(fresh())
-    for _ in range(TRIED):
-        s.step()
-        free.step()
-    held, without = _loss(s), _loss(free)
+    for one in (s, free):
+        random.put_back()  # so that both runs and all losses have the same dropout masks
+        for _ in range(TRIED):
+            one.step()
+        random.put_back()
+        ends.append(_loss(one))
+    held, without = ends
     seen = f"{TRIED} steps on this batch bring the loss from {start:.4g} to {held:.4g}, with rho = 0 to {without:.4g}"
     require(start - without <= LEAST_FALL * abs(start) or start - held >= LEAST_SHARE * (start - without), seen)
     return seen

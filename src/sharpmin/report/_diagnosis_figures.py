@@ -36,11 +36,7 @@ GRADIENTS = {
         "orange",
     ),
     "lag": ("Cosine of one gradient and the next", "where two successive gradients have −1, the iterates oscillate", "blue"),
-    "reach": (
-        "Radius reached, over ρ",
-        "where the weights moved by less than ρ, rounding lost part of the perturbation",
-        "green",
-    ),
+    "reach": ("Radius reached, over ρ", "where the weights moved by less than ρ, rounding lost part of e", "green"),
 }
 """The curves over single steps: name -> (title, what to see, color)."""
 

@@ -55,7 +55,7 @@ def _help(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
     sam = own["sam"]
     best = own[best_base(rows, sam.noise)]
     text = (
-        f"SAM has {points(sam.gain)} of test accuracy over {_name(rows, best.method)}, the best length on validation samples, at "
+        f"SAM has {points(sam.gain)} of test accuracy over {_name(rows, best.method)}, the best length on validation samples, "
         f"{sam.passes / best.passes:.2g} times its passes: {verdict(sam.gain)}"
     )
     if sam.gain.low <= 0:
