@@ -68,15 +68,15 @@ def _force(n: Numbers) -> Iterator[Entry]:
     yield Entry(
         "cancelled share kappa",
         n.resolved,
-        "The share of the mean gradient that the force, the mean difference of SAM's two gradients, cancels; below 0 it helps.",
-        "Unresolved if noise hides the mean gradient of the window.",
+        "How much of the loss gradient SAM's force cancels: 100% is all of it, below 0 SAM helps.",
+        "Unresolved where the mean gradient of the window drowns in noise.",
         n.cancelled_interval,
         percent=True,
     )
     yield Entry(
         "p-value of the force",
         n.p_value,
-        "Whether the force could be noise: a test that flips the signs of blocks.",
+        "Whether the mean difference of the two gradients could be noise, by sign flips of the blocks.",
         "It decides nothing by itself: it is often tiny where rho hardly matters.",
     )
 
@@ -86,20 +86,20 @@ def _fall(n: Numbers) -> Iterator[Entry]:
         "predicted fall",
         n.fall,
         f"By how much the training loss should fall within {n.horizon} steps of rho = 0: the two parts below.",
-        "A prediction for the training loss, not for test accuracy; diagnostics.toggle measures it.",
+        "A prediction for the training loss, not for test accuracy; the toggle measures it.",
         n.fall_interval,
     )
     yield Entry(
         "  as the force goes",
         n.drop,
-        "The part of the loss that the force holds up, computed with the curvature along the gradient.",
+        "What SAM's force keeps up, at the curvature along the gradient.",
         "Beyond the horizon nothing is predicted.",
         n.drop_interval,
     )
     yield Entry(
         "  with other curvature",
         n.drop,
-        "The same, computed with the largest curvature that the differences show, and with none.",
+        "The same, between the steepest curvature that the differences show and none.",
         "A bracket, not a confidence interval.",
         (min(n.lower, n.upper), max(n.lower, n.upper)),
         "bracket",
@@ -107,7 +107,7 @@ def _fall(n: Numbers) -> Iterator[Entry]:
     yield Entry(
         "  as the noise shrinks",
         n.relief,
-        "The part of the loss due to the gradient noise that SAM adds, as far as it vanishes within the horizon.",
+        "What goes with the share of the batches' noise that SAM adds, within the horizon.",
         "An estimate, within a factor of about 3 on nets.",
     )
     if n.loss is not None:
@@ -124,15 +124,15 @@ def _floor(floor: Floor) -> Iterator[Entry]:
     yield Entry(
         "gap: rho's bias",
         floor.bias,
-        "The part of the gap to the optimum that is due to the force, computed with the declared mu.",
-        "The ends are for curvature lam in all directions, and mu in all directions.",
+        "The part of the gap to the optimum that the mean difference leaves, from the declared mu.",
+        "Between curvature lam everywhere and curvature mu everywhere.",
         (floor.bias_low, floor.bias_high),
         "bracket",
     )
     yield Entry(
         "gap: noise that rho adds",
         floor.of_rho - floor.bias,
-        "The share a/(1+a) of the noise part, with the amplification a.",
+        "The share a/(1+a) of the noise part.",
         "" if floor.replacement else "An upper bound.",
     )
     yield Entry(
@@ -149,31 +149,31 @@ def _steps(n: Numbers) -> Iterator[Entry]:
     yield Entry(
         "amplification a",
         n.amplification,
-        "By how much SAM's gradient is longer than the plain one, along it; a floor of noise rises with it.",
+        "By how much SAM's gradient is longer along the plain one; a floor of noise rises with it.",
         percent=True,
     )
-    yield Entry("bounce S", n.bounce, "lr times the curvature along SAM's step: 2 where the iterates oscillate.")
+    yield Entry("bounce S", n.bounce, "lr times the curvature along SAM's step: 2 where the iterates jump to and fro.")
     if n.lag is not None:
-        yield Entry("cosine of successive gradients", n.lag, "-1 on a two-cycle, 1 on a smooth path.")
+        yield Entry("cosine of neighbours", n.lag, "Of one gradient and the next: -1 on a two-cycle, 1 on a smooth way.")
     if n.ascending is not None:
         yield Entry(
-            "mean gradient, w + e over w", n.ascending, "Near 0 SAM stands still where the loss could still fall.", percent=True
+            "mean gradient, w + e to w", n.ascending, "0 where SAM rests although the loss would fall on.", percent=True
         )
     yield Entry(
         "curvature lam",
         n.curvature,
-        "The curvature of the loss along the gradient, from the difference of the two gradients.",
+        "Of the loss along the gradient, from the difference of the two.",
     )
     if n.edge is not None:
         yield Entry(
             "SAM's edge of stability lam*",
             n.edge,
-            "The curvature above which SAM is unstable, at this lr, rho and gradient norm.",
-            "For an eigenvector of the Hessian; lam is a mean along noisy gradients, so it is smaller.",
+            "The curvature at which SAM's steps begin to lead up, at this lr, rho and size of the gradient.",
+            "Of an eigenvector of the loss; lam is a mean along noisy gradients, so below it.",
         )
     yield Entry(
         "smoothness b",
         n.smoothness,
-        "The norm of the difference of the two gradients, over rho.",
-        "The smoothness of minibatch losses, 3 to 4 times that of the loss; alone no sign of trouble.",
+        "The length of the difference over rho.",
+        "That of minibatches, 3 to 4 times the loss's own; no alarm.",
     )
