@@ -101,7 +101,7 @@ def _curvature(data: Watched) -> Plate | None:
     if data.blocks["curvature"] or data.blocks["smoothness"]:
         panels.append(("From the difference of the two gradients", bends(data)))
     if data.blocks["bounce"]:
-        panels.append(("Bounce S: lr times the curvature along the step; 2 on a two-cycle", bounce(data)))
+        panels.append(("Bounce S; 2 on a two-cycle", bounce(data)))
     edge = (EDGE,) if data.blocks["edge of stability"] else ()
     sentence = (
         f"Means over blocks. {'Above λ*, SAM is unstable along an eigenvector. ' if edge else ''}b is the smoothness of "
