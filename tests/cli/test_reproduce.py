@@ -112,12 +112,13 @@ def test_bad_use_is_one_line_and_exit_code_2(arguments, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_said_before_anything_runs(tmp_path):
+def test_a_place_that_cannot_be_written_is_said_before_anything_runs(tmp_path, capsys):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
-        done = run("reproduce", "--quick", "--out", str(out))
-        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-        assert done.stderr.startswith(f"sharpmin: reproduce: cannot write to --out {out}: ")
+        assert main(["reproduce", "--quick", "--out", str(out)]) == 2
+        told = capsys.readouterr().err
+        assert told.count("\n") == 1
+        assert told.startswith(f"sharpmin: reproduce: cannot write to --out {out}: ")
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -186,11 +187,12 @@ def test_a_closed_pipe_is_not_a_refuted_claim(arguments, tmp_path):
     process.stderr.close()
 
 
-def test_a_target_that_is_a_folder(tmp_path):
+def test_a_target_that_is_a_folder(tmp_path, capsys):
     (tmp_path / "verdicts.json").mkdir()
-    done = run("reproduce", "--quick", "--out", str(tmp_path), *only("c1"))
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "verdicts.json is a folder there" in done.stderr
+    assert main(["reproduce", "--quick", "--out", str(tmp_path), *only("c1")]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "verdicts.json is a folder there" in told
     assert [path.name for path in tmp_path.iterdir()] == ["verdicts.json"]
 
 
@@ -201,11 +203,13 @@ def test_a_folder_named_like_markup(name, tmp_path, capsys):
     assert f"{tmp_path / name}/report.html" in capsys.readouterr().out
 
 
-def test_a_narrow_terminal_cuts_nothing(tmp_path):
-    done = run("reproduce", "--quick", "--out", str(tmp_path), *only("digits-t6-vacuous"), env=os.environ | {"COLUMNS": "40"})
-    assert "digits-t6-vacuous  upper" in done.stdout
-    assert "vacuous" in done.stdout.splitlines()[2]
-    assert "…" not in done.stdout
+def test_a_narrow_terminal_cuts_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["reproduce", "--quick", "--out", str(tmp_path), *only("digits-t6-vacuous")]) == 0
+    out = capsys.readouterr().out
+    assert "digits-t6-vacuous  upper" in out
+    assert "vacuous" in out.splitlines()[2]
+    assert "…" not in out
 
 
 def test_help_and_version(capsys):

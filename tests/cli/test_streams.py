@@ -7,9 +7,9 @@ import pytest
 
 COMMANDS = {
     "version": (["--version"], 0),
-    "check": (["check", "sharpmin:SAM", "--only", "golden-step"], 0),
+    "list": (["list", "theorems"], 0),
     "unknown": (["nope"], 2),
-    "refuted": (["check", "streams_case:Sam", "--only", "golden-step"], 1),
+    "failed": (["check", "streams_case:Sam", "--only", "golden-step"], 1),
 }
 STREAMS = {">&-": None, "2>&-": None, ">&- 2>&-": None, "<&- >&- 2>&-": None, ">/dev/full": 2, "2>/dev/full": None}
 

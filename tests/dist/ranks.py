@@ -8,16 +8,20 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from sharpmin._check._remote import starter
+
 
 def on_ranks(work, world, *args):
-    """One process a rank; they meet in a file, so no port is taken. An error on any rank is raised here."""
+    """One fresh process a rank; they meet in a file, so no port is taken. An error on any rank is raised here."""
     with tempfile.TemporaryDirectory() as folder:
-        mp.start_processes(_main, (work, world, folder, args), nprocs=world, start_method="spawn")
+        given = work, world, folder, dict(os.environ), args
+        starter()  # each rank is forked from a process that has imported torch and sharpmin
+        mp.start_processes(_main, given, nprocs=world, start_method="forkserver")
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(world)]
 
 
-def _main(rank, work, world, folder, args):
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+def _main(rank, work, world, folder, environment, args):
+    os.environ.update(environment, GLOO_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     try:

@@ -26,6 +26,9 @@ CLIPPED = """() => [...document.querySelectorAll(".plot")].flatMap((div) => {
   }).map((t) => t.textContent);
 })"""
 
+LOOKS = [pytest.param((1280, 900), "light", id="wide, light"), pytest.param((390, 844), "dark", id="narrow, dark")]
+"""Sizes and color schemes; a page's width does not depend on its colors, so not their product."""
+
 
 @dataclass(frozen=True)
 class Known:

@@ -5,7 +5,7 @@ import pytest
 from sharpmin.report import page
 from sharpmin.theory import CLAIMS
 
-from .conftest import CLIPPED, OVERFLOWING, PLOTS
+from .conftest import CLIPPED, LOOKS, OVERFLOWING, PLOTS
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +15,7 @@ def report(tmp_path_factory, verdicts, plates, cells):
     return file.as_uri()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 900), (390, 844)], ids=["wide", "narrow"])
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
 def test_everything_is_drawn_and_nothing_overflows(visit, report, size, scheme):
     tab = visit(report, scheme, size)
     plots = tab.evaluate(PLOTS)

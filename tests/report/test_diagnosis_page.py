@@ -18,7 +18,7 @@ from sharpmin.report._numbers import entries
 from sharpmin.report._watched import MOST_POINTS, Share, changes, curve, watched
 
 from ..watched_runs import RUNS, blocks, quadratic
-from .conftest import CLIPPED, OVERFLOWING, PLOTS
+from .conftest import CLIPPED, LOOKS, OVERFLOWING, PLOTS
 from .test_page import HOSTILE, Reader
 
 FIGURES = {"loss", "cancelled", "fall", "gradients", "curvature"}
@@ -228,8 +228,7 @@ def files(tmp_path_factory, pages):
     return {name: (folder / f"{name}.html").as_uri() for name in pages}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 900), (390, 844)], ids=["wide", "narrow"])
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
 def test_everything_is_drawn_and_nothing_overflows(visit, files, pages, size, scheme):
     for name in ("rho holds the loss up", "rho floor", "two-cycle", "undecided"):
         tab = visit(files[name], scheme, size)

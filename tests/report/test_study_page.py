@@ -8,7 +8,7 @@ from sharpmin.study import SETTINGS, findings, page, places, table
 from sharpmin.study._methods import title
 
 from ..study.conftest import made_up
-from .conftest import CLIPPED, OVERFLOWING, PLOTS
+from .conftest import CLIPPED, LOOKS, OVERFLOWING, PLOTS
 
 DIGITS = SETTINGS["digits"]
 
@@ -56,8 +56,7 @@ def test_it_is_one_file_that_fetches_nothing(text, rows):
     assert page(DIGITS, rows, "a <note>") == text
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [(1280, 900), (390, 844)], ids=["wide", "narrow"])
+@pytest.mark.parametrize(("size", "scheme"), LOOKS)
 def test_a_browser_draws_it_and_nothing_overflows(visit, text, rows, tmp_path, size, scheme):
     (tmp_path / "study.html").write_text(text, encoding="utf-8")
     tab = visit((tmp_path / "study.html").as_uri(), scheme, size)

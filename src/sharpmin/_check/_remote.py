@@ -41,6 +41,14 @@ _MAKING = "importing and making the SAM to check"
 _METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 
 
+def starter() -> Any:
+    """The `multiprocessing` context of a check: new processes, forked from one that has imported what the first step loads."""
+    context: Any = multiprocessing.get_context(_METHOD)
+    if _METHOD == "forkserver":
+        context.set_forkserver_preload(["sharpmin._check._suite", "torch._dynamo"])
+    return context
+
+
 class RemoteSubject:
     """A subject in another process, which is started on first use.
 
@@ -96,9 +104,7 @@ class RemoteSubject:
             self._process = None
 
     def _start(self) -> tuple[str, tuple[str, ...]]:
-        context: Any = multiprocessing.get_context(_METHOD)
-        if _METHOD == "forkserver":
-            context.set_forkserver_preload(["sharpmin._check._suite", "torch._dynamo"])  # modules that the first step loads
+        context = starter()
         self._told, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(self._make, theirs, os.getcwd()), daemon=True)
         process.start()

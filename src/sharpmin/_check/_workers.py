@@ -6,7 +6,6 @@ and the next family gets new processes.
 
 from __future__ import annotations
 
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -24,7 +23,7 @@ from sharpmin.core.text import printable
 from ._case import Family
 from ._rank import RankTask, serve
 from ._rank_trial import by_rank
-from ._remote import RemoteSubject
+from ._remote import RemoteSubject, starter
 from ._report import Outcome, Report
 from ._subject import Subject
 from ._suite import Here, best, play
@@ -140,7 +139,7 @@ class Workers:
             return Path(self._folder.name)
         self._folder = tempfile.TemporaryDirectory(prefix="sharpmin-", ignore_cleanup_errors=True)
         folder = Path(self._folder.name)
-        context = multiprocessing.get_context("spawn")
+        context = starter()
         try:
             for rank in range(self.world):
                 told, theirs = context.Pipe()

@@ -59,13 +59,14 @@ def _print(chosen: dict[str, list[dict[str, Any]]], *, titled: bool) -> None:
 def rows(kind: str) -> list[dict[str, Any]]:
     """One JSON-ready row per entry."""
     from sharpmin import theory
-    from sharpmin.optim.variants import variants
 
     if kind == "theorems":
         return [{"id": t.id, "kind": t.kind, "claims": list(t.claims), "title": t.title} for t in theory.theorems().values()]
     if kind == "problems":
         factories = theory.problems().items()
         return [{"name": name, "arguments": _arguments(factory), "what": _first(factory)} for name, factory in factories]
+    from sharpmin.optim.variants import variants
+
     entries = variants().items()
     return [
         {"name": n, "what": _first(v.build), "when": v.when, "papers": [paper.key for paper in v.references]}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
@@ -109,8 +110,9 @@ class Datasets:
     digits: Simulation
 
 
+@cache
 def compute(quick: bool = False) -> Datasets:
-    """All datasets: about 5 s, or 2 s if quick (fewer steps and seeds)."""
+    """All datasets: about 5 s, or 2 s if quick (fewer steps and seeds); the same object at every call."""
     return Datasets(
         trajectories=trajectories(),
         virtual=virtual(),
