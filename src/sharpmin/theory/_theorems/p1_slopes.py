@@ -41,7 +41,7 @@ RHO = 0.5
 
 
 def bound(*, beta: float, mu: float) -> float:
-    """-2."""
+    """The slope -2."""
     require(beta <= 2 * mu, "p1-slopes", f"beta/mu={beta / mu:g} must be at most 2; beyond, the slope is measured too early")
     return -2.0
 
