@@ -120,7 +120,7 @@ class _Step:
         return x
 
     def jacobian(self, x: Array, times: int) -> Array:
-        """The Jacobian of some steps from one point, shape (dim, dim): a product of one for each step, by central differences."""
+        """The Jacobian of some steps from one point, shape (dim, dim): a product over the steps, by central differences."""
         product, h = np.eye(len(x)), 1e-6 * self.scale
         for _ in range(times):
             moved = self.flat(np.concatenate([x + h * np.eye(len(x)), x - h * np.eye(len(x)), x[None]]), 1)
