@@ -10,16 +10,16 @@
     keys: [...plate.querySelectorAll(".legend button")],
   }));
 
-  // the light colors of the figures become the dark ones; arrays of numbers are left alone
-  const recolor = (v) => {
+  // the light colours of the figures become the dark ones; arrays of numbers are left alone
+  const recolour = (v) => {
     if (typeof v === "string") return dark.matches ? pairs[v] ?? v : v;
-    if (Array.isArray(v)) return v.map(recolor);
+    if (Array.isArray(v)) return v.map(recolour);
     if (v === null || typeof v !== "object" || "bdata" in v) return v;
-    return Object.fromEntries(Object.entries(v).map(([k, x]) => [k, recolor(x)]));
+    return Object.fromEntries(Object.entries(v).map(([k, x]) => [k, recolour(x)]));
   };
 
   const draw = (plate) => Promise.all(plate.plots.map(({ div, source }) => {
-    const { data, layout } = recolor(JSON.parse(source));
+    const { data, layout } = recolour(JSON.parse(source));
     const shown = data.map((trace) => ({ ...trace, visible: !plate.hidden.has(trace.name) }));
     return Plotly.react(div, shown, { ...layout, autosize: true, dragmode: fine ? "zoom" : false }, config);
   }));
