@@ -60,7 +60,7 @@ def told(found: sm.diagnostics.Diagnosis) -> dict[str, Any]:
 
 @lru_cache(maxsize=2)
 def table(name: str) -> tuple[Tensor, Tensor]:
-    """Standardised features with a column of ones, and labels."""
+    """Standardized features with a column of ones, and labels."""
     from sklearn import datasets
 
     x, y = getattr(datasets, f"load_{name}")(return_X_y=True)

@@ -2,7 +2,7 @@
 
 Floor, interleaving and ratio are as on the CPU. What is different:
 
-- The host runs ahead of a GPU, so a measurement is `STEPS` steps and one synchronisation, and its time is divided by them.
+- The host runs ahead of a GPU, so a measurement is `STEPS` steps and one synchronization, and its time is divided by them.
 - All methods step one net, with one base optimizer: copies of a large one would not fit. The learning rate is next to nothing.
 - `watch` sketches two steps of every eight: its ratio is the mean over the places in that cycle, of medians.
 - Peak memory is that of one step of a method alone, with a base of its own, after a step that made its state.
@@ -26,7 +26,7 @@ from _nets import CASES as ON_CPU
 from _nets import Task, prepare
 from torch import Tensor
 
-STEPS = 5  # between two synchronisations
+STEPS = 5  # between two synchronizations
 MIB = 2**20
 
 
@@ -109,7 +109,7 @@ def wait(device: str) -> None:
 
 
 def several(step: Step, device: str) -> Step:
-    """`STEPS` steps and one synchronisation."""
+    """`STEPS` steps and one synchronization."""
 
     def steps() -> None:
         for _ in range(STEPS):

@@ -40,11 +40,11 @@ MARKS = {
     "integrations": [TESTS / "integrations", TESTS.parent / "docs" / "recipes"],
     "slow": [TESTS / name for name in SLOW.split()],
 }
-"""What `make quick` leaves out: folders, and the slow files of folders that are quick without them."""
+"""Mark -> places. `make quick` leaves all of these out: whole folders, and slow files of folders that are quick otherwise."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A mark for each test in these places, and for each that opens a browser."""
+    """Mark each test in these places, and each that opens a browser."""
     marks = {
         path: [mark for mark, places in MARKS.items() if any(map(path.is_relative_to, places))]
         for path in {item.path for item in items}
@@ -86,11 +86,13 @@ def browser():
 
 @pytest.fixture
 def tabs(browser):
-    """Open addresses; at the end no console message of trouble and no failed or foreign request may have been seen."""
+    """A function that opens pages; the test fails at its end if one logged a warning or an error, or if a request failed or
+    went elsewhere.
+    """
     contexts, trouble = [], []
 
     def opened(address, scheme="light", size=(1280, 900), *, ours=("file:",)):
-        """A tab that may ask for what begins like `ours`."""
+        """A tab that may request addresses beginning with one of `ours`."""
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
         contexts.append(context)
         tab, ours = context.new_page(), ("data:", "blob:", *ours)
@@ -109,7 +111,7 @@ def tabs(browser):
 
 @pytest.fixture
 def one_run(monkeypatch):
-    """For code that makes an Accelerator on the CPU: its shared objects are fresh, and nothing of Hugging Face goes online."""
+    """For code that makes an Accelerator: its global state is reset, and Hugging Face stays offline."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for shared in ("AcceleratorState", "GradientState", "PartialState"):
         if module := sys.modules.get("accelerate.state"):

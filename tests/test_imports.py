@@ -187,7 +187,7 @@ def test_every_name_works_as_the_first_thing_used():
     python(EACH, *cases)
 
 
-def test_a_misspelt_name_is_an_attribute_error():
+def test_a_misspelled_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'sharpmin' has no attribute 'theroy'"):
         _ = sharpmin.theroy
 

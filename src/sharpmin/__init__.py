@@ -129,7 +129,7 @@ _HOMES = {
 }
 """Names that are in neither `optim.variants` nor `optim`, with their modules."""
 
-if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept every misspelt name
+if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept every misspelled name
 
     def __getattr__(name: str) -> object:
         if name in _MODULES:

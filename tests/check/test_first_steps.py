@@ -1,4 +1,4 @@
-"""`sharpmin.check` on a rho that is too large to begin with: 2 + sin(x) from 0, whose slope at pi / 2 is 0."""
+"""`sharpmin.check` on a rho that is too large at the start: 2 + sin(x) from 0, whose slope at pi / 2 is 0."""
 
 import math
 
@@ -82,4 +82,4 @@ def test_one_pass_has_nothing_to_ask():
 def test_an_optimizer_of_others():
     model = Sine()
     outcome = only(sm.check(model, loss_fn, BATCH, Right(model.parameters(), torch.optim.SGD, rho=HALF, lr=0.2)), "first-steps")
-    assert (outcome.status, "a tenth of the run without it" in outcome.fix) == ("failed", True)
+    assert (outcome.status, "the first tenth of the run" in outcome.fix) == ("failed", True)

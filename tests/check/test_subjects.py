@@ -39,9 +39,9 @@ class ModelFirst(WithModel):
 
 
 class Needy(Right):
-    def __init__(self, params, base_optimizer, total, rho=0.05, flavour="plain", **kwargs):
-        if flavour not in ("plain", "mild"):
-            raise ValueError(f"flavour {flavour!r}")
+    def __init__(self, params, base_optimizer, total, rho=0.05, flavor="plain", **kwargs):
+        if flavor not in ("plain", "mild"):
+            raise ValueError(f"flavor {flavor!r}")
         super().__init__(params, base_optimizer, rho, **kwargs)
 
 
@@ -72,9 +72,9 @@ def test_the_common_signatures(cls):
 def test_more_arguments():
     with pytest.raises(TypeError, match=r"Needy needs total; give --set total=\.\.\., or a factory"):
         of_class(Needy, "Needy")
-    with pytest.raises(TypeError, match=r"could not be constructed: raised ValueError: flavour 'hot'"):
-        of_class(Needy, "Needy", extra={"total": 1, "flavour": "hot"})
-    assert run(of_class(Needy, "Needy", extra={"total": 1, "flavour": "mild"}), FEW).ok
+    with pytest.raises(TypeError, match=r"could not be constructed: raised ValueError: flavor 'hot'"):
+        of_class(Needy, "Needy", extra={"total": 1, "flavor": "hot"})
+    assert run(of_class(Needy, "Needy", extra={"total": 1, "flavor": "mild"}), FEW).ok
     with pytest.raises(TypeError, match=r"Instance takes no total; it takes base, rho"):
         of_class(Instance, "Instance", extra={"total": 1})
 

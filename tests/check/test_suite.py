@@ -106,7 +106,7 @@ TWO_STEP = {
     broken_base.DropsSecond: {"missing-first": "cleared: no error and nothing moves"},
     broken_base.Stuck: {"base-step-error": "the next step raised RuntimeError: the last step is not over"},
     broken_base.StepsAfterError: {"base-step-error": "w is off by 0.4 after the exception"},
-    broken_base.Forgetful: {"lost-wrapper": "stays for good: w = (3.3, 1.4), 0.5 away, after the new one"},
+    broken_base.Forgetful: {"lost-wrapper": "the lost wrapper stays: w = (3.3, 1.4), 0.5 away, after the new one"},
     broken_base.TorchCopies: {
         "copied-attributes": "the copy raised AttributeError: 'Doubling' object has no attribute 'times'"
     },
@@ -143,7 +143,7 @@ CLOSURE = {
 }
 OURS = {
     broken_steps.Masking: {"inf-first-gradient": "w' = (2.403, -0.104)", "loss-scaling-overflow": "inf in pass 1"},
-    broken_care.Answers: {"guard-checkpoint": "state_dict() answered"},
+    broken_care.Answers: {"guard-checkpoint": "state_dict() did not raise"},
     broken_care.Unwatched: {"guard-other-optimizer": "it stepped"},
     broken_base.Modes: {"base-methods": "train() does not reach the base"},
 }

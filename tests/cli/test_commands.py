@@ -266,7 +266,7 @@ BAD = [
     ([*TRAP, "--lr", "-1", "--rho", "1", "--steps", "1", "--x0", "1"], "lr="),
     ([*TRAP, "--method", "adam", "--lr", "1", "--steps", "1", "--x0", "1"], "--method 'adam' must be one of"),
     ([*TRAP, "--lr", "1", "--rho", "1", "--steps", "0", "--x0", "1"], "--steps 0"),
-    ([*TRAP, "--lr", "1", "--steps", "1", "--x0", "1"], "--method 'sam' climbs, so it needs rho"),
+    ([*TRAP, "--lr", "1", "--steps", "1", "--x0", "1"], "--method 'sam' perturbs the weights, so it needs rho"),
     (
         [*TRAP, "--lr", "InverseTime(0, 0)", "--rho", "1", "--steps", "1", "--x0", "1"],
         "InverseTime: mu=0; mu must be a finite number > 0",

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from sharpmin import __version__
+from sharpmin._check._suite import registered
 from sharpmin.cli import _app, _messages, _names, main
 from sharpmin.cli._cite import references
 from sharpmin.optim.variants import variants
@@ -59,14 +60,16 @@ for words in (["--version"], ["--help"], *([name, "-h"] for name in {COMMANDS!r}
     assert main(words) == 0
 for heavy in ("torch", "numpy", "numba", "scipy", "xarray", "rich", "sharpmin.theory"):
     assert heavy not in sys.modules, heavy
-os.environ |= {{"_SHARPMIN_COMPLETE": "complete_bash", "COMP_WORDS": "sharpmin cite us", "COMP_CWORD": "2"}}
-assert main([]) == 0
+os.environ["_SHARPMIN_COMPLETE"] = "complete_bash"
+for words in ("sharpmin check --only rho-z", "sharpmin cite us"):
+    os.environ |= {{"COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}}
+    assert main([]) == 0
 for heavy in ("torch", "numpy", "numba", "scipy", "xarray", "rich"):
     assert heavy not in sys.modules, heavy
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[-3:] == ["us-limit", "us-m", "usam"]
+    assert done.stdout.splitlines()[-6:] == ["rho-zero", "rho-zero-no-trace", "us", "us-limit", "us-m", "usam"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -110,6 +113,9 @@ COMPLETED = [
     ("sharpmin rho m", ["mnist1d", "mnist-5k"]),
     ("sharpmin list p", ["problems"]),
     ("sharpmin cite si2", ["si2023practical"]),
+    ("sharpmin cite kwon", ["kwon2021asam"]),
+    ("sharpmin check --only rho-z", ["rho-zero", "rho-zero-no-trace"]),
+    ("sharpmin check --only ddp-g", ["ddp-golden-step"]),
 ]
 
 
@@ -133,9 +139,10 @@ def test_completion_can_be_installed(tmp_path):
 
 def test_the_names_are_those_of_the_library():
     assert list(SETTINGS) == list(_names.DATA)
+    assert {*_names.families()} == {*registered()}
     cited = _names.cited()
-    assert {*variants(), *theorems()} < {*cited}
-    assert references(cited)  # all of them are known
+    assert {*cited} == {*variants(), *theorems(), *(paper.key for paper in references([]))}
+    assert len({*cited}) == len(cited)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import sharpmin as sm
 LR, RHO, ETA, THETA, WEIGHT, CLIP, C = 0.1, 0.3, 0.1, 0.4, 0.3, 0.2, 0.05
 
 
-def chequer(w):
+def checker(w):
     """Every other weight of a tensor."""
     return (torch.arange(w.numel()) % 2 == 0).view_as(w)
 
@@ -57,7 +57,7 @@ GEOMETRIES = {
         lambda w, a: L2(flat(sizes(w)) * flat(a)),
         lambda w, e: L2(flat(e) / flat(sizes(w))),
     ),
-    "masked": GeometryRow(sm.Masked(chequer), lambda w, a: L2(even(a)), lambda w, e: L2(flat(e))),
+    "masked": GeometryRow(sm.Masked(checker), lambda w, a: L2(even(a)), lambda w, e: L2(flat(e))),
 }
 
 

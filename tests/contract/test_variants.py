@@ -67,9 +67,9 @@ def test_its_signature(name):
 
 
 @pytest.mark.parametrize("name", VARIANTS)
-def test_misspelt_keywords_are_refused(name):
-    with pytest.raises(TypeError, match="misspelt"):
-        sm.create(name, sgd([problem()[0]]), **needed(name), misspelt=1)
+def test_misspelled_keywords_are_refused(name):
+    with pytest.raises(TypeError, match="misspelled"):
+        sm.create(name, sgd([problem()[0]]), **needed(name), misspelled=1)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -78,7 +78,7 @@ class Flipped:
         yield x.flip(1) if self.passes == 2 else x, y
 
 
-class Relabelled(Flipped):
+class Relabeled(Flipped):
     """One label of many samples changes."""
 
     group = 10_000
@@ -115,7 +115,7 @@ BAD_DATA = [
     (lambda: [(1.0, 2.0)], TypeError, "no tensor with a first dimension"),
     (Redrawn, ValueError, "a second pass over the data gave other batches"),
     (Flipped, ValueError, "a second pass over the data gave other batches"),
-    (Relabelled, ValueError, "a second pass over the data gave other batches"),
+    (Relabeled, ValueError, "a second pass over the data gave other batches"),
     (Rotated, ValueError, "a second pass over the data gave other batches"),
     (lambda: DataLoader(Stream(once=True), None), ValueError, "a second pass over the data gave other batches"),
 ]

@@ -209,7 +209,7 @@ def test_groups_cross_batches_and_a_short_one_counts_less(m, sizes):
     assert (found.groups, found.m) == (len(parts), m)
 
 
-def test_float32_and_bfloat16_report_the_radius_that_was_realised():
+def test_float32_and_bfloat16_report_the_radius_that_was_realized():
     for dtype, slack in ((torch.float32, 1e-5), (torch.bfloat16, 0.1)):
         data = batches([10], dtype)
         found = worst_loss(net(dtype=dtype), mse_loss, data, rho=0.3, steps=3)

@@ -77,7 +77,7 @@ def test_the_product_has_the_eigenvalues_of_its_two_by_two_hessian(x, y):
     "values",
     [
         np.linspace(-1, 1, 200),
-        np.r_[np.zeros(190), np.linspace(1, 5, 10)],  # singular, as at a minimum of an overparametrised net
+        np.r_[np.zeros(190), np.linspace(1, 5, 10)],  # singular, as at a minimum of an overparametrized net
         -np.linspace(1, 2, 200),
         np.full(200, -3.0),
         np.zeros(200),

@@ -120,7 +120,7 @@ def test_products_of_any_size_on_every_kind_of_step(scale, telemetry):
         )
 
 
-def test_the_cosine_of_neighbours():
+def test_the_cosine_of_neighbors():
     run = Run(every=1, block=4).steps(4)
     for row, (_, before, _), (_, g, _) in zip(list(run.probe.log.steps)[1:], run.pairs, run.pairs[1:], strict=False):
         assert row["lag"] == pytest.approx(float(before @ g / (before.norm() * g.norm())), abs=1e-9)

@@ -57,5 +57,5 @@ def test_what_was_there_before_is_gone(repository):
 
 def test_a_link_to_nothing_is_refused(repository):
     (repository / "docs" / "a.md").write_text("[gone](gone.md)")
-    with pytest.raises(ValueError, match=r"^docs/a\.md: the link gone\.md leads nowhere; mend it, or make docs/gone\.md$"):
+    with pytest.raises(ValueError, match=r"^docs/a\.md: the link gone\.md leads nowhere; correct it, or create docs/gone\.md$"):
         stage(repository, repository / "out", {})

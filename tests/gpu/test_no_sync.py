@@ -1,4 +1,4 @@
-"""The host never waits for the GPU inside a step: torch's own check for synchronisation is on, and an error."""
+"""The host never waits for the GPU inside a step: torch's own check for synchronization is on, and an error."""
 
 from contextlib import contextmanager
 

@@ -129,7 +129,7 @@ def test_an_added_group_may_not_be_differentiable(extra):
 
 
 @pytest.mark.parametrize("keyword", ["Rho", "lr", "momentum", "scale"])
-def test_misspelt_keywords_are_refused(keyword):
+def test_misspelled_keywords_are_refused(keyword):
     with pytest.raises(TypeError, match=keyword):
         sm.SAM(sgd(), **{keyword: 0.05})
 

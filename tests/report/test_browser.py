@@ -31,7 +31,7 @@ def test_everything_is_drawn_and_nothing_overflows(visit, report, size, scheme):
     assert tab.evaluate(CLIPPED) == []
 
 
-def test_figures_follow_the_colour_scheme(visit, report):
+def test_figures_follow_the_color_scheme(visit, report):
     tab = visit(report)
     ink = "() => getComputedStyle(document.querySelector('#simulations path.js-line')).stroke"
     light = tab.evaluate(ink)

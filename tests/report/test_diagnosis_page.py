@@ -56,7 +56,7 @@ def test_the_page_says_the_verdict_the_sentences_and_every_number(name, runs, pa
     for entry in entries(found):
         assert entry.meaning.split()[0] in text
     assert text.count("What is not claimed") == 2  # the link and the heading
-    assert "generalises better" in text
+    assert "generalizes better" in text
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_a_resumed_run_goes_on_and_a_new_one_begins_anew(tmp_path):
     assert [end[2][1] for end in ends] == [499, 999, 979, 499]
 
 
-def test_long_curves_are_means_over_neighbours():
+def test_long_curves_are_means_over_neighbors():
     found = curve(range(3 * MOST_POINTS), [float(i) for i in range(3 * MOST_POINTS)])
     assert (found.each, len(found.x), found.x[:2], found.y[:2]) == (3, MOST_POINTS, (1.0, 4.0), (1.0, 4.0))
     assert not curve([0, 1], [math.nan, math.inf])

@@ -136,7 +136,7 @@ def test_virtual_loss_is_the_integral_of_the_step(data, plates):
 def test_sam_rests_at_a_minimum_of_the_virtual_loss_only(data, plates):
     expected = {"trap": 0.0, "e1": e1_shape(1.0, 0.1, 1.0, None, None)[1], "e3": -0.5}
     for (_, figure), instance in zip(plates["virtual-loss"].panels, data.virtual, strict=True):
-        ((x, y),) = curves(figure)["where SAM rests"]
+        ((x, y),) = curves(figure)["where SAM converges"]
         assert x[0] == pytest.approx(expected[instance.problem.name], abs=2e-3)
         assert abs(instance.problem.gradient(x)[0]) > 0.1  # no stationary point of f
         grid, loss = curves(figure)["virtual loss"][0]
@@ -152,8 +152,8 @@ def test_floors_have_slope_two_and_the_heights_of_the_statements(data, plates):
     rho, quadratic = drawn["Quadratic (C1), SAM"]
     assert np.allclose(quadratic, [theorems()["c1"].bound(curvature=2.0, rho=r, lr=0.15) for r in rho])
     assert np.allclose(drawn["TRAP, SAM"][1], (0.3 * rho) ** 2)
-    centre = e1_shape(1.0, 0.1, 1.0, None, None)[1]
-    assert np.allclose(drawn["E1, m-SAM"][1], 0.1 * (centre * rho) ** 2 / 2)
+    center = e1_shape(1.0, 0.1, 1.0, None, None)[1]
+    assert np.allclose(drawn["E1, m-SAM"][1], 0.1 * (center * rho) ** 2 / 2)
     assert np.allclose(drawn["E3, m-SAM"][1], (0.8 * rho) ** 2, rtol=0.05)
 
 
@@ -187,8 +187,8 @@ def test_digits_are_replayed(plates):
 
 
 def contrast(one, other):
-    def luminance(colour):
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    def luminance(color):
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -198,12 +198,12 @@ def contrast(one, other):
 
 @pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
 @pytest.mark.parametrize("role", ["ink", "soft", "orange", "blue", "green", "purple"])
-def test_colours_are_readable(role, scheme):
+def test_colors_are_readable(role, scheme):
     for ground in ("page", "card"):
         assert contrast(PALETTE[role][scheme], PALETTE[ground][scheme]) >= 4.5  # WCAG AA for text
 
 
-def test_every_colour_of_a_figure_has_a_dark_partner(plates):
+def test_every_color_of_a_figure_has_a_dark_partner(plates):
     lights = [light for light, _ in PALETTE.values()]
     assert len(set(lights)) == len(lights)  # the page maps light to dark
     for plate in plates.values():

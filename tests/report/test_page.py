@@ -108,7 +108,7 @@ def test_a_statement_of_two_claims_is_under_both_and_its_page_under_one(full):
     sections = {c: full.split(f'<section id="{c}">')[1].split("</section>")[0] for c in CLAIMS}
     assert [c for c, text in sections.items() if "<b>e3</b>" in text] == ["P4", "P5"]
     assert full.count('id="statement-e3"') == 1
-    assert 'its page is under <a href="#statement-e3">P4</a>' in sections["P5"].lower().replace("p4", "P4")
+    assert 'the statement is under <a href="#statement-e3">P4</a>' in sections["P5"].lower().replace("p4", "P4")
 
 
 def test_figures_are_with_their_claims_and_the_trajectories_on_top(full, plates):
@@ -133,7 +133,7 @@ def test_verdicts_in_words_and_numbers():
     assert "refuted: c1" in text
     assert "all hold" not in text
     assert "Interrupted: 2 of 3" in text
-    for part in ("nan", "≥", "∞", "vacuous", "±\u20090.002", "1,234 confrontations", "1.25\u2009×\u200910−7"):
+    for part in ("nan", "≥", "∞", "vacuous", "±\u20090.002", "1,234 comparisons", "1.25\u2009×\u200910−7"):
         assert part in "".join(reader.words)
 
 

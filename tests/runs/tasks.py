@@ -67,7 +67,7 @@ def alone_in_its_process(task):
 
 
 def appends(task):
-    """Thirty rows to one file, ten of which the neighbour appends, too."""
+    """Thirty rows to one file, ten of which the neighbor appends, too."""
     store = Store(Path(task.folder) / "rows.jsonl")
     for number in range(20 * task.number, 20 * task.number + 30):
         store.add({"id": Task(number).id, "text": "x" * 1000})

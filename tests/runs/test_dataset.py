@@ -1,4 +1,4 @@
-"""Labelled rows against the rows themselves: each is where its labels say, and nothing else is anywhere."""
+"""Labeled rows against the rows themselves: each is where its labels say, and nothing else is anywhere."""
 
 import math
 import os

@@ -103,8 +103,8 @@ def test_half_of_the_starts_are_where_sam_cycles(kind):
     near = []
     for trial in trials(kind=kind):
         f = trial.problem
-        centre = f.minimizers[0] if isinstance(f, HingeProblem) else 0.0
-        away = f.norm(trial.x0 - centre) / (f.beta * trial.lr * trial.rho)
+        center = f.minimizers[0] if isinstance(f, HingeProblem) else 0.0
+        away = f.norm(trial.x0 - center) / (f.beta * trial.lr * trial.rho)
         near.append(away < 6)
     near = np.array(near)
     assert near[1::2, 0::2].all()

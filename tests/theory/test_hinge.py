@@ -123,7 +123,7 @@ def test_hinges_that_cancel_vanish():
     ("components", "probabilities", "message"),
     [
         ((Hinge(b=1.0),), (0.5,), "sum 1"),
-        ((Hinge(b=1.0), Hinge(b=1.0)), (1.0,), "one a sample"),
+        ((Hinge(b=1.0), Hinge(b=1.0)), (1.0,), "one per sample"),
         ((Hinge(b=1.0), Hinge(b=1.0)), (1.5, -0.5), "positive"),
         ((Hinge(b=-1.0),), (1.0,), "bounded below"),
         ((Hinge(a=1.0),), (1.0,), "bounded below"),

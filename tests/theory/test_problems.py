@@ -51,7 +51,7 @@ def test_e1_has_the_same_virtual_gradient_on_j_for_either_sample(sample):
     assert np.allclose(f.sample_gradient(x + rho * np.sign(g), draw), mu * (x - c), atol=1e-12)
 
 
-def test_e3_is_centred_with_the_stated_variance():
+def test_e3_is_centered_with_the_stated_variance():
     p, beta, c = 0.1, 2.0, 30.0
     f = P["e3"](p=p, rho=1.0, beta=beta, c=c)
     assert f.sigma**2 == pytest.approx(beta**2 * c**2 * p / (1 - p))

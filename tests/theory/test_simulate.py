@@ -181,7 +181,7 @@ def test_without_means_the_statistics_are_left_out():
 
 BAD = [
     ({"method": "msam"}, "must be one of"),
-    ({"rho": None}, "method='sam' climbs, so it needs rho"),
+    ({"rho": None}, "method='sam' perturbs the weights, so it needs rho"),
     ({"x0": float("nan")}, "x0=nan must be finite"),
     ({"steps": 0}, "steps=0"),
     ({"record": [6]}, "record"),

@@ -66,7 +66,7 @@ def test_a_verdict_is_vacuous_if_every_cell_is():
 
 
 def test_a_check_without_cells_proves_nothing():
-    with pytest.raises(RuntimeError, match="no cell"):
+    with pytest.raises(RuntimeError, match="no Cell"):
         judge(a_theorem([]), [])
 
 
@@ -97,5 +97,5 @@ def test_a_second_theorem_of_the_same_id_is_refused():
 
 
 def test_repr_names_it():
-    assert repr(theorems()["c1"]) == "<Theorem c1: SAM on a quadratic: the two-cycle and its height (tight; P1)>"
+    assert repr(theorems()["c1"]) == "<Theorem c1: SAM on a quadratic: the two-cycle and its gap (tight; P1)>"
     assert isinstance(theorems()["c1"], Theorem)

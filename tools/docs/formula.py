@@ -28,7 +28,7 @@ class _Item:
     markup: str
     factor: bool = True
     inner: str = field(default="")
-    """Of a group: without its brackets."""
+    """The markup of a group without its brackets."""
 
 
 def mathml(text: str, *, display: bool = False) -> str:
@@ -92,7 +92,7 @@ class _Reader:
         return self._applied(base, token)
 
     def _applied(self, base: _Item, token: Token) -> _Item:
-        """With the bracket that follows without a space: a value of a function."""
+        """The item with a bracket that follows it without a space: the value of a function."""
         after = self.next()
         if token.kind == "word" and after is not None and after.text in ("(", "[", "{") and not after.spaced:
             bracket = self.item()
@@ -111,7 +111,7 @@ class _Reader:
         return f"<mtext>{token.text}</mtext>" if token.kind == "text" else self._atom(token).markup
 
     def _group(self, opening: str) -> tuple[str, str]:
-        """Its closing bracket and what is inside."""
+        """The closing bracket of a group, and the markup of what is inside."""
         inner = self.row(opening)
         closing = self.tokens[self.at].text
         self.at += 1

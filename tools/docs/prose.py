@@ -16,9 +16,9 @@ _GREEK = re.compile(r"(?<![A-Za-z_./])(" + "|".join(GREEK) + r")(?![A-Za-z_(=]|\
 _NUMBER = re.compile(r"[\d.]+[,.;:]?")
 _BETWEEN = {"=", "<=", ">=", "<", ">", "->", "+", "-", "/", "*", "+-", "~", "in"}
 _PROSE = {"mean", "max", "min", "sum", "inf", "log", "sign", "sup"}
-"""Mathematics only within something longer, or after a sign."""
+"""Words that are mathematics only within a longer formula, or after a sign."""
 _LONG = 36
-"""Characters of a formula that a narrow window may not have room for: it gets a bar to scroll."""
+"""Length in characters from which a formula may not fit into a narrow window, and gets a scroll bar."""
 _ALLOWED = re.compile(r"[A-Za-z0-9_^=<>/|*+\-(){}\[\],.;:'~!]+")
 
 

@@ -58,7 +58,7 @@ def _linked(text: str, source: str, place: str, places: dict[str, str], root: Pa
     def led(match: re.Match[str]) -> str:
         target = os.path.normpath(PurePosixPath(source).parent / match[2])
         if not (root / target).exists():
-            raise ValueError(f"{source}: the link {match[2]} leads nowhere; mend it, or make {target}")
+            raise ValueError(f"{source}: the link {match[2]} leads nowhere; correct it, or create {target}")
         if target.endswith(".png"):
             there = target.removeprefix("docs/")
         elif target in places:

@@ -47,7 +47,7 @@ def is_name(word: str) -> bool:
 
 
 def tokens(text: str) -> list[Token]:
-    """The pieces, with neighbouring words that are no mathematics joined.
+    """The pieces, with neighboring words that are no mathematics joined.
 
     >>> [token.text for token in tokens("f* <= |x|^2 for all x")]
     ['f', 'sup*', '<=', '|', 'x', '|', '^', '2', 'for all', 'x']

@@ -19,12 +19,12 @@ from .operators import Mutant, mutants
 from .table import TESTS, Tests, folder_of, sources, watch
 
 ALIVE, KILLED, SLOW, UNSEEN = "alive", "killed", "too slow", "no test"
-"""What becomes of a mutant; one that takes too long is as good as killed, one that no test runs as good as alive."""
+"""Results for a mutant; one that takes too long counts as killed, one that no test runs counts as alive."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A mutant of a file; its key is what it is known by in the results, which stays where lines above it come and go."""
+    """A mutant of a file; its key in the results does not change when lines above it do."""
 
     path: str
     mutant: Mutant
@@ -46,7 +46,7 @@ def cases(root: Path, paths: Sequence[str], line: int | None = None) -> list[Cas
 
 
 def judge(copy: Copy, case: Case, tests: Tests, budget: float, log: Path) -> dict[str, Any]:
-    """Run one; its row for the results."""
+    """Run the tests on one mutant; returns its row of results."""
     chosen, of = tests.for_mutant(case.path, case.mutant, budget)
     before, after = case.mutant.shown(case.source)
     row = {"key": case.key, "path": case.path, "line": case.mutant.line, "operator": case.mutant.operator}

@@ -21,14 +21,14 @@ from typing import Any, NoReturn
 import pytest
 
 SLOW = ("torch", "numpy", "scipy", "pytest", "torch.optim", "torch.nn")
-"""Imported once, in the process that forks; what is not there is passed over."""
+"""Modules that the forking process imports once; those that are not installed are skipped."""
 OPTIONS = ("-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--tb=no")
 PASSED, FAILED, NO_TESTS, TOO_LONG = 0, 1, 5, 124
 _LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "out", "build", "dist")
 
 
 class Copy:
-    """A copy of the repository, in which one file at a time is another; the working tree is never written to."""
+    """A copy of the repository in which one file at a time is changed; the working tree is never written to."""
 
     def __init__(self, root: Path, to: Path):
         self.root = to / "copy"
@@ -38,7 +38,7 @@ class Copy:
 
     @contextmanager
     def changed(self, path: str, source: str) -> Iterator[None]:
-        """With another text in one file. Its time is one that no compiled file has, so that none is taken for it."""
+        """Replace the text of one file. Its modification time is one that no bytecode file has, so Python compiles it anew."""
         file = self.root / path
         was, stat = file.read_bytes(), file.stat()
         self._changes += 1
@@ -80,7 +80,7 @@ def run(copy: Copy, arguments: Sequence[str], *, limit: float, plugin: Any, log:
 
 
 def _ends(child: int, limit: float) -> bool:
-    """Whether a child ends within that many seconds; its process number stays taken."""
+    """Whether a child ends within that many seconds; it is not reaped, so its process number stays in use."""
     end, pause = time.monotonic() + limit, 0.01
     while time.monotonic() < end:
         if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
@@ -91,7 +91,7 @@ def _ends(child: int, limit: float) -> bool:
 
 
 def _end(child: int) -> int:
-    """End a child, if it has not ended, and all that it started; it may have no group yet."""
+    """End a child and everything it started, unless it has ended; it may not have its process group yet."""
     for end in (os.killpg, os.kill):
         with suppress(ProcessLookupError):
             end(child, signal.SIGKILL)

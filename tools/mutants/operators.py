@@ -97,7 +97,7 @@ class _Maker:
             yield from self.walk(child, function, prefix)
 
     def _offset(self, line: int, column: int) -> int:
-        """Columns of the tree count bytes."""
+        """Convert a position of the tree, whose columns count bytes."""
         return self._starts[line - 1] + len(self._lines[line - 1].encode()[:column].decode())
 
     def _span(self, node: ast.stmt | ast.expr) -> tuple[int, int]:
@@ -114,7 +114,7 @@ class _Maker:
 
 
 def _left_alone(node: ast.AST) -> bool:
-    """Text for people, and what only a type checker runs."""
+    """Whether a node is text for people, or only for a type checker."""
     if isinstance(node, ast.Raise | ast.JoinedStr | ast.Import | ast.ImportFrom):
         return True
     if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
@@ -123,7 +123,7 @@ def _left_alone(node: ast.AST) -> bool:
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
-    """What is below a node, without annotations, decorators, docstrings and the words of a warning."""
+    """The nodes below a node, without annotations, decorators, docstrings and texts of warnings."""
     skipped: set[int] = set()
     if isinstance(node, _DOCUMENTED):
         skipped |= {id(d) for d in getattr(node, "decorator_list", ())}
@@ -140,7 +140,7 @@ _Make = Callable[[Any, _Text], Iterator[_Change]]
 
 
 def _changes(node: ast.AST, text: _Text) -> Iterator[_Change]:
-    """What is done to this node itself: the kind, what is replaced, by what."""
+    """The changes to this node itself: the kind, what is replaced, and by what."""
     for kind, make in _MAKERS:
         if isinstance(node, kind):
             yield from make(node, text)

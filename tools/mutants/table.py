@@ -18,7 +18,7 @@ TESTS: Mapping[str, tuple[str, ...]] = {
 }
 """Folder of the source -> files and folders of tests, doctests among them."""
 FILE_LIMIT = 100.0
-"""Seconds that a file of tests may take when it is watched; tests that come later are not used."""
+"""Seconds that a file of tests may take while its calls are recorded; tests that would come later are not used."""
 
 
 def sources(root: Path, only: str | None = None) -> list[str]:
@@ -50,7 +50,7 @@ def _test_files(root: Path, folder: str) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Tests:
-    """What was seen of the tests: the seconds of each, and which of them call a function."""
+    """What the recorded run showed: the seconds of each test, and which tests call a function."""
 
     seconds: Mapping[str, float]
     callers: Mapping[str, Sequence[str]]
@@ -69,7 +69,7 @@ class Tests:
         return cls(seconds, {key: list(dict.fromkeys(tests)) for key, tests in callers.items()})
 
     def for_mutant(self, path: str, mutant: Mutant, budget: float) -> tuple[list[str], int]:
-        """Those that run its function, or outside one its file: the quickest first, within a budget of seconds; of how many."""
+        """The tests that run its function, or else its file, quickest first, within a budget; and how many there are."""
         asked = self.callers.get(f"{path}:{mutant.function}", ())
         ordered = sorted(asked, key=lambda test: (self.seconds[test], test))
         chosen: list[str] = []

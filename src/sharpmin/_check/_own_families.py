@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sharpmin.optim import SAM
+from sharpmin.optim._effects.rng import RandomState
 
 from ._case import Fault, NotApplicable, NotOffered, require
 from ._setup import Setup
@@ -19,7 +20,7 @@ from ._trial import copies, difference, same
 
 LEAST_GAIN = 0.9
 TRIED = 10
-"""Steps on the one batch with which a run begins."""
+"""Steps that `first_steps` takes on the one batch."""
 LEAST_FALL, LEAST_SHARE = 0.1, 0.2
 """Shares: of the loss that the steps with rho = 0 must gain, and of that gain that SAM must reach."""
 Fresh = Callable[[], Setup]
@@ -65,7 +66,7 @@ def ascent(fresh: Fresh) -> str:
     moved = length(seen[0], seen[1])
     require(moved > 0, "the second pass runs at w: nothing moved")
     gain = s.opt.last.gain if isinstance(s.opt, SAM) else None
-    require(gain is None or gain > LEAST_GAIN, f"{gain or 0.0:.0%} of the ascent survive the rounding of the weights")
+    require(gain is None or gain > LEAST_GAIN, f"{gain or 0.0:.0%} of the perturbation survives the rounding of the weights")
     return f"||e|| = {moved:.3g}"
 
 
@@ -104,11 +105,15 @@ def first_steps(fresh: Fresh) -> str:
     s, free = fresh(), fresh()
     _need_first_pass(s.opt)
     _without_radius(free.opt)
+    random, ends = RandomState(s.weights), []
     start = _loss(fresh())
-    for _ in range(TRIED):
-        s.step()
-        free.step()
-    held, without = _loss(s), _loss(free)
+    for one in (s, free):
+        random.put_back()  # so that both runs and all losses have the same dropout masks
+        for _ in range(TRIED):
+            one.step()
+        random.put_back()
+        ends.append(_loss(one))
+    held, without = ends
     seen = f"{TRIED} steps on this batch bring the loss from {start:.4g} to {held:.4g}, with rho = 0 to {without:.4g}"
     require(start - without <= LEAST_FALL * abs(start) or start - held >= LEAST_SHARE * (start - without), seen)
     return seen
@@ -152,7 +157,7 @@ def lost_wrapper(fresh: Fresh) -> str:
     """A new SAM on the same parameters while the old one holds them at w + e."""
     s = fresh()
     if not isinstance(s.opt, SAM):
-        raise NotApplicable("only its author knows how to make another one; `sharpmin check` asks this of the class")
+        raise NotApplicable("a second wrapper would have to be constructed; `sharpmin check` tests it for a class")
     _need_two_passes(s.opt)
     s.door = "block" if s.opt.scope == "global" else "clean"
     if s.door == "clean":
@@ -177,7 +182,7 @@ def same_mask(fresh: Fresh) -> str:
 
 
 def missing_first(fresh: Fresh) -> str:
-    """The first gradients are cleared before the second pass; then they are never made."""
+    """First gradients that are cleared before the second pass, then first gradients that are never computed."""
     usual = fresh()
     _need_first_pass(usual.opt)
     was = copies(usual.held)

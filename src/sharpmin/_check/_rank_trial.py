@@ -1,4 +1,4 @@
-"""One optimizer under test on one of several ranks, and the functions that the ranks minimise together.
+"""One optimizer under test on one of several ranks, and the functions that the ranks minimize together.
 
 A family must end alike on every rank: it gathers all observations before it judges, so that no rank waits for one that has
 ended.

@@ -34,14 +34,14 @@ class Signature:
         """Read the roles from the signature.
 
         Raises:
-            TypeError: if it takes no base or no rho that could be recognised, or if an argument is missing or unknown.
+            TypeError: if it takes no base or no rho that could be recognized, or if an argument is missing or unknown.
         """
         named = [p for p in signature.parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         spread = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
         roles = {role: p.name for p in reversed(named) if p.name not in extra and (role := _role(p.name))}
         called = f"{name}({', '.join(signature.parameters)})"
         if "base" not in roles:
-            raise TypeError(f"{called} takes no base optimizer that could be recognised; {HINT}")
+            raise TypeError(f"{called} takes no base optimizer that could be recognized; {HINT}")
         _refuse_missing(name, named, extra)
         _refuse_unknown(name, signature, {} if spread else extra)
         if "rho" not in roles and not spread:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import _names
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -25,7 +27,10 @@ STYLES = {"passed": "green", "failed": "bold red"}
 def check(
     target: Annotated[str, typer.Argument(help="pkg.module:Class, the SAM to check; ours if left out.")] = "",
     door: Annotated[str | None, typer.Option(help="closure or two-step; by default what the class has.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="Only this family of cases; may be repeated.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this family of cases; may be repeated.", autocompletion=_names.families),
+    ] = None,
     given: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE for the constructor; may be repeated.")] = None,
     make: Annotated[str | None, typer.Option(help="pkg.module:function(params, base_class, rho, base_options).")] = None,
     ranks: Annotated[int | None, typer.Option(help="Also the families of DDP and FSDP2, on so many gloo processes.")] = None,
@@ -43,11 +48,10 @@ def check(
     from sharpmin._check._named import Named
     from sharpmin._check._suite import choose, play
 
-    from ._names import require
     from ._progress import progress
 
     for name in only or []:
-        require("family", name.lower(), registered())
+        _names.require("family", name.lower(), registered())
     chosen = choose(only or [], ranks=ranks is not None)
     _require_ranks(ranks)
     with _visible(), redirect_stdout(sys.stderr):  # output of the code under test must not get into the JSON

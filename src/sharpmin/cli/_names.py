@@ -1,4 +1,4 @@
-"""The names that arguments accept: for completion, help and corrections of misspelt names. Nothing here loads torch."""
+"""The names that arguments accept: for completion, help and corrections of misspelled names. Nothing here loads torch."""
 
 from __future__ import annotations
 
@@ -70,16 +70,30 @@ def tasks() -> list[str]:
 
 
 def cited() -> list[str]:
-    """Statements, variants, and papers without those of variants, since reading these would load torch."""
+    """Statements, variants by the names of their files, and keys of papers; those of variants are in `core.reference`."""
     import pkgutil
 
     import sharpmin
+    from sharpmin.core import reference
     from sharpmin.core.canon import CANON
     from sharpmin.theory import theorems
 
     files = pkgutil.iter_modules(f"{path}/optim/variants" for path in sharpmin.__path__)
-    papers = [paper.key for paper in chain(*(theorem.references for theorem in theorems().values()), CANON)]
-    return list(dict.fromkeys([*theorems(), *(file.name[1:] for file in files if file.name != "_registry"), *papers]))
+    shared = [paper for paper in vars(reference).values() if isinstance(paper, reference.Reference)]
+    papers = chain(*(theorem.references for theorem in theorems().values()), shared, CANON)
+    names = [*theorems(), *(file.name[1:] for file in files if file.name != "_registry"), *(paper.key for paper in papers)]
+    return list(dict.fromkeys(names))
+
+
+def families() -> list[str]:
+    """The families of `check`, read from the text of their files."""
+    import re
+    from pathlib import Path
+
+    import sharpmin
+
+    files = sorted(file for path in sharpmin.__path__ for file in Path(path, "_check").glob("*_families/*.py"))
+    return [name for file in files for name in re.findall(r'^@family\(\s*"([^"]+)"', file.read_text("utf-8"), re.MULTILINE)]
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str = "") -> str:

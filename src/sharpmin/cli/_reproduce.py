@@ -138,7 +138,7 @@ def _conclude(console: Console, verdicts: Sequence[Verdict], seconds: float, out
     refuted = [v.id for v in verdicts if not v.holds]
     holding = f"{len(verdicts) - vacuous} hold" + (f", {vacuous} vacuous" if vacuous else "")
     summary = f"refuted: {', '.join(refuted)}" if refuted else holding
-    counts = f"{len(verdicts)} statement{'s' * (len(verdicts) != 1)}, {sum(v.n_cells for v in verdicts)} confrontations"
+    counts = f"{len(verdicts)} statement{'s' * (len(verdicts) != 1)}, {sum(v.n_cells for v in verdicts)} comparisons"
     text = f"{counts}, {seconds:.0f} s: {summary}. See {out}/report.html"
     console.print(text, soft_wrap=True, markup=False, highlight=False)
     return 1 if refuted else 0

@@ -26,7 +26,7 @@ def rho(
     steps: Annotated[
         int, typer.Option(help="Steps of a short run at each radius, at least 20; 0: only gradients at the start.", min=0)
     ] = 60,
-    noisy: Annotated[bool, typer.Option("--noisy", help="Draw 40 % of the labels anew.")] = False,
+    noisy: Annotated[bool, typer.Option("--noisy", help="With 40 % label noise.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of weights, labels and batches.", min=0, max=2**31)] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Every number as one JSON document.")] = False,
 ) -> None:

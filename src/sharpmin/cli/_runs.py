@@ -22,7 +22,7 @@ Workers = Annotated[
 Scheduler = Annotated[
     str | None, typer.Option(help="A Dask scheduler, such as tcp://host:8786, whose workers are used instead.")
 ]
-Export = Annotated[Path | None, typer.Option(help="Also write the runs as labelled data, a Zarr store such as runs.zarr.")]
+Export = Annotated[Path | None, typer.Option(help="Also write the runs as labeled data, a Zarr store such as runs.zarr.")]
 Jobs = Annotated[str | None, typer.Option("--jobs", hidden=True)]
 
 

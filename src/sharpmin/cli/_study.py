@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     Where = tuple[int | None, str | None]
 
 LEGEND = (
-    "Passes and time (of the processor) are in units of the base optimizer at length 1. Accuracy after the last step, and the "
-    "gain over the base at the length that validation chose: mean and half of the 95 % interval over seeds. Place: + on the "
-    "frontier, - dominated, -- clearly dominated by a method of no more passes. * an end of the grid."
+    "Passes and processor time are relative to the base optimizer at length 1. Accuracy after the last step, and gain over the "
+    "base at the length with the best validation accuracy: mean and half of the 95 % interval over seeds. Place: + on the "
+    "frontier, - dominated, -- clearly dominated by a method with no more passes. *: at an end of its grid."
 )
 PLACES = {"frontier": "+", "dominated": "-", "clearly dominated": "--"}
 LONG = 60
@@ -37,7 +37,7 @@ def study(
     data: Annotated[
         str, typer.Argument(help=f"{', '.join(_names.DATA)}, or all of them: all.", autocompletion=_names.data)
     ] = "digits",
-    seeds: Annotated[int, typer.Option(help="How many seeds the chosen settings are judged by.", min=1, max=1000)] = 5,
+    seeds: Annotated[int, typer.Option(help="Seeds on which the chosen settings are tested.", min=1, max=1000)] = 5,
     workers: Workers = None,
     scheduler: Scheduler = None,
     out: Annotated[Path, typer.Option(help="The folder for study-<data>.jsonl, .html, .csv and .tex.")] = Path("out"),
@@ -47,7 +47,7 @@ def study(
 ) -> None:
     """Measure what SAM buys on real data, and at what cost.
 
-    SGD, SAM and its cheap forms by passes and test accuracy, each tuned by 12 trials, with clean and with noisy labels.
+    SGD, SAM and cheaper variants by passes and test accuracy, each tuned by 12 trials, with clean and with noisy labels.
     Five minutes for digits; the others, and all, say how long they take. Finished runs are kept: the same command goes on
     where it stopped.
 
@@ -154,7 +154,7 @@ def grid(chosen: Setting, lines: list[Line], where: dict[tuple[str, float], Plac
     from sharpmin.study._methods import title
 
     noise = lines[0].noise
-    name = f"{chosen.name}, {noise:.0%} of the labels drawn anew" if noise else f"{chosen.name}, clean labels"
+    name = f"{chosen.name}, {noise:.0%} label noise" if noise else f"{chosen.name}, clean labels"
     out = Table(box=None, pad_edge=False, header_style="bold", title=name, title_justify="left", padding=(0, 1, 0, 0))
     out.add_column("method", no_wrap=True)
     for head in ("passes", "time", "lr", "rho", "accuracy, %", "gain"):

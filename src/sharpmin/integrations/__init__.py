@@ -41,7 +41,7 @@ _HOMES = {
 
 __all__ = ["Adapter", "LightningSAM", "SAMBackward", "SAMTrainerMixin", "flat_lora", "merged_weights"]
 
-if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept every misspelt name
+if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept every misspelled name
 
     def __getattr__(name: str) -> object:
         if name not in _HOMES:

@@ -79,7 +79,7 @@ class LightningSAM(Callback):  # type: ignore[misc]  # Lightning is optional, so
             place between its two passes.
     """
 
-    makes_second_pass = True  # the mark by which `SAM.step` recognises the callback
+    makes_second_pass = True  # the mark by which `SAM.step` recognizes the callback
 
     def __init__(self) -> None:
         self.second_pass = False

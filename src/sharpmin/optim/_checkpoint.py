@@ -26,7 +26,7 @@ SCOPE = "sharpmin_scope"
 MEMORY = "sharpmin_rho_"  # prefix of the numbers that a schedule of rho remembers
 GROUPS = "groups"  # under `KEY`: SAM's entries of the groups, if the base's state dict has no param_groups
 LIVE = "schedule"  # saved in place of a schedule object; loading keeps the live schedule
-_TWO_STEP = ("old_p", "e_w")  # keys by which checkpoints of two-step SAM wrappers are recognised
+_TWO_STEP = ("old_p", "e_w")  # keys by which checkpoints of two-step SAM wrappers are recognized
 
 
 def own_rho(group: Mapping[str, Any], rho: Rho) -> Rho:

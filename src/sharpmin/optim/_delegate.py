@@ -40,7 +40,7 @@ class Delegate(Optimizer):
         self.base = base
         super().__setstate__({})
 
-    if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept every misspelt name
+    if not TYPE_CHECKING:  # hidden from type checkers, which would otherwise accept every misspelled name
 
         def __getattr__(self, name: str) -> Any:
             """Public attributes of the base that `Optimizer` lacks, such as `train` and `eval` of a schedule-free optimizer."""

@@ -3,7 +3,7 @@
 A geometry answers `argmax {<a, v> : ||v|| <= 1}`. Once a step and group, `at(weights, vectors, context)` returns a
 `Metric`, whose `measure()` returns a sum that is additive over any split of the tensors, so groups, devices and shards reduce
 it once; `dual_norm` turns the total into `||a||_*`; `steepest(total)` gives the `v` with `||v|| = 1` and `<a, v> = ||a||_*`;
-`norm(weights, moves)` is `||e||` of the realised move.
+`norm(weights, moves)` is `||e||` of the realized move.
 
 | geometry | ||v|| | ||a||_* | v |
 |---|---|---|---|

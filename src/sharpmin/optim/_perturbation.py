@@ -216,7 +216,7 @@ def distinct(parameters: Sequence[Tensor]) -> Sequence[Tensor]:
 
 
 def moved_by(weights: Sequence[Tensor], before: Sequence[Tensor]) -> list[Tensor]:
-    """The realised move of the weights, in float32 at least; `before` holds the old values (the shards of this rank)."""
+    """The realized move of the weights, in float32 at least; `before` holds the old values (the shards of this rank)."""
     now = list(map(plain, locals_of(weights)))
     moves = differences(now, list(map(plain, before)))
     return [like(move, w) for move, w in zip(moves, weights, strict=True)]

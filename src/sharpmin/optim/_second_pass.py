@@ -26,7 +26,7 @@ Watcher = Callable[[GradientPair], None]
 
 
 def moves_of(weights: Sequence[Tensor], before: Sequence[Tensor]) -> Pairs:
-    """The realised e: perturbed weights minus their values at w."""
+    """The realized e: perturbed weights minus their values at w."""
     return list(zip(weights, moved_by(weights, before), strict=True))
 
 

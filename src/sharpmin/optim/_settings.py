@@ -173,7 +173,7 @@ NAMES = tuple(item.name for item in fields(Settings) if item.init)
 
 
 def refuse_unknown(name: str, group_keys: Iterable[str]) -> None:
-    """Raise for an attribute that looks like a misspelt setting, or lives in the parameter groups.
+    """Raise for an attribute that looks like a misspelled setting, or lives in the parameter groups.
 
     Raises:
         AttributeError: with the right name.

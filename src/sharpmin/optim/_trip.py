@@ -170,7 +170,7 @@ def _set_others_aside(passes: Passes, trip: Trip, model: nn.Module, modules: Mod
 
 
 def _is_measured(step: int) -> bool:
-    """Whether to measure the realised radius of half-precision weights, which reads them all: on steps 0, 1, 64, 128, ..."""
+    """Whether to measure the realized radius of half-precision weights, which reads them all: on steps 0, 1, 64, 128, ..."""
     return step < 2 or step % 64 == 0
 
 

@@ -32,13 +32,13 @@ EDGE = Key("SAM's edge of stability λ*", "purple", "dot")
 GRADIENTS = {
     "cosine": (
         "Cosine of the two gradients",
-        "where the two gradients of a step have a cosine far below 1, SAM steps elsewhere than the base would",
+        "where the two gradients have a cosine far below 1, SAM steps in another direction than its base",
         "orange",
     ),
-    "lag": ("Cosine of one gradient and the next", "where neighbours have −1, the iterates jump to and fro", "blue"),
-    "reach": ("Radius reached, over ρ", "where the weights moved by less than ρ, rounding swallowed part of e", "green"),
+    "lag": ("Cosine of one gradient and the next", "where two successive gradients have −1, the iterates oscillate", "blue"),
+    "reach": ("Radius reached, over ρ", "where the weights moved by less than ρ, rounding lost part of e", "green"),
 }
-"""The curves over single steps: title, what to see, colour."""
+"""The curves over single steps: name -> (title, what to see, color)."""
 
 
 def draw(data: Watched, n: Numbers, floor: Floor | None = None) -> tuple[Plate, ...]:
@@ -50,7 +50,7 @@ def draw(data: Watched, n: Numbers, floor: Floor | None = None) -> tuple[Plate, 
 def _loss(data: Watched) -> Plate | None:
     if not data.steps["loss"]:
         return None
-    sentence = "The verdict is about the shaded stretch: the newest blocks within which ρ, lr and the loss changed little."
+    sentence = "The verdict is about the shaded window: the newest blocks within which ρ, lr and the loss changed little."
     panels = (("Training loss at w", losses(data)),)
     return Plate("loss", "The loss, and the window", sentence, (), panels, (LOSS, MEAN))
 
@@ -59,8 +59,9 @@ def _cancelled(data: Watched) -> Plate | None:
     if not any(share.clear for share in data.shares):
         return None
     sentence = (
-        f"At 1 SAM's force cancels the whole gradient, at 0 none of it, and below 0 it helps; each point looks back over "
-        f"{data.width} blocks, and where the band leaves the frame they do not resolve it."
+        "κ is the share of the mean gradient that the difference of SAM's two gradients cancels on average: all of it at 1, "
+        f"none at 0; below 0 SAM helps. Each point is from the last {data.width} blocks; where the band leaves the frame, they "
+        "do not determine κ."
     )
     panels = (("κ of running windows", cancelled(data)),)
     return Plate("cancelled", "How much of the gradient SAM cancels", sentence, (), panels, (KAPPA, BAND))
@@ -70,11 +71,11 @@ def _fall(n: Numbers) -> Plate | None:
     if not math.isfinite(n.fall):
         return None
     sentence = (
-        f"Within {n.horizon} steps of ρ = 0: what the force holds up, what the noise adds, and both; a fall counts from "
-        "0.5 % of the loss on."
+        f"How far the loss should fall within {n.horizon} steps of ρ = 0: as the mean difference of SAM's two gradients goes "
+        "(force), as the noise that it amplifies goes (noise), and both; a fall counts from 0.5 % of the loss on."
     )
     keys = (PART, BRACKET, *((COUNTS,) if n.loss is not None and n.loss > 0 else ()))
-    return Plate("fall", "What would be won without SAM", sentence, (), (("Fall of the training loss", fall(n)),), keys)
+    return Plate("fall", "What ρ = 0 would gain", sentence, (), (("Fall of the training loss", fall(n)),), keys)
 
 
 def _floor(floor: Floor | None) -> Plate | None:
@@ -103,8 +104,8 @@ def _curvature(data: Watched) -> Plate | None:
         panels.append(("Bounce, 2 on a two-cycle", bounce(data)))
     edge = (EDGE,) if data.blocks["edge of stability"] else ()
     sentence = (
-        f"Block means; {'above λ* SAM leads up; ' if edge else ''}b is that of minibatches, several times the loss's own, and "
-        "neither of the two is an alarm by itself."
+        f"Means over blocks. {'Above λ*, SAM is unstable along an eigenvector. ' if edge else ''}b is the smoothness of "
+        "minibatch losses, several times that of the loss. Neither λ nor b alone is a sign of trouble."
     )
     keys = (CURVATURE, *edge, SMOOTHNESS)
     return Plate("curvature", "Curvature", sentence, (), tuple(panels), keys) if panels else None

@@ -22,7 +22,7 @@ LOOKS = {
     "KAPPA2": Key("KAPPA2", "orange"),
 }
 SUPREMUM = Key("supremum over the family of KAPPA2, lr → 0", "purple", "dashdot")
-POINTS, LOOKED = Key("iterates", "orange"), Key("where SAM takes the gradient", "blue", "circle")
+POINTS, LOOKED = Key("iterates", "orange"), Key("perturbed points", "blue", "circle")
 MINIMUM = Key("minimum", "ink", "diamond")
 
 

@@ -1,7 +1,7 @@
-"""Colours and the layout that all figures share. Every colour is defined once, as a pair for light and for dark.
+"""Colors and the layout that all figures share. Every color is defined once, as a pair for light and for dark.
 
-Figures contain the light colours; the page replaces them, string by string, if the reader's system is dark. The hues are
-those of Okabe & Ito, which colour-blind readers can tell apart, and every series also has its own dash.
+Figures contain the light colors; the page replaces them, string by string, if the reader's system is dark. The hues are
+those of Okabe & Ito, which color-blind readers can tell apart, and every series also has its own dash.
 """
 
 from __future__ import annotations
@@ -32,22 +32,22 @@ PALETTE = {
     "valley": ("#f6f8fa", "#1d232b"),
     "hill": ("#9fb2c6", "#56677c"),
 }
-"""Role: (light, dark)."""
+"""Role -> (color in light mode, in dark mode)."""
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', 'Liberation Sans', Arial, sans-serif"
 
 LOOKS = {CONSTANT: ("orange", "solid"), DECAYING: ("blue", "dash"), RAW: ("green", "dot")}
-"""The colour and dash of each radius, the same in every figure."""
+"""The color and dash of each radius, the same in every figure."""
 
 
 def light(role: str) -> str:
-    """The light colour of a role; the page replaces it by the dark one."""
+    """The light color of a role; the page replaces it by the dark one."""
     return PALETTE[role][0]
 
 
 @dataclass(frozen=True)
 class Key:
-    """An entry of the legend: a name, the role of its colour, its dash."""
+    """An entry of the legend: a name, the role of its color, its dash."""
 
     name: str
     role: str
@@ -76,7 +76,7 @@ class Plate:
 
 
 def line(x: Any, y: Any, key: Key, *, width: float = 2.25, **more: Any) -> Any:
-    """A curve with the colour and dash of `key`."""
+    """A curve with the color and dash of `key`."""
     return go.Scatter(
         x=x, y=y, name=key.name, mode=more.pop("mode", "lines"),
         line={"color": light(key.role), "dash": key.dash, "width": width}, **more,

@@ -4,8 +4,8 @@ In one dimension a step of SAM is, on average, a step of gradient descent on
 
     V(x) = integral of  E l'(y; xi')  over x,    y = x + rho sign l'(x; xi),
 
-with xi' = xi (m-SAM; deterministic SAM if there is one sample) or independent (n-SAM). SAM comes to rest at a minimum of V,
-which need not be a minimum of f.
+with xi' = xi (m-SAM; deterministic SAM if there is one sample) or independent (n-SAM). SAM converges to a minimum of V, which
+need not be a minimum of f.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ else:
 
 @dataclass(frozen=True)
 class Virtual:
-    """f and V on a grid, V shifted to equal f at the optimum of f; and the minimum of V where SAM comes to rest."""
+    """f and V on a grid, V shifted to equal f at the optimum of f; and the minimum of V to which SAM converges."""
 
     problem: HingeProblem
     label: str

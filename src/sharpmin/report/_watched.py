@@ -1,6 +1,6 @@
 """The data of the figures of a diagnosis: the rows of a watched run as curves over its steps.
 
-Long curves are thinned by means over neighbours; values that are missing or not finite are left out.
+Long curves are thinned by means over neighbors; values that are missing or not finite are left out.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def watched(diagnosis: Diagnosis, log: Log) -> Watched:
 
 
 def curve(x: Sequence[float], y: Sequence[float]) -> BlockCurve:
-    """The finite points; if there are more than `MOST_POINTS`, neighbours are averaged.
+    """The finite points; if there are more than `MOST_POINTS`, neighbors are averaged.
 
     >>> curve([0, 1, 2], [1.0, float("nan"), 3.0])
     BlockCurve(x=(0, 2), y=(1.0, 3.0), each=1)

@@ -11,21 +11,21 @@ from ._render import render
 from ._watched import watched
 
 LOOKS = {0: "holds", 10: "refuted", 20: "open"}
-"""CSS class of the colour, by exit code."""
+"""CSS class of the color, by exit code."""
 
 NOT_CLAIMED = (
-    "That rho = 0, or any smaller rho, generalises better: every number here is about the training loss. Under label noise "
-    "what converges memorises, and test accuracy falls.",
+    "That rho = 0, or any smaller rho, generalizes better: every number here is about the training loss. Under label noise "
+    "what converges memorizes, and test accuracy falls.",
     "Anything from a p-value alone: the mean difference is not 0 even where rho hardly matters. Its size and sign decide.",
-    "A floor, or convergence, of a network: a run that looks flat is often only slow. A network is held back, no more is said.",
+    "That a network has converged or reached a floor: a run that looks flat is often only slow. At most rho holds it back.",
     "A floor of noise where batches are reshuffled: the noise part is then 2 to 25 times too high, an upper bound.",
     "The smoothness of the loss from the length of the difference: that is the curvature of minibatches, 3 to 4 times too "
     "high.",
     "Anything beyond the horizon: predictions past a quarter of the window were wrong, and away from a saddle the loss falls "
     "faster and faster.",
-    "That a large difference of the two gradients, or a large rho times curvature over the gradient, is an alarm: across "
-    "runs they rank the wrong way round.",
-    "That a remedy goes all the way to the optimum and keeps SAM's accuracy under label noise.",
+    "That a large difference of the two gradients, or a large rho times curvature over the gradient norm, is a sign of "
+    "trouble: across runs they rank the wrong way round.",
+    "That any remedy both reaches the optimum and keeps SAM's accuracy under label noise.",
 )
 
 

@@ -21,7 +21,7 @@ else:
 
 RADII = {name: Key(name, *look) for name, look in LOOKS.items()}
 F, V = Key("f", "soft"), Key("virtual loss", "orange")
-OPTIMUM, REST = Key("minimum of f", "soft", "circle"), Key("where SAM rests", "orange", "diamond")
+OPTIMUM, REST = Key("minimum of f", "soft", "circle"), Key("where SAM converges", "orange", "diamond")
 UPPER, LOWER = Key("upper bounds", "soft", "dash"), Key("lower bound (T2)", "soft", "dot")
 MEASURED = {"T1": Key("T1, measured", "orange", "circle"), "T1d": Key("T1d, measured", "blue", "square")}
 STEPS = {"title": "step t"}
@@ -37,8 +37,8 @@ def draw(data: Datasets) -> tuple[Plate, ...]:
         Plate(
             "trajectories",
             "Three radii, one start, f(x, y) = (xy − 1)²",
-            "With constant ρ SAM never settles: it crosses the valley to and fro while it slides to the flattest minimum, and "
-            "f stays above 0; with decaying ρ, or without normalization, it comes to rest on the curve of minima.",
+            "With constant ρ SAM does not converge: it oscillates across the valley, drifts to the flattest minimum, and "
+            "f stays above 0; with decaying ρ, or without normalization, it converges to a point of the curve of minima.",
             ("P7",),
             (("Paths", plane(data.trajectories)), ("The loss along them", losses(data.trajectories))),
             radii,
@@ -46,7 +46,7 @@ def draw(data: Datasets) -> tuple[Plate, ...]:
         Plate(
             "two-cycle",
             "The two-cycle",
-            f"From either start the iterates end by jumping between two points, ±{cycle.radius:.4g}, and C1 says which: "
+            f"From either start the iterates end up alternating between ±r, r = {cycle.radius:.4g}, as C1 says: "
             "r\u00a0=\u00a0lr\u00a0λ\u00a0ρ\u00a0/\u00a0(2\u00a0−\u00a0lr\u00a0λ).",
             ("P1",),
             (("All steps", two_cycle(cycle)), ("The last 40 steps", two_cycle(cycle, last=40))),
@@ -55,17 +55,17 @@ def draw(data: Datasets) -> tuple[Plate, ...]:
         Plate(
             "rates",
             "The rate 1/T², between its bounds",
-            "The gap falls along the slope −2 that the upper bounds T1 and T1d promise and the lower bound T2 enforces for a "
-            "constant step size; the room between them grows with κ = β/μ, and functions of the plane fill it.",
+            "The gap falls with slope −2, as the upper bounds T1 and T1d say, and by the lower bound T2 no constant step size "
+            "does better; the distance between the bounds grows with κ = β/μ (see the next figure).",
             ("P1",),
             tuple((f"κ = {r.kappa:g}", rate(r)) for r in data.rates),
             (*MEASURED.values(), UPPER, LOWER),
         ),
         Plate(
             "kappa",
-            "The factor κ is real",
-            "On functions of the plane SAM is held on two-cycles whose gap is a fixed share of the floor F of T1, where that "
-            "of a quadratic falls like 1/κ; the best of them come arbitrarily close to F.",
+            "The factor κ is needed",
+            "On some functions of two variables SAM ends on a two-cycle whose gap is a fixed share of the floor F of T1, up to "
+            "nearly all of it, for every κ; on a quadratic that share falls like 1/κ.",
             ("P1",),
             (
                 ("The gap that stays, at β lr = 0.1/κ", kappa.shares(data.kappa.shares)),
@@ -75,9 +75,9 @@ def draw(data: Datasets) -> tuple[Plate, ...]:
         ),
         Plate(
             "virtual-loss",
-            "The virtual loss: what SAM really descends",
-            "The function whose gradient is the mean step of SAM has a minimum where f has none: there SAM comes to rest, "
-            "without noise (TRAP) as with it (E1, E3).",
+            "The virtual loss: what SAM descends on average",
+            "The function whose gradient is the mean step of SAM has a minimum where f has none, and SAM converges to it, "
+            "without noise (TRAP) and with noise (E1, E3).",
             ("P3", "P4", "P5", "P6"),
             tuple((v.label, virtual(v)) for v in data.virtual),
             (F, V, OPTIMUM, REST),
@@ -85,15 +85,15 @@ def draw(data: Datasets) -> tuple[Plate, ...]:
         Plate(
             "floors",
             "Floors against ρ",
-            "What constant ρ leaves in the end grows with ρ²: on logarithmic axes every line has slope 2.",
+            "The error that remains with constant ρ grows like ρ²: on logarithmic axes every line has slope 2.",
             ("P4", "P3", "P5"),
             tuple((text, floors(group)) for text, group in _by_error(data.floors)),
         ),
         Plate(
             "simulations",
             "Error against steps on the example functions",
-            "Constant ρ hits a floor on each of the four; on the same function, from the same start, decaying ρ and no "
-            "normalization pass below it.",
+            "With constant ρ the error stops falling on each of the four functions; with decaying ρ, or without normalization, "
+            "it falls further from the same start.",
             ("P7", "P3", "P4", "P5"),
             tuple((s.label, simulation(s)) for s in data.simulations),
             radii,
@@ -188,7 +188,7 @@ def rate(data: Rate) -> go.Figure:
 
 
 def virtual(data: Virtual) -> go.Figure:
-    """f and the virtual loss, with the minimum of f and the point where SAM rests."""
+    """f and the virtual loss, with the minimum of f and the point to which SAM converges."""
     curves = [
         line(data.x, data.value, F, hovertemplate="f(%{x:.2f}) = %{y:.3f}"),
         line(data.x, data.loss, V, width=2.75, hovertemplate="V(%{x:.2f}) = %{y:.3f}"),
@@ -222,11 +222,11 @@ def _time(data: Simulation) -> dict[str, Any]:
 
 def _by_error(data: tuple[RhoFloor, ...]) -> list[tuple[str, list[RhoFloor]]]:
     errors = list(dict.fromkeys(f.error for f in data))
-    return [(f"The {error} that is left", [f for f in data if f.error == error]) for error in errors]
+    return [(f"The {error} that remains", [f for f in data if f.error == error]) for error in errors]
 
 
 def floors(data: list[RhoFloor]) -> go.Figure:
-    """Floors against rho, each labelled with its name and slope."""
+    """Floors against rho, each labeled with its name and slope."""
     curves, notes = [], []
     for item, (role, symbol) in zip(data, (("blue", "circle"), ("orange", "square")), strict=False):
         curves.append(line(

@@ -115,7 +115,7 @@ def plate_tex(plate: Plate) -> str:
         f"\\begin{{minipage}}[t]{{0.49\\textwidth}}\\centering\n{escaped(caption)}\\\\\n{axis_tex(drawn)}\\end{{minipage}}"
         for caption, drawn in plate.panels
     ]
-    legend = r"\quad ".join(f"\\textcolor{_colour(key.role)}{{{_rule(key.dash)}}} {escaped(key.name)}" for key in plate.keys)
+    legend = r"\quad ".join(f"\\textcolor{_color(key.role)}{{{_rule(key.dash)}}} {escaped(key.name)}" for key in plate.keys)
     caption = f"\\caption{{{escaped(plate.title)}. {escaped(plate.sentence)}}}\n\\label{{fig:{plate.id}}}"
     return (
         "\\begin{figure}\n\\centering\n" + "\\hfill\n".join(panels) + f"\n\n\\medskip\n{legend}\n{caption}\n\\end{{figure}}\n"
@@ -139,7 +139,7 @@ def axis_tex(drawn: go.Figure) -> str:
 
 def _plot(trace: Any, logarithmic: dict[str, bool]) -> str:
     marks = trace.mode == "markers"
-    colour = (trace.marker.color if marks else trace.line.color) or "#000000"
+    color = (trace.marker.color if marks else trace.line.color) or "#000000"
     mark = MARKS.get(trace.marker.symbol, "*")
     look = ["only marks", f"mark={mark}", "mark size=1.5pt"] if marks else ["mark=none", "thick"]
     look += [DASHES[trace.line.dash]] if not marks and trace.line.dash in DASHES else []
@@ -149,16 +149,16 @@ def _plot(trace: Any, logarithmic: dict[str, bool]) -> str:
         for x, y in zip(trace.x[::step], trace.y[::step], strict=True)
         if all(math.isfinite(v) and (v > 0 or not logarithmic[name]) for name, v in (("x", x), ("y", y)))
     ]
-    rgb = _rgb(colour if isinstance(colour, str) else "#000000")
+    rgb = _rgb(color if isinstance(color, str) else "#000000")
     return f"\\addplot[color={{{rgb}}}, {', '.join(look)}] coordinates {{{' '.join(points)}}};\n"
 
 
-def _rgb(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+def _rgb(color: str) -> str:
+    red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgb,255:red,{red};green,{green};blue,{blue}"
 
 
-def _colour(role: str) -> str:
+def _color(role: str) -> str:
     return "[HTML]{" + light(role).removeprefix("#").upper() + "}"
 
 

@@ -1,4 +1,4 @@
-"""Sweeps: independent tasks, computed on one machine or on a cluster, their rows on disk, and the rows as labelled data.
+"""Sweeps: independent tasks, computed on one machine or on a cluster, their rows on disk, and the rows as labeled data.
 
 `compute` yields the rows as they finish, `Store` keeps them, `to_dataset` labels them, `write_zarr` exports them.
 """

@@ -19,7 +19,7 @@ xarray = optional("xarray", extra="lab")
 
 
 def to_dataset(rows: Iterable[Row], tasks: Iterable[Task] = ()) -> Dataset:
-    """Rows of a `Store`, labelled by their ids.
+    """Rows of a `Store`, labeled by their ids.
 
     A field of the ids that varies is a dimension, in the order of the fields; one that dimensions before it decide is a
     coordinate over these; one that is the same in all is a coordinate without dimension. A number of the rows is a variable of

@@ -38,7 +38,7 @@ def begin(data: str, noise: float, seed: int, count: int) -> Beginning:
 
     Args:
         data: its name; see `setting`.
-        noise: the share of training labels drawn anew, such as 0.4.
+        noise: the share of training labels that are replaced by random ones, such as 0.4.
         seed: of weights, labels and batches.
         count: how many batches.
 

@@ -16,7 +16,7 @@ else:
 
 
 FEW = 4
-"""With fewer seeds their values are shown, since an interval over two or three says next to nothing."""
+"""With fewer seeds their values are shown, since an interval over two or three would mean little."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 def to_csv(rows: Rows) -> str:
-    """The `rows` as CSV, a line a method.
+    """The `rows` as CSV, one line per method.
 
     Accuracies and gains are shares, `_half` is half of a 95 % interval, passes and seconds are relative.
     """
@@ -62,4 +62,4 @@ def _number(value: Estimate) -> str:
 
 
 def _noise(noise: float) -> str:
-    return escaped(f"{noise:.0%} of the labels drawn anew") if noise else "clean labels"
+    return escaped(f"{noise:.0%} label noise") if noise else "clean labels"

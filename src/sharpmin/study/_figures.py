@@ -23,14 +23,14 @@ else:
 ACCURACY = {"title": "test accuracy, %", "minallowed": 0, "maxallowed": 100}
 """An axis that ends at 0 and at 100 %, whatever is drawn and however it is zoomed."""
 APART = 0.035
-"""Between methods of equal passes."""
+"""The distance at which methods of equal passes are drawn."""
 TUNED = ("sam", "clipped", "every-3")
-"""Whose grids of rho are drawn."""
+"""The methods whose grids of rho are drawn."""
 
 
 def caption(noise: float) -> str:
-    """Of a panel."""
-    return f"{noise:.0%} of the labels drawn anew".replace("%", " %") if noise else "clean labels"
+    """The caption of the panel for a share of noisy labels."""
+    return f"{noise:.0%} label noise".replace("%", " %") if noise else "clean labels"
 
 
 def key(setting: Setting, method: str) -> Key:
@@ -39,10 +39,10 @@ def key(setting: Setting, method: str) -> Key:
 
 
 def draw(setting: Setting, rows: Rows, lines: Sequence[Line]) -> tuple[Plate, ...]:
-    """Accuracy against passes, gains over the best base, and what validation saw over rho."""
+    """Accuracy against passes, gains over the best base, and validation accuracy over rho."""
     noises = sorted({line.noise for line in lines})
     few = all(line.few for line in lines)
-    bars = "A mark is a run." if few else "Mean and 95 % interval over seeds."
+    bars = "Each mark is one run." if few else "Mean and 95 % interval over seeds."
 
     def panels(plot: Any) -> tuple[tuple[str, go.Figure], ...]:
         return tuple((caption(noise), plot([line for line in lines if line.noise == noise])) for noise in noises)
@@ -51,18 +51,18 @@ def draw(setting: Setting, rows: Rows, lines: Sequence[Line]) -> tuple[Plate, ..
     return (
         Plate(
             "frontier", "What accuracy costs",
-            "To the left costs less, up is better. The line joins what none beats at as few passes; grey squares "
-            f"are the base optimizer at its lengths; methods of equal passes stand side by side. {bars}",
+            "Further left is cheaper, further up is better. The line joins the methods that no other beats with as few passes; "
+            f"gray squares are the base optimizer at its lengths; methods of equal passes are drawn side by side. {bars}",
             (), panels(lambda own: frontier(setting, rows, own)), tuple(keys),
         ),
         Plate(
             "gain", "Gain over the base at its best length",
-            f"Seed by seed, in points of test accuracy: both had the same labels, first weights and batches. {bars}",
+            f"Differences for each seed, with equal labels, initial weights and batches, in points of test accuracy. {bars}",
             (), panels(lambda own: gains(setting, own)),
         ),
         Plate(
-            "rho", "What validation saw",
-            "Accuracy on the validation samples, at the best learning rate for each ρ. Marks are trials, lines their means.",
+            "rho", "Validation accuracy over ρ",
+            "At the best learning rate for each ρ. Marks are trials, lines their means.",
             (), panels(lambda own: radii(setting, rows, own)),
             tuple(key(setting, name) for name in TUNED if any(line.method == name for line in lines)),
         ),
@@ -70,7 +70,7 @@ def draw(setting: Setting, rows: Rows, lines: Sequence[Line]) -> tuple[Plate, ..
 
 
 def frontier(setting: Setting, rows: Rows, lines: Sequence[Line]) -> go.Figure:
-    """Test accuracy against passes: a point a method, or a run where seeds are few, and the line of those that nobody beats."""
+    """Test accuracy against passes: a point for each method, or each run where seeds are few, and the frontier."""
     where = places(rows, lines)
     front = sorted((line.passes, 100 * line.accuracy.mean) for line in lines if where[line.method, line.noise].by is None)
     stairs_line = {"color": light("soft"), "width": 1.5, "shape": "hv"}
@@ -101,7 +101,7 @@ def _point(setting: Setting, line: Line, x: float) -> list[Any]:
 
 
 def gains(setting: Setting, lines: Sequence[Line]) -> go.Figure:
-    """A row a method, the first on top: the mean gain with its interval, or the runs and their mean where seeds are few."""
+    """A row for each method: the mean gain with its interval, or the runs and their mean where seeds are few."""
     traces = []
     for line in lines:
         value: Estimate = line.gain
@@ -138,7 +138,7 @@ def radii(setting: Setting, rows: Rows, lines: Sequence[Line]) -> go.Figure:
 
 
 def _best_trials(rows: Rows, line: Line) -> dict[float, list[float]]:
-    """rho -> what its trials had on validation, in percent, at the learning rate with the best mean."""
+    """rho -> the validation accuracies of its trials, in percent, at the learning rate with the best mean."""
     trials: dict[float, dict[float, list[float]]] = {}
     for cell, row in tried(rows, line.method, line.noise).items():
         trials.setdefault(cell.rho, {}).setdefault(cell.lr, []).append(100 * row["validation"])

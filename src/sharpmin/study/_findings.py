@@ -55,7 +55,7 @@ def _help(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
     sam = own["sam"]
     best = own[best_base(rows, sam.noise)]
     text = (
-        f"SAM has {points(sam.gain)} of test accuracy over {_name(rows, best.method)}, the length that validation chose, at "
+        f"SAM has {points(sam.gain)} of test accuracy over {_name(rows, best.method)}, the best length on validation samples, "
         f"{sam.passes / best.passes:.2g} times its passes: {verdict(sam.gain)}"
     )
     if sam.gain.low <= 0:
@@ -76,7 +76,7 @@ def _radius(rows: Rows, sam: Line) -> Iterator[Finding]:
     found = sorted(scores(rows, "sam", sam.noise).items(), key=lambda one: one[0][1])
     shown = ", ".join(f"{rho:g}: {score:.1%}" for (lr, rho), score in found if lr == sam.lr)
     lost = Counter(cell.rho for cell, row in tried(rows, "sam", sam.noise).items() if collapsed(cell, row))
-    text = f"SAM's rho by validation is {sam.rho:g} (at its learning rate {sam.lr:g}: {shown})"
+    text = f"SAM's best rho on validation samples is {sam.rho:g} (at its learning rate {sam.lr:g}: {shown})"
     if "rho" in sam.edge:
         text += "; that is an end of the grid"
     falls = [f"{count} with rho {rho:g}" for rho, count in sorted(lost.items())]
@@ -88,10 +88,10 @@ def _cheap(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
     sam, cheap = own["sam"], best_cheap(list(own.values()), own["sam"].noise)
     if cheap is None:
         return
-    text = f"The best cheap SAM by validation, {_name(rows, cheap.method)} at {cheap.passes:.3g} times the passes, "
+    text = f"The best cheap variant on validation samples, {_name(rows, cheap.method)} at {cheap.passes:.3g} times the passes, "
     share, low, high = share_of_gain(cheap, sam)
     if math.isnan(share):
-        text += f"has {points(cheap.gain)} over the best base; SAM's own gain is not clear, so a share of it means nothing."
+        text += f"has {points(cheap.gain)} over the best base; SAM's own gain is not clear, so no share of it is given."
         yield Finding("what a cheap SAM reaches", sam.noise, decided(cheap.gain), text)
         return
     text += f"reaches {share:.0%} ({low:.0%} to {high:.0%}) of SAM's gain over the best base."
@@ -107,7 +107,7 @@ def _collapse(rows: Rows, own: Mapping[str, Line]) -> Iterator[Finding]:
             worst.append(f"{_name(rows, name)} {sum(fell)} of {len(fell)}")
     chosen = sum(line.collapsed for line in own.values())
     text = f"Trials that collapsed: {', '.join(worst)}" if worst else "No trial of a SAM collapsed"
-    yield Finding("collapse", noise, True, f"{text}; with what validation chose, {chosen or 'no'} run{'s' * (chosen > 1)} did.")
+    yield Finding("collapse", noise, True, f"{text}; of the runs in the table, {chosen or 'none'} did.")
 
 
 def decided(difference: Estimate) -> bool:

@@ -1,4 +1,4 @@
-"""Which methods are dominated (another is better at no more passes), and the share of SAM's gain that a cheap SAM reaches."""
+"""Which methods are dominated (another is better at no more passes), and the share of SAM's gain of a cheap variant."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ._table import Line, paired
 from ._trials import Rows
 
 CHEAP = 1.4
-"""Most passes, in units of the base's, of a SAM that is called cheap."""
+"""The most passes, relative to the base, of a variant of SAM that is called cheap."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ LOOKS = 4
 
 
 class MemoryMeter:
-    """Counts memory before the second pass of the second step with one, and before the second step.
+    """Counts memory at two moments: before the second step, and before the second pass of the second step that has one.
 
     Tensors that existed before are not counted, so it must be made before the model; `copies` ends the counting. The two steps
     after it are counted as well, and the least of the three is taken: a profiler of another thread, as in a worker of Dask,
@@ -37,7 +37,7 @@ class MemoryMeter:
 
 
 def _alive(but: Tensor) -> int:
-    """Bytes of all tensors of real numbers that Python knows but one, and of their gradients, each storage once."""
+    """Bytes of all floating-point tensors that Python knows, except one, and of their gradients; each storage counts once."""
     gc.collect()  # else tensors in reference cycles might count or not
     storages: dict[int, int] = {}
     for thing in gc.get_objects():

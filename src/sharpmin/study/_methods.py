@@ -19,11 +19,11 @@ from sharpmin.optim.variants import ae_sam, clipped_sam, looksam, momentum_sam, 
 from ._settings import Setting
 
 RADII = (0.5, 1.0, 2.0, 4.0)
-"""The grid of rho, in units of the setting's times the method's."""
+"""The grid of rho, in units of the setting's rho times the method's scale."""
 RATES = (0.5, 1.0, 2.0)
-"""The grid of the learning rate where rho is tuned as well, in units of the setting's."""
+"""The grid of the learning rate where rho is tuned as well, in units of the setting's rate."""
 ONLY_RATES = tuple(2 ** (k / 2) for k in range(-6, 6))
-"""The grid of the learning rate without rho: as many trials, from an eighth to nearly six times the setting's."""
+"""The grid of the learning rate without rho: as many trials, from an eighth to nearly six times the setting's rate."""
 
 Build: TypeAlias = Callable[[Optimizer, float, nn.Module, int], SAM]
 """The base, rho, the model and the steps of the run -> the optimizer."""
@@ -36,11 +36,11 @@ class Method:
     Attributes:
         title: what a reader sees; "{base}" stands for the name of the base optimizer.
         build: makes the optimizer.
-        promised: passes for each step; None if the gradients decide.
+        promised: passes per step; None if they depend on the gradients.
         length: steps, in units of the setting's.
-        scale: of its grid of rho, in units of the setting's; 0 for a method without rho.
-        norms: perturb the normalization layers alone.
-        look: colour role and marker in figures.
+        scale: the factor of its grid of rho; 0 for a method without rho.
+        norms: whether only the normalization layers are perturbed.
+        look: color role and marker in figures.
     """
 
     title: str
@@ -52,7 +52,7 @@ class Method:
     norms: bool = False
 
     def trials(self, setting: Setting) -> Iterator[tuple[float, float]]:
-        """Learning rates and radii to choose from."""
+        """The pairs of learning rate and rho to choose from."""
         if not self.scale:
             return ((setting.lr * rate, 0.0) for rate in ONLY_RATES)
         return ((setting.lr * rate, setting.rho * self.scale * radius) for rate, radius in product(RATES, RADII))

@@ -1,4 +1,4 @@
-"""The least training loss: of a penalised softmax regression by LBFGS, of a net 0, which is what cross-entropy can reach."""
+"""The least training loss: of a penalized softmax regression by LBFGS, of a net 0, which is what cross-entropy can reach."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Cell:
     Attributes:
         data: the name of the task, of `SETTINGS`.
         method: its name, of `METHODS`.
-        noise: the share of the labels that are drawn anew.
+        noise: the share of the labels that are replaced by random ones.
         seed: of the labels, the first weights and the batches.
         lr: the learning rate.
         rho: the radius; 0 for the base optimizer alone.

@@ -27,7 +27,7 @@ else:
 CONTEXT = 32
 """Characters that the transformer sees at once."""
 CHARACTERS = 64_000
-"""Of the text to train on; half as many to validate and half as many to test."""
+"""Characters of text to train on; half as many to validate and half as many to test."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Samples:
         return int(max(y.max() for y in (self.y, self.y_validation, self.y_test))) + 1
 
     def noisy(self, noise: float, seed: int) -> Samples:
-        """A copy with a share `noise` of the training and validation labels drawn anew over all classes."""
+        """A copy with a share `noise` of the training and validation labels drawn uniformly over all classes."""
         rng = torch.Generator().manual_seed(1000 + seed)
 
         def mixed(y: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ def mnist_5k() -> Samples:
 
 @lru_cache(maxsize=1)
 def breast_cancer() -> Samples:
-    """569 tumours by 30 measurements (scikit-learn), standardised as the training samples say, and a one."""
+    """569 tumors by 30 measurements (scikit-learn), standardized by the training samples, and a column of ones."""
     cut = _cut(*datasets.load_breast_cancer(return_X_y=True))
     mean, spread = cut.x.mean(0), cut.x.std(0, correction=0)
 

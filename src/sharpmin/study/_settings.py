@@ -17,10 +17,10 @@ from . import _samples as samples
 from ._samples import Samples
 
 CLEAN = 0.0
-"""No label is drawn anew."""
+"""Label noise 0: all labels are true."""
 
 NOISY = 0.4
-"""The share of the labels to train on and to choose by that are drawn anew, uniformly over all classes."""
+"""The share of training and validation labels that are drawn at random, uniformly over all classes."""
 
 Base = Callable[[Any, float], Optimizer]
 """Weights or parameter groups, and the learning rate -> the base optimizer."""
@@ -42,15 +42,15 @@ class Setting:
 
     Attributes:
         name, title: what it is called, and what is trained.
-        load: the samples, with their true labels.
+        load: loads the samples, with their true labels.
         model: makes the net, from the global random state.
         base: makes the base optimizer, of which `base_name` is the name.
-        epochs: of a run of length 1; the learning rate falls from its start to 0 on half a cosine.
-        batch: samples of a batch; epochs are reshuffled, and what is left over is dropped.
-        lr, rho: in the middle of the grids, see `Method.trials`.
-        seconds: of one pass, forward and backward, with its share of a step, on one core, about.
+        epochs: the epochs of a run of length 1; the learning rate falls from its start to 0 on half a cosine.
+        batch: samples per batch; epochs are reshuffled, and an incomplete last batch is dropped.
+        lr, rho: the middle of the grids, see `Method.trials`.
+        seconds: about how long one pass (forward, backward, and its share of a step) takes on one core.
         noises: shares of label noise.
-        l2: of a penalty on all weights.
+        l2: the factor of a penalty on all weights.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Setting:
     l2: float = 0.0
 
     def steps(self, length: float) -> int:
-        """Of a run, from its length in units of `epochs`."""
+        """The number of steps of a run, from its length in units of `epochs`."""
         return round(length * self.epochs * self.epoch)
 
     @property
@@ -77,7 +77,7 @@ class Setting:
         return len(self.load().x) // self.batch
 
     def loss(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """Cross-entropy, over all places of a window where there are such, and the penalty."""
+        """Cross-entropy, for text over all positions of a window, plus the penalty."""
         loss = nn.functional.cross_entropy(model(x).flatten(0, -2), y.flatten())
         return loss + self.l2 / 2 * sum((p**2).sum() for p in model.parameters()) if self.l2 else loss
 

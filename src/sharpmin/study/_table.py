@@ -1,4 +1,4 @@
-"""The table of a study: means over seeds with 95 % intervals, a line a method, clean and noisy."""
+"""The table of a study: means over seeds with 95 % intervals, one line per method, clean and noisy."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from ._run import Cell
 from ._settings import setting
 from ._trials import TUNING, Rows, scores
 
-LEARNT = 0.1
-"""A run has collapsed if it made less than this share of the way from guessing the largest class to no error."""
+LEARNED = 0.1
+"""A run has collapsed if its accuracy is less than this share of the way from that of the most frequent class to 1."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,10 @@ def paired(rows: Rows, method: str, against: str, noise: float) -> Estimate:
 
 
 def collapsed(cell: Cell, row: Mapping[str, Any]) -> bool:
-    """Whether the run learnt next to nothing, or its loss is not finite."""
+    """Whether the run learned next to nothing, or its loss is not finite."""
     labels = setting(cell.data).load().y_test.flatten()
     chance = float(labels.bincount().max()) / len(labels)
-    return row["loss"] is None or row["accuracy"] < chance + LEARNT * (1 - chance)
+    return row["loss"] is None or row["accuracy"] < chance + LEARNED * (1 - chance)
 
 
 def _own(rows: Rows, noise: float, method: str) -> dict[Cell, Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from ._run import Cell
 from ._settings import setting
 
 TUNING = (1000, 1001)
-"""The seeds of the trials; no judged run has them."""
+"""The seeds of the trials; no run of the table has them."""
 
 Rows = Mapping[Cell, Mapping[str, Any]]
 
@@ -53,7 +53,7 @@ def chosen(rows: Rows, method: str, noise: float) -> tuple[float, float]:
 
 
 def judged(rows: Rows, data: str, seeds: int) -> list[Cell]:
-    """The runs that judge, from the `rows` of all trials of the task `data`.
+    """The runs of the table, from the `rows` of all trials of the task `data`.
 
     One of the `seeds` comes after the other, so that what is finished is whole seeds.
     """

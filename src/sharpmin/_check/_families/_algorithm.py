@@ -83,7 +83,7 @@ def step_at_w(t: Trial) -> str:
     faults=(19,),
 )
 def maximize(t: Trial) -> str:
-    """-f maximised is f minimised."""
+    """Maximizing -f is minimizing f."""
     f = Quadratic.new()
     f.sign = -1.0
     t.step(t.make([f.w], options={"maximize": True}), f)

@@ -26,7 +26,7 @@ def base_methods(t: Trial) -> str:
     made: list[torch.optim.Optimizer] = []
 
     class Modes(torch.optim.SGD):
-        """It has what frameworks look for."""
+        """SGD with the methods that frameworks look for."""
 
         def __init__(self, params: Any, **options: Any):
             super().__init__(params, **options)
@@ -50,7 +50,7 @@ def base_methods(t: Trial) -> str:
 
 
 class Stores(torch.optim.SGD):
-    """It adds up gradients in a store of its own, steps with those, and clears them by its own zero_grad."""
+    """SGD that sums gradients in its own buffers, steps with these, and clears them in its own zero_grad."""
 
     def __init__(self, params: Any, **options: Any):
         super().__init__(params, **options)
@@ -77,7 +77,7 @@ class Stores(torch.optim.SGD):
 
 @family(
     "own-store",
-    "A base with a zero_grad of its own is cleared by it between the passes",
+    "Between the passes the base's own zero_grad() clears the gradients",
     right="the step with plain SGD (SAM: w' = (2.67, 0.44))",
     fix="clear gradients by the base's own zero_grad()",
     faults=(34,),
@@ -93,7 +93,7 @@ def own_store(t: Trial) -> str:
 
 @family(
     "one-ball",
-    "Several bases share one ball",
+    "Several bases share one perturbation of norm rho",
     right="second pass at (3.3, 1.4), w' = (2.67, 0.944)",
     fix="take a list of bases, one norm over all of them, and let each one step its own groups",
     faults=(36,),

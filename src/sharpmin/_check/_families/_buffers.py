@@ -1,4 +1,4 @@
-"""What the second pass must not change, or must see again: BatchNorm statistics and dropout masks."""
+"""BatchNorm statistics, which the second pass must not change, and dropout masks, which it must draw again."""
 
 from __future__ import annotations
 

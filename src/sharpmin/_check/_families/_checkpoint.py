@@ -87,7 +87,7 @@ def copying(t: Trial) -> str:
 
 
 class Doubling(torch.optim.SGD):
-    """It keeps a number outside its state, and steps with that many times the gradient."""
+    """SGD that multiplies the gradient by an attribute of its own, which is not in its state."""
 
     def __init__(self, params: Any, **options: Any):
         super().__init__(params, **options)

@@ -15,9 +15,9 @@ def _scalars(*values: float) -> list[nn.Parameter]:
 
 @family(
     "add-param-group",
-    "A group that is added later climbs and is stepped",
+    "A group that is added later is perturbed and stepped",
     right="the new weight goes 1, 1.4 (second pass), 0.44",
-    fix="hand add_param_group on to the base, and keep one list of groups",
+    fix="pass add_param_group on to the base, and keep one list of groups",
     faults=(16,),
 )
 def add_param_group(t: Trial) -> str:
@@ -64,7 +64,7 @@ def replaced_group(t: Trial) -> str:
 
 @family(
     "group-rho",
-    "A group with rho = 0 rests, and does not dilute the norm of the others",
+    "A group with rho = 0 is not perturbed, and not part of the norm",
     right="second pass at (3.5, 1)",
     fix="read rho from every group, and take the norm over the groups whose rho is positive",
     faults=(28,),

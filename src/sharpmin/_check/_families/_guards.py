@@ -35,13 +35,13 @@ def _during(t: Trial, call: Callable[[Any, Quadratic], object]) -> tuple[bool, Q
 
 @family(
     "guard-checkpoint",
-    "No checkpoint and no copy of a half-made step",
+    "No checkpoint and no copy while the weights are perturbed",
     right="state_dict(), deepcopy and add_param_group raise in the second pass, and the step goes on",
     fix="raise while the weights are perturbed",
     faults=(5,),
 )
 def guard_checkpoint(t: Trial) -> str:
-    """Saved together with w + e, they would be resumed from there."""
+    """A checkpoint taken there would hold w + e, and a run resumed from it would go on from there."""
     calls: dict[str, Callable[[Any, Quadratic], object]] = {
         "state_dict()": lambda opt, f: opt.state_dict(),
         "deepcopy": lambda opt, f: copy.deepcopy(opt),
@@ -52,7 +52,7 @@ def guard_checkpoint(t: Trial) -> str:
         if not refused:
             if not t.ours:
                 raise NotOffered("makes no difference between w and w + e for state_dict(), deepcopy and add_param_group()")
-            raise Fault(f"{name} answered")
+            raise Fault(f"{name} did not raise")
         require(near(f.w, (2.67, 0.44), CLOSE), f"{name}: w' = {show(f.w)}", "w' = (2.67, 0.44)")
     return "all three raise"
 

@@ -19,7 +19,7 @@ def _pair() -> tuple[nn.Parameter, nn.Parameter]:
     "no-second-gradient",
     "A parameter without a gradient in the second pass comes back",
     right="b' = 4",
-    fix="key the backup by what was perturbed, not by who has a gradient in the second pass",
+    fix="key the backup by what was perturbed, not by what has a gradient in the second pass",
     faults=(2,),
 )
 def no_second_gradient(t: Trial) -> str:
@@ -60,7 +60,7 @@ def no_first_gradient(t: Trial) -> str:
 @family(
     "no-gradient",
     "No gradient at all: nothing moves",
-    right="w' = (3, 1), and no error but one that speaks of gradients",
+    right="w' = (3, 1); an error must say that gradients are missing",
     fix="let an empty list of gradients have the norm 0, or refuse it and say so",
     faults=(2, 3),
 )
@@ -73,13 +73,13 @@ def no_gradient(t: Trial) -> str:
 
 @family(
     "no-backward",
-    "A loss whose backward is never called is no step",
+    "A loss whose backward() is never called makes no step",
     right="an error that says so, after which the next step works, or no step reported",
     fix="raise where a loss needs gradients and no parameter has one",
     faults=(29,),
 )
 def no_backward(t: Trial) -> str:
-    """A forgotten backward() would train nothing without a word; in a closure too."""
+    """A forgotten backward() must not go unnoticed; in a closure too."""
     s, _ = golden(t)
     s.silent = (1, 2)
     return passes.never(s, legal=False)
@@ -87,7 +87,7 @@ def no_backward(t: Trial) -> str:
 
 @family(
     "missing-first",
-    "First gradients that are cleared or never made are not taken for zero",
+    "First gradients that are cleared or never computed do not count as zero",
     right="an error that says so, after which the golden step works, or a step with the second gradient",
     fix="raise where no parameter has a gradient before the perturbation; never drop the second one silently",
     faults=(29,),
@@ -112,7 +112,7 @@ def missing_first(t: Trial) -> str:
 
 @family(
     "stale-perturbation",
-    "An old perturbation is not taken back a second time",
+    "An old perturbation is not subtracted a second time",
     right="no drift at lr = 0",
     fix="forget the backup when the weights are restored",
     faults=(4,),

@@ -41,7 +41,7 @@ def _as_the_base(f: Quadratic) -> bool:
 @family(
     "inf-first-gradient",
     "An inf in the first gradients changes nothing",
-    right="weights and state unchanged, the next step as if nothing had been",
+    right="weights and state unchanged, the next step as if nothing had happened",
     fix="check the norm; where it is not finite, do not perturb and skip the step",
     faults=(12, 21),
 )
@@ -53,7 +53,7 @@ def inf_first(t: Trial) -> str:
 @family(
     "inf-second-gradient",
     "An inf in the second gradients changes nothing",
-    right="weights and state unchanged, the next step as if nothing had been",
+    right="weights and state unchanged, the next step as if nothing had happened",
     fix="check the gradients before the base steps, and skip the step where one is not finite",
     faults=(12,),
 )

@@ -1,4 +1,4 @@
-"""Weights so coarse that rounding swallows the perturbation."""
+"""Weights in so low a precision that rounding loses the perturbation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .._trial import Trial, show
 
 @family(
     "lost-ascent",
-    "An ascent that bfloat16 swallows is reported",
+    "A perturbation that is lost to bfloat16 rounding is reported",
     right="the weights move, or a warning or a report says that they did not",
     fix="measure what rounding leaves of the perturbation and say so; stochastic rounding keeps it",
     faults=(11, 18),

@@ -52,9 +52,9 @@ def second_pass_error(t: Trial) -> str:
 
 @family(
     "base-step-error",
-    "An exception in the base's step costs that step and no more",
-    right="w after the exception, and a next step as if nothing had been",
-    fix="forget the half-made step in a finally clause around the base's step",
+    "After an exception in the base's step the next step works",
+    right="w after the exception, and a next step as if nothing had happened",
+    fix="reset the wrapper's state in a finally clause around the base's step",
     faults=(31,),
 )
 def base_step_error(t: Trial) -> str:
@@ -62,7 +62,7 @@ def base_step_error(t: Trial) -> str:
     failing = False
 
     class Fails(torch.optim.SGD):
-        """It raises when it is told to, before anything has changed."""
+        """SGD whose step raises on demand, before it changes anything."""
 
         def step(self, closure: Any = None) -> Any:
             if failing:
@@ -78,8 +78,8 @@ def base_step_error(t: Trial) -> str:
 
 @family(
     "lost-wrapper",
-    "A wrapper lost at w + e: the next one on these weights brings them back",
-    right="w = (3, 1), bit for bit, once the new one is made, and a step as if nothing had been",
+    "A new wrapper restores weights that a lost one left at w + e",
+    right="w = (3, 1), bit for bit, once the new one is made, and a step as if nothing had happened",
     fix="remember outside the wrapper which weights are perturbed, and restore them when the next one is made",
     faults=(32,),
 )

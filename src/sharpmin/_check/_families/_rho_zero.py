@@ -92,7 +92,7 @@ def zero_gradient(t: Trial) -> str:
 
 @family(
     "rest-counts",
-    "The second pass of an unperturbed step counts, whatever its loss is",
+    "Where nothing is perturbed, the step uses the gradient of the second pass",
     right="w' = (0.8, 0.4)",
     fix="where nothing is perturbed, keep the gradient of the second pass, and do not add the first one to it",
     faults=(30,),

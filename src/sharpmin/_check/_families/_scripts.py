@@ -34,7 +34,7 @@ def _step(opt: Any, first: Callable[[], Tensor], second: Callable[[], Tensor]) -
 
 @family(
     "script-base-optimizer",
-    "A script that reaches for optimizer.base_optimizer",
+    "A script that uses optimizer.base_optimizer",
     right="steps of 0.1, then 0.01 by a scheduler on base_optimizer, then 0.5 by its param_groups",
     fix="give the base the name base_optimizer too, and step it by its own groups",
     faults=(17, 33),
@@ -69,7 +69,7 @@ def script_base_optimizer(t: Trial) -> str:
 
 @family(
     "script-two-losses",
-    "A script whose second loss is another one",
+    "A script with another loss in the second pass",
     right="w' = (2.34, 0.16), then (1.78907, 0.0248541)",
     fix="step with the gradient of the second loss at w + e, and leave none of it to the next step",
     faults=(30, 34),

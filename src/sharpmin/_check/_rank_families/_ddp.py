@@ -12,7 +12,7 @@ from .._trial import CLOSE, backward, copies, difference, near, show
 
 @family(
     "ddp-golden-step",
-    "DDP: all ranks climb along the reduced gradient",
+    "DDP: all ranks perturb along the reduced gradient",
     right="second pass at 0.6, x' = 0.38 on every rank",
     fix="let the last backward of the first pass be reduced, and take e from the gradients after that",
     faults=(8, 27),

@@ -98,7 +98,7 @@ def nonfinite(t: RankTrial) -> str:
         seen = t.told(f"inf in pass {at}: x = {show(ends[0])}, then {show(ends[1])}")
         held = t.gathered(ends)
         require(all(same([_plain(x) for x in held[0]], [_plain(x) for x in other]) for other in held), seen)
-    return "no rank alone"
+    return "no rank steps alone"
 
 
 def _plain(x: Tensor) -> Tensor:

@@ -64,4 +64,4 @@ def nonfinite(t: RankTrial) -> str:
         stepped = t.gathered(not near(part(f.parameters[0]), was.tolist(), CLOSE))[:2]  # further ranks hold nothing
         words = ["stepped" if moved else "did not" for moved in stepped]
         require(stepped[0] == stepped[1], f"inf in pass {at}: rank 0 {words[0]}, rank 1 {words[1]}")
-    return "no rank alone"
+    return "no rank steps alone"

@@ -1,4 +1,4 @@
-"""DistributedDataParallel with a perturbation per rank: every rank climbs along its own gradient, all make one step."""
+"""DistributedDataParallel with a perturbation per rank: every rank perturbs along its own gradient; all take one step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ._ddp_care import require_replicas
 
 @family(
     "rank-golden-step",
-    "A perturbation per rank: own gradients up, the reduced one down",
+    "A perturbation per rank: along its own gradient; the step along the reduced one",
     right="second pass at 0.4 on rank 0 and 0.6 on rank 1, x' = 0.41",
     fix="first pass under no_sync(), forward and backward both; the second one reduced (ours: scope='rank')",
     faults=(27,),

@@ -28,7 +28,7 @@ def restore(s: Scene, steps: int) -> str:
 
 
 class Stop(Exception):
-    """Thrown into a pass, or into the step of a base."""
+    """Raised in a pass, or in the step of a base, where an out-of-memory error might be."""
 
 
 def second_pass_error(s: Scene) -> str:
@@ -107,10 +107,10 @@ def lost(s: Scene, anew: Callable[[], Any]) -> str:
     now = copies(s.held)
     place = f"w = {show(now)}, " if sum(t.numel() for t in now) <= 4 else "w is "
     away = f"{place}{length(was, now):.3g} away, after the new one is made"
-    require(same(was, now), f"the perturbation of the lost wrapper stays for good: {away}")
+    require(same(was, now), f"the perturbation of the lost wrapper stays: {away}")
     try:
         s.model.state_dict()
         s.step()
     except Exception as error:
-        raise Fault(f"locked: the next step {raised(error)}", "the new wrapper works") from None
+        raise Fault(f"then the next step {raised(error)}", "the new wrapper works") from None
     return "w, and the new wrapper works"

@@ -41,7 +41,7 @@ class Scene(ABC):
 
     @abstractmethod
     def loss(self, k: int) -> Tensor:
-        """What pass k minimises."""
+        """What pass k minimizes."""
 
     def run(self, k: int) -> Tensor:
         """Forward and backward of pass k."""
@@ -104,13 +104,13 @@ class Played(Scene):
     """A scene of the suite.
 
     Attributes:
-        of: what pass k minimises.
+        of: what pass k minimizes.
     """
 
     of: Callable[[int], Tensor]
 
     def loss(self, k: int) -> Tensor:
-        """What pass k minimises."""
+        """What pass k minimizes."""
         return self.of(k)
 
 

@@ -1,4 +1,4 @@
-"""Recognises the closures that Lightning passes to `SAM.step`, without importing Lightning.
+"""Recognizes the closures that Lightning passes to `SAM.step`, without importing Lightning.
 
 Lightning steps by `optimizer.step(closure=...)`, where the closure is one forward and backward of *the last* micro-batch, with
 logging, hooks and clipping inside. Running it twice would raise nothing, but it is not a SAM step.

@@ -19,7 +19,7 @@ class StepReport:
         stepped: whether the base optimizer stepped; False before the first step, and when a gradient was not finite.
         rho: the radius that was asked for, the largest over the groups. Under `Unnormalized` and `Capped` it depends on
             the norm.
-        radius: the realised `||e||`: measured on the weights or, where `measured` is False, the one that was asked for.
+        radius: the realized `||e||`: measured on the weights or, where `measured` is False, the one that was asked for.
         dual_norm: `||a||_*`, the dual norm of the ascent's vector, by default the first gradient, over all groups with rho > 0;
             None if there is no such group.
         passes: gradient evaluations of the step, 1 or 2.

@@ -47,7 +47,7 @@ def _one_kind(tensors: Sequence[Tensor]) -> tuple[torch.dtype, bool] | None:
 
 
 def on_host(tensors: Iterable[Tensor]) -> bool:
-    """Whether reading a value of these tensors costs no device synchronisation."""
+    """Whether reading a value of these tensors costs no device synchronization."""
     known = tensors.kind if isinstance(tensors, Fixed) else None
     return all(map(_is_cpu, tensors)) if known is None else known[1]
 

@@ -103,7 +103,7 @@ def room(dtype: torch.dtype, count: int) -> int:
 
 
 def runs(sizes: Sequence[int], most: int) -> Iterator[slice]:
-    """Slices of neighbours with at most `most` entries together, or of one with more.
+    """Slices of neighbors with at most `most` entries together, or of one with more.
 
     >>> list(runs([3, 4, 9, 1], 8))
     [slice(0, 2, None), slice(2, 3, None), slice(3, 4, None)]

@@ -41,7 +41,7 @@ class StochasticRounding:
             weight.copy_(self.rounded(weight.float() + move, weight.dtype))
 
     def rounded(self, target: Tensor, dtype: torch.dtype) -> Tensor:
-        """`target`, in float32, as one of its two neighbours in the half-precision format `dtype`; still in float32."""
+        """`target`, in float32, as one of its two neighbors in the half-precision format `dtype`; still in float32."""
         most = torch.finfo(dtype).max
         down = _bfloat16(target, self._draw) if dtype is torch.bfloat16 else _float16(target, self._draw)
         inside = target.abs() <= most  # also false for nan: non-finite values stay

@@ -46,7 +46,9 @@ class Checker:
             ValueError: for multipliers that are negative, or under which values of f other than f(x_N) remain.
         """
         if any(min(corner) < 0 or any(self._unbalanced(corner).values()) for corner in corners):
-            raise ValueError("certify: multipliers must be nonnegative and balance the values of f")
+            raise ValueError(
+                "certify: these multipliers prove nothing: at every corner they must be >= 0, and the values of f must cancel"
+            )
         sums = [self._sums(corner) for corner in corners]
         proved = []
         for entry, free in zip(weights, units, strict=True):

@@ -58,12 +58,12 @@ class Interpolant(Problem):
 
     @property
     def beta(self) -> float:
-        """As given."""
+        """The smoothness that was given."""
         return self.high
 
     @property
     def mu(self) -> float:
-        """As given."""
+        """The strong convexity that was given."""
         return self.low
 
     @property

@@ -124,9 +124,9 @@ class Search:
             for half in halves(leaf.cell, self.box):
                 part = self.prove(half, leaf.proof)
                 if part.bound > self.low + tolerance:
-                    centre = tuple((low + high) / 2 for low, high in half)
-                    if self.probe(centre) > self.low + tolerance / 10:
-                        self.climb(centre)
+                    center = tuple((low + high) / 2 for low, high in half)
+                    if self.probe(center) > self.low + tolerance / 10:
+                        self.climb(center)
                 heapq.heappush(heap, (-part.bound, next(order), part))
         self.leaves = [leaf for _, _, leaf in heap]
 
@@ -149,12 +149,12 @@ def proved(conditions: Conditions, leaves: Sequence[Leaf]) -> Fraction:
     for proof in {id(leaf.proof): leaf.proof for leaf in leaves}.values():
         bound = None if proof is None else checker.proved(weights(proof.cell), proof.corners, proof.units)
         if bound is None:
-            raise ValueError("certify: there is a cell without a proof")
+            raise ValueError("certify: the multipliers of one cell prove no bound")
         bounds.append(bound)
     parts = [leaf.cell for leaf in leaves if leaf.proof is not None and _inside(leaf.cell, leaf.proof.cell)]
     box = norms_box(conditions.setting)
     if not _covered(box, parts, box):
-        raise ValueError("certify: the cells do not cover all gradient norms")
+        raise ValueError("certify: the cells with a proof do not cover all gradient norms")
     return max(bounds)
 
 

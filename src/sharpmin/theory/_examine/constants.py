@@ -145,9 +145,9 @@ def sample_draws(problem: Problem) -> tuple[Any, Any, bool]:
 def _points(problem: Problem, starts: Array, reach: float, count: int, rng: Generator) -> Array:
     """The starts, points around them at several distances, and points along gradient descents from them."""
     spread = reach * np.exp(rng.uniform(-4.0, 1.0, count))
-    centre = starts[rng.integers(0, len(starts), count)]
-    shift = rng.normal(size=centre.shape)
-    near = centre + (spread if problem.dim == 1 else spread[:, None] / math.sqrt(problem.dim)) * shift
+    center = starts[rng.integers(0, len(starts), count)]
+    shift = rng.normal(size=center.shape)
+    near = center + (spread if problem.dim == 1 else spread[:, None] / math.sqrt(problem.dim)) * shift
     path, x = [starts, near], np.concatenate([starts, near[: min(count, 8)]])
     lr = 1 / problem.beta if math.isfinite(problem.beta) and problem.beta > 0 else 0.0
     for step in range(200 if lr else 0):

@@ -149,7 +149,7 @@ def examine(
 
     Args:
         problem: from `own` or `problems()`.
-        x0: where the runs start and the search is centred: a number, or an array (dim,).
+        x0: where the runs start and the search is centered: a number, or an array (dim,).
         rho: the radius of the runs; where it is not normalized, at most 1/(2 beta_component).
         steps: T of the runs.
         seeds: how many runs a stochastic method gets, at least 2.

@@ -71,7 +71,7 @@ class Evaluated:
 def rule_of(theorem: Theorem) -> Rule:
     """How an upper bound is used; a `TypeError` for any other statement."""
     if theorem.rule is None:
-        raise TypeError(f"{theorem.id} is no upper bound that plan could use")
+        raise TypeError(f"{theorem.id} is not an upper bound with a rule= for plan")
     return theorem.rule
 
 

@@ -16,7 +16,7 @@ def least(value: Callable[[float], float], top: float) -> float:
     """The point of (0, top] where a positive function is smallest: powers of ten, then golden section around the best.
 
     It is exact for a function that falls and then rises, as every registered bound does: there the minimum lies between the
-    neighbours of the best power of ten. For any other function it is the minimum near that power. `value` is inf where
+    neighbors of the best power of ten. For any other function it is the minimum near that power. `value` is inf where
     a statement does not hold.
     """
     grid = [top * 10.0**-k for k in range(DECADES + 1)]

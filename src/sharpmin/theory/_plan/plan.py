@@ -42,7 +42,7 @@ def plan(
 
     Args:
         setting: "strongly-convex", "convex", "pl" or "nonconvex".
-        oracle: "exact" (full gradients), "m-sam" (the same sample in both passes, as practised) or "n-sam" (independent).
+        oracle: "exact" (full gradients), "m-sam" (the same sample in both passes, as practiced) or "n-sam" (independent).
         radius: "constant", "decaying", "unnormalized" (rho ||g||), "capped" (min(rho, c ||g||)) or "clipped" (the difference
             of the two gradients, at most `clip` ||g||).
         beta: smoothness of f.

@@ -139,22 +139,22 @@ class Noisy(Problem):
 
     @property
     def beta(self) -> float:
-        """That of the inner problem: the noise does not depend on x."""
+        """The smoothness of the inner problem: the noise does not depend on x."""
         return self.inner.beta
 
     @property
     def mu(self) -> float:
-        """As of the inner problem."""
+        """The strong convexity of the inner problem."""
         return self.inner.mu
 
     @property
     def f_star(self) -> float:
-        """As of the inner problem."""
+        """The infimum of the inner problem."""
         return self.inner.f_star
 
     @property
     def resolution(self) -> float:
-        """As of the inner problem."""
+        """The rounding error of the inner problem's `gap`."""
         return self.inner.resolution
 
     @property
@@ -176,5 +176,5 @@ class Noisy(Problem):
         return np.asarray(self.inner.gradient(x) + (noise[:, 0] if self.dim == 1 else noise))
 
     def draw(self, u: Array) -> NDArray[np.int64]:
-        """One of the offsets."""
+        """The index of one of the offsets, from uniform numbers."""
         return (u * len(self.offsets)).astype(np.int64)

@@ -8,7 +8,7 @@ from .registry import problem
 
 
 def e1_shape(beta: float, mu: float, rho: float, w: float | None, c: float | None) -> tuple[float, float]:
-    """The half width w and the centre c of the interval that traps m-SAM; by default rho / 16 and 0.9 c_max.
+    """The half width w and the center c of the interval that traps m-SAM; by default rho / 16 and 0.9 c_max.
 
     Raises:
         ValueError: unless w is in (0, rho/2) and w < c < c_max = ((beta - mu)(rho - 2w) - mu (rho + w)) / (2 mu).

@@ -25,7 +25,7 @@ def e2(*, beta: float, mu: float, rho: float) -> HingeProblem:
     require(mu < beta and rho > 0, "e2", f"mu={mu:g} must be below beta={beta:g} and rho={rho:g} > 0; else the limit is 0")
     m, xb = beta - mu, (beta / mu - 1) * rho
     width, half = 2 * xb, 2 * xb + rho
-    centre = 1.01 * m * rho + beta * width
-    s = Hinge.through([(xb - half, centre + m * half), (xb + half, centre - m * half)], left=0.0, right=0.0)
+    center = 1.01 * m * rho + beta * width
+    s = Hinge.through([(xb - half, center + m * half), (xb + half, center - m * half)], left=0.0, right=0.0)
     f = Hinge(b=mu)
     return HingeProblem("e2", (f + s, f - s), (0.5, 0.5))

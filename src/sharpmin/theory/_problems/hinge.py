@@ -150,13 +150,15 @@ class HingeProblem(Problem):
     def __post_init__(self) -> None:
         p = self.probabilities
         if len(p) != len(self.components) or not min(p, default=0.0) > 0 or not abs(math.fsum(p) - 1) <= 1e-12:
-            raise ValueError(f"{self.name}: probabilities={p} must be positive, one a sample, with sum 1")
+            raise ValueError(f"{self.name}: probabilities={p} must be positive, one per sample, with sum 1")
         left, right = self.mean.slopes()[0], self.mean.slopes()[-1]
         edges = self.mean.knots() or [0.0]
         falls_left = left < 0 or (left == 0 and self.mean(edges[0]) > 0)
         falls_right = right < 0 or (right == 0 and self.mean(edges[-1]) < 0)
         if falls_left or falls_right:
-            raise ValueError(f"{self.name}: f is not bounded below; f' must point outwards at both ends")
+            raise ValueError(
+                f"{self.name}: f is not bounded below; its derivative must end <= 0 on the left and >= 0 on the right"
+            )
 
     @cached_property
     def mean(self) -> Hinge:

@@ -21,7 +21,7 @@ E, THETA = (0.6, 0.8), 0.75
 
 @problem("kappa2")
 def kappa2(*, beta: float, mu: float, rho: float, lr: float) -> Pieces:
-    """The function of statement KAPPA2, on which SAM with this lr and rho jumps between two points of the plane for ever.
+    """The function of statement KAPPA2, on which SAM with this lr and rho alternates between two points of the plane.
 
     In units beta = rho = 1, with e = (3/5, 4/5), theta = 3/4, q = lr theta/2 and L = 1 - mu, it is mu ||z||^2/2 plus the Moreau
     envelope (of parameter 1/L) of the maximum of four affine functions, one for each point x_+- of the cycle and for each

@@ -45,37 +45,37 @@ class OwnProblem(Problem):
 
     @property
     def beta(self) -> float:
-        """As claimed."""
+        """The smoothness of f that was claimed."""
         return self.claims["beta"]
 
     @property
     def mu(self) -> float:
-        """As claimed; 0 by default."""
+        """The strong convexity of f that was claimed; 0 by default."""
         return self.claims["mu"]
 
     @property
     def pl(self) -> float:
-        """As claimed; at least `mu`."""
+        """The PL constant that was claimed, at least `mu`."""
         return max(self.claims["pl"], self.mu)
 
     @property
     def beta_component(self) -> float:
-        """As claimed; `beta` by default."""
+        """The smoothness of every sample that was claimed; `beta` by default."""
         return self.claims["beta_component"]
 
     @property
     def sigma(self) -> float:
-        """As claimed; by default 0 for one sample, and inf if a residual is claimed instead."""
+        """The bound on the noise that was claimed; by default 0 for one sample, and inf if a residual is claimed instead."""
         return self.claims["sigma"]
 
     @property
     def residual(self) -> tuple[float, float, float] | None:
-        """As claimed; by default (0, 1, sigma^2)."""
+        """The expected residual (A, B, C) that was claimed; by default (0, 1, sigma^2)."""
         return self.claimed_residual or super().residual
 
     @property
     def f_star(self) -> float:
-        """As claimed."""
+        """The infimum of f that was claimed."""
         return self.claims["f_star"]
 
     @property

@@ -57,7 +57,7 @@ class Pieces(Problem):
 
     @property
     def resolution(self) -> float:
-        """As given."""
+        """The rounding error of `gap` that was given."""
         return self.rounding
 
     def value(self, x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""l2-regularised softmax regression: a strongly convex problem on real data, with its constants."""
+"""l2-regularized softmax regression: a strongly convex problem on real data, with its constants."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class SoftmaxRegression(Problem):
 
     @property
     def mu(self) -> float:
-        """The regulariser."""
+        """The regularizer."""
         return self.l2
 
     @cached_property

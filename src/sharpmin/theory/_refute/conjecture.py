@@ -198,7 +198,7 @@ def _checked(
 
 
 def _refuse(made: Conjecture) -> None:
-    """Raise `ValueError` for combinations that make no sense."""
+    """Raise `ValueError` where method, assumptions, quantity, radius and constants contradict each other."""
     for name in ("mu", "kappa"):
         if name in made.takes and made.setting not in WITH_MU:
             raise ValueError(

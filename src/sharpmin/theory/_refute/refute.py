@@ -198,7 +198,9 @@ def begin(
     made = conjecture(find(bound) if isinstance(bound, str) else bound, **claim)
     tasks = islands(made, budget, seed, families)
     if not tasks:
-        raise ValueError("refute: budget=0 leaves nothing to do; families must have shipped then")
+        raise ValueError(
+            f"refute: budget=0 tries family 'shipped' alone, and families={list(families)} is without it; give a budget"
+        )
     probe(made)
     return tasks
 

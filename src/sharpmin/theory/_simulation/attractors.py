@@ -42,7 +42,7 @@ class Attractor:
 
     @property
     def period(self) -> int:
-        """1 or 2."""
+        """1 for a fixed point, 2 for a two-cycle."""
         return len(self.points)
 
     @property
@@ -120,7 +120,7 @@ class _Step:
         return x
 
     def jacobian(self, x: Array, times: int) -> Array:
-        """Of some steps from one point, shape (dim, dim): the product of those of its steps, each by central differences."""
+        """The Jacobian of some steps from one point, shape (dim, dim): a product over the steps, by central differences."""
         product, h = np.eye(len(x)), 1e-6 * self.scale
         for _ in range(times):
             moved = self.flat(np.concatenate([x + h * np.eye(len(x)), x - h * np.eye(len(x)), x[None]]), 1)

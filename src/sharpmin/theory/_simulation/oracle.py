@@ -1,7 +1,7 @@
 """Which gradients a step uses, and reproducible draws: a counter-based generator, a pure function of (seed, step, slot).
 
 The draw of a lane depends only on its seed and the step, so any lane can be replayed, in any order and on any number of
-threads. The mixing function is the finaliser of SplitMix64 (Steele, Lea & Flood, Fast Splittable
+threads. The mixing function is the finalizer of SplitMix64 (Steele, Lea & Flood, Fast Splittable
 Pseudorandom Number Generators, OOPSLA 2014).
 """
 
@@ -26,7 +26,7 @@ class Oracle(StrEnum):
     """Which gradients a step uses in its two passes."""
 
     EXACT = "exact"  # the full gradient, twice
-    M_SAM = "m-sam"  # one sample, used in both passes: SAM as practised
+    M_SAM = "m-sam"  # one sample, used in both passes: SAM as practiced
     N_SAM = "n-sam"  # two independent samples
 
 

@@ -92,7 +92,7 @@ def prepare(
     try:
         lanes = np.broadcast_shapes(*shapes.values())
     except ValueError:
-        raise ValueError(f"simulate: lane counts do not broadcast: {shapes}; give one value or one per lane") from None
+        raise ValueError(f"simulate: these do not broadcast: {shapes}; give each one value, or one per lane") from None
     spread = {name: np.broadcast_to(array, lanes) for name, array in arrays.items()}
     x = np.array(np.broadcast_to(start, lanes + start.shape[1:]))
     seeds = spread["seeds"].astype(np.int64)
@@ -104,7 +104,7 @@ def _how(method: str, rho: Any) -> StepRule:
     if method not in METHODS:
         raise ValueError(f"simulate: method={method!r} must be one of {', '.join(METHODS)}")
     if rho is None and METHODS[method].ascent is not None:
-        raise ValueError(f"simulate: method={method!r} climbs, so it needs rho, a number or a schedule")
+        raise ValueError(f"simulate: method={method!r} perturbs the weights, so it needs rho, a number or a schedule")
     return METHODS[method]
 
 

@@ -45,7 +45,7 @@ def confront(
     Args:
         theorem: the statement, or a mutant of it.
         where: the instance in words.
-        problem: the function that is minimised.
+        problem: the function that is minimized.
         constants: the keywords of the bound. `steps`, `lr`, `rho` and `clip` of the run are taken from them unless given.
         x0, method, steps, lr, rho, clip: see `simulate`.
         seeds: the number of lanes for a random method, from seed 0 on; the cell has their mean and its standard error.

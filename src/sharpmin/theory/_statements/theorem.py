@@ -21,9 +21,9 @@ CLAIMS = {
     "P2": "deterministic, convex: converges",
     "P3": "deterministic, nonconvex: an additive O(rho^2) that is unavoidable",
     "P4": "stochastic, strongly convex: an inevitable additive O(rho^2)",
-    "P5": "stochastic, convex: the same",
-    "P6": "stochastic, nonconvex: the same",
-    "P7": "all differs with decaying rho or without normalization",
+    "P5": "stochastic, convex: an inevitable additive O(rho^2), too",
+    "P6": "stochastic, nonconvex: an inevitable additive O(rho^2), too",
+    "P7": "with decaying rho or without normalization convergence is different",
 }
 """The claims in the abstract of Si & Yun (NeurIPS 2023, arXiv:2306.09850), for smooth functions."""
 

@@ -102,7 +102,7 @@ def judge(theorem: Theorem, cells: list[Cell], seconds: float = 0.0, *, quick: b
         RuntimeError: if there are no cells, since such a check could not fail.
     """
     if not cells:
-        raise RuntimeError(f"{theorem.id}: the check made no cell, so it proves nothing")
+        raise RuntimeError(f"{theorem.id}: its check yielded no Cell, so nothing was compared; yield at least one")
     failed = [cell for cell in cells if not cell.holds]
     telling = [cell for cell in cells if not cell.vacuous] or cells
     shown = failed[0] if failed else min(telling, key=lambda cell: round(cell.room, 9))

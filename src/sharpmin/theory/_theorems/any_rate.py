@@ -138,7 +138,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 ANY_RATE = register(
     Theorem(
         id="any-rate",
-        title="SAM, nonconvex, any step sizes and any radii",
+        title="SAM, nonconvex: one bound for any step sizes and any radii",
         claims=("P7",),
         kind="upper",
         statement=__doc__,

@@ -1,4 +1,4 @@
-"""C1. The two-cycle: on a quadratic, SAM with constant rho converges to jumping between two points.
+"""C1. The two-cycle: on a quadratic, SAM with constant rho converges to an alternation between two points.
 
 **Assumptions.** f(x) = lam x^2/2, lr lam in (0, 2), constant rho. In several dimensions lam is the largest curvature.
 
@@ -49,7 +49,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 C1 = register(
     Theorem(
         id="c1",
-        title="SAM on a quadratic: the two-cycle and its height",
+        title="SAM on a quadratic: the two-cycle and its gap",
         claims=("P1",),
         kind="tight",
         statement=__doc__,

@@ -1,4 +1,4 @@
-"""T1 on real data: full-batch SAM on l2-regularised softmax regression of the digits.
+"""T1 on real data: full-batch SAM on l2-regularized softmax regression of the digits.
 
 **Assumptions.** Those of T1, with constants taken from the data: 1797 digits, pixels / 16, l2 = mu = 0.1, no intercept, W0 = 0,
 beta = lambda_max(A'A/n)/2 + l2 = 5.328, Delta = 0.634; rho = 0.05; the prescribed step size.

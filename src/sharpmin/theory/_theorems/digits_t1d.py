@@ -26,7 +26,7 @@ RHO = 0.05
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
-    """One run."""
+    """One run, at the step sizes that T1d prescribes."""
     f, k = digits()
     steps = 1000 if quick else 10_000
     lr, at = theorem.step_size(beta=k["beta"], mu=k["mu"]), {**k, "rho": RHO, "steps": steps}

@@ -59,7 +59,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 E1 = register(
     Theorem(
         id="e1",
-        title="m-SAM, strongly convex: never within mu (c - w)^2/2, almost surely",
+        title="m-SAM, strongly convex: a gap above mu (c - w)^2/2 at all times, almost surely",
         claims=("P4",),
         kind="lower",
         statement=__doc__,

@@ -1,4 +1,4 @@
-"""E4. m-SAM on a convex Lipschitz function can rest for ever, arbitrarily far from the optimum; n-SAM cannot.
+"""E4. m-SAM on a convex Lipschitz function can stay at its start for ever, arbitrarily far from the optimum; n-SAM cannot.
 
 **Assumptions.** f' = clip(beta x, -L0, L0), L0 = 0.45 beta rho, as the mean of two beta-smooth samples l'_+- = f' +- s (see
 `problems()["e4"]`); d >= 1.5 rho; rho constant; any lr; a start within w = rho/32 of d.
@@ -54,7 +54,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 E4 = register(
     Theorem(
         id="e4",
-        title="m-SAM, convex and Lipschitz: at rest for ever, anywhere",
+        title="m-SAM, convex and Lipschitz: fixed points at any distance from the optimum",
         claims=("P5",),
         kind="lower",
         statement=__doc__,

@@ -50,7 +50,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 E5 = register(
     Theorem(
         id="e5",
-        title="m- and n-SAM, nonconvex and Lipschitz: trapped for ever",
+        title="m- and n-SAM, nonconvex and Lipschitz: a trap that is never left",
         claims=("P6",),
         kind="lower",
         statement=__doc__,

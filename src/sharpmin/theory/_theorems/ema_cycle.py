@@ -75,7 +75,7 @@ def largest(*, curvature: float, rho: float, lr: float, momentum: float, average
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
-    """Both averages over b and s, from a hundredth beside the cycle; and b = 0, where C1 draws in other starts."""
+    """Both weights w, over b and s, from starts 1 % off the cycle; and b = 0, where C1 attracts other starts, too."""
     lam, rho = 2.0, 0.7
     for average in AVERAGES:
         for b in (0.0, 0.5, 0.9):
@@ -97,7 +97,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 EMA_CYCLE = register(
     Theorem(
         id="ema-cycle",
-        title="SAM with momentum on a quadratic: a two-cycle, local",
+        title="SAM with momentum on a quadratic: a locally attracting two-cycle",
         claims=("P1",),
         kind="tight",
         statement=__doc__,

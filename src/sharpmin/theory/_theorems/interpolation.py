@@ -18,7 +18,7 @@ The factor is least at lr = mu (1 - r (beta_c/mu)^(1/2))/(beta beta_c (1 + r)^2)
 length rho however close x is to x*, and at constant lr SAM ends on a cycle (C1).
 
 **Source.** Derived here; matches claim P7 of Si & Yun (NeurIPS 2023, arXiv:2306.09850). A linear rate of stochastic SAM under
-overparametrisation is claimed by Shin et al. (UAI 2025, arXiv:2311.17539), of which the abstract only was read: their rate and
+overparametrization is claimed by Shin et al. (UAI 2025, arXiv:2311.17539), of which the abstract only was read: their rate and
 assumptions may differ.
 """
 

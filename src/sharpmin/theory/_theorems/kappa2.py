@@ -1,10 +1,10 @@
-"""KAPPA2. In two dimensions SAM is held on a two-cycle whose gap is of order kappa times that of any quadratic.
+"""KAPPA2. In two dimensions SAM has a two-cycle whose gap is of order kappa times that of any quadratic.
 
 **Assumptions.** kappa = beta/mu > 13/3, constant rho, a constant lr up to a limit (`problems()["kappa2"]` refuses more), which
 is at least 1/(2 beta sqrt(kappa)) from kappa = 8 on.
 
-**Statement.** There is a mu-strongly convex, beta-smooth function of the plane, `problems()["kappa2"]`, on which SAM jumps
-for ever between the points x_+- = (0, +-(3/10) beta lr rho), with
+**Statement.** There is a mu-strongly convex, beta-smooth function of the plane, `problems()["kappa2"]`, on which SAM
+alternates between the points x_+- = (0, +-(3/10) beta lr rho), with
 
     f(x_+-) - f* = (81 kappa + 144) beta^3 lr^2 rho^2/3200.
 

@@ -41,7 +41,7 @@ RHO = 0.5
 
 
 def bound(*, beta: float, mu: float) -> float:
-    """-2."""
+    """The slope -2."""
     require(beta <= 2 * mu, "p1-slopes", f"beta/mu={beta / mu:g} must be at most 2; beyond, the slope is measured too early")
     return -2.0
 
@@ -75,7 +75,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 P1_SLOPES = register(
     Theorem(
         id="p1-slopes",
-        title="SAM, strongly convex: measured slopes of -2",
+        title="SAM, strongly convex: gaps that fall like 1/T^2, by measured log-log slopes",
         claims=("P1",),
         kind="numeric",
         statement=__doc__,

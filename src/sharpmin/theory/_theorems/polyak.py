@@ -2,11 +2,11 @@
 
 **Assumptions.** f = lam x^2/2, f* known, constant normalized rho, e = rho g/||g||, y = x + e, x+ = x - lr_t grad f(y).
 
-**Statement.** Polyak's step for SAM projects x on the zero of f's linearisation at y,
+**Statement.** Polyak's step for SAM projects x on the zero of f's linearization at y,
 
     lr_t = max{0, f(y) - f* - <grad f(y), e>} / ||grad f(y)||^2.
 
-It is 0 wherever |x| <= rho, and halves |x| - rho beyond: from |x0| >= rho SAM freezes at |x| = rho, at a gap of
+It is 0 wherever |x| <= rho, and halves |x| - rho beyond: from |x0| >= rho SAM stops at |x| = rho, at a gap of
 
     lam rho^2/2.
 
@@ -67,7 +67,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 POLYAK = register(
     Theorem(
         id="polyak",
-        title="not a remedy: SAM with a Polyak step freezes at |x| = rho",
+        title="not a remedy: SAM with a Polyak step stops at |x| = rho",
         claims=("P1",),
         kind="tight",
         statement=__doc__,

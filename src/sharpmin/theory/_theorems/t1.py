@@ -83,7 +83,7 @@ def slower_in_lr(*, beta: float, mu: float, rho: float, steps: int, delta: float
 
 
 def first_term_scaled(factor: float, *, lr: float | None = None, **k: float) -> float:
-    """A mutant: the term that forgets the start, times `factor`."""
+    """A mutant: the term that does not depend on the start, times `factor`."""
     steps = int(k.pop("steps"))
     lr = step_size(**k, steps=steps) if lr is None else lr
     return max(factor * rate(k["beta"], k["mu"], steps, k["delta"], lr), floor(k["beta"], k["mu"], k["rho"], lr))

@@ -109,7 +109,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 T1R = register(
     Theorem(
         id="t1r",
-        title="SAM, strongly convex, any radii up to rho: T1 holds",
+        title="SAM, strongly convex, any radii up to rho: the bound of T1",
         claims=("P1",),
         kind="upper",
         statement=__doc__,

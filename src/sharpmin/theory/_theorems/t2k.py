@@ -1,4 +1,4 @@
-"""T2'. The factor kappa between T1 and T2 is real: no constant step size does better than beta^4 rho^2/(mu^3 T^2).
+"""T2'. The factor kappa between T1 and T2 is needed: no constant step size does better than beta^4 rho^2/(mu^3 T^2).
 
 **Assumptions.** kappa = beta/mu >= 8, T >= kappa^2, rho > 0, a constant lr in (0, 2/beta).
 
@@ -79,7 +79,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 T2K = register(
     Theorem(
         id="t2k",
-        title="SAM, strongly convex: T1 is right, no constant lr beats beta^4 rho^2/(mu^3 T^2)",
+        title="SAM, strongly convex: no constant lr beats the beta^4 rho^2/(mu^3 T^2) of T1",
         claims=("P1",),
         kind="lower",
         statement=__doc__,

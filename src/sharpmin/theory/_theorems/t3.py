@@ -62,7 +62,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 T3 = register(
     Theorem(
         id="t3",
-        title="SAM, convex: the mean squared gradient converges",
+        title="SAM, convex: the mean squared gradient converges to 0",
         claims=("P2",),
         kind="upper",
         statement=__doc__,

@@ -6,7 +6,7 @@
 
 **Where it is attained.** On a quadratic with kappa = 1 at lr = 1/beta.
 
-**For training.** Over-parametrised losses are often close to PL; that does not lift the floor.
+**For training.** Over-parametrized losses are often close to PL; that does not lift the floor.
 
 **Source.** Derived here; matches claim P3 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """

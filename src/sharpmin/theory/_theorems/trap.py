@@ -1,4 +1,4 @@
-"""TRAP. On a smooth nonconvex function constant-rho SAM comes to rest where the gradient is (1 - 2 theta) beta rho.
+"""TRAP. On a smooth nonconvex function constant-rho SAM converges to a point where the gradient is (1 - 2 theta) beta rho.
 
 **Assumptions.** theta in (0, 1/2); constant rho; any step sizes lr_t <= 1/beta with sum lr_t = inf.
 

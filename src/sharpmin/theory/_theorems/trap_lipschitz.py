@@ -30,7 +30,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 TRAP_LIPSCHITZ = register(
     Theorem(
         id="trap-lipschitz",
-        title="SAM, nonconvex and Lipschitz: the same trap",
+        title="SAM, nonconvex and Lipschitz: a trap with gradient (1 - 2 theta) beta rho",
         claims=("P3",),
         kind="lower",
         statement=__doc__,

@@ -9,7 +9,7 @@ sum lr_t = inf; a start in (-4 rho/3, -2 rho/3).
 
 **Where it is attained.** At its own instance, from every start in the interval.
 
-**For training.** The trap is no artefact of kinks: if the curvature of the loss changes on the scale of rho, SAM can come to
+**For training.** The trap is no artifact of kinks: if the curvature of the loss changes on the scale of rho, SAM can come to
 rest on a slope.
 
 **Source.** Derived here; matches claim P3 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).

@@ -79,7 +79,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 U2 = register(
     Theorem(
         id="u2",
-        title="USAM, convex: the descent of gradient descent, for every rho",
+        title="USAM, convex: each step descends as gradient descent does, for every rho",
         claims=("P7",),
         kind="upper",
         statement=__doc__,

@@ -35,7 +35,9 @@ def bound(*, beta: float, mu: float, rho: float, lr: float, steps: int, delta: f
     try:
         return float(delta * factor ** (2 * steps))
     except OverflowError:
-        raise ValueError(f"u4: lr={lr:g} lets the worst case grow {factor:.4g}^2 times a step, past 1e308; lower it") from None
+        raise ValueError(
+            f"u4: lr={lr:g} lets the worst case grow {factor:.4g}^2 times a step, past 1e308; give a smaller lr"
+        ) from None
 
 
 def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:

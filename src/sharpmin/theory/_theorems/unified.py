@@ -195,7 +195,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 UNIFIED = register(
     Theorem(
         id="unified",
-        title="SAM between normalized and raw, nonconvex, expected residual: floor r^2 lam",
+        title="SAM between normalized and unnormalized, nonconvex, expected-residual noise: a floor of r^2 lam",
         claims=("P6", "P7"),
         kind="upper",
         statement=__doc__,

@@ -63,7 +63,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 US_LIMIT = register(
     Theorem(
         id="us-limit",
-        title="m-USAM on two parabolas: sharper samples count for more",
+        title="m-USAM on two parabolas: the limit gives sharper samples more weight",
         claims=("P7",),
         kind="limit",
         statement=__doc__,

@@ -2,8 +2,8 @@
 
 **Assumptions.** rho constant; slope s > 0, tan a = s mu/beta; a constant lr < 2 cos^2 a/beta + 2 sin^2 a/mu.
 
-**Statement.** Let f(z) = mu ||z||^2/2 + (beta - mu)/2 dist(z, W)^2, W = {|z_2| <= tan(a) z_1}: `problems()["wedge"]`. SAM jumps
-for ever between two points (z_1, +-z_2). With r, the one positive solution of
+**Statement.** Let f(z) = mu ||z||^2/2 + (beta - mu)/2 dist(z, W)^2, W = {|z_2| <= tan(a) z_1}: `problems()["wedge"]`. SAM
+alternates between two points (z_1, +-z_2). With r, the one positive solution of
 
     cos^2 a/(beta (1 + r beta)) + sin^2 a/(mu (1 + r mu)) = lr/2,
 
@@ -16,7 +16,7 @@ over the F of T1, it is 1.807 and .179 at kappa 10, beta lr .01, s .61; 4.66 and
 100, .001, .72. That the cycle attracts is measured, at these three: all of 16 starts around it at .4 z_2 come back to it, of
 those at .8 z_2 8 to 11. z_2/z_1 is .23, .073, .022 there, so the basin narrows as kappa grows.
 
-**For training.** In a narrow valley that widens, SAM keeps jumping from one side to the other and does not descend along it.
+**For training.** In a narrow valley that widens, SAM keeps alternating between its sides and does not descend along it.
 
 **Source.** Derived here; matches claim P1 of Si & Yun (NeurIPS 2023, arXiv:2306.09850).
 """
@@ -52,7 +52,7 @@ def check(theorem: Theorem, quick: bool) -> Iterator[Cell]:
 WEDGE = register(
     Theorem(
         id="wedge",
-        title="SAM across a wedge: a two-cycle that attracts, of order kappa above a quadratic",
+        title="SAM on a wedge: an attracting two-cycle, its gap of order kappa times a quadratic's",
         claims=("P1",),
         kind="tight",
         statement=__doc__,
