@@ -69,3 +69,16 @@ def test_the_page_of_a_partial_run_needs_no_script(browser, tmp_path, verdicts):
     tab.locator("summary").first.click()
     assert tab.locator(".statement").first.is_visible()
     context.close()
+
+
+def test_an_old_browser_says_why_there_are_no_figures(browser, report):
+    context, trouble = browser.new_context(), []
+    context.add_init_script("delete window.DecompressionStream")
+    tab = context.new_page()
+    tab.on("pageerror", lambda error: trouble.append(str(error)))
+    tab.goto(report + "#statement-t6")
+    tab.wait_for_selector("p.notice >> text=The figures need a browser of 2023 or newer; the tables do not.")
+    tab.wait_for_function("() => document.querySelector('#statement-t6 details').open")
+    assert tab.locator("svg.main-svg").count() == 0
+    context.close()
+    assert trouble == []

@@ -26,9 +26,11 @@
     script.textContent = await new Response(plain).text();
     document.head.append(script);
   };
-  const loaded = load();
-  loaded.catch(() => document.body.insertAdjacentHTML("afterbegin",
-    '<p class="notice">The figures need a browser of 2023 or newer; the tables do not.</p>'));
+  const ready = load().then(() => true, () => {
+    document.body.insertAdjacentHTML("afterbegin",
+      '<p class="notice">The figures need a browser of 2023 or newer; the tables do not.</p>');
+    return false;
+  });
 
   const draw = (plate) => Promise.all(plate.plots.map(({ div, source }) => {
     const { data, layout } = recolour(JSON.parse(source));
@@ -37,7 +39,7 @@
   }));
 
   const all = async () => {
-    await loaded;
+    if (!(await ready)) return;
     for (const plate of plates) await draw(plate);
     document.documentElement.dataset.drawn = dark.matches ? "dark" : "light";
   };
@@ -46,7 +48,7 @@
     const on = key.getAttribute("aria-pressed") === "true";
     key.setAttribute("aria-pressed", String(!on));
     plate.hidden[on ? "add" : "delete"](key.dataset.name);
-    loaded.then(() => draw(plate));
+    ready.then((ok) => ok && draw(plate));
   });
 
   // a link into a folded statement unfolds it
