@@ -108,3 +108,17 @@ def test_links_between_pages_lead_somewhere():
         text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
         for link in re.findall(r"\]\((?!http)([^)#]+)", text):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+STEMS = "general|initial|maxim|memor|minim|normal|optim|parametr|penal|quant|real|recogn|regular|standard|synchron"
+BRITISH = re.compile(rf"\w*(?:{STEMS})is(?:e|ed|er|es|ing|ation)s?\b|\w*(?:col|behavi|neighb)our\w*|\bcentred?\b", re.I)
+PLACES = ("src", "tests", "docs", "tools", "benchmarks", "examples", "templates")
+
+
+def test_one_spelling():
+    root, title = DOCS.parent, "Sharpness Aware Minimisation"
+    files = [file for place in PLACES for end in ("py", "md", "j2", "js", "ipynb") for file in (root / place).rglob(f"*.{end}")]
+    files += root.glob("*.md")
+    files.remove(root / "CHANGELOG.md")  # it quotes what was renamed
+    found = {file.name: BRITISH.findall(file.read_text(encoding="utf-8").replace(title, "")) for file in files}
+    assert {name: words for name, words in found.items() if words} == {}

@@ -19,7 +19,7 @@ def plan(
         str, typer.Option(help="strongly-convex, convex, pl or nonconvex.", autocompletion=_names.settings)
     ] = "strongly-convex",
     oracle: Annotated[
-        str, typer.Option(help="exact, m-sam (as practised) or n-sam (independent samples).", autocompletion=_names.oracles)
+        str, typer.Option(help="exact, m-sam (as practiced) or n-sam (independent samples).", autocompletion=_names.oracles)
     ] = "m-sam",
     radius: Annotated[
         str, typer.Option(help="constant, decaying, unnormalized, capped or clipped.", autocompletion=_names.radii)

@@ -18,7 +18,7 @@ _HOLDS = (State.HOLDS, State.RHO_FLOOR, State.TWO_CYCLE, State.TRAP)
 class OnHold:
     """Multiplies rho by a factor when it keeps the training loss too high; call `step()` after every epoch.
 
-    A tool for the training objective, not for accuracy: under label noise a run that converges memorises it
+    A tool for the training objective, not for accuracy: under label noise a run that converges memorizes it
     (docs/plateau.md). After a change it waits until the window has enough blocks at the new rho. It goes into
     checkpoints by `state_dict`.
 

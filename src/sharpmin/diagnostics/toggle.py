@@ -200,7 +200,7 @@ def _difference(losses: Mapping[str, list[float]], finals: Mapping[str, float | 
 
 
 def _error(values: Sequence[float], blocks: int = 10) -> float:
-    """Half of a 95 % interval of the mean, from block means, since neighbouring values are correlated."""
+    """Half of a 95 % interval of the mean, from block means, since neighboring values are correlated."""
     size = len(values) // blocks
     means = [math.fsum(values[at : at + size]) / size for at in range(0, size * blocks, size)]
     middle = math.fsum(means) / blocks

@@ -69,14 +69,14 @@ def _force(n: Numbers) -> Iterator[Entry]:
         "share of the gradient cancelled",
         n.resolved,
         "How much of the mean loss gradient SAM's force cancels (kappa): 100% is all of it, below 0 SAM helps.",
-        "Unresolved where the mean gradient of the window drowns in noise.",
+        "Unresolved if noise hides the mean gradient of the window.",
         n.cancelled_interval,
         percent=True,
     )
     yield Entry(
         "p-value of SAM's force",
         n.p_value,
-        "Whether the mean difference of the two gradients could be noise, by sign flips of the blocks.",
+        "Whether the mean difference of the two gradients could be noise: a sign-flip test over blocks.",
         "It decides nothing by itself: it is often tiny where rho hardly matters.",
     )
 
@@ -86,20 +86,20 @@ def _fall(n: Numbers) -> Iterator[Entry]:
         "predicted fall",
         n.fall,
         f"By how much the training loss should fall within {n.horizon} steps of rho = 0: the two parts below.",
-        "A prediction for the training loss, not for test accuracy; the toggle measures it.",
+        "A prediction for the training loss, not for test accuracy; diagnostics.toggle measures it.",
         n.fall_interval,
     )
     yield Entry(
         "  without SAM's force",
         n.drop,
-        "What SAM's force keeps up, at the curvature along the gradient.",
+        "The part of the loss that the force holds up, computed with the curvature along the gradient.",
         "Beyond the horizon nothing is predicted.",
         n.drop_interval,
     )
     yield Entry(
         "  the same, at any curvature",
         n.drop,
-        "The same, between the steepest curvature that the differences show and none.",
+        "The same, computed with the largest curvature that the differences show, and with none.",
         "A bracket, not a confidence interval.",
         (min(n.lower, n.upper), max(n.lower, n.upper)),
         "bracket",
@@ -124,8 +124,8 @@ def _floor(floor: Floor) -> Iterator[Entry]:
     yield Entry(
         "gap: rho's bias",
         floor.bias,
-        "The part of the gap to the optimum that the mean difference leaves, from the declared mu.",
-        "Between curvature lam everywhere and curvature mu everywhere.",
+        "The part of the gap to the optimum that is due to the force, computed with the declared mu.",
+        "The ends are for curvature lam in all directions, and mu in all directions.",
         (floor.bias_low, floor.bias_high),
         "bracket",
     )
@@ -155,17 +155,17 @@ def _steps(n: Numbers) -> Iterator[Entry]:
     yield Entry(
         "bounce, 2 on a two-cycle",
         n.bounce,
-        "lr times the curvature along SAM's step (S): 2 where the iterates jump to and fro.",
+        "lr times the curvature along SAM's step (S): 2 where the iterates oscillate.",
     )
     if n.lag is not None:
         yield Entry(
-            "cosine, gradient to the next", n.lag, "Of one gradient and the next: -1 on a two-cycle, 1 on a smooth way."
+            "cosine, gradient to the next", n.lag, "Of one gradient and the next: -1 on a two-cycle, 1 on a smooth path."
         )
     if n.ascending is not None:
         yield Entry(
             "mean gradient, at w + e over w",
             n.ascending,
-            "Its length at w + e over that at w: 0 where SAM rests although the loss would fall on.",
+            "Its length at w + e over that at w: near 0 SAM stands still where the loss could still fall.",
             percent=True,
         )
     yield Entry(
@@ -177,12 +177,12 @@ def _steps(n: Numbers) -> Iterator[Entry]:
         yield Entry(
             "SAM's edge of stability",
             n.edge,
-            "The curvature (lam*) at which SAM's steps begin to lead up, at this lr, rho and size of the gradient.",
-            "Of an eigenvector of the loss; lam is a mean along noisy gradients, so below it.",
+            "The curvature (lam*) above which SAM is unstable, at this lr, rho and gradient norm.",
+            "For an eigenvector of the Hessian; lam is a mean along noisy gradients, so it is smaller.",
         )
     yield Entry(
         "smoothness of the batches",
         n.smoothness,
         "The length of the difference of the two gradients over rho (b).",
-        "That of minibatches, 3 to 4 times the loss's own; no alarm.",
+        "The smoothness of minibatch losses, 3 to 4 times that of the loss; alone no sign of trouble.",
     )

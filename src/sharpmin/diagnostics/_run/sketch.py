@@ -228,7 +228,7 @@ def _chunks(start: int, size: int) -> Iterator[tuple[int, slice, slice]]:
 
 
 def _stretches(starts: Sequence[int], lists: Sequence[Sequence[Tensor]]) -> Iterator[tuple[int, list[Tensor]]]:
-    """Stretches of at most `_STRETCH` entries, for an accelerator: neighbours joined, longer tensors cut."""
+    """Stretches of at most `_STRETCH` entries, for an accelerator: neighbors joined, longer tensors cut."""
     for start, lines in _runs(starts, lists, _STRETCH):
         for at in range(0, lines[0].numel(), _STRETCH):
             yield start + at, [line[at : at + _STRETCH] for line in lines]
@@ -237,7 +237,7 @@ def _stretches(starts: Sequence[int], lists: Sequence[Sequence[Tensor]]) -> Iter
 def _runs(
     starts: Sequence[int], lists: Sequence[Sequence[Tensor]], most: int = SMALL
 ) -> Iterator[tuple[int, Sequence[Tensor]]]:
-    """Stretches of the line: neighbours with less than `most` entries each are joined, larger tensors come alone."""
+    """Stretches of the line: neighbors with less than `most` entries each are joined, larger tensors come alone."""
     run: list[Sequence[Tensor]] = []
     begin = end = 0
     for start, *row in zip(starts, *lists, strict=True):

@@ -261,7 +261,7 @@ def _relief(window: Window, amplified: float, way: float) -> float:
 
 
 def _steepest(window: Window) -> float:
-    """b, with ||e|| = rho unless the rows have the realised ||e||."""
+    """b, with ||e|| = rho unless the rows have the realized ||e||."""
     own = window.scalars["norm_d"] / window.rho if window.rho else 0.0
     return window.scalars.get("steep", own)
 

@@ -164,7 +164,7 @@ def _block(row: Row, rho: float) -> Block:
 
 
 def _merged(blocks: Sequence[Block]) -> Block:
-    """Merge neighbouring blocks: scalars weighted by steps, sketches by sketched steps."""
+    """Merge neighboring blocks: scalars weighted by steps, sketches by sketched steps."""
     steps, sketched, passed = (math.fsum(getattr(b, key) for b in blocks) for key in ("steps", "sketched", "passed"))
     scalars = {}
     for key in {key for b in blocks for key in b.scalars}:

@@ -124,7 +124,7 @@ class BallAscent:
 
 @dataclass(frozen=True)
 class _Point:
-    """A point of the ball: e, the loss and its gradient at w + e, and the realised ||e||."""
+    """A point of the ball: e, the loss and its gradient at w + e, and the realized ||e||."""
 
     e: list[Tensor]
     loss: float

@@ -49,7 +49,7 @@ class Frozen:
 
     @torch.no_grad()
     def moved(self) -> list[Tensor]:
-        """The realised displacement of the weights, after rounding."""
+        """The realized displacement of the weights, after rounding."""
         return [at_least_float32(p.data) - at_least_float32(a) for p, a in zip(self.weights, self.anchor, strict=True)]
 
 

@@ -1,6 +1,6 @@
 """Ends of the spectrum of a symmetric linear map in NumPy, to a residual relative to the size of the whole spectrum.
 
-The tolerance is relative to the size, not to the eigenvalue: an overparametrised net at a minimum has a smallest eigenvalue
+The tolerance is relative to the size, not to the eigenvalue: an overparametrized net at a minimum has a smallest eigenvalue
 of almost 0, whose relative error no iteration makes small. Each end is that of H + s or H - s, with s three times the size;
 the Krylov space is the same.
 """

@@ -100,7 +100,7 @@ def hessian_spectrum(
         k: how many at each end, from 1 to n.
         which: "both", "largest" or "smallest".
         tol: the residual to reach, relative to the largest |eigenvalue|, > 0. The error of an isolated eigenvalue is far
-            smaller; in a cluster, as at 0 in an overparametrised net, 1e-5 may cost thousands of products.
+            smaller; in a cluster, as at 0 in an overparametrized net, 1e-5 may cost thousands of products.
         seed: of the first vector.
         vectors: whether to return the eigenvectors.
         max_products: stop with an error after about as many products at one end.

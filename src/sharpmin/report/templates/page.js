@@ -10,12 +10,12 @@
     keys: [...plate.querySelectorAll(".legend button")],
   }));
 
-  // the light colours of the figures become the dark ones; arrays of numbers are left alone
-  const recolour = (v) => {
+  // the light colors of the figures become the dark ones; arrays of numbers are left alone
+  const recolor = (v) => {
     if (typeof v === "string") return dark.matches ? pairs[v] ?? v : v;
-    if (Array.isArray(v)) return v.map(recolour);
+    if (Array.isArray(v)) return v.map(recolor);
     if (v === null || typeof v !== "object" || "bdata" in v) return v;
-    return Object.fromEntries(Object.entries(v).map(([k, x]) => [k, recolour(x)]));
+    return Object.fromEntries(Object.entries(v).map(([k, x]) => [k, recolor(x)]));
   };
 
   // plotly is embedded as base64 of gzip, and runs as a script of the page
@@ -33,7 +33,7 @@
   });
 
   const draw = (plate) => Promise.all(plate.plots.map(({ div, source }) => {
-    const { data, layout } = recolour(JSON.parse(source));
+    const { data, layout } = recolor(JSON.parse(source));
     const shown = data.map((trace) => ({ ...trace, visible: !plate.hidden.has(trace.name) }));
     return Plotly.react(div, shown, { ...layout, autosize: true, dragmode: fine ? "zoom" : false }, config);
   }));
