@@ -21,7 +21,7 @@ from _rho_tasks import CHEAP, EPOCHS, FINE, FIXED, GRID, JUDGED, SEEDS, Test, Tr
 from sharpmin.core.jsonable import jsonable
 from sharpmin.diagnostics import RhoPoint
 from sharpmin.diagnostics._rho.rules import USUAL, Claims, claims
-from sharpmin.diagnostics._run.verdict import LEFT
+from sharpmin.diagnostics._run.statistics import LEFT
 from sharpmin.diagnostics.toggle import Difference
 from sharpmin.runs import Store
 

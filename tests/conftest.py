@@ -56,8 +56,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("browser")
 
 
-def pytest_collection_finish() -> None:
-    """Twenty thousand tests are no garbage: a collection within a test does not look at them."""
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """Twenty thousand tests and all modules are no garbage: a collection within a test does not look at them."""
     gc.collect()
     gc.freeze()
 

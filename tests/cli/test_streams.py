@@ -5,20 +5,24 @@ import sys
 
 import pytest
 
+CLAIM = ["--method", "sam", "--assumptions", "strongly-convex", "--quantity", "gap", "--budget", "10", "--workers", "1"]
 COMMANDS = {
     "version": (["--version"], 0),
     "list": (["list", "theorems"], 0),
     "unknown": (["nope"], 2),
-    "failed": (["check", "streams_case:Sam", "--only", "golden-step"], 1),
+    "refuted": (["refute", "own.py:hopeful", *CLAIM], 1),
 }
 STREAMS = {">&-": None, "2>&-": None, ">&- 2>&-": None, "<&- >&- 2>&-": None, ">/dev/full": 2, "2>/dev/full": None}
 
 
-@pytest.mark.parametrize("streams", STREAMS)
-@pytest.mark.parametrize("command", COMMANDS)
+CASES = [(command, streams) for command in COMMANDS for streams in STREAMS if command != "refuted"]
+CASES += [("refuted", streams) for streams in (">&- 2>&-", ">/dev/full")]  # which takes seconds
+
+
+@pytest.mark.parametrize(("command", "streams"), CASES)
 def test_exit_codes(command, streams, tmp_path):
     arguments, code = COMMANDS[command]
-    (tmp_path / "streams_case.py").write_text("import sharpmin\nclass Sam(sharpmin.SAM):\n    def restore(self): pass\n")
+    (tmp_path / "own.py").write_text("def hopeful(*, beta, mu, steps, delta, lr):\n    return (1 - mu * lr) ** steps * delta\n")
     line = f'exec "$0" -m sharpmin "$@" {streams}'
     done = subprocess.run(["sh", "-c", line, sys.executable, *arguments], cwd=tmp_path, capture_output=True, check=False)
     expected = 2 if STREAMS[streams] and command != "unknown" else code

@@ -93,7 +93,7 @@ def test_no_mark_and_no_bar_of_an_accuracy_leaves_0_to_100_percent():
 
 
 def test_the_sentences_say_what_is_drawn():
-    for seeds, words in ((2, "A mark is a run"), (5, "95 % interval")):
+    for seeds, words in ((2, "Each mark is one run"), (5, "95 % interval")):
         for plate in plates(made_up(seeds))[:2]:
             assert words in plate.sentence
             assert ("interval" in plate.sentence) == (seeds == 5)

@@ -157,7 +157,7 @@ def _functions(module: ModuleType) -> dict[str, Callable[..., Any]]:
 def _module(file: Path) -> ModuleType:
     """The file as a module; its folder is put first on sys.path, so that spawned workers can import it by name."""
     name = file.stem
-    if not name.isidentifier() or (name not in sys.modules and importlib.util.find_spec(name) is not None):
+    if not name.isidentifier() or (name not in sys.modules and _taken(name, file)):
         raise ValueError(f"{file}: another module is called {name!r}; give the file a name of its own, such as conjecture.py")
     sys.path.insert(0, str(file.resolve().parent))
     try:
@@ -170,6 +170,12 @@ def _module(file: Path) -> ModuleType:
     except Exception as error:
         raise ValueError(f"{file} fails: {type(error).__name__}: {error}") from error
     return module
+
+
+def _taken(name: str, file: Path) -> bool:
+    """Whether an import of this name would find another file."""
+    found = importlib.util.find_spec(name)
+    return found is not None and (found.origin is None or Path(found.origin).resolve() != file.resolve())
 
 
 def _range(name: str, text: str) -> float | tuple[float, ...]:
