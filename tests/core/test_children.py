@@ -19,7 +19,8 @@ if __name__ == "__main__":
     "ranks of a check": """
 from sharpmin._check._workers import Workers
 if __name__ == "__main__":
-    Workers(2)._start()
+    workers = Workers(2)
+    workers._start()
     import time
     time.sleep(600)
 """,
