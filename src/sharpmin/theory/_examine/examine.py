@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from sharpmin.core.extras import optional
+from sharpmin.core.jsonable import jsonable
 from sharpmin.core.rho import finite
 
 from .._plan.plan import plan
@@ -107,8 +108,9 @@ class Examination:
 
     def record(self) -> dict[str, Any]:
         """JSON-ready values for a section of a report; numbers that are not finite become None."""
-        row = asdict(self) | {"holds": self.holds, "wrong": [constant.name for constant in self.wrong]}
-        return {name: _plain(value) for name, value in row.items()}
+        wrong = [constant.name for constant in self.wrong]
+        whole: dict[str, Any] = jsonable({**asdict(self), "holds": self.holds, "wrong": wrong})
+        return whole
 
     def __repr__(self) -> str:
         wrong = [*(constant.name for constant in self.wrong), *(row.id for row in self.bounds if not row.holds)]
@@ -283,13 +285,3 @@ def _run(problem: Problem, start: Array, promised: Plan, seeds: int) -> Confront
         vacuous=promised.vacuous or (rounding > 0 and promised.bound <= rounding),
         rounding=rounding,
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return value

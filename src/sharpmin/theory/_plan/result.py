@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from sharpmin.core.jsonable import jsonable
 from sharpmin.core.rho import RhoSchedule
 from sharpmin.core.text import WIDTH
 
@@ -70,8 +70,10 @@ class Plan:
 
     def record(self) -> dict[str, Any]:
         """The plan as JSON-ready values; a schedule prints as its constructor, inf and nan become None."""
-        row = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {name: _plain(value) for name, value in row.items()}
+        step_size = self.step_size if isinstance(self.step_size, float) else str(self.step_size)
+        advice = [asdict(item) for item in self.advice]
+        whole: dict[str, Any] = jsonable({**vars(self), "step_size": step_size, "rho": str(self.rho), "advice": advice})
+        return whole
 
     def __repr__(self) -> str:
         given = f"{self.oracle}, {self.setting}, {self.radius} radius, {self.steps} steps"
@@ -118,15 +120,3 @@ def _rows(plan: Plan) -> Iterator[tuple[str, str]]:
 def _quantity(plan: Plan, quantity: str) -> str:
     text = QUANTITIES[quantity]
     return text.replace("E ", "") if plan.oracle == "exact" else text
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, Advice):
-        return _plain(asdict(value))
-    return str(value) if is_dataclass(value) else value
