@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from tests.dist.ranks import launch
 from tests.sam_by_hand import anew, apart, assert_same_end, sam_gradient, step
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
@@ -221,11 +222,11 @@ def test_hf_trainer(run, one_run, monkeypatch):
     assert re.search(r"^3 steps, test accuracy 0\.\d+, radius 0\.0500$", printed, flags=re.MULTILINE)
 
 
-def two_ranks(name, *options):
-    """Start an example by torchrun; what it printed."""
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", EXAMPLES / name, *options]
+def torchrun(script, *options):
+    """What an example prints that the command starts; tests/dist/ranks.py starts them with less to import."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script, *options]
     settings = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(launch, env=settings, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -255,9 +256,9 @@ def accuracy(net):
     return (net.eval()(x).argmax(1) == y).float().mean()
 
 
-@pytest.mark.parametrize("scope", ["global", "rank"])
-def test_ddp(scope, tmp_path):
-    printed = two_ranks("ddp.py", "--steps", "3", "--scope", scope, "--save", str(tmp_path / "net.pt"))
+@pytest.mark.parametrize(("scope", "start"), [("global", torchrun), ("rank", launch)])
+def test_ddp(scope, start, tmp_path):
+    printed = start(EXAMPLES / "ddp.py", "--steps", "3", "--scope", scope, "--save", str(tmp_path / "net.pt"))
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
     base = sgd(model)
@@ -272,7 +273,7 @@ def test_ddp(scope, tmp_path):
 
 
 def test_fsdp2(tmp_path):
-    printed = two_ranks("fsdp2.py", "--steps", "3", "--save", str(tmp_path / "net.pt"))
+    printed = launch(EXAMPLES / "fsdp2.py", "--steps", "3", "--save", str(tmp_path / "net.pt"))
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 64), nn.LayerNorm(64), nn.ReLU(), nn.Linear(64, 10))
     base = torch.optim.AdamW(model.parameters(), lr=1e-3)

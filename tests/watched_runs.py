@@ -7,6 +7,8 @@ import sharpmin as sm
 from sharpmin.diagnostics import JsonLines
 from sharpmin.diagnostics._run.rows import encode
 
+from .once import once
+
 
 def run(path, value, slope, start, *, rho, noise=0.0, lr=0.1, warm=0, steps=1000, block=50, drop=None, **options):
     """SAM on a function with noisy gradients, watched after `warm` steps; at step `drop` the learning rate is halved."""
@@ -81,3 +83,10 @@ RUNS = {
     "undecided": lambda path: blocks(path, loss=None),
 }
 """The verdict: what writes a log of such a run."""
+
+
+def known_logs(tmp_path_factory):
+    """The verdict: the log of such a run; they are written once for all tests, which only read them."""
+    paths = {name: f"{i}.jsonl" for i, name in enumerate(RUNS)}
+    folder = once(tmp_path_factory, "known-logs", lambda to: [write(to / paths[name]) for name, write in RUNS.items()])
+    return {name: folder / path for name, path in paths.items()}

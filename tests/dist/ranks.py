@@ -1,12 +1,17 @@
 """Real gloo processes on this machine: `on_ranks(work, 2)` runs `work(rank, *args)` on each and returns what they return."""
 
+import contextlib
+import io
 import os
+import runpy
+import sys
 import tempfile
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from sharpmin._check._remote import starter
 
@@ -29,3 +34,20 @@ def _main(rank, work, world, folder, environment, args):
         dist.barrier()
     finally:
         dist.destroy_process_group()
+
+
+def launch(script, *options):
+    """What the script prints on rank 0, started as by torchrun on two ranks, but forked like those of `on_ranks`."""
+    starter()
+    config = LaunchConfig(1, 1, 2, run_id="here", rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", start_method="forkserver")
+    return elastic_launch(config, _script)(dict(os.environ), str(script), *options)[0]
+
+
+def _script(environment, *arguments):
+    os.environ.update({name: value for name, value in environment.items() if name not in os.environ})
+    os.environ.update(GLOO_SOCKET_IFNAME="lo", CUDA_VISIBLE_DEVICES="")
+    torch.set_num_threads(1)
+    sys.argv = list(arguments)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        runpy.run_path(arguments[0], run_name="__main__")
+    return printed.getvalue().strip()

@@ -1,19 +1,11 @@
-"""The site, built once for all tests, by whichever process of pytest comes first."""
-
-import shutil
+"""The site, built once for all tests."""
 
 import pytest
-from filelock import FileLock
 from tools.docs.build import build
+
+from ..once import once
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory, worker_id):
-    shared = tmp_path_factory.getbasetemp()
-    folder = (shared if worker_id == "master" else shared.parent) / "docs-site"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "site").is_dir():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            build(folder)
-    return folder / "site"
+def site(tmp_path_factory):
+    return once(tmp_path_factory, "docs-site", build) / "site"

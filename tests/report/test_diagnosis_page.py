@@ -17,7 +17,7 @@ from sharpmin.report._diagnosis_figures import cancelled, draw
 from sharpmin.report._numbers import entries
 from sharpmin.report._watched import MOST_POINTS, Share, changes, curve, watched
 
-from ..watched_runs import RUNS, blocks, quadratic
+from ..watched_runs import RUNS, blocks, known_logs, quadratic
 from .conftest import CLIPPED, LOOKS, OVERFLOWING, PLOTS
 from .test_page import HOSTILE, Reader
 
@@ -28,11 +28,8 @@ NOTHING_RESOLVED = FIGURES - {"cancelled"} | {"floor"}
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Per verdict the log of such a run, and its diagnosis."""
-    folder, found = tmp_path_factory.mktemp("runs"), {}
-    for i, (name, write) in enumerate(RUNS.items()):
-        log = read(write(folder / f"{i}.jsonl"))
-        found[name] = log, sm.diagnose(log)
-    return found
+    logs = {name: read(path) for name, path in known_logs(tmp_path_factory).items()}
+    return {name: (log, sm.diagnose(log)) for name, log in logs.items()}
 
 
 @pytest.fixture(scope="module")

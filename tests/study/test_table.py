@@ -113,8 +113,9 @@ def test_a_run_that_learned_next_to_nothing_has_collapsed(lost):
 
 @given(data=st.lists(st.tuples(st.sampled_from(HAVE), st.floats(0.2, 0.99)), max_size=8))
 def test_the_frontier_is_that_of_all_pairs(data):
-    rows = made_up(2, **{f"{name} 0.0": {"accuracy": value} for name, value in data})
-    lines = [line for line in table(rows) if not line.noise]
+    both = made_up(2, **{f"{name} 0.0": {"accuracy": value} for name, value in data})
+    rows = {cell: row for cell, row in both.items() if not cell.noise}
+    lines = table(rows)
     found = places(rows, lines)
     for line in lines:
         better = [o for o in lines if o.passes <= line.passes + 1e-9 and o.accuracy.mean > line.accuracy.mean]

@@ -100,7 +100,8 @@ def confront(out: Path, *, quick: bool, only: Sequence[str], tex: Path | None = 
     verdicts: list[Verdict] = []
     try:
         with progress("reproduce", "statements", len(chosen)) as counter:
-            rows = compute(verified, [Check(name, quick) for name in chosen], workers=workers or (1 if only else 2))
+            checks = [Check(name, quick) for name in chosen]
+            rows = compute(verified, checks, workers=workers or (1 if only else 2), uses_torch=False)
             with closing(rows):
                 for row in counter.each(rows):
                     verdicts.append(Verdict(**row["verdict"]))

@@ -20,6 +20,7 @@ def compute(
     workers: int | None = None,
     scheduler: str | None = None,
     tell: Callable[[str], None] | None = None,
+    uses_torch: bool = True,
 ) -> Generator[Row, None, None]:
     """Compute `function(task)` for each task, and yield the rows as they finish.
 
@@ -33,6 +34,7 @@ def compute(
         workers: processes on this machine; None or 1 is this process.
         scheduler: the address of a Dask scheduler, such as "tcp://host:8786". A task whose worker dies runs again on another.
         tell: takes a line that a person should read, such as that the cluster has no worker at present.
+        uses_torch: False for a function that does without torch: on this machine it is then neither imported nor set up.
 
     Raises:
         ValueError: if `workers` is less than 1, both are given, or `scheduler` is not an address.
@@ -61,7 +63,9 @@ def compute(
     if scheduler is not None:
         require_scheduler(scheduler)
         return _asked_for(cluster(function, different, scheduler, tell or (lambda _: None)))
-    return _asked_for(here(function, different) if workers in (None, 1) else pool(function, different, workers or 1))
+    if workers in (None, 1):
+        return _asked_for(here(function, different, uses_torch))
+    return _asked_for(pool(function, different, workers or 1, uses_torch))
 
 
 def _asked_for(pairs: Generator[tuple[T, Row], None, None]) -> Generator[Row, None, None]:

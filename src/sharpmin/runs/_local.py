@@ -18,9 +18,11 @@ from ._store import Row, T
 _ONE = threading.Lock()
 
 
-def alone(function: Callable[[T], Row], task: T) -> Row:
+def alone(function: Callable[[T], Row], task: T, uses_torch: bool = True) -> Row:
     """Run one task in one thread, and no two at once in a process, since all threads share torch's random state."""
-    import torch  # noqa: PLC0415  # the command line names its options without it
+    if not uses_torch:
+        return function(task)
+    import torch  # noqa: PLC0415  # a second and a half, for nothing where only NumPy computes
 
     with _ONE:
         threads = torch.get_num_threads()
@@ -31,11 +33,11 @@ def alone(function: Callable[[T], Row], task: T) -> Row:
             torch.set_num_threads(threads)
 
 
-def here(function: Callable[[T], Row], tasks: Sequence[T]) -> Generator[tuple[T, Row], None, None]:
+def here(function: Callable[[T], Row], tasks: Sequence[T], uses_torch: bool = True) -> Generator[tuple[T, Row], None, None]:
     """Run the tasks one after the other in this process."""
     for task in tasks:
         try:
-            row = alone(function, task)
+            row = alone(function, task, uses_torch)
         except MissingExtraError:
             raise
         except Exception as error:
@@ -43,12 +45,14 @@ def here(function: Callable[[T], Row], tasks: Sequence[T]) -> Generator[tuple[T,
         yield task, row
 
 
-def pool(function: Callable[[T], Row], tasks: Sequence[T], workers: int) -> Generator[tuple[T, Row], None, None]:
+def pool(
+    function: Callable[[T], Row], tasks: Sequence[T], workers: int, uses_torch: bool = True
+) -> Generator[tuple[T, Row], None, None]:
     """Run the tasks in worker processes, which end with this process."""
     context, before = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(min(workers, max(1, len(tasks))), context, initializer=_worker)
     try:
-        waiting = {executor.submit(alone, function, task): task for task in tasks}
+        waiting = {executor.submit(alone, function, task, uses_torch): task for task in tasks}
         for future in as_completed(list(waiting)):
             task = waiting.pop(future)
             if (error := future.exception()) is None:
