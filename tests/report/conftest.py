@@ -26,8 +26,22 @@ CLIPPED = """() => [...document.querySelectorAll(".plot")].flatMap((div) => {
   }).map((t) => t.textContent);
 })"""
 
-LOOKS = [pytest.param((1280, 900), "light", id="wide, light"), pytest.param((390, 844), "dark", id="narrow, dark")]
+FITTED = """() => [...document.querySelectorAll(".plot")].every((div) => {
+  return Math.abs(div.querySelector("svg.main-svg").getBoundingClientRect().width - div.clientWidth) < 2;
+})"""
+
+NARROW, WIDE = ((390, 844), "dark"), ((1280, 900), "light")
 """Sizes and color schemes; a page's width does not depend on its colors, so not their product."""
+
+
+def looks(tab):
+    """The sizes, after the page, which was opened as `NARROW`, was drawn anew for each."""
+    for size, scheme in (NARROW, WIDE):
+        tab.set_viewport_size({"width": size[0], "height": size[1]})
+        tab.emulate_media(color_scheme=scheme)
+        tab.wait_for_function("scheme => document.documentElement.dataset.drawn === scheme", arg=scheme)
+        tab.wait_for_function(FITTED)
+        yield size
 
 
 @dataclass(frozen=True)

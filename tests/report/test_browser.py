@@ -5,7 +5,7 @@ import pytest
 from sharpmin.report import page
 from sharpmin.theory import CLAIMS
 
-from .conftest import CLIPPED, LOOKS, OVERFLOWING, PLOTS
+from .conftest import CLIPPED, NARROW, OVERFLOWING, PLOTS, looks
 
 
 @pytest.fixture(scope="module")
@@ -15,29 +15,22 @@ def report(tmp_path_factory, verdicts, plates, cells):
     return file.as_uri()
 
 
-@pytest.mark.parametrize(("size", "scheme"), LOOKS)
-def test_everything_is_drawn_and_nothing_overflows(visit, report, size, scheme):
-    tab = visit(report, scheme, size)
-    plots = tab.evaluate(PLOTS)
-    assert len(plots) == 18
-    for width, height, drawn in plots:
-        assert 200 < width < size[0]
-        assert 200 < height < 600
-        assert drawn >= 2
-    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    tab.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert tab.evaluate(OVERFLOWING) == []
-    assert tab.evaluate(CLIPPED) == []
-
-
-def test_figures_follow_the_color_scheme(visit, report):
-    tab = visit(report)
-    ink = "() => getComputedStyle(document.querySelector('#simulations path.js-line')).stroke"
-    light = tab.evaluate(ink)
-    tab.emulate_media(color_scheme="dark")
-    tab.wait_for_function("() => document.documentElement.dataset.drawn === 'dark'")
-    assert (light, tab.evaluate(ink)) == ("rgb(196, 78, 0)", "rgb(255, 159, 90)")
+def test_everything_is_drawn_and_nothing_overflows(visit, report):
+    tab, colors = visit(report, *NARROW[::-1]), []
+    for size in looks(tab):
+        plots = tab.evaluate(PLOTS)
+        assert len(plots) == 18
+        for width, height, drawn in plots:
+            assert 200 < width < size[0]
+            assert 200 < height < 600
+            assert drawn >= 2
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        tab.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert tab.evaluate(OVERFLOWING) == []
+        assert tab.evaluate(CLIPPED) == []
+        colors.append(tab.evaluate("getComputedStyle(document.querySelector('#simulations path.js-line')).stroke"))
+    assert colors == ["rgb(255, 159, 90)", "rgb(196, 78, 0)"]  # they follow the scheme
 
 
 def test_the_legend_hides_a_series_in_all_panels(visit, report):
@@ -52,8 +45,9 @@ def test_the_legend_hides_a_series_in_all_panels(visit, report):
     tab.wait_for_function(f"{lines} === {before}")
 
 
-def test_a_link_opens_the_statement(visit, report):
-    tab = visit(report + "#statement-t6")
+def test_a_link_opens_the_statement(visit, tmp_path, verdicts, plates):
+    (tmp_path / "report.html").write_text(page(verdicts, CLAIMS, figures=[plates["rates"]]), encoding="utf-8")
+    tab = visit((tmp_path / "report.html").as_uri() + "#statement-t6")
     assert tab.locator("#statement-t6 .statement").is_visible()
     assert not tab.locator("#statement-t1 .statement").is_visible()
     tab.evaluate("location.hash = '#statement-t1'")
