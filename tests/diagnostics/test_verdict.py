@@ -70,8 +70,8 @@ def test_symmetric_noise_is_no_rho_verdict():
 
 def test_a_floor_of_noise_and_one_of_rho():
     """With noise sigma and curvature h: rho = 1e-3 leaves the floor of SGD; rho = 2 multiplies it by 1 + a."""
-    small = watched(Quadratic([0.5, 1.0], rho=1e-3, noise=0.5), 500, 6000, mu=0.5, reshuffled=False)
-    large = watched(Quadratic([0.5, 1.0], rho=3.0, noise=0.5), 500, 3000, mu=0.5, reshuffled=False)
+    small = watched(Quadratic([0.5, 1.0], rho=1e-3, noise=0.5), 500, 2500, mu=0.5, reshuffled=False)
+    large = watched(Quadratic([0.5, 1.0], rho=3.0, noise=0.5), 500, 2000, mu=0.5, reshuffled=False)
     assert (small.state, large.state) == (State.NOISE_FLOOR, State.RHO_FLOOR)
     exact = sum(0.1 * 0.25 * h / (2 * h * (2 - 0.1 * h)) for h in (0.5, 1.0))  # E of h x^2 / 2 under SGD
     assert small.floor.noise == pytest.approx(exact, rel=0.2)
@@ -130,7 +130,7 @@ def test_on_hold_halves_rho_while_it_holds_the_run_up_and_goes_on_after_a_checkp
     run = Quadratic([0.5, 1.0], rho=3.0, noise=0.5).steps(300)
     run.probe = sm.watch(run.opt, every=1, block=150, mu=0.5, reshuffled=False)
     hold, radii = OnHold(run.opt, run.probe, blocks=10), []
-    for _ in range(30):
+    for _ in range(21):
         run.steps(150)
         hold.step()
         radii.append(run.opt.param_groups[0]["rho"])
