@@ -25,6 +25,7 @@ else:
     np = optional("numpy", extra="lab")
 
 Function = Callable[..., Any]
+_TOGETHER = 64  # samples whose graphs autograd keeps at once
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -39,7 +40,7 @@ class OwnProblem(Problem):
     samples: int
     convex: bool
     value_of: Function  # (point, sample) -> float
-    gradient_of: Function  # (point, sample) -> array of shape (dim,)
+    gradient_of: Function  # (point, samples) -> the sum of their gradients, shape (dim,)
     claims: dict[str, float]
     claimed_residual: tuple[float, float, float] | None = None
 
@@ -89,12 +90,14 @@ class OwnProblem(Problem):
 
     def gradient(self, x: Array) -> Array:
         """The mean over samples, the shape of x."""
-        rows = [sum((self.gradient_of(point, i) for i in range(self.samples)), np.zeros(self.dim)) for point in x]
+        every = range(self.samples)
+        parts = [every[i : i + _TOGETHER] for i in every[::_TOGETHER]]
+        rows = [sum((self.gradient_of(point, part) for part in parts), np.zeros(self.dim)) for point in x]
         return np.reshape(np.array(rows) / self.samples, x.shape)
 
     def sample_gradient(self, x: Array, draw: Any) -> Array:
         """The gradient of the drawn sample, the shape of x."""
-        rows = [self.gradient_of(point, int(i)) for point, i in zip(x, draw[:, 0], strict=True)]
+        rows = [self.gradient_of(point, [int(i)]) for point, i in zip(x, draw[:, 0], strict=True)]
         return np.reshape(np.array(rows), x.shape)
 
     def draw(self, u: Array) -> NDArray[np.int64]:
@@ -220,7 +223,7 @@ def _knots(pairs: Any) -> tuple[tuple[float, float], ...]:
 
 
 def _functions(value: Any, gradient: Any, loss: Any, dim: int, samples: int) -> tuple[Function, Function]:
-    """(point, sample) -> float, and (point, sample) -> (dim,), from what was given."""
+    """(point, sample) -> float, and (point, samples) -> the sum of their gradients, from what was given."""
     _check_functions(value, gradient, loss, dim, samples)
 
     def call(function: Function, point: Any, i: int) -> Any:
@@ -250,7 +253,7 @@ def _of_numpy(
             raise TypeError(f"own: value returned shape {out.shape}; it must return one number per point")
         return float(out.reshape(()))
 
-    def gradient_of(point: Any, i: int) -> Any:
+    def one(point: Any, i: int) -> Any:
         try:
             out = _double(call(gradient, point, i), "gradient")
         except OverflowError:
@@ -258,6 +261,9 @@ def _of_numpy(
         if out.size != dim or out.ndim > 1:
             raise TypeError(f"own: gradient returned shape {out.shape}; it must return shape ({dim},), that of a point")
         return out.reshape(dim)
+
+    def gradient_of(point: Any, samples: Sequence[int]) -> Any:
+        return sum((one(point, i) for i in samples), np.zeros(dim))
 
     return value_of, gradient_of
 
@@ -274,25 +280,28 @@ def _double(out: Any, what: str) -> Any:
 def _of_torch(loss: Function, call: Callable[[Function, Any, int], Any]) -> tuple[Function, Function]:
     import torch  # noqa: PLC0415  # only loss= needs torch
 
-    def run(point: Any, i: int, *, grad: bool) -> tuple[Any, Any]:
-        w = torch.tensor(np.asarray(point), dtype=torch.float64, requires_grad=grad)
-        with torch.set_grad_enabled(grad):
+    def at(point: Any, *, grad: bool) -> Any:
+        return torch.tensor(np.asarray(point), dtype=torch.float64, requires_grad=grad)
+
+    def loss_of(w: Any, i: int) -> Any:
+        with torch.set_grad_enabled(w.requires_grad):
             out = call(loss, w, i)
         if not isinstance(out, torch.Tensor) or out.numel() != 1:
             raise TypeError(f"own: loss returned {getattr(out, 'shape', type(out).__name__)}; it must return a scalar tensor")
         if out.dtype != torch.float64:
             raise TypeError(f"own: loss returned {out.dtype}; it must return torch.float64, as w is: make your data and "
                             "modules float64 with .double()")  # fmt: skip
-        return w, out.reshape(())
+        return out
 
     def value_of(point: Any, i: int) -> float:
-        return float(run(point, i, grad=False)[1])
+        return float(loss_of(at(point, grad=False), i))
 
-    def gradient_of(point: Any, i: int) -> Any:
-        w, out = run(point, i, grad=True)
-        if not out.requires_grad:
+    def gradient_of(point: Any, samples: Sequence[int]) -> Any:
+        w = at(point, grad=True)
+        outs = [out for out in (loss_of(w, i) for i in samples) if out.requires_grad]
+        if not outs:
             return np.zeros(w.numel())
-        (slope,) = torch.autograd.grad(out, w, allow_unused=True)
+        (slope,) = torch.autograd.grad(outs, w, allow_unused=True)
         return np.zeros(w.numel()) if slope is None else slope.numpy().reshape(-1)
 
     return value_of, gradient_of
