@@ -90,10 +90,8 @@ class OwnProblem(Problem):
 
     def gradient(self, x: Array) -> Array:
         """The mean over samples, the shape of x."""
-        every = range(self.samples)
-        parts = [every[i : i + _TOGETHER] for i in every[::_TOGETHER]]
-        rows = [sum((self.gradient_of(point, part) for part in parts), np.zeros(self.dim)) for point in x]
-        return np.reshape(np.array(rows) / self.samples, x.shape)
+        parts = [range(i, min(i + _TOGETHER, self.samples)) for i in range(0, self.samples, _TOGETHER)]
+        return np.reshape([sum(self.gradient_of(point, part) for part in parts) / self.samples for point in x], x.shape)
 
     def sample_gradient(self, x: Array, draw: Any) -> Array:
         """The gradient of the drawn sample, the shape of x."""
@@ -262,10 +260,7 @@ def _of_numpy(
             raise TypeError(f"own: gradient returned shape {out.shape}; it must return shape ({dim},), that of a point")
         return out.reshape(dim)
 
-    def gradient_of(point: Any, samples: Sequence[int]) -> Any:
-        return sum((one(point, i) for i in samples), np.zeros(dim))
-
-    return value_of, gradient_of
+    return value_of, lambda point, samples: sum((one(point, i) for i in samples), np.zeros(dim))
 
 
 def _double(out: Any, what: str) -> Any:
@@ -280,28 +275,26 @@ def _double(out: Any, what: str) -> Any:
 def _of_torch(loss: Function, call: Callable[[Function, Any, int], Any]) -> tuple[Function, Function]:
     import torch  # noqa: PLC0415  # only loss= needs torch
 
-    def at(point: Any, *, grad: bool) -> Any:
-        return torch.tensor(np.asarray(point), dtype=torch.float64, requires_grad=grad)
-
-    def loss_of(w: Any, i: int) -> Any:
-        with torch.set_grad_enabled(w.requires_grad):
-            out = call(loss, w, i)
-        if not isinstance(out, torch.Tensor) or out.numel() != 1:
-            raise TypeError(f"own: loss returned {getattr(out, 'shape', type(out).__name__)}; it must return a scalar tensor")
-        if out.dtype != torch.float64:
-            raise TypeError(f"own: loss returned {out.dtype}; it must return torch.float64, as w is: make your data and "
-                            "modules float64 with .double()")  # fmt: skip
-        return out
+    def run(point: Any, samples: Sequence[int], *, grad: bool) -> tuple[Any, list[Any]]:
+        w = torch.tensor(np.asarray(point), dtype=torch.float64, requires_grad=grad)
+        with torch.set_grad_enabled(grad):
+            outs = [call(loss, w, i) for i in samples]
+        for out in outs:
+            if not isinstance(out, torch.Tensor) or out.numel() != 1:
+                what = getattr(out, "shape", type(out).__name__)
+                raise TypeError(f"own: loss returned {what}; it must return a scalar tensor")
+            if out.dtype != torch.float64:
+                raise TypeError(f"own: loss returned {out.dtype}; it must return torch.float64, as w is: make your data and "
+                                "modules float64 with .double()")  # fmt: skip
+        return w, outs
 
     def value_of(point: Any, i: int) -> float:
-        return float(loss_of(at(point, grad=False), i))
+        return float(run(point, [i], grad=False)[1][0])
 
     def gradient_of(point: Any, samples: Sequence[int]) -> Any:
-        w = at(point, grad=True)
-        outs = [out for out in (loss_of(w, i) for i in samples) if out.requires_grad]
-        if not outs:
-            return np.zeros(w.numel())
-        (slope,) = torch.autograd.grad(outs, w, allow_unused=True)
+        w, outs = run(point, samples, grad=True)
+        outs = [out for out in outs if out.requires_grad]
+        (slope,) = torch.autograd.grad(outs, w, allow_unused=True) if outs else (None,)
         return np.zeros(w.numel()) if slope is None else slope.numpy().reshape(-1)
 
     return value_of, gradient_of
