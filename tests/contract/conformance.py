@@ -5,6 +5,7 @@ A geometry, ascent, descent or schedule that is exported and has no row here fai
 
 import inspect
 import itertools
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -209,6 +210,12 @@ def missing(module, kind, table):
     return {t.__name__ for t in exported(module, kind) - {type(row.part) for row in table.values()}}
 
 
+@cache
+def batch(time, dtype):
+    """Inputs and targets."""
+    return [torch.randn(shape, generator=torch.Generator().manual_seed(time)).to(dtype) for shape in ((4, 3), (4, 2))]
+
+
 class Task:
     """A layer with two outputs and its SAM; batches by number, so that copies see the same ones."""
 
@@ -229,7 +236,7 @@ class Task:
         return sm.SAM(BASES[case.base](self.weights), **{**parts, **options})
 
     def loss(self):
-        x, y = (torch.randn(s, generator=torch.Generator().manual_seed(self.time)).to(self.dtype) for s in ((4, 3), (4, 2)))
+        x, y = batch(self.time, self.dtype)
         return (torch.tanh(x @ self.weights[0] + self.weights[1]) - y).square().sum()
 
     def backward(self):

@@ -1,7 +1,10 @@
 """What every statement owes: it holds, its mutants are refuted, it is documented and listed."""
 
+import copy
 import importlib
+import pickle
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +16,29 @@ from sharpmin.theory import CLAIMS, theorems, verify
 T = theorems()
 SECTIONS = ("**Assumptions.**", "**Statement.**", "**Where it is", "**For training.**", "**Source.**")
 MUTANTS = [(name, mutant) for name, theorem in T.items() for mutant in theorem.mutants]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def once():
+    """A run is simulated once: a mutant has another formula, and its runs are those of its statement."""
+    module, runs = sys.modules["sharpmin.theory._simulation.simulate"], {}
+
+    def kept(engine):
+        def simulated(run):
+            try:
+                key = engine.__name__, pickle.dumps(run)
+            except (AttributeError, pickle.PicklingError):  # a schedule without a name
+                return engine(run)
+            if key not in runs:
+                runs[key] = engine(run)
+            return copy.deepcopy(runs[key])
+
+        return simulated
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("run_compiled", "run_reference"):
+            patch.setattr(module, name, kept(getattr(module, name)))
+        yield
 
 
 @pytest.mark.parametrize("name", T)

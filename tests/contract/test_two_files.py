@@ -17,12 +17,12 @@ import contextlib, io, json, sys
 from dataclasses import replace
 
 sys.modules["numba"] = None  # the reference simulator, which needs no compilation
-from sharpmin.cli import _reproduce, main
-from sharpmin.report import page
+from sharpmin import report
+from sharpmin.cli import main
 from sharpmin.theory import CLAIMS, plan, settings, theorems, verify
 from sharpmin.theory._statements.theorem import _THEOREMS
 
-_reproduce.build = lambda verdicts, **_: page(verdicts, CLAIMS)  # the figures do not depend on the statement
+report.build = lambda verdicts, **_: report.page(verdicts, CLAIMS)  # the figures do not depend on the statement
 
 def said(*arguments):
     out = io.StringIO()

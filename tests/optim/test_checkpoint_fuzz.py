@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -59,14 +60,31 @@ def put(state, path, value):
     state[last] = value
 
 
+def trained(kind):
+    """After three steps."""
+    net, opt, closure = made(kind)
+    for _ in range(3):
+        opt.step(closure)
+    return net, opt, closure
+
+
+@cache
+def good_and_next(kind):
+    """A checkpoint after three steps, and the weights and the state of a fresh optimizer that went on from it by one."""
+    net, opt, _ = trained(kind)
+    good, weights = copy.deepcopy(opt.state_dict()), copy.deepcopy(net.state_dict())
+    other, fresh, same = made(kind)
+    other.load_state_dict(weights)
+    fresh.load_state_dict(copy.deepcopy(good))
+    fresh.step(same)
+    return good, copy.deepcopy([other.state_dict(), fresh.state_dict()])
+
+
 @pytest.mark.parametrize("kind", BASES)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_anything_anywhere(kind, bits, data):
-    net, opt, closure = made(kind)
-    for _ in range(3):
-        opt.step(closure)
-    good, weights = copy.deepcopy(opt.state_dict()), copy.deepcopy(net.state_dict())
+    (net, opt, closure), (good, (weights, state)) = trained(kind), good_and_next(kind)
     bad, was = copy.deepcopy(good), bits(opt.state_dict())
     for _ in range(data.draw(st.integers(1, 3))):
         put(bad, data.draw(st.sampled_from(sorted(places(bad), key=repr))), data.draw(VALUES))
@@ -77,12 +95,8 @@ def test_anything_anywhere(kind, bits, data):
     opt.load_state_dict(copy.deepcopy(good))  # an optimizer of torch goes on with the tensors that it is given
     assert bits(opt.state_dict()) == was
     opt.step(closure)
-    other, fresh, same = made(kind)
-    other.load_state_dict(weights)
-    fresh.load_state_dict(good)
-    fresh.step(same)
-    assert bits(net.state_dict()) == bits(other.state_dict())
-    assert bits(opt.state_dict()) == bits(fresh.state_dict())
+    assert bits(net.state_dict()) == bits(weights)
+    assert bits(opt.state_dict()) == bits(state)
 
 
 def test_a_base_that_fails_half_way_leaves_what_was(bits):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -77,24 +78,30 @@ def everything(f, opt, bits):
     return bits([f.net.state_dict(), base.state_dict()["state"], torch.get_rng_state()])
 
 
+@cache
+def after(base, steps, bits):
+    """Everything after these steps of the base alone."""
+    f = Deep()
+    plain = BASES[base](f.net.parameters())
+    for _ in range(steps):
+        bare(plain, f)
+    assert f.forwards == steps
+    return everything(f, plain, bits)
+
+
 @every_door
 @over_bases
 @pytest.mark.parametrize("model", [True, False])
 @pytest.mark.parametrize(("rho", "steps"), [(0.0, 10), (0.1, 1), (sm.rho.Until(0.1, stop=1), 10)], ids=str)
 def test_the_base_where_nothing_climbs(*, path, take, base, model, rho, steps, bits):
     """rho 0, and the first step, which has no momentum yet: bit for bit, buffers and random state included."""
-    f = Deep()
-    plain = BASES[base](f.net.parameters())
-    for _ in range(steps):
-        bare(plain, f)
-    expected = everything(f, plain, bits)
     g = Deep()
     opt = g.sam(base, rho, model=g.net if model else None)
     for _ in range(steps):
         assert opt.needs_second_pass is True
         take(opt, g)
-    assert everything(g, opt, bits) == expected
-    assert g.forwards == f.forwards == steps
+    assert everything(g, opt, bits) == after(base, steps, bits)
+    assert g.forwards == steps
 
 
 @every_door

@@ -76,19 +76,20 @@ def test_a_thousand_ones(path, dtype, geometry, norm):
 @both
 def test_every_weight_moves_by_the_right_amount_in_the_mean(path, dtype):
     """|e_i - m_i| < u_i with variance <= u_i^2 / 4, whatever the sign and size of weights and gradients."""
-    steps = 1000
+    steps, copies = 50, 20  # a thousand moves of each weight
     random = np.random.default_rng(2)
     w = nn.Parameter(torch.tensor(random.normal(size=48) * 2.0 ** random.integers(-4, 4, 48)).to(dtype))
     g = torch.tensor(random.normal(size=48)).to(dtype)
     with torch.no_grad():
         w[:4] = torch.tensor([1.0, -1.0, 1.0, 2.0])  # powers of 2: the unit below is half of the unit above
         g[:5] = torch.tensor([-1.0, -1.0, 1.0, -1.0, 0.0])
-    opt = stochastic(w, rho=0.02)
-    moves = np.array([climb(opt, [g])[0].numpy() for _ in range(steps)])
+    alike, slopes = nn.Parameter(w.detach().repeat(copies)), g.repeat(copies)
+    opt = stochastic(alike, rho=0.02 * copies**0.5)
+    moves = np.concatenate([climb(opt, [slopes])[0].numpy().reshape(copies, 48) for _ in range(steps)])
     was, direction = w.detach().double().numpy(), g.double().numpy()
     m = 0.02 * direction / np.linalg.norm(direction)
     u = ulp(np.maximum(abs(was), abs(was + m)), dtype)
-    assert (abs(moves.mean(0) - m) <= 5 * u / 2 / steps**0.5 + 1e-6 * abs(was)).all()
+    assert (abs(moves.mean(0) - m) <= 5 * u / 2 / len(moves) ** 0.5 + 1e-6 * abs(was)).all()
     assert (abs(moves - m) < u * (1 + 1e-6)).all()
     assert not moves[:, 4].any()
     assert (moves.std(0)[:4] > 0).all()

@@ -1,6 +1,7 @@
 """Every variant, and compositions of every part, against `variants_by_hand.py`, through every door, on both numeric paths."""
 
 import inspect
+import itertools
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import nn
 
 import sharpmin as sm
 
+from .conftest import PATHS
 from .variant_rules import START, STEPS, always, only_x
 from .variants_by_hand import (
     CASES,
@@ -29,14 +31,19 @@ from .variants_by_hand import (
 IN_VAIN = pytest.mark.filterwarnings("ignore:SAM. rho came to 0 at this step")  # a block that ran against the gate
 NEEDS = {"capped_sam": {"c": 0.1}, "ae_sam": {"total": 10}}
 
+TURNS = [
+    (path, (by_block, by_closure)[(i + j) % 2], name, base)
+    for (i, path), (j, (name, base)) in itertools.product(enumerate(PATHS), enumerate(PAIRS))
+]
+"""The doors take turns: any three of path, door, case and base meet."""
+
 
 def built(build, name):
     return build(torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1, momentum=0.9), **NEEDS.get(name, {}))
 
 
 @IN_VAIN
-@pytest.mark.parametrize("door", [by_block, by_closure])
-@pytest.mark.parametrize(("name", "base"), PAIRS)
+@pytest.mark.parametrize(("path", "door", "name", "base"), TURNS, indirect=["path"])
 def test_twenty_steps(*, path, door, name, base):
     expected, passes, _ = trace(CASES[name], base, EVERY)
     weights, _, f = run(CASES[name], base, door, one_group)
@@ -72,6 +79,12 @@ def test_the_cases_tell_themselves_apart_from_sam(name):
     sam = oracle(CASES["sam"], "momentum", EVERY)
     own = oracle(CASES[name], "momentum", EVERY)
     assert bool(np.abs(own - sam).max() > 1e-4) == (name != "sam")
+
+
+def test_any_three_of_path_door_case_and_base_meet():
+    every = [(path, door, *pair) for path in PATHS for door in (by_block, by_closure) for pair in PAIRS]
+    for three in itertools.combinations(range(4), 3):
+        assert {tuple(row[k] for k in three) for row in every} == {tuple(row[k] for k in three) for row in TURNS}
 
 
 def test_every_variant_is_in_the_table():

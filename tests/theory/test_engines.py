@@ -197,7 +197,7 @@ import numba.core.caching as caching
 caching.CacheImpl._locator_classes = []
 from sharpmin.theory import problems, simulate
 from sharpmin.theory._simulation import compiled
-run = simulate(problems()["quadratic"](curvatures=[1.0]), method="gd", lr=0.5, steps=2, x0=1.0, engine="compiled")
+run = simulate(problems()["quadratic"](curvatures=[1.0]), method="sam", rho=0.0, lr=0.5, steps=2, x0=1.0, engine="compiled")
 print(float(run.x_final[0]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -63,6 +63,19 @@ def test_value_and_gradient_are_means_over_samples():
     assert f.draw(np.array([0.0, 0.49, 0.99])).tolist() == [0, 1, 3]
 
 
+@pytest.mark.parametrize("samples", [2, 64, 65, 200])
+def test_the_gradient_is_the_mean_of_any_number_of_samples(samples):
+    """In torch, some are differentiated together."""
+    a = np.random.default_rng(1).normal(size=(samples, 2))
+    claims = {"dim": 2, "samples": samples, "beta": 9.0, "sigma": 9.0, "f_star": 0.0}
+    by_hand = own(value=lambda x, i: (a[i] @ x) ** 2 / 2, gradient=lambda x, i: (a[i] @ x) * a[i], **claims)
+    b, x = torch.tensor(a), np.array([[1.0, -2.0], [0.5, 3.0]])
+    some = own(loss=lambda w, i: (b[i] @ w) ** 2 / 2 if i % 3 else w.detach().sum(), **claims)  # every third is flat
+    assert np.allclose(by_hand.gradient(x), x @ (a.T @ a) / samples, rtol=1e-12)
+    kept = a[np.arange(samples) % 3 > 0]
+    assert np.allclose(some.gradient(x), x @ (kept.T @ kept) / samples, rtol=1e-12)
+
+
 def test_right_constants_are_not_refuted():
     found = examine(noisy(), x0=[1.0, -2.0])
     assert found.wrong == ()

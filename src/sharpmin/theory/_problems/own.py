@@ -25,6 +25,7 @@ else:
     np = optional("numpy", extra="lab")
 
 Function = Callable[..., Any]
+_TOGETHER = 64  # samples whose graphs autograd keeps at once
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -39,7 +40,7 @@ class OwnProblem(Problem):
     samples: int
     convex: bool
     value_of: Function  # (point, sample) -> float
-    gradient_of: Function  # (point, sample) -> array of shape (dim,)
+    gradient_of: Function  # (point, samples) -> the sum of their gradients, shape (dim,)
     claims: dict[str, float]
     claimed_residual: tuple[float, float, float] | None = None
 
@@ -89,12 +90,12 @@ class OwnProblem(Problem):
 
     def gradient(self, x: Array) -> Array:
         """The mean over samples, the shape of x."""
-        rows = [sum((self.gradient_of(point, i) for i in range(self.samples)), np.zeros(self.dim)) for point in x]
-        return np.reshape(np.array(rows) / self.samples, x.shape)
+        parts = [range(i, min(i + _TOGETHER, self.samples)) for i in range(0, self.samples, _TOGETHER)]
+        return np.reshape([sum(self.gradient_of(point, part) for part in parts) / self.samples for point in x], x.shape)
 
     def sample_gradient(self, x: Array, draw: Any) -> Array:
         """The gradient of the drawn sample, the shape of x."""
-        rows = [self.gradient_of(point, int(i)) for point, i in zip(x, draw[:, 0], strict=True)]
+        rows = [self.gradient_of(point, [int(i)]) for point, i in zip(x, draw[:, 0], strict=True)]
         return np.reshape(np.array(rows), x.shape)
 
     def draw(self, u: Array) -> NDArray[np.int64]:
@@ -220,7 +221,7 @@ def _knots(pairs: Any) -> tuple[tuple[float, float], ...]:
 
 
 def _functions(value: Any, gradient: Any, loss: Any, dim: int, samples: int) -> tuple[Function, Function]:
-    """(point, sample) -> float, and (point, sample) -> (dim,), from what was given."""
+    """(point, sample) -> float, and (point, samples) -> the sum of their gradients, from what was given."""
     _check_functions(value, gradient, loss, dim, samples)
 
     def call(function: Function, point: Any, i: int) -> Any:
@@ -250,7 +251,7 @@ def _of_numpy(
             raise TypeError(f"own: value returned shape {out.shape}; it must return one number per point")
         return float(out.reshape(()))
 
-    def gradient_of(point: Any, i: int) -> Any:
+    def one(point: Any, i: int) -> Any:
         try:
             out = _double(call(gradient, point, i), "gradient")
         except OverflowError:
@@ -259,7 +260,7 @@ def _of_numpy(
             raise TypeError(f"own: gradient returned shape {out.shape}; it must return shape ({dim},), that of a point")
         return out.reshape(dim)
 
-    return value_of, gradient_of
+    return value_of, lambda point, samples: sum((one(point, i) for i in samples), np.zeros(dim))
 
 
 def _double(out: Any, what: str) -> Any:
@@ -274,25 +275,26 @@ def _double(out: Any, what: str) -> Any:
 def _of_torch(loss: Function, call: Callable[[Function, Any, int], Any]) -> tuple[Function, Function]:
     import torch  # noqa: PLC0415  # only loss= needs torch
 
-    def run(point: Any, i: int, *, grad: bool) -> tuple[Any, Any]:
+    def run(point: Any, samples: Sequence[int], *, grad: bool) -> tuple[Any, list[Any]]:
         w = torch.tensor(np.asarray(point), dtype=torch.float64, requires_grad=grad)
         with torch.set_grad_enabled(grad):
-            out = call(loss, w, i)
-        if not isinstance(out, torch.Tensor) or out.numel() != 1:
-            raise TypeError(f"own: loss returned {getattr(out, 'shape', type(out).__name__)}; it must return a scalar tensor")
-        if out.dtype != torch.float64:
-            raise TypeError(f"own: loss returned {out.dtype}; it must return torch.float64, as w is: make your data and "
-                            "modules float64 with .double()")  # fmt: skip
-        return w, out.reshape(())
+            outs = [call(loss, w, i) for i in samples]
+        for out in outs:
+            if not isinstance(out, torch.Tensor) or out.numel() != 1:
+                what = getattr(out, "shape", type(out).__name__)
+                raise TypeError(f"own: loss returned {what}; it must return a scalar tensor")
+            if out.dtype != torch.float64:
+                raise TypeError(f"own: loss returned {out.dtype}; it must return torch.float64, as w is: make your data and "
+                                "modules float64 with .double()")  # fmt: skip
+        return w, outs
 
     def value_of(point: Any, i: int) -> float:
-        return float(run(point, i, grad=False)[1])
+        return float(run(point, [i], grad=False)[1][0])
 
-    def gradient_of(point: Any, i: int) -> Any:
-        w, out = run(point, i, grad=True)
-        if not out.requires_grad:
-            return np.zeros(w.numel())
-        (slope,) = torch.autograd.grad(out, w, allow_unused=True)
+    def gradient_of(point: Any, samples: Sequence[int]) -> Any:
+        w, outs = run(point, samples, grad=True)
+        outs = [out for out in outs if out.requires_grad]
+        (slope,) = torch.autograd.grad(outs, w, allow_unused=True) if outs else (None,)
         return np.zeros(w.numel()) if slope is None else slope.numpy().reshape(-1)
 
     return value_of, gradient_of

@@ -126,8 +126,8 @@ class SoftmaxRegression(Problem):
         logits -= logits.max(axis=-1, keepdims=True)
         np.exp(logits, out=logits)
         logits /= logits.sum(axis=-1, keepdims=True)
-        lanes, rows = np.ogrid[: logits.shape[0], : logits.shape[1]]
-        logits[lanes, rows, labels] -= 1.0
+        lanes, rows = np.arange(logits.shape[0]), np.arange(logits.shape[1])
+        logits[lanes[:, None], rows, labels] -= 1.0
         slope = np.swapaxes(a, 1, 2) @ logits / a.shape[1]
         return np.asarray(slope.reshape(x.shape) + self.l2 * x)
 

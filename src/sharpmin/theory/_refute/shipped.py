@@ -60,6 +60,11 @@ class Candidate:
         return cls(name, tuple(arguments.items()), tuple(starts), *claims)
 
     @property
+    def problem(self) -> tuple[Any, ...]:
+        """What `build` builds: equal for cases that differ in their starts and claims alone."""
+        return self.name, self.arguments
+
+    @property
     def source(self) -> str:
         """Python code that builds the problem."""
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.arguments if value is not None)
@@ -124,8 +129,8 @@ def _steady(conjecture: Conjecture) -> Iterator[Found | None]:
     """The worst run of all deterministic instances, which are run together; that one is confirmed."""
     lanes = list(_lanes(conjecture))
     s = _settings(conjecture, [row for _, row, _ in lanes])
-    built = {case: case.build() for case, _, _ in lanes}
-    f, x0 = known_of([built[case] for case, _, _ in lanes], s), np.array([[x] for _, _, x in lanes])
+    built = {what: case.build() for what, case in {case.problem: case for case, _, _ in lanes}.items()}
+    f, x0 = known_of([built[case.problem] for case, _, _ in lanes], s), np.array([[x] for _, _, x in lanes])
     f.mu = np.array([case.mu for case, _, _ in lanes])
     limits, rates = limits_of(conjecture, s, f, x0)
     order = np.argsort(-s.steps, kind="stable")

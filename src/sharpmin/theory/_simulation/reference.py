@@ -82,8 +82,9 @@ def _gradient(problem: Problem, oracle: Oracle, x: Array, draw: Any) -> Array:
 
 def _radius(problem: Problem, g: Array, info: StepInfo, rho: Array | RhoSchedule) -> Array:
     """rho_t per lane."""
-    radius = rho(StepInfo(info.step, info.lr, problem.norm(g))) if isinstance(rho, RhoSchedule) else rho
-    return np.asarray(np.broadcast_to(radius, len(g)))
+    if not isinstance(rho, RhoSchedule):
+        return rho
+    return np.asarray(np.broadcast_to(rho(StepInfo(info.step, info.lr, problem.norm(g))), len(g)))
 
 
 def _unit(problem: Problem, g: Array) -> Array:
