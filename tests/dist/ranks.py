@@ -1,5 +1,6 @@
 """Real gloo processes on this machine: `on_ranks(work, 2)` runs `work(rank, *args)` on each and returns what they return."""
 
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -23,6 +24,7 @@ def on_ranks(work, world, *args):
 def _main(rank, work, world, folder, environment, args):
     os.environ.update(environment, GLOO_SOCKET_IFNAME="lo")
     torch.set_num_threads(1)
+    gc.freeze()  # what has been imported is no garbage: a collection takes a seventh of a second with it
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     try:
         torch.save(work(rank, *args), Path(folder) / f"{rank}.pt")
