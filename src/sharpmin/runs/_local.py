@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
-from sharpmin.core.children import end_with_parent
+from sharpmin.core.children import end_with_parent, starter
 from sharpmin.core.errors import MissingExtraError
 
 from ._stop import Stopped, failed
@@ -45,7 +45,9 @@ def here(function: Callable[[T], Row], tasks: Sequence[T]) -> Generator[tuple[T,
 
 def pool(function: Callable[[T], Row], tasks: Sequence[T], workers: int) -> Generator[tuple[T, Row], None, None]:
     """Run the tasks in worker processes, which end with this process."""
-    context, before = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
+    module = function.__module__
+    context = starter("torch", *[module] * module.startswith("sharpmin."))  # others may do anything when they are imported
+    before = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(min(workers, max(1, len(tasks))), context, initializer=_worker)
     try:
         waiting = {executor.submit(alone, function, task): task for task in tasks}
