@@ -10,11 +10,19 @@ import pytest
 
 PARENTS = {
     "a pool of a sweep": """
+from dataclasses import dataclass
 from sharpmin.runs import compute
-from sharpmin.study import run, trials
+
+@dataclass(frozen=True)
+class Task:
+    id: int
+
+def works(task):
+    while True:
+        sum(range(1000))
+
 if __name__ == "__main__":
-    for row in compute(run, trials("digits"), workers=2):
-        pass
+    list(compute(works, [Task(0), Task(1)], workers=2))
 """,
     "ranks of a check": """
 from sharpmin._check._workers import Workers
@@ -73,7 +81,7 @@ def test_nobody_is_left(who, how, tmp_path):
     try:
         until(lambda: sum(_threads(pid) > 1 for pid in started(parent.pid)[0]) == 2)  # they watch
         workers, servers = started(parent.pid)
-        time.sleep(1.0)
+        time.sleep(0.2)
     finally:
         parent.send_signal(how)
         parent.wait()

@@ -1,6 +1,7 @@
 """How many collectives a SAM step makes beyond those of its two passes: exact numbers, which docs/distributed.md states."""
 
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -42,16 +43,16 @@ def net():
 
 
 def step(model, opt, scaler=None):
-    """What the two passes and what SAM itself communicated in a step."""
-    for _ in range(3):  # DDP arranges its buckets anew, by a broadcast, after the first reduction
+    """What the two passes and what SAM itself communicated in a step, the third one."""
+    inside, own = Collectives(), Collectives()
+    for in_a_pass, in_all in [(nullcontext(), nullcontext())] * 2 + [(inside, own)]:  # DDP arranges its buckets after the first
         opt.zero_grad()
-        inside, own = Collectives(), Collectives()
-        with own:
+        with in_all:
             if opt.ascent.needs_clean:
                 with opt.clean():
-                    backward(model, scaler, inside)
+                    backward(model, scaler, in_a_pass)
             with opt.perturbed(scaler):
-                backward(model, scaler, inside)
+                backward(model, scaler, in_a_pass)
             if scaler is None:
                 opt.step()
             else:
@@ -61,7 +62,7 @@ def step(model, opt, scaler=None):
 
 
 def backward(model, scaler, counter):
-    torch.manual_seed(1)
+    torch.default_generator.manual_seed(1)
     with counter:
         loss = nn.functional.cross_entropy(model(torch.randn(4, 6)), torch.tensor([0, 1, 2, 3]))
         (loss if scaler is None else scaler.scale(loss)).backward()

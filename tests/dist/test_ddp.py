@@ -58,17 +58,16 @@ class Counted:
         return work.get_future().then(lambda future: future.value()[0])
 
 
-@pytest.mark.parametrize("options", [{}, {"find_unused_parameters": True}, {"gradient_as_bucket_view": True}])
+OPTIONS = {"plain": {}, "unused": {"find_unused_parameters": True}, "views": {"gradient_as_bucket_view": True}}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize(("scope", "end", "reductions"), [("global", 0.38, 2), ("rank", 0.41, 1)])
-def test_the_golden_step(scope, end, reductions, options):
-    first, second = on_ranks(golden_by, 2, scope, options)
+def test_the_golden_step(ranks, scope, end, reductions, options):
+    first, second = (rank["golden", scope, options] for rank in ranks)
     assert first == second
     assert first[0] == pytest.approx(end, abs=1e-12)
     assert first[1] == reductions
-
-
-def golden_by(rank, scope, options):
-    return golden(rank, scope, **options)
 
 
 def accumulated(rank, scope):
@@ -97,7 +96,7 @@ def passes(model, batches):
 
 
 @pytest.mark.parametrize("scope", ["global", "microbatch"])
-def test_accumulation(scope):
+def test_accumulation(ranks, scope):
     def slope(batch, x):
         return batch[0] * (x - batch[1])
 
@@ -107,13 +106,13 @@ def test_accumulation(scope):
         ends = sum(slope(b, 0.5 + 0.1 * (1 if mean > 0 else -1)) for b in batches) / 4
     else:
         ends = sum(slope(b, 0.5 + 0.1 * (1 if slope(b, 0.5) > 0 else -1)) for b in batches) / 4
-    assert on_ranks(accumulated, 2, scope) == [pytest.approx(0.5 - 0.1 * ends, abs=1e-12)] * 2
+    assert [rank["accumulated", scope] for rank in ranks] == [pytest.approx(0.5 - 0.1 * ends, abs=1e-12)] * 2
 
 
-def trained(rank, scope, dtype, steps):
+def trained(rank, scope, dtype=torch.bfloat16, steps=60):
     """A net in low precision on different data per rank; its weights, bit for bit."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 4)).to(dtype)
+    net = nn.Sequential(nn.Linear(8, 80), nn.BatchNorm1d(80), nn.Tanh(), nn.Linear(80, 4)).to(dtype)
     model = DDP(net)
     opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9), rho=0.5, scope=scope, model=model)
     rng = torch.Generator().manual_seed(rank)
@@ -129,15 +128,14 @@ def trained(rank, scope, dtype, steps):
     return [p.detach().view(torch.int16).tolist() for p in net.parameters()], counts
 
 
-@pytest.mark.filterwarnings("ignore:SAM. only")
 @pytest.mark.parametrize("scope", ["global", "rank"])
-def test_replicas_are_equal_after_300_bf16_steps(scope):
-    (first, counts), (second, _) = on_ranks(trained, 2, scope, torch.bfloat16, 300)
+def test_replicas_are_equal_after_60_bf16_steps_of_1200_weights(ranks, scope):
+    (first, counts), (second, _) = (rank["trained", scope] for rank in ranks)
     assert first == second
-    assert counts == [300]  # BatchNorm moved once a step
+    assert counts == [60]  # BatchNorm moved once a step
 
 
-def overflow(rank, scope, spoilt, bad_rank):
+def overflow(rank, scope, spoilt, bad_rank=1):
     """One rank's first or second gradient overflows under a scaler; then a good step."""
     model = DDP(Parabola(torch.float32))
     opt = sm.SAM(torch.optim.SGD(model.parameters(), lr=0.1), rho=0.1, scope=scope, model=model)
@@ -158,8 +156,8 @@ def overflow(rank, scope, spoilt, bad_rank):
 
 @pytest.mark.parametrize("scope", ["global", "rank"])
 @pytest.mark.parametrize("spoilt", [1, 2])
-def test_one_rank_overflows_and_all_skip(scope, spoilt):
-    first, second = on_ranks(overflow, 2, scope, spoilt, 1)
+def test_one_rank_overflows_and_all_skip(ranks, scope, spoilt):
+    first, second = (rank["overflow", scope, spoilt] for rank in ranks)
     assert first == second
     assert first[0] == (0.5, 512.0, False)
     assert first[1] == (pytest.approx({"global": 0.38, "rank": 0.41}[scope], abs=1e-6), 512.0, True)
@@ -178,9 +176,9 @@ def zero_on_one(rank):
     return model.module.x.item()
 
 
-def test_a_rank_at_rest_takes_part():
+def test_a_rank_at_rest_takes_part(ranks):
     """Mean of 3 (0.4 - 1) on rank 0, climbing against its gradient, and 0 on rank 1."""
-    assert on_ranks(zero_on_one, 2) == [pytest.approx(0.5 + 0.1 * 0.9, abs=1e-12)] * 2
+    assert [rank["zero"] for rank in ranks] == [pytest.approx(0.5 + 0.1 * 0.9, abs=1e-12)] * 2
 
 
 def misuse(rank):
@@ -225,8 +223,8 @@ def refused(call):
     return None
 
 
-def test_wrong_use_is_seen():
-    (said, x), _ = on_ranks(misuse, 2)
+def test_wrong_use_is_seen(ranks):
+    said, x = ranks[0]["misuse"]
     words = [
         "PhaseError.*inside opt.clean",
         "PhaseError.*around the backward alone has no effect",
@@ -262,8 +260,24 @@ def reduced_by_hand(rank, watched):
 
 
 @pytest.mark.parametrize("watched", [False, True])
-def test_a_nan_that_comes_by_a_reduction_of_ones_own_is_seen(watched):
-    (one, w), (two, v) = on_ranks(reduced_by_hand, 2, watched)
+def test_a_nan_that_comes_by_a_reduction_of_ones_own_is_seen(ranks, watched):
+    (one, w), (two, v) = (rank["by hand", watched] for rank in ranks)
     assert one == two == [True, False, True]
     assert torch.equal(w, v)
     assert torch.isfinite(w).all()
+
+
+def everything(rank):
+    both = "global", "rank"
+    out = {("golden", scope, name): golden(rank, scope, **options) for scope in both for name, options in OPTIONS.items()}
+    out |= {("accumulated", scope): accumulated(rank, scope) for scope in ("global", "microbatch")}
+    out |= {("trained", scope): trained(rank, scope) for scope in both}
+    out |= {("overflow", scope, spoilt): overflow(rank, scope, spoilt) for scope in both for spoilt in (1, 2)}
+    out |= {("by hand", watched): reduced_by_hand(rank, watched) for watched in (False, True)}
+    return out | {"zero": zero_on_one(rank), "misuse": misuse(rank)}
+
+
+@pytest.fixture(scope="module")
+def ranks():
+    """All of it in one pair of processes."""
+    return on_ranks(everything, 2)

@@ -28,6 +28,7 @@ PARTS = {
     "telemetry": lambda: {"telemetry": True},
     "momentum": lambda: {"ascent": sm.Momentum()},
 }
+STEPS = 5
 REPORTED = ("rho", "radius", "dual_norm", "passes", "gain", "cosine", "amplification", "curvature", "smoothness")
 
 
@@ -56,17 +57,17 @@ def sharded(rank, part, whole_last):
         fully_shard(model, mesh=mesh)
     storage = [p.to_local().data_ptr() for p in model.parameters() if hasattr(p, "to_local")]
     rows = slice(None) if whole_last else slice(rank, None, 2)  # a plain layer needs the whole batch for its gradient
-    report = train(model, part, 8, x[rows], y[rows])
+    report = train(model, part, STEPS, x[rows], y[rows])
     same = storage == [p.to_local().data_ptr() for p in model.parameters() if hasattr(p, "to_local")]
     return [p.full_tensor() if hasattr(p, "full_tensor") else p.detach() for p in model.parameters()], report, same
 
 
 @pytest.mark.parametrize("whole_last", [False, True])
 @pytest.mark.parametrize("part", PARTS)
-def test_two_ranks_are_one_process(part, whole_last):
+def test_two_ranks_are_one_process(ranks, part, whole_last):
     model = net()
-    report = train(model, part, 8, *data())
-    for weights, found, same in on_ranks(sharded, 2, part, whole_last):
+    report = train(model, part, STEPS, *data())
+    for weights, found, same in (rank[part, whole_last] for rank in ranks):
         for w, p in zip(weights, model.parameters(), strict=True):
             torch.testing.assert_close(w, p.detach(), rtol=1e-9, atol=1e-9)
         assert found == [None if v is None else pytest.approx(v, rel=1e-6) for v in report]
@@ -101,8 +102,8 @@ def golden(rank):
     return inside, back, w.full_tensor().tolist(), bad
 
 
-def test_the_golden_case_one_entry_a_rank():
-    for inside, back, after, bad in on_ranks(golden, 2):
+def test_the_golden_case_one_entry_a_rank(ranks):
+    for inside, back, after, bad in (rank["golden"] for rank in ranks):
         assert inside == pytest.approx([3.3, 1.4], abs=1e-12)
         assert back == [3.0, 1.0]
         assert after == pytest.approx([2.67, 0.44], abs=1e-12)
@@ -134,9 +135,8 @@ def refusals(rank):
     return said
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_what_shards_cannot_do_is_refused():
-    (layerwise, ema, rank, *old), _ = on_ranks(refusals, 2)
+def test_what_shards_cannot_do_is_refused(ranks):
+    layerwise, ema, rank, *old = ranks[0]["refusals"]
     assert "Layerwise" in layerwise
     assert "Ema" in ema
     assert "microbatch" in rank
@@ -183,8 +183,20 @@ def unsynced(rank, momentum):
 
 
 @pytest.mark.parametrize("momentum", [False, True])
-def test_a_pass_that_does_not_sync_is_refused(momentum):
-    for found in on_ranks(unsynced, 2, momentum):
+def test_a_pass_that_does_not_sync_is_refused(ranks, momentum):
+    for found in (rank["unsynced", momentum] for rank in ranks):
         assert found[True, True] == ("nothing", False)
         assert found[True, False] == ("the second", True)
         assert found[False, True] == (("nothing", False) if momentum else ("the first", True))
+
+
+def everything(rank):
+    out = {(part, whole_last): sharded(rank, part, whole_last) for part in PARTS for whole_last in (False, True)}
+    out |= {("unsynced", momentum): unsynced(rank, momentum) for momentum in (False, True)}
+    return out | {"golden": golden(rank), "refusals": refusals(rank)}
+
+
+@pytest.fixture(scope="module")
+def ranks():
+    """All of it in one pair of processes."""
+    return on_ranks(everything, 2)

@@ -24,7 +24,7 @@ def data(dtype=torch.float64):
     return torch.randn(12, 6, generator=rng).to(dtype), torch.randint(3, (12,), generator=rng)
 
 
-def train(model, x, y, steps=6, geometry=sm.L2()):
+def train(model, x, y, steps=4, geometry=sm.L2()):
     opt = sm.SAM(torch.optim.Adam(model.parameters(), lr=0.05), rho=0.2, geometry=geometry, telemetry=True)
     for _ in range(steps):
         opt.zero_grad()

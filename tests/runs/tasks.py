@@ -30,6 +30,10 @@ def draw(task):
     return {"id": task.id, "value": value, "threads": torch.get_num_threads(), "seconds": time.perf_counter() - begin}
 
 
+def surroundings(task):
+    return {"id": task.id, "environment": dict(os.environ)}
+
+
 def blocked(task):
     """Number 0 stays in its first process until that is killed."""
     pid = Path(task.folder) / "pid"

@@ -8,7 +8,7 @@ import time
 
 import pytest
 import torch
-from tests.runs.tasks import Task, alone_in_its_process, blocked, dies, draw, of_another_version, raises
+from tests.runs.tasks import Task, alone_in_its_process, blocked, dies, draw, of_another_version, raises, surroundings
 
 from sharpmin.core.errors import MissingExtraError
 from sharpmin.core.extras import optional
@@ -60,6 +60,38 @@ def test_one_thread_while_it_runs_and_as_many_as_before_afterwards():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
+
+
+def test_workers_have_the_environment_of_the_moment(monkeypatch):
+    """Though they may be forked from a server that began with another."""
+    for value in ("1", "2"):
+        monkeypatch.setenv("SHARPMIN_TESTED", value)
+        (row,) = compute(surroundings, tasks(count=1), workers=2)
+        assert row["environment"]["SHARPMIN_TESTED"] == value
+    monkeypatch.delenv("SHARPMIN_TESTED")
+    (row,) = compute(surroundings, tasks(count=1), workers=2)
+    assert "SHARPMIN_TESTED" not in row["environment"]
+
+
+def test_what_does_without_torch_loads_none(tmp_path):
+    code = """
+import sys
+from dataclasses import dataclass, asdict
+from sharpmin.runs import compute
+@dataclass(frozen=True)
+class Task:
+    number: int
+    id = property(asdict)
+def loaded(task):
+    return {"id": task.id, "torch": "torch" in sys.modules}
+if __name__ == "__main__":
+    for uses_torch in (False, True):
+        for workers in (2, 1):
+            (row,) = compute(loaded, [Task(0)], workers=workers, uses_torch=uses_torch)
+            assert row["torch"] is uses_torch, (workers, uses_torch)
+"""
+    (tmp_path / "loads.py").write_text(code)
+    subprocess.run([sys.executable, tmp_path / "loads.py"], check=True)
 
 
 def test_a_process_runs_one_task_at_a_time(threads):

@@ -7,7 +7,6 @@ limit, that family has failed with a line that says so, and the next family gets
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -20,7 +19,8 @@ from typing import Any
 
 import torch
 
-from sharpmin.core.children import end_with_parent, how_it_ended
+from sharpmin.core import children
+from sharpmin.core.children import METHOD, end_with_parent, how_it_ended
 
 from ._case import Family, raised, registered
 from ._report import STATUSES, Outcome
@@ -38,15 +38,10 @@ PATIENCE = 5.0
 
 _MAKING = "importing and making the SAM to check"
 
-_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-
 
 def starter() -> Any:
     """The `multiprocessing` context of a check: new processes, forked from one that has imported what the first step loads."""
-    context: Any = multiprocessing.get_context(_METHOD)
-    if _METHOD == "forkserver":
-        context.set_forkserver_preload(["sharpmin._check._suite", "torch._dynamo"])
-    return context
+    return children.starter("sharpmin._check._suite", "torch._dynamo")
 
 
 class RemoteSubject:
@@ -111,7 +106,7 @@ class RemoteSubject:
         self._process = process
         theirs.close()  # so that the end of the process closes the pipe
         try:
-            if _METHOD == "forkserver":
+            if METHOD == "forkserver":
                 _send_stderr(self._told, process)
             hello = json.loads(self._answer(START))
             if "refused" in hello:
@@ -172,7 +167,7 @@ def _serve(make: Callable[[], Subject], channel: Connection, folder: str) -> Non
     """Run the families that are requested until the caller is gone; all output, also of C code, goes to stderr."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the caller ends it
     end_with_parent()
-    if _METHOD == "forkserver":
+    if METHOD == "forkserver":
         os.dup2(recv_handle(channel), 2)  # the fork server may have another stderr
     os.dup2(2, 1)
     if folder not in sys.path:

@@ -1,13 +1,30 @@
-"""Child processes that end with their parent, and how they ended."""
+"""Child processes: how they begin, that they end with their parent, and how they ended."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from multiprocessing import connection
 from multiprocessing.process import BaseProcess
+from typing import Any
+
+METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+"""How new processes begin. Elsewhere the system's libraries may crash in a process that was forked after they were loaded."""
+
+
+def starter(*preload: str) -> Any:
+    """The `multiprocessing` context for new processes.
+
+    On Linux they are forked from a process of their own that imports these modules once, so that a child need not. It begins
+    with the first child and ends with this process; the children have the environment variables of that moment.
+    """
+    context: Any = multiprocessing.get_context(METHOD)
+    if METHOD == "forkserver":
+        context.set_forkserver_preload(list(preload))
+    return context
 
 
 def end_with_parent() -> None:

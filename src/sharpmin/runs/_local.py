@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
-from sharpmin.core.children import end_with_parent
+from sharpmin.core.children import end_with_parent, starter
 from sharpmin.core.errors import MissingExtraError
 
 from ._stop import Stopped, failed
@@ -49,8 +50,11 @@ def pool(
     function: Callable[[T], Row], tasks: Sequence[T], workers: int, uses_torch: bool = True
 ) -> Generator[tuple[T, Row], None, None]:
     """Run the tasks in worker processes, which end with this process."""
-    context, before = multiprocessing.get_context("spawn"), set(multiprocessing.active_children())
-    executor = ProcessPoolExecutor(min(workers, max(1, len(tasks))), context, initializer=_worker)
+    module = function.__module__
+    preload = ["torch"] * uses_torch + [module] * module.startswith("sharpmin.")  # others may do anything when imported
+    context = starter(*preload)
+    before = set(multiprocessing.active_children())
+    executor = ProcessPoolExecutor(min(workers, max(1, len(tasks))), context, initializer=_worker, initargs=(dict(os.environ),))
     try:
         waiting = {executor.submit(alone, function, task, uses_torch): task for task in tasks}
         for future in as_completed(list(waiting)):
@@ -72,7 +76,9 @@ def pool(
             process.terminate()
 
 
-def _worker() -> None:
-    """Set up a worker: it ignores Ctrl-C, which the parent handles, and ends with the parent."""
+def _worker(environment: dict[str, str]) -> None:
+    """Set up a worker: it has the parent's environment, ignores Ctrl-C, which the parent handles, and ends with the parent."""
+    os.environ.clear()
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()

@@ -11,15 +11,15 @@ from .._rank_trial import LR, RHO, START, Parabola, RankTrial, end_per_rank, own
 from .._trial import CLOSE, backward, copies, difference, near, same, show
 
 
-def require_replicas(t: RankTrial, *, apart: bool = False, steps: int = 40) -> str:
+def require_replicas(t: RankTrial, *, apart: bool = False, steps: int = 15) -> str:
     """Train a small network in bfloat16 on other data on every rank, and compare the weights bit for bit."""
-    net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Dropout(0.2), nn.Linear(16, 4)).to(torch.bfloat16)
+    net = nn.Sequential(nn.Linear(8, 36), nn.Tanh(), nn.Dropout(0.2), nn.Linear(36, 8)).to(torch.bfloat16)
     ddp = parallel(net)
     opt = t.make(list(ddp.parameters()), lr=0.05, options={"momentum": 0.9}, model=ddp)
     torch.default_generator.manual_seed(t.rank)
 
     for _ in range(steps):
-        x, y = torch.randn(8, 8).to(torch.bfloat16), torch.randint(4, (8,))
+        x, y = torch.randn(8, 8).to(torch.bfloat16), torch.randint(8, (8,))
 
         def run(_: int, x: Tensor = x, y: Tensor = y) -> Tensor:
             return backward(nn.functional.cross_entropy(ddp(x).float(), y))
@@ -38,7 +38,7 @@ def _require_equal(t: RankTrial, weights: list[Tensor], when: str) -> str:
 @family(
     "ddp-replicas",
     "DDP: the replicas stay equal",
-    right="equal weights on all ranks after 40 steps in bfloat16",
+    right="equal weights on all ranks after 15 steps in bfloat16",
     fix="let nothing that differs from rank to rank (own gradient, loss, random numbers) enter e or the step",
     faults=(8,),
     ranks=True,
@@ -57,14 +57,14 @@ def replicas(t: RankTrial) -> str:
     ranks=True,
 )
 def restore(t: RankTrial) -> str:
-    """15 steps at lr = 0."""
+    """4 steps at lr = 0 with 900 weights."""
     for dtype in (torch.float32, torch.bfloat16):
-        net = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)).to(dtype)
+        net = nn.Sequential(nn.Linear(8, 52), nn.Tanh(), nn.Linear(52, 8)).to(dtype)
         ddp = parallel(net)
         opt = t.make(list(ddp.parameters()), lr=0.0, model=ddp)
         was = copies(net.parameters())
         x = torch.randn(8, 8, generator=torch.Generator().manual_seed(t.rank)).to(dtype)
-        for _ in range(15):
+        for _ in range(4):
             t.step(opt, lambda _, x=x, ddp=ddp: backward(ddp(x).float().square().mean()))  # type: ignore[misc]
         now = copies(net.parameters())
         seen = t.told(f"{str(dtype).removeprefix('torch.')}: the weights differ by {difference(was, now)}")

@@ -117,19 +117,19 @@ def plain_part(t: RankTrial) -> str:
 @family(
     "fsdp-one-process",
     "FSDP2 is one process with the batch of all ranks",
-    right="the weights of one process after 5 steps, off by at most 1e-6 (float32: 1e-5)",
+    right="the weights of one process after 5 steps, off by at most 1e-6 (float32: after 2, by 1e-5)",
     fix="one norm over all parts of all gradients; work on the local parts in place",
     faults=(6, 7),
     ranks=True,
 )
 def one_process(t: RankTrial) -> str:
     """A network under fully_shard, in float64, then in float32; the steps of one process are done by hand in float64."""
-    right = RankNet(t.world).by_hand(5, 0.2, LR)
-    for dtype, tolerance in ((torch.float64, CLOSE), (torch.float32, 1e-5)):
+    for dtype, steps, tolerance in ((torch.float64, 5, CLOSE), (torch.float32, 2, 1e-5)):
+        right = RankNet(t.world).by_hand(steps, 0.2, LR)
         net = RankNet(t.world, dtype)
         model = sharded(t, net.model)
         opt = t.make(list(model.parameters()), 0.2, lr=LR, model=model)
-        for _ in range(5):
+        for _ in range(steps):
             t.step(opt, lambda _, net=net, model=model: net.loss(model, slice(t.rank, None, t.world)))  # type: ignore[misc]
         seen = require_weights(t, [whole(p) for p in model.parameters()], right, tolerance)
     return seen

@@ -36,7 +36,7 @@ def golden(t: RankTrial) -> str:
 @family(
     "rank-replicas",
     "A perturbation per rank leaves the replicas equal",
-    right="equal weights on all ranks after 40 steps in bfloat16",
+    right="equal weights on all ranks after 15 steps in bfloat16",
     fix="restore by a copy: (w + e) - e rounds differently on every rank",
     faults=(8, 9),
     ranks=True,
