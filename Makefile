@@ -36,19 +36,22 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Three workers for two cores: some tests wait.
+PYTEST := -m pytest -n 3 --dist worksteal
+
 test: lint browser
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python $(PYTEST)
 
 .PHONY: quick coverage oldest newest dist
-QUICK := -n 2 --dist worksteal -m "not dist and not browser and not integrations and not gpu and not slow"
+QUICK := $(PYTEST) -m "not dist and not browser and not integrations and not gpu and not slow"
 
 # What two cores test in two minutes; tests/conftest.py says what it leaves out.
 quick: install
-	$(BIN)/python -m pytest $(QUICK) $(ARGS)
+	$(BIN)/python $(QUICK) $(ARGS)
 
 # The lines that `make quick` runs; pyproject.toml has the floor.
 coverage: install
-	$(BIN)/python -m pytest $(QUICK) --cov --cov-report=term:skip-covered $(ARGS)
+	$(BIN)/python $(QUICK) --cov --cov-report=term:skip-covered $(ARGS)
 
 BOUNDS := tests/core tests/runs tests/bridge tests/cli/test_commands.py tests/report/test_page.py
 BOUNDS += tests/optim/test_oracle.py tests/theory/test_certify.py tests/theory/test_formulas.py
@@ -60,13 +63,13 @@ oldest:
 	$(PYTHON) -m venv --clear $(VENV)/oldest
 	$(VENV)/oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt torch==$(OLDEST_TORCH)
 	$(VENV)/oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable $(BOUNDED)
-	$(VENV)/oldest/bin/python -m pytest -n 2 --dist worksteal $(BOUNDS) $(ARGS)
+	$(VENV)/oldest/bin/python $(PYTEST) $(BOUNDS) $(ARGS)
 
 newest:
 	$(PYTHON) -m venv --clear $(VENV)/newest
 	$(VENV)/newest/bin/python -m pip install --quiet torch
 	$(VENV)/newest/bin/python -m pip install --quiet --editable $(BOUNDED)
-	$(VENV)/newest/bin/python -m pytest -n 2 --dist worksteal $(BOUNDS) $(ARGS)
+	$(VENV)/newest/bin/python $(PYTEST) $(BOUNDS) $(ARGS)
 
 # The sdist and the wheel of a release in dist/, tested; TAG=v0.1.0 must be the version that the source has.
 dist: install

@@ -116,7 +116,8 @@ def _engine(run: CheckedRun, tiles: int, x: Array, sums: Array, least: Array) ->
         parts = [slice(low, high) for low, high in pairwise(edges)]
 
         def work(part: slice) -> None:
-            table(x[part], keys[part], lr[part], scale[part], lr_t, a_t, c_t, sums[:, part], least[part])
+            sliced = sums[0, part], sums[1, part]  # one-dimensional: of one layout, so that kernels are compiled once
+            table(x[part], keys[part], lr[part], scale[part], lr_t, a_t, c_t, sliced, least[part])
 
         if busy == 1:
             work(parts[0])

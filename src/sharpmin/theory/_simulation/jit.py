@@ -8,7 +8,7 @@ try:
     import numpy as np
     from numba import njit as _njit
 except ModuleNotFoundError:  # then only the reference engine runs
-    _njit = None  # type: ignore[assignment]
+    _njit = None
 
 AVAILABLE = _njit is not None
 TILE = 64

@@ -151,7 +151,7 @@ def hinge_steps(
     Lanes: x, keys, lr, a_rho, c_rho of length L (a multiple of TILE); lr_t, a_t, c_t over steps; a, b, t, c over samples;
     mean = (a, b, t, c) of f'; bounds = (a, b, t, c), the largest coefficients of any sample; edges the cumulative
     probabilities times 2^53, rounded up; modes = (oracle, ascent, radius, clipped, means, flat), where flat says that a
-    derivative vanishes on a whole interval; sums (2, L) and least (L) the statistics.
+    derivative vanishes on a whole interval; the two sums (L each) and least (L) the statistics.
     """
     oracle, ascent, radius, clipped, means, flat = modes
     ma, mb, mt, mc = mean
@@ -162,7 +162,7 @@ def hinge_steps(
     second = draws[2 * TILE : 3 * TILE] if oracle == INDEPENDENT else first  # m-SAM: the same sample in both passes
     for o in range(0, len(x), TILE):
         p, lr_lane, a_lane, c_lane = x[o : o + TILE], lr[o : o + TILE], a_rho[o : o + TILE], c_rho[o : o + TILE]
-        squares, gaps, low = sums[0, o : o + TILE], sums[1, o : o + TILE], least[o : o + TILE]
+        squares, gaps, low = sums[0][o : o + TILE], sums[1][o : o + TILE], least[o : o + TILE]
         for i in range(TILE):  # a slice assignment would take two seconds longer to compile
             draws[i] = np.int64(keys[o + i])
         for s in range(len(lr_t)):

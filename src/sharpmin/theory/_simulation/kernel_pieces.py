@@ -51,8 +51,8 @@ def pieces_steps(
             d1 = slopes[k, 1, 0] * v + slopes[k, 1, 1] * w + slopes[k, 1, 2]
             if means:
                 square = g0 * g0 + g1 * g1
-                sums[0, o] += square
-                sums[1, o] += 0.5 * ((d0 + slopes[k, 0, 2]) * v + (d1 + slopes[k, 1, 2]) * w) + constants[k]
+                sums[0][o] += square
+                sums[1][o] += 0.5 * ((d0 + slopes[k, 0, 2]) * v + (d1 + slopes[k, 1, 2]) * w) + constants[k]
                 least[o] = least_of(least[o], square)
             if clipped:
                 e0, e1 = d0 - g0, d1 - g1

@@ -114,7 +114,7 @@ def quadratic_steps(
     for o in range(0, len(x), TILE):
         for i in range(TILE):
             tile[i + LR], tile[i + A], tile[i + C] = lr[o + i], a_rho[o + i], c_rho[o + i]
-            tile[i + SQUARES], tile[i + GAPS], tile[i + LOW] = sums[0, o + i], sums[1, o + i], least[o + i]
+            tile[i + SQUARES], tile[i + GAPS], tile[i + LOW] = sums[0][o + i], sums[1][o + i], least[o + i]
         for j in range(x.shape[1]):
             p = tile[FIRST + TILE * j : FIRST + TILE * (j + 1)]
             for i in range(TILE):
@@ -137,7 +137,7 @@ def quadratic_steps(
                 _DESCEND(tile, lam)
             tile[FIRST + TILE * x.shape[1] :] = 0.0  # inf * 0 in a lane that diverges would be nan
         for i in range(TILE):
-            sums[0, o + i], sums[1, o + i], least[o + i] = tile[i + SQUARES], tile[i + GAPS], tile[i + LOW]
+            sums[0][o + i], sums[1][o + i], least[o + i] = tile[i + SQUARES], tile[i + GAPS], tile[i + LOW]
         for j in range(x.shape[1]):
             p = tile[FIRST + TILE * j : FIRST + TILE * (j + 1)]
             for i in range(TILE):

@@ -23,7 +23,7 @@ def _load(tile: Any, o: int, x: Any, lr: Any, rho: Any, sums: Any, least: Any) -
     """The rows of the tile that begins at lane o."""
     for i in range(TILE):
         tile[i + X], tile[i + LR], tile[i + RHO] = x[o + i], lr[o + i], rho[o + i]
-        tile[i + SQUARES], tile[i + GAPS], tile[i + LOW] = sums[0, o + i], sums[1, o + i], least[o + i]
+        tile[i + SQUARES], tile[i + GAPS], tile[i + LOW] = sums[0][o + i], sums[1][o + i], least[o + i]
 
 
 @jit
@@ -31,7 +31,7 @@ def _store(tile: Any, o: int, x: Any, sums: Any, least: Any) -> None:
     """Copy the rows that a step changes back to the arrays of all lanes."""
     for i in range(TILE):
         x[o + i] = tile[i + X]
-        sums[0, o + i], sums[1, o + i], least[o + i] = tile[i + SQUARES], tile[i + GAPS], tile[i + LOW]
+        sums[0][o + i], sums[1][o + i], least[o + i] = tile[i + SQUARES], tile[i + GAPS], tile[i + LOW]
 
 
 def _exact(means: bool) -> Any:
