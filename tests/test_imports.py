@@ -1,5 +1,6 @@
 """Everything imports with torch alone, in a Python that has nothing else, `import sharpmin` stays light, and no circles."""
 
+import json
 import os
 import pickle
 import subprocess
@@ -18,19 +19,46 @@ HEAVY |= {"lightning", "torchmetrics", "transformers", "accelerate", "peft", "wa
 HEAVY |= {"clarabel", "cma"}
 
 
+SERVER = """
+import json, os, sys, torch
+for line in sys.stdin:
+    code, out, err = json.loads(line)
+    if not (child := os.fork()):
+        for name, number in ((out, 1), (err, 2)):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        failed = 1
+        try:
+            exec(code, {})
+            failed = 0
+        except SystemExit as error:
+            failed = error.code or 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        sys.stdout.flush()
+        os._exit(failed)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Runs each code in a process of its own, forked from one that has imported torch."""
+
+
 @pytest.fixture(scope="module")
 def torch_only(tmp_path_factory):
     """Runs code in a Python that sees the standard library, torch with what it requires, and sharpmin."""
     folder = tmp_path_factory.mktemp("torch-only")
     link(folder, ["torch"])
     (folder / "sharpmin").symlink_to(Path(sharpmin.__file__).parent)
+    command = [sys.executable, "-S", "-E", "-W", "ignore", "-c", f"import sys; sys.path.append({str(folder)!r})\n{SERVER}"]
+    files = [folder / "out.txt", folder / "err.txt"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
 
-    def run(code, *, check=True):
-        prelude = f"import sys; sys.path.append({str(folder)!r})\n"
-        command = [sys.executable, "-S", "-E", "-W", "ignore", "-c", prelude + code]
-        return subprocess.run(command, capture_output=True, text=True, check=check)
+        def run(code, *, check=True):
+            print(json.dumps([code, *map(str, files)]), file=server.stdin, flush=True)
+            ended, (out, err) = int(server.stdout.readline()), (file.read_text() for file in files)
+            assert ended == 0 or not check, err
+            return subprocess.CompletedProcess(command, ended, out, err)
 
-    return run
+        yield run
+        server.stdin.close()
 
 
 def test_every_module_imports(torch_only):
@@ -121,7 +149,7 @@ def test_what_needs_a_framework_says_the_pip_line(torch_only):
 
 
 def test_the_command_line_says_the_pip_line(torch_only):
-    run = torch_only("from sharpmin.cli import main; sys.exit(main(['reproduce']))", check=False)
+    run = torch_only("import sys; from sharpmin.cli import main; sys.exit(main(['reproduce']))", check=False)
     assert run.returncode == 2
     assert run.stderr == "sharpmin: 'typer' is not installed; this part of sharpmin needs it: pip install 'sharpmin[cli]'\n"
 

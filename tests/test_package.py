@@ -99,28 +99,31 @@ def test_the_page_of_the_index_has_whole_addresses(about):
         assert (ROOT / picture.removeprefix(raw)).is_file(), picture
 
 
-@pytest.fixture(scope="module", params=["", "cli", "lab"], ids=["core", "cli", "lab"])
-def bare(request, built, tmp_path_factory):
-    """The extra, and what runs a command of a new environment: the wheel and what it requires with the extra, no more."""
+@pytest.fixture(scope="module")
+def environment(built, tmp_path_factory):
+    """A new environment with the wheel, and what it requires: (extra, name) pairs, the extra "" for what it always does."""
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder, with_pip=False)
-    binaries = folder / "bin"
-    pip = [sys.executable, "-m", "pip", "--python", str(binaries / "python"), "install", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "--quiet"]
     subprocess.run([*pip, "--no-deps", "--no-index", str(built[1])], check=True)
+    (installed,) = folder.glob("lib/python*/site-packages/sharpmin-*.dist-info")
+    return folder, [Requirement(line) for line in PathDistribution(installed).requires or []]
+
+
+@pytest.fixture(scope="module", params=["", "cli", "lab"], ids=["core", "cli", "lab"])
+def bare(request, environment, tmp_path_factory):
+    """The extra, and what runs a command where the wheel is and what it requires with the extra, no more."""
+    folder, wanted = environment
+    others = tmp_path_factory.mktemp("others")
+    link(others, [r.name for r in wanted if r.marker is None or r.marker.evaluate({"extra": request.param})])
     (site,) = folder.glob("lib/python*/site-packages")
-    (installed,) = site.glob("sharpmin-*.dist-info")
-    wanted = [Requirement(line) for line in PathDistribution(installed).requires or []]
-    names = [r.name for r in wanted if r.marker is None or r.marker.evaluate({"extra": request.param})]
-    others = folder / "others"
-    others.mkdir()
-    link(others, names)
     (site / "others.pth").write_text(f"{others}\n")
 
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     env["PYTHONWARNINGS"] = "ignore"  # torch's own, that it has no numpy
 
     def run(command, *arguments):
-        command = [binaries / command, *arguments]
+        command = [folder / "bin" / command, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=env)
 
     return request.param, run
@@ -132,7 +135,7 @@ def said(run):
 
 
 STEP = """
-import importlib.util, torch, sharpmin as sm
+import torch, sharpmin as sm
 w = torch.nn.Parameter(torch.tensor([3.0, 1.0]))
 opt = sm.SAM(torch.optim.SGD([w], lr=0.1), rho=0.5)
 def closure():
@@ -142,18 +145,26 @@ def closure():
     return loss
 opt.step(closure)
 print([round(v, 5) for v in w.tolist()])
+"""
+WHERE = """
+import importlib.util, sharpmin
 print(*(name for name in ("numpy", "typer", "rich", "scipy", "numba", "pytest") if importlib.util.find_spec(name)))
-print(sm.__file__)
+print(sharpmin.__file__)
 """
 SEEN = {"": "", "cli": "typer rich", "lab": "numpy typer rich scipy numba"}
 
 
-def test_a_step_and_nothing_more_than_was_asked_for(bare):
+def test_nothing_more_than_was_asked_for(bare):
     extra, run = bare
-    step, seen, file = said(run("python", "-c", STEP)).split("\n")
-    assert step == "[2.67, 0.44]"  # e = 0.5 (3, 4)/5, and w - 0.1 (3.3, 5.6)
+    seen, file = run("python", "-c", WHERE).stdout.splitlines()
     assert seen == SEEN[extra]
     assert "site-packages" in file
+
+
+@pytest.mark.parametrize("bare", ["", "lab"], indirect=True)
+def test_a_step(bare):
+    """Without numpy, and with it."""
+    assert said(bare[1]("python", "-c", STEP)) == "[2.67, 0.44]"  # e = 0.5 (3, 4)/5, and w - 0.1 (3.3, 5.6)
 
 
 def test_the_command(bare):

@@ -108,7 +108,8 @@ def _attack(bound: Any, where: Any, kept: Path | None, *, budget: int, seed: int
         tasks = begin(bound, budget=budget, seed=seed, **claim)
         before, start = sum(row["evaluations"] for row in Store(file).known(tasks).values()), time.perf_counter()
         try:
-            complete("refute", run, tasks, Store(file), where, unit="parts")
+            torch = "torch" in sys.modules  # `begin` has called the bound: if it uses torch, that is loaded
+            complete("refute", run, tasks, Store(file), where, unit="parts", uses_torch=torch)
         except Interrupted:
             if kept is not None:
                 raise

@@ -70,6 +70,7 @@ def complete(
     where: tuple[int | None, str | None],
     *,
     unit: str = "runs",
+    uses_torch: bool = True,
 ) -> None:
     """Compute the tasks that the store lacks, with progress on stderr; each result is on disk before it is counted.
 
@@ -80,6 +81,7 @@ def complete(
         store: the store that keeps the rows.
         where: the result of `place`.
         unit: the name of the runs, in the plural.
+        uses_torch: whether the function does.
 
     Raises:
         Interrupted: after Ctrl-C.
@@ -94,7 +96,7 @@ def complete(
     workers, scheduler = where
     try:
         with progress(name, unit, len(wanted), finished=len(done)) as counter:
-            rows = compute(function, missing, workers=workers, scheduler=scheduler, tell=counter.say)
+            rows = compute(function, missing, workers=workers, scheduler=scheduler, tell=counter.say, uses_torch=uses_torch)
             with closing(rows):
                 for row in counter.each(rows):
                     store.add(row)

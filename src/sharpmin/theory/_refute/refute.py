@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -174,7 +175,8 @@ def refute(
     missing = [task for task in tasks if task not in rows]
     found = [*rows.values()]
     before = sum(row["evaluations"] for row in found)
-    with closing(compute(run, missing, workers=workers, scheduler=scheduler)) as fresh:
+    torch = "torch" in sys.modules  # `begin` has called the bound: if it uses torch, that is loaded
+    with closing(compute(run, missing, workers=workers, scheduler=scheduler, uses_torch=torch)) as fresh:
         for row in fresh:
             found.append(row)
             if kept is not None:
