@@ -177,9 +177,8 @@ def test_an_interrupt_inside_an_import_does_not_kill_the_process_at_exit():
     assert (done.returncode, done.stderr) == (130, "sharpmin: interrupted; nothing was written\n")
 
 
-@pytest.mark.parametrize("arguments", [["reproduce", "--quick", *only("c1"), "--out"], ["--help"], ["--version"]])
-def test_a_closed_pipe_is_not_a_refuted_claim(arguments, tmp_path):
-    arguments = [*arguments, str(tmp_path)] if arguments[-1] == "--out" else arguments
+@pytest.mark.parametrize("arguments", [["list", "theorems"], ["--help"], ["--version"]])
+def test_a_closed_pipe_is_not_a_refuted_claim(arguments):
     process = subprocess.Popen([*SHARPMIN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     process.stdout.close()
     assert process.wait(timeout=120) == 141

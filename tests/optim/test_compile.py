@@ -29,7 +29,8 @@ def dynamo():
     torch._dynamo.reset()
     counters.clear()
     with ExitStack() as stack:
-        stack.enter_context(torch._inductor.config.patch(fallback_random=True))  # the random numbers of eager mode
+        options = {"fallback_random": True, "cpp.vec_isa_ok": False}  # the random numbers of eager mode; soon compiled
+        stack.enter_context(torch._inductor.config.patch(options))
         yield lambda: stack.enter_context(torch._dynamo.config.patch(error_on_recompile=True))
     torch._dynamo.reset()
 
