@@ -22,7 +22,7 @@ transformers.processing_utils transformers.quantizers transformers.utils
 lightning.fabric lightning.pytorch.accelerators lightning.pytorch.loggers lightning.pytorch.loops lightning.pytorch.plugins
 lightning.pytorch.profilers lightning.pytorch.strategies lightning_utilities torchmetrics
 PIL aiohttp fsspec httpx huggingface_hub jinja2 markdown_it matplotlib networkx numba numpy pandas plotly psutil pygments
-requests rich safetensors scipy sklearn sympy tokenizers typer xarray yaml
+peft requests rich safetensors scipy sklearn sympy tokenizers typer xarray yaml
 """
 """What mypy would read for minutes, and what says nothing of what the scripts use."""
 
