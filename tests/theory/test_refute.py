@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -273,3 +275,16 @@ def wrong(*, beta):
 def test_what_cannot_be_meant_is_refused(bound, change, error, message):
     with pytest.raises(error, match=message):
         refute(bound, **HOPEFUL | change)
+
+
+def test_nothing_is_said_where_there_is_no_matplotlib():
+    """[lab] does not bring it, and cma says so when it is imported."""
+    code = """
+import sys
+sys.modules["matplotlib"] = sys.modules["matplotlib.pyplot"] = None
+import numpy as np
+from sharpmin.theory._refute.evolve import strategy
+strategy(np.full(2, 0.5), np.random.default_rng(0))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,10 @@ WORST = 1e300
 def strategy(mean: Array, rng: Generator) -> Any:
     """A search that starts at `mean`, draws from `rng` only and prints nothing."""
     draw = {"seed": np.nan, "randn": lambda count, genes: rng.standard_normal((count, genes))}
-    return cma.CMAEvolutionStrategy(mean, SPREAD, {"popsize": OFFSPRING, "tolx": 1e-5, "verbose": -9, **draw})
+    options = {"popsize": OFFSPRING, "tolx": 1e-5, "verbose": -9, **draw}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Could not import matplotlib")  # by cma's import; it is for its plots
+        return cma.CMAEvolutionStrategy(mean, SPREAD, options)
 
 
 def maximize(fitness: Callable[[Array], Array], genes: int, evaluations: int, rng: Generator) -> tuple[Array, float, int]:
