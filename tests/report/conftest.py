@@ -34,14 +34,28 @@ NARROW, WIDE = ((390, 844), "dark"), ((1280, 900), "light")
 """Sizes and color schemes; a page's width does not depend on its colors, so not their product."""
 
 
-def looks(tab):
-    """The sizes, after the page, which was opened as `NARROW`, was drawn anew for each."""
+def looks(tab, figures, marks):
+    """Both looks of a page that was opened as `NARROW`: all figures are drawn, each with so many marks, and nothing is cut."""
     for size, scheme in (NARROW, WIDE):
         tab.set_viewport_size({"width": size[0], "height": size[1]})
         tab.emulate_media(color_scheme=scheme)
         tab.wait_for_function("scheme => document.documentElement.dataset.drawn === scheme", arg=scheme)
         tab.wait_for_function(FITTED)
-        yield size
+        plots = tab.evaluate(PLOTS)
+        assert len(plots) == figures
+        for width, height, drawn in plots:
+            assert 200 < width < size[0]
+            assert 200 < height < 600
+            assert drawn >= marks
+        nothing_overflows(tab)
+        yield scheme
+
+
+def nothing_overflows(tab):
+    """Neither the page nor a part of it."""
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert tab.evaluate(OVERFLOWING) == []
+    assert tab.evaluate(CLIPPED) == []
 
 
 @dataclass(frozen=True)

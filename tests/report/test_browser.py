@@ -5,7 +5,7 @@ import pytest
 from sharpmin.report import page
 from sharpmin.theory import CLAIMS
 
-from .conftest import CLIPPED, NARROW, OVERFLOWING, PLOTS, looks
+from .conftest import NARROW, looks, nothing_overflows
 
 
 @pytest.fixture(scope="module")
@@ -16,21 +16,12 @@ def report(tmp_path_factory, verdicts, plates, cells):
 
 
 def test_everything_is_drawn_and_nothing_overflows(visit, report):
-    tab, colors = visit(report, *NARROW[::-1]), []
-    for size in looks(tab):
-        plots = tab.evaluate(PLOTS)
-        assert len(plots) == 18
-        for width, height, drawn in plots:
-            assert 200 < width < size[0]
-            assert 200 < height < 600
-            assert drawn >= 2
-        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tab, colors = visit(report, *NARROW[::-1]), {}
+    for scheme in looks(tab, figures=18, marks=2):
         tab.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert tab.evaluate(OVERFLOWING) == []
-        assert tab.evaluate(CLIPPED) == []
-        colors.append(tab.evaluate("getComputedStyle(document.querySelector('#simulations path.js-line')).stroke"))
-    assert colors == ["rgb(255, 159, 90)", "rgb(196, 78, 0)"]  # they follow the scheme
+        nothing_overflows(tab)
+        colors[scheme] = tab.evaluate("getComputedStyle(document.querySelector('#simulations path.js-line')).stroke")
+    assert colors == {"dark": "rgb(255, 159, 90)", "light": "rgb(196, 78, 0)"}
 
 
 def test_the_legend_hides_a_series_in_all_panels(visit, report):

@@ -18,7 +18,7 @@ from sharpmin.report._numbers import entries
 from sharpmin.report._watched import MOST_POINTS, Share, changes, curve, watched
 
 from ..watched_runs import RUNS, blocks, known_logs, quadratic
-from .conftest import CLIPPED, NARROW, OVERFLOWING, PLOTS, looks
+from .conftest import NARROW, OVERFLOWING, looks
 from .test_page import HOSTILE, Reader
 
 FIGURES = {"loss", "cancelled", "fall", "gradients", "curvature"}
@@ -227,17 +227,9 @@ def files(tmp_path_factory, pages):
 
 @pytest.mark.parametrize("name", ["rho holds the loss up", "rho floor", "two-cycle", "undecided"])
 def test_everything_is_drawn_and_nothing_overflows(visit, files, pages, name):
-    tab = visit(files[name], *NARROW[::-1])
-    for size in looks(tab):
-        plots = tab.evaluate(PLOTS)
-        assert len(plots) == pages[name].count('class="plot"') >= 5
-        for width, height, drawn in plots:
-            assert 200 < width < size[0]
-            assert 200 < height < 600
-            assert drawn >= 1
-        assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        assert tab.evaluate(OVERFLOWING) == []
-        assert tab.evaluate(CLIPPED) == []
+    figures = pages[name].count('class="plot"')
+    assert figures >= 5
+    assert list(looks(visit(files[name], *NARROW[::-1]), figures, marks=1)) == ["dark", "light"]
 
 
 def test_a_long_name_and_wide_numbers_do_not_overflow(visit, runs, tmp_path):

@@ -7,8 +7,7 @@ present weights, adds to the gradients, and returns the loss.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
-from functools import lru_cache
+from collections.abc import Callable
 from typing import Any
 
 from sharpmin.optim import SAM
@@ -86,18 +85,11 @@ FOREIGN = ("closure", "two-step")  # the doors that can be chosen by name for ot
 
 def first_step(opt: Any) -> None:
     """`first_step(zero_grad=True)`, also where it has no such argument."""
-    method = opt.first_step
-    if "zero_grad" in (_arguments(method.__func__) if inspect.ismethod(method) else inspect.signature(method).parameters):
+    if "zero_grad" in inspect.signature(opt.first_step).parameters:
         opt.first_step(zero_grad=True)
     else:
         opt.first_step()
         opt.zero_grad()
-
-
-@lru_cache(maxsize=1)
-def _arguments(function: Callable[..., Any]) -> Collection[str]:
-    """The names of its arguments, read once and not at every step."""
-    return inspect.signature(function).parameters.keys()
 
 
 def counted(opt: Any, run: Run, done: int = 0) -> Callable[[], Any]:

@@ -101,15 +101,14 @@ def _attack(bound: Any, where: Any, kept: Path | None, *, budget: int, seed: int
     from sharpmin import theory
     from sharpmin.runs import Store
     from sharpmin.theory._refute.hunt import run
-    from sharpmin.theory._refute.refute import begin
+    from sharpmin.theory._refute.refute import begin, uses_torch
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "hunt.jsonl" if kept is None else kept
         tasks = begin(bound, budget=budget, seed=seed, **claim)
         before, start = sum(row["evaluations"] for row in Store(file).known(tasks).values()), time.perf_counter()
         try:
-            torch = "torch" in sys.modules  # `begin` has called the bound: if it uses torch, that is loaded
-            complete("refute", run, tasks, Store(file), where, unit="parts", uses_torch=torch)
+            complete("refute", run, tasks, Store(file), where, unit="parts", uses_torch=uses_torch())
         except Interrupted:
             if kept is not None:
                 raise

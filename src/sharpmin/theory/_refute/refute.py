@@ -175,8 +175,7 @@ def refute(
     missing = [task for task in tasks if task not in rows]
     found = [*rows.values()]
     before = sum(row["evaluations"] for row in found)
-    torch = "torch" in sys.modules  # `begin` has called the bound: if it uses torch, that is loaded
-    with closing(compute(run, missing, workers=workers, scheduler=scheduler, uses_torch=torch)) as fresh:
+    with closing(compute(run, missing, workers=workers, scheduler=scheduler, uses_torch=uses_torch())) as fresh:
         for row in fresh:
             found.append(row)
             if kept is not None:
@@ -187,6 +186,11 @@ def refute(
                 break
     computed = sum(row["evaluations"] for row in found) - before
     return _result(claim, found, computed, budget, time.perf_counter() - start, len(found) == len(tasks))
+
+
+def uses_torch() -> bool:
+    """Whether the bound uses torch: `begin` has called it, so torch is loaded if it does."""
+    return "torch" in sys.modules
 
 
 def begin(
